@@ -1,0 +1,2 @@
+//! `phantom`, the command line.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The daemon: joins the protocol to sockets, disk, clock and programs.

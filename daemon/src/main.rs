@@ -1,0 +1,2 @@
+//! `phantomd`, the daemon.
+fn main() {}

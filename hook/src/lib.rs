@@ -1,0 +1,1 @@
+//! `libphantom.so`: hands a program sockets of its phantom namespace.
