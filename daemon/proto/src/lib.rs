@@ -14,6 +14,7 @@
 //! Start reading at `docs/architecture.md`, then [`wire`], then the level of interest.
 #![forbid(unsafe_code)]
 
+pub mod cell;
 pub mod crypto;
 pub mod ident;
 pub mod wire;

@@ -2,6 +2,7 @@
 //! length has a named limit; bytes left over are an error.
 
 mod contact;
+pub mod frame;
 
 pub use contact::NodeContact;
 

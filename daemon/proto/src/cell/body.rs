@@ -1,0 +1,90 @@
+//! What is inside a cell, once all layers are off.
+
+use super::CELL_LEN;
+use crate::crypto::hash::same;
+
+/// Redundancy at the start of a cell: zeros, which a changed cell shows with probability 2⁻¹²⁸.
+const TAG_LEN: usize = 16;
+
+const HEADER_LEN: usize = TAG_LEN + 1 + 2;
+
+/// Most bytes of data in one cell.
+pub const CELL_DATA_MAX: usize = CELL_LEN - HEADER_LEN;
+
+/// What a cell is for (docs/protocol.md, section "Cells").
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum CellKind {
+    /// Owner to exit node: connect to this AP address.
+    Open = 1,
+    /// Exit node to owner: connected; the AP record.
+    Opened = 2,
+    /// Bytes of the session.
+    Data = 3,
+    /// No more data from this side.
+    End = 4,
+    /// This side gives up; a reason.
+    Abort = 5,
+    /// Nothing.
+    Padding = 6,
+    /// Entry node to owner: somebody connects.
+    Incoming = 7,
+}
+
+impl CellKind {
+    const ALL: [Self; 7] =
+        [Self::Open, Self::Opened, Self::Data, Self::End, Self::Abort, Self::Padding, Self::Incoming];
+}
+
+/// Why bytes are no cell: they were changed on their way, or the other end is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CellError {
+    /// The redundancy is wrong: a bit was changed, or a cell lost, repeated or moved.
+    #[error("cell was changed on its way")]
+    Changed,
+    /// An undefined kind or length.
+    #[error("cell is malformed")]
+    Malformed,
+    /// More data than a cell holds.
+    #[error("too much data for one cell")]
+    TooLong,
+}
+
+/// A cell in the clear: tag(16 zeros) ‖ kind(1) ‖ length(2) ‖ data ‖ padding to the fixed length.
+///
+/// Padding is zeros when written and not looked at when read: it was enciphered with all the rest, so nobody between the
+/// ends can have put anything there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cell<'a> {
+    /// What it is for.
+    pub kind: CellKind,
+    /// At most [`CELL_DATA_MAX`] bytes.
+    pub data: &'a [u8],
+}
+
+impl<'a> Cell<'a> {
+    /// Writes the cell over all of `out`.
+    pub fn encode(&self, out: &mut [u8; CELL_LEN]) -> Result<(), CellError> {
+        let len = u16::try_from(self.data.len()).map_err(|_| CellError::TooLong)?;
+        let end = HEADER_LEN + self.data.len();
+        out.get(..end).ok_or(CellError::TooLong)?;
+        out[..TAG_LEN].fill(0);
+        out[TAG_LEN] = self.kind as u8;
+        out[TAG_LEN + 1..HEADER_LEN].copy_from_slice(&len.to_be_bytes());
+        out[HEADER_LEN..end].copy_from_slice(self.data);
+        out[end..].fill(0);
+        Ok(())
+    }
+
+    /// Reads a cell whose layers are off.
+    pub fn decode(cell: &'a [u8]) -> Result<Self, CellError> {
+        let (tag, rest) = cell.split_first_chunk::<TAG_LEN>().ok_or(CellError::Malformed)?;
+        if !same(tag, &[0; TAG_LEN]) {
+            return Err(CellError::Changed);
+        }
+        let ([kind, high, low], rest) = rest.split_first_chunk().ok_or(CellError::Malformed)?;
+        let kind = CellKind::ALL.into_iter().find(|known| *known as u8 == *kind).ok_or(CellError::Malformed)?;
+        let data = rest.get(..usize::from(u16::from_be_bytes([*high, *low]))).ok_or(CellError::Malformed)?;
+        Ok(Self { kind, data })
+    }
+}

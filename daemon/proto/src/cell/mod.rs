@@ -1,0 +1,131 @@
+//! The cell layer: what hops and ends do to the cells of one tunnel (docs/protocol.md, section "Cells").
+//!
+//! ```text
+//!            owner                 hop 1      hop 2      end
+//!  outgoing  wrap: D3, D2, D1  ──▶  E1  ──▶    E2  ──▶    E3 = plain
+//!  incoming  peel: D1, D2, D3  ◀──  E1  ◀──    E2  ◀──    E3(plain)
+//! ```
+//!
+//! Hops and the terminating node encipher in both directions, so that nothing in their work tells the direction; the owner
+//! deciphers. Each layer's tweak is the first 16 bytes of what its encipher gave last: a cell that is changed, lost, repeated
+//! or out of order turns that cell and all that follow into noise.
+
+mod body;
+
+pub use body::{CELL_DATA_MAX, Cell, CellError, CellKind};
+
+use zeroize::Zeroizing;
+
+use crate::crypto::derive;
+use crate::crypto::wide::WideKey;
+
+/// Length of a cell in bytes. Four cells with their frame headers fill one TLS record of 16 KiB.
+pub const CELL_LEN: usize = 4092;
+
+/// One hop's key of one tunnel.
+#[derive(Clone)]
+pub struct TunnelKey(pub Zeroizing<[u8; 32]>);
+
+impl std::fmt::Debug for TunnelKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TunnelKey(…)")
+    }
+}
+
+/// Which way a cell goes, seen from the tunnel's set-up: it says nothing of the owner's side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// From the starter to the far end.
+    Onward,
+    /// From the far end to the starter.
+    Backward,
+}
+
+impl Direction {
+    /// The other one.
+    pub fn reverse(self) -> Self {
+        match self {
+            Self::Onward => Self::Backward,
+            Self::Backward => Self::Onward,
+        }
+    }
+}
+
+/// One hop's layer, in one direction of one tunnel.
+pub struct Layer {
+    wide: WideKey,
+    tweak: [u8; 16],
+}
+
+impl Layer {
+    /// The layer that belongs to a tunnel key and a direction.
+    pub fn new(key: &TunnelKey, direction: Direction) -> Self {
+        let context = match direction {
+            Direction::Onward => "phantom v1 cells onward",
+            Direction::Backward => "phantom v1 cells backward",
+        };
+        Self { wide: WideKey::new(&Zeroizing::new(derive(context, &[&*key.0]))), tweak: [0; 16] }
+    }
+
+    /// What hops and the terminating node do. False, and nothing done: not [`CELL_LEN`] bytes.
+    #[must_use]
+    pub fn encipher(&mut self, cell: &mut [u8]) -> bool {
+        if cell.len() != CELL_LEN {
+            return false;
+        }
+        self.wide.encipher(&self.tweak, cell);
+        self.tweak.copy_from_slice(&cell[..16]);
+        true
+    }
+
+    /// Undoes [`Layer::encipher`] of a layer with the same key.
+    fn decipher(&mut self, cell: &mut [u8]) {
+        let mut next = [0; 16];
+        next.copy_from_slice(&cell[..16]);
+        self.wide.decipher(&self.tweak, cell);
+        self.tweak = next;
+    }
+}
+
+impl std::fmt::Debug for Layer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Layer(…)")
+    }
+}
+
+/// The owner's side of all layers, in one direction of one tunnel.
+#[derive(Debug)]
+pub struct OwnerCrypt {
+    /// Nearest hop first.
+    layers: Vec<Layer>,
+}
+
+impl OwnerCrypt {
+    /// From the tunnel keys of all hops, nearest first.
+    pub fn new(keys: &[TunnelKey], direction: Direction) -> Self {
+        Self { layers: keys.iter().map(|key| Layer::new(key, direction)).collect() }
+    }
+
+    /// Prepares an outgoing cell so that the hops' work makes it plain at the end. False: not [`CELL_LEN`] bytes.
+    #[must_use]
+    pub fn wrap(&mut self, cell: &mut [u8]) -> bool {
+        let fits = cell.len() == CELL_LEN;
+        if fits {
+            self.layers.iter_mut().rev().for_each(|layer| layer.decipher(cell));
+        }
+        fits
+    }
+
+    /// Takes the hops' work off an incoming cell. False: not [`CELL_LEN`] bytes.
+    #[must_use]
+    pub fn peel(&mut self, cell: &mut [u8]) -> bool {
+        let fits = cell.len() == CELL_LEN;
+        if fits {
+            self.layers.iter_mut().for_each(|layer| layer.decipher(cell));
+        }
+        fits
+    }
+}
+
+#[cfg(test)]
+mod tests;

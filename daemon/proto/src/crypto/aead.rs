@@ -1,0 +1,54 @@
+//! ChaCha20-Poly1305 (RFC 8439) with a counter as nonce.
+
+use aws_lc_rs::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+
+use super::CryptoError;
+
+/// Length of the tag in bytes.
+pub const AEAD_TAG_LEN: usize = 16;
+
+/// Seals `plain`; the tag follows it. A pair of key and nonce must be used once only.
+pub fn seal(key: &[u8; 32], nonce: u64, aad: &[u8], plain: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(plain.len() + AEAD_TAG_LEN);
+    out.extend_from_slice(plain);
+    sealing_key(key)
+        .seal_in_place_append_tag(counter(nonce), Aad::from(aad), &mut out)
+        .expect("messages of the protocol are far below the limit of RFC 8439");
+    out
+}
+
+/// Opens what [`seal`] made.
+pub fn open(key: &[u8; 32], nonce: u64, aad: &[u8], sealed: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    let mut out = sealed.to_vec();
+    let plain = sealing_key(key).open_in_place(counter(nonce), Aad::from(aad), &mut out).map_err(|_| CryptoError)?;
+    let len = plain.len();
+    out.truncate(len);
+    Ok(out)
+}
+
+fn sealing_key(key: &[u8; 32]) -> LessSafeKey {
+    LessSafeKey::new(UnboundKey::new(&CHACHA20_POLY1305, key).expect("32 bytes are a ChaCha20 key"))
+}
+
+/// Four zero bytes, then the counter in little-endian, as Noise has it (revision 34, section 12.3).
+fn counter(nonce: u64) -> Nonce {
+    let mut bytes = [0; 12];
+    bytes[4..].copy_from_slice(&nonce.to_le_bytes());
+    Nonce::assume_unique_for_key(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_only_what_was_sealed() {
+        let sealed = seal(&[1; 32], 5, b"aad", b"plain");
+        assert_eq!(open(&[1; 32], 5, b"aad", &sealed).unwrap(), b"plain");
+        assert!(open(&[2; 32], 5, b"aad", &sealed).is_err());
+        assert!(open(&[1; 32], 6, b"aad", &sealed).is_err());
+        assert!(open(&[1; 32], 5, b"", &sealed).is_err());
+        assert!(open(&[1; 32], 5, b"aad", &sealed[1..]).is_err());
+        assert!(open(&[1; 32], 5, b"aad", b"short").is_err());
+    }
+}

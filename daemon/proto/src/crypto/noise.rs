@@ -1,0 +1,310 @@
+//! Noise NK with two pre-shared secrets: `Noise_NKpsk0+psk2_25519_ChaChaPoly_SHA256` (Noise revision 34, section 9.4).
+//!
+//! ```text
+//! <- s                                   the responder's X25519 key, from its node record
+//! -> psk0, e, es     payload             psk0: from ML-KEM to the responder's static key
+//! <- e, ee, psk2     payload             psk2: from ML-KEM to the initiator's ephemeral key
+//! ```
+//!
+//! The state machine is snow's, the primitives are aws-lc-rs', the randomness is the caller's.
+
+use rand::{CryptoRng, SeedableRng, rngs::StdRng};
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::CryptoResolver;
+use snow::types::{Cipher, Dh, Hash, Random};
+use snow::{Builder, HandshakeState};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::dh::DhSecret;
+use super::{CryptoError, aead};
+
+const PATTERN: &str = "Noise_NKpsk0+psk2_25519_ChaChaPoly_SHA256";
+
+/// Longest payload of a message in bytes: that of round 1, with room.
+const PAYLOAD_MAX: usize = 4096;
+
+/// Bytes that a message adds to its payload: an X25519 key and a tag.
+pub const NOISE_OVERHEAD: usize = 32 + aead::AEAD_TAG_LEN;
+
+/// The raw keys that a handshake ends with.
+pub struct NoiseKeys {
+    /// From initiator to responder.
+    pub to_responder: Zeroizing<[u8; 32]>,
+    /// From responder to initiator.
+    pub to_initiator: Zeroizing<[u8; 32]>,
+}
+
+/// The side that knows the other's static key.
+pub struct Initiator(HandshakeState);
+
+impl Initiator {
+    /// Writes message 1.
+    pub fn start(
+        rng: &mut dyn CryptoRng,
+        responder_static: &[u8; 32],
+        prologue: &[u8],
+        psk0: &[u8; 32],
+        payload: &[u8],
+    ) -> Result<(Self, Vec<u8>), CryptoError> {
+        let mut state = builder(rng)
+            .prologue(prologue)
+            .and_then(|b| b.psk(0, psk0))
+            .and_then(|b| b.remote_public_key(responder_static))
+            .and_then(Builder::build_initiator)
+            .map_err(|_| CryptoError)?;
+        let message = write(&mut state, payload)?;
+        Ok((Self(state), message))
+    }
+
+    /// Reads message 2.
+    pub fn finish(mut self, psk2: &[u8; 32], message: &[u8]) -> Result<(NoiseKeys, Vec<u8>), CryptoError> {
+        self.0.set_psk(2, psk2).map_err(|_| CryptoError)?;
+        let payload = read(&mut self.0, message)?;
+        Ok((split(&mut self.0), payload))
+    }
+}
+
+/// The side whose static key is known.
+pub struct Responder(HandshakeState);
+
+impl Responder {
+    /// Reads message 1; `rng` is for the answer.
+    pub fn read(
+        rng: &mut dyn CryptoRng,
+        secret: &DhSecret,
+        prologue: &[u8],
+        psk0: &[u8; 32],
+        message: &[u8],
+    ) -> Result<(Self, Vec<u8>), CryptoError> {
+        let mut state = builder(rng)
+            .prologue(prologue)
+            .and_then(|b| b.psk(0, psk0))
+            .and_then(|b| b.local_private_key(secret.to_bytes()))
+            .and_then(Builder::build_responder)
+            .map_err(|_| CryptoError)?;
+        let payload = read(&mut state, message)?;
+        Ok((Self(state), payload))
+    }
+
+    /// Writes message 2.
+    pub fn reply(mut self, psk2: &[u8; 32], payload: &[u8]) -> Result<(NoiseKeys, Vec<u8>), CryptoError> {
+        self.0.set_psk(2, psk2).map_err(|_| CryptoError)?;
+        let message = write(&mut self.0, payload)?;
+        Ok((split(&mut self.0), message))
+    }
+}
+
+fn builder(rng: &mut dyn CryptoRng) -> Builder<'static> {
+    let params = PATTERN.parse().expect("a pattern that snow knows");
+    let mut seed = Zeroizing::new([0; 32]);
+    rng.fill_bytes(&mut *seed);
+    Builder::with_resolver(params, Box::new(Resolver { seed }))
+}
+
+fn write(state: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    let mut message = vec![0; payload.len() + NOISE_OVERHEAD];
+    let len = state.write_message(payload, &mut message).map_err(|_| CryptoError)?;
+    message.truncate(len);
+    Ok(message)
+}
+
+fn read(state: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
+    let mut payload = vec![0; PAYLOAD_MAX];
+    let len = state.read_message(message, &mut payload).map_err(|_| CryptoError)?;
+    payload.truncate(len);
+    Ok(payload)
+}
+
+fn split(state: &mut HandshakeState) -> NoiseKeys {
+    let (to_responder, to_initiator) = state.dangerously_get_raw_split();
+    NoiseKeys { to_responder: Zeroizing::new(to_responder), to_initiator: Zeroizing::new(to_initiator) }
+}
+
+/// Hands snow the primitives of aws-lc-rs, and randomness from one seed of the caller's.
+struct Resolver {
+    seed: Zeroizing<[u8; 32]>,
+}
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Seeded(StdRng::from_seed(*self.seed))))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        matches!(choice, DHChoice::Curve25519).then(|| Box::new(X25519(DhSecret::from_bytes(&[0; 32]))) as Box<dyn Dh>)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        matches!(choice, HashChoice::SHA256).then(|| Box::new(Sha256(new_sha256())) as Box<dyn Hash>)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn Cipher>> {
+        matches!(choice, CipherChoice::ChaChaPoly)
+            .then(|| Box::new(ChaChaPoly(Zeroizing::new([0; 32]))) as Box<dyn Cipher>)
+    }
+}
+
+struct Seeded(StdRng);
+
+impl Random for Seeded {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        rand::Rng::fill_bytes(&mut self.0, dest);
+        Ok(())
+    }
+}
+
+struct X25519(DhSecret);
+
+impl X25519 {
+    fn replace(&mut self, key: &[u8; 32]) {
+        self.0 = DhSecret::from_bytes(key);
+    }
+}
+
+impl Dh for X25519 {
+    fn name(&self) -> &'static str {
+        "25519"
+    }
+
+    fn pub_len(&self) -> usize {
+        32
+    }
+
+    fn priv_len(&self) -> usize {
+        32
+    }
+
+    fn set(&mut self, key: &[u8]) {
+        // snow has checked the length against priv_len.
+        if let Ok(key) = key.try_into() {
+            self.replace(key);
+        }
+    }
+
+    fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
+        let mut key = Zeroizing::new([0; 32]);
+        rng.try_fill_bytes(&mut *key)?;
+        self.replace(&key);
+        Ok(())
+    }
+
+    fn pubkey(&self) -> &[u8] {
+        self.0.public_bytes()
+    }
+
+    fn privkey(&self) -> &[u8] {
+        self.0.to_bytes()
+    }
+
+    fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        // snow hands over a buffer of its largest key length.
+        let public = public.get(..32).ok_or(snow::Error::Dh)?;
+        let secret = self.0.agree(public).map_err(|_| snow::Error::Dh)?;
+        out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(&*secret);
+        Ok(())
+    }
+}
+
+struct Sha256(aws_lc_rs::digest::Context);
+
+fn new_sha256() -> aws_lc_rs::digest::Context {
+    aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256)
+}
+
+impl Hash for Sha256 {
+    fn name(&self) -> &'static str {
+        "SHA256"
+    }
+
+    fn block_len(&self) -> usize {
+        64
+    }
+
+    fn hash_len(&self) -> usize {
+        32
+    }
+
+    fn reset(&mut self) {
+        self.0 = new_sha256();
+    }
+
+    fn input(&mut self, data: &[u8]) {
+        self.0.update(data);
+    }
+
+    fn result(&mut self, out: &mut [u8]) {
+        let digest = std::mem::replace(&mut self.0, new_sha256()).finish();
+        out[..32].copy_from_slice(digest.as_ref());
+    }
+}
+
+struct ChaChaPoly(Zeroizing<[u8; 32]>);
+
+impl Cipher for ChaChaPoly {
+    fn name(&self) -> &'static str {
+        "ChaChaPoly"
+    }
+
+    fn set(&mut self, key: &[u8; 32]) {
+        self.0.zeroize();
+        *self.0 = *key;
+    }
+
+    fn encrypt(&self, nonce: u64, authtext: &[u8], plaintext: &[u8], out: &mut [u8]) -> usize {
+        let sealed = aead::seal(&self.0, nonce, authtext, plaintext);
+        out[..sealed.len()].copy_from_slice(&sealed);
+        sealed.len()
+    }
+
+    fn decrypt(&self, nonce: u64, authtext: &[u8], ciphertext: &[u8], out: &mut [u8]) -> Result<usize, snow::Error> {
+        let plain = aead::open(&self.0, nonce, authtext, ciphertext).map_err(|_| snow::Error::Decrypt)?;
+        out.get_mut(..plain.len()).ok_or(snow::Error::Decrypt)?.copy_from_slice(&plain);
+        Ok(plain.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rng(seed: u64) -> StdRng {
+        StdRng::seed_from_u64(seed)
+    }
+
+    fn handshake(psk0: [u8; 32], psk2: [u8; 32]) -> Result<(NoiseKeys, NoiseKeys), CryptoError> {
+        let secret = DhSecret::from_bytes(&[5; 32]);
+        let (initiator, first) = Initiator::start(&mut rng(1), &secret.public(), b"prologue", &[1; 32], b"there")?;
+        let (responder, payload) = Responder::read(&mut rng(2), &secret, b"prologue", &psk0, &first)?;
+        assert_eq!(payload, b"there");
+        let (theirs, second) = responder.reply(&psk2, b"back")?;
+        let (ours, payload) = initiator.finish(&[2; 32], &second)?;
+        assert_eq!(payload, b"back");
+        Ok((ours, theirs))
+    }
+
+    #[test]
+    fn both_sides_agree() {
+        let (ours, theirs) = handshake([1; 32], [2; 32]).unwrap();
+        assert_eq!(ours.to_responder, theirs.to_responder);
+        assert_eq!(ours.to_initiator, theirs.to_initiator);
+        assert_ne!(ours.to_responder, ours.to_initiator);
+    }
+
+    #[test]
+    fn both_pre_shared_secrets_are_needed() {
+        assert!(handshake([9; 32], [2; 32]).is_err());
+        assert!(handshake([1; 32], [9; 32]).is_err());
+    }
+
+    #[test]
+    fn the_responders_ephemeral_counts() {
+        let secret = DhSecret::from_bytes(&[5; 32]);
+        let (_, first) = Initiator::start(&mut rng(1), &secret.public(), b"", &[1; 32], b"").unwrap();
+        let keys = |seed| {
+            let (responder, _) = Responder::read(&mut rng(seed), &secret, b"", &[1; 32], &first).unwrap();
+            responder.reply(&[2; 32], b"").unwrap().0.to_responder
+        };
+        assert_eq!(keys(7), keys(7));
+        assert_ne!(keys(7), keys(8));
+    }
+}

@@ -1,0 +1,173 @@
+//! The wide-block permutation: keyed, tweakable, length-preserving; a change of one bit changes everything.
+//!
+//! It is the one primitive that Phantom builds itself, from AES-256 and GHASH of the library, after the UIV construction of
+//! Tor proposal 359. Block of n bytes, n at least 32; `L` = first 16 bytes, `R` = the rest; tweak `T` of 16 bytes:
+//!
+//! ```text
+//! encipher                               decipher
+//! h  = GMAC(Kh, R) xor AES(Kt, T)        R  = R' xor CTR(Ks, L')
+//! L' = AES(Ke, L xor h) xor h            h  = GMAC(Kh, R) xor AES(Kt, T)
+//! R' = R xor CTR(Ks, L')                 L  = AES⁻¹(Ke, L' xor h) xor h
+//! ```
+//!
+//! GMAC(K, R) is the tag of AES-256-GCM under K with a nonce of 12 zero bytes, associated data R and no plaintext: GHASH of
+//! R xor a constant, a universal hash that is only ever used as a mask and never leaves this file. CTR takes all of L' as its
+//! initial 128-bit counter. Kh, Kt, Ke, Ks = `derive("phantom v1 wide hash" | "… tweak" | "… block" | "… stream", key)`.
+//!
+//! In the encipher direction any change of T, L or R gives a fresh L', hence a fresh stream: all of the output changes. In the
+//! decipher direction a change confined to R' passes through to R (and randomizes L). Hops therefore only ever encipher, and
+//! what an end deciphers carries its redundancy in L.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::cipher::{
+    AES_256, DecryptingKey, DecryptionContext, EncryptingKey, EncryptionContext, UnboundCipherKey,
+};
+use zeroize::Zeroize;
+
+use super::hash::derive;
+
+/// Shortest block in bytes: two AES blocks.
+pub const WIDE_MIN: usize = 32;
+
+/// A key of the wide-block permutation, expanded. The library wipes its key schedules when they are dropped.
+pub struct WideKey {
+    hash: LessSafeKey,
+    tweak: EncryptingKey,
+    block: EncryptingKey,
+    unblock: DecryptingKey,
+    stream: EncryptingKey,
+}
+
+impl WideKey {
+    /// Expands a 32-byte key.
+    pub fn new(key: &[u8; 32]) -> Self {
+        let mut hash = derive("phantom v1 wide hash", &[key]);
+        let unbound = UnboundKey::new(&AES_256_GCM, &hash).expect("32 bytes are an AES-256 key");
+        hash.zeroize();
+        Self {
+            hash: LessSafeKey::new(unbound),
+            tweak: EncryptingKey::ecb(aes("phantom v1 wide tweak", key)).expect("AES-256 has ECB"),
+            block: EncryptingKey::ecb(aes("phantom v1 wide block", key)).expect("AES-256 has ECB"),
+            unblock: DecryptingKey::ecb(aes("phantom v1 wide block", key)).expect("AES-256 has ECB"),
+            stream: EncryptingKey::ctr(aes("phantom v1 wide stream", key)).expect("AES-256 has CTR"),
+        }
+    }
+
+    /// Enciphers `block` in place.
+    ///
+    /// # Panics
+    /// When `block` is shorter than [`WIDE_MIN`]: lengths are constants of the protocol.
+    pub fn encipher(&self, tweak: &[u8; 16], block: &mut [u8]) {
+        let (left, right) = split(block);
+        let mask = self.mask(tweak, right);
+        xor(left, &mask);
+        self.block.encrypt(left).expect("one whole AES block");
+        xor(left, &mask);
+        self.apply_stream(left, right);
+    }
+
+    /// Undoes [`WideKey::encipher`].
+    ///
+    /// # Panics
+    /// As [`WideKey::encipher`].
+    pub fn decipher(&self, tweak: &[u8; 16], block: &mut [u8]) {
+        let (left, right) = split(block);
+        self.apply_stream(left, right);
+        let mask = self.mask(tweak, right);
+        xor(left, &mask);
+        self.unblock.decrypt(left, DecryptionContext::None).expect("one whole AES block");
+        xor(left, &mask);
+    }
+
+    fn mask(&self, tweak: &[u8; 16], right: &[u8]) -> [u8; 16] {
+        let mut mask = *tweak;
+        self.tweak.encrypt(&mut mask).expect("one whole AES block");
+        let nonce = Nonce::assume_unique_for_key([0; 12]);
+        let tag = self
+            .hash
+            .seal_in_place_separate_tag(nonce, Aad::from(right), &mut [])
+            .expect("associated data is far below GCM's limit");
+        for (byte, hash) in mask.iter_mut().zip(tag.as_ref()) {
+            *byte ^= hash;
+        }
+        mask
+    }
+
+    fn apply_stream(&self, left: &[u8; 16], right: &mut [u8]) {
+        let counter = EncryptionContext::Iv128(left.into());
+        self.stream.less_safe_encrypt(right, counter).expect("CTR takes any length");
+    }
+}
+
+fn aes(context: &'static str, key: &[u8; 32]) -> UnboundCipherKey {
+    let mut bytes = derive(context, &[key]);
+    let unbound = UnboundCipherKey::new(&AES_256, &bytes).expect("32 bytes are an AES-256 key");
+    bytes.zeroize();
+    unbound
+}
+
+fn split(block: &mut [u8]) -> (&mut [u8; 16], &mut [u8]) {
+    assert!(block.len() >= WIDE_MIN, "a block of the protocol");
+    block.split_first_chunk_mut().expect("longer than 16 bytes")
+}
+
+fn xor(block: &mut [u8; 16], mask: &[u8; 16]) {
+    for (byte, mask) in block.iter_mut().zip(mask) {
+        *byte ^= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Vectors of scripts/vectors/wide.py, which computes them from the text above with another library.
+    #[test]
+    fn independently_computed_vectors() {
+        let mut count = 0;
+        for line in include_str!("../../vectors/wide.txt").lines().filter(|line| !line.starts_with('#')) {
+            let fields: Vec<_> = line.split(' ').map(|field| hex::decode(field).unwrap()).collect();
+            let [key, tweak, plain, cipher] = fields.try_into().unwrap();
+            let key = WideKey::new(&key.try_into().unwrap());
+            let tweak = tweak.try_into().unwrap();
+            let mut block = plain.clone();
+            key.encipher(&tweak, &mut block);
+            assert_eq!(hex::encode(&block), hex::encode(&cipher));
+            key.decipher(&tweak, &mut block);
+            assert_eq!(block, plain);
+            count += 1;
+        }
+        assert!(count >= 8);
+    }
+
+    proptest! {
+        #[test]
+        fn decipher_undoes_encipher(key: [u8; 32], tweak: [u8; 16], block in prop::collection::vec(any::<u8>(), 32..5000)) {
+            let wide = WideKey::new(&key);
+            let mut work = block.clone();
+            wide.encipher(&tweak, &mut work);
+            prop_assert_ne!(&work, &block);
+            wide.decipher(&tweak, &mut work);
+            prop_assert_eq!(work, block);
+        }
+
+        #[test]
+        fn one_bit_changes_every_part(key: [u8; 32], at in 0usize..(16 + 512) * 8) {
+            let wide = WideKey::new(&key);
+            let (mut tweak, mut first) = ([0u8; 16], vec![0u8; 512]);
+            let mut second = first.clone();
+            wide.encipher(&tweak, &mut first);
+            match at / 8 {
+                byte @ 0..16 => tweak[byte] ^= 1 << (at % 8),
+                byte => second[byte - 16] ^= 1 << (at % 8),
+            }
+            wide.encipher(&tweak, &mut second);
+            for (one, two) in first.chunks(64).zip(second.chunks(64)) {
+                let differing: u32 = one.iter().zip(two).map(|(a, b)| (a ^ b).count_ones()).sum();
+                // 512 bits, mean 256, deviation 11: eight deviations to each side.
+                prop_assert!((166..=346).contains(&differing), "{differing} of 512 bits differ");
+            }
+        }
+    }
+}
