@@ -17,4 +17,5 @@
 pub mod cell;
 pub mod crypto;
 pub mod ident;
+pub mod record;
 pub mod wire;

@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+"""Computes the vectors of records from docs/protocol.md. Needs the PyPI package `cryptography`."""
+from ipaddress import IPv6Address
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+NOW = 1_800_000_000
+
+
+def u64(value):
+    return value.to_bytes(8, "big")
+
+
+def public(key):
+    return key.public_key().public_bytes_raw()
+
+
+def contact(key):
+    return public(key) + IPv6Address("::ffff:127.1.2.3").packed + (443).to_bytes(2, "big") + b"\x03" * 32
+
+
+def sign(key, context, body):
+    return body + key.sign(context + b"\0" + body)
+
+
+node, ap = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
+print("# a node record and an AP record, signed; made by scripts/vectors/records.py")
+body = b"\x01" + contact(node) + b"\x04" * 32 + b"\x05" * 1184 + u64(NOW) + u64(NOW + 3600)
+print(sign(node, b"phantom v1 node record", body).hex())
+entry = contact(ap) + b"\x06" * 16 + u64(NOW + 60)
+body = b"\x01" + public(ap) + u64(7) + u64(NOW) + u64(NOW + 3600) + b"\x02" + entry * 2
+print(sign(ap, b"phantom v1 ap record", body).hex())
