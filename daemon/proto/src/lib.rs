@@ -18,4 +18,5 @@ pub mod cell;
 pub mod crypto;
 pub mod ident;
 pub mod record;
+pub mod tunnel;
 pub mod wire;

@@ -1,0 +1,103 @@
+//! Tunnels at a middle hop: blocks pass through it; it ends up with two layers and no idea of who owns the path.
+
+use std::sync::Arc;
+
+use super::{Block, Letter, Open, Seeds, TunnelError, passed, tunnel_id, tunnel_key, wide_key};
+use crate::cell::{Direction, Layer, TunnelKey};
+use crate::crypto::PathSecret;
+use crate::crypto::wide::WideKey;
+use crate::ident::TunnelId;
+
+/// One of a hop's two neighbours on a path. Which is which has no meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// One.
+    A,
+    /// The other.
+    B,
+}
+
+/// The layers of a tunnel at a hop.
+#[derive(Debug)]
+pub struct Layers {
+    /// For cells from side A to side B.
+    pub a_to_b: Layer,
+    /// For cells from side B to side A.
+    pub b_to_a: Layer,
+}
+
+/// A middle hop of one path.
+pub struct Hop {
+    secret: PathSecret,
+    wide: Arc<WideKey>,
+    seeds: Seeds<Passed>,
+}
+
+/// A seed that went through.
+struct Passed {
+    from: Side,
+    seed: Block,
+}
+
+/// A tunnel that is being confirmed.
+pub struct HopTunnel {
+    wide: Arc<WideKey>,
+    key: TunnelKey,
+    starter: Side,
+    confirmed: bool,
+}
+
+impl Hop {
+    /// The hop that shares `secret` with the path's owner.
+    pub fn new(secret: PathSecret) -> Self {
+        Self { wide: Arc::new(wide_key(&secret)), secret, seeds: Seeds::default() }
+    }
+
+    /// Takes a seed from one side and returns it as it goes on to the other.
+    pub fn seed(&mut self, now: u64, from: Side, seed: &Block) -> Result<Block, TunnelError> {
+        self.seeds.has_room()?;
+        self.seeds.first_sight(seed)?;
+        let onward = passed(&self.wide, Letter::S, seed);
+        self.seeds.wait(now, tunnel_id(&onward), Passed { from, seed: *seed });
+        Ok(onward)
+    }
+
+    /// Takes the TUNNEL of a new link from one side; returns what goes on a new link to the other.
+    pub fn tunnel(&mut self, from: Side, id: TunnelId, r: &Block, p: &Block) -> Result<(HopTunnel, Open), TunnelError> {
+        let Passed { from: starter, seed } = self.seeds.answered(id)?;
+        if from == starter {
+            return Err(TunnelError::Order);
+        }
+        let open =
+            Open { id: tunnel_id(&seed), r: passed(&self.wide, Letter::R, r), p: passed(&self.wide, Letter::P, p) };
+        let key = tunnel_key(&self.secret, &seed, r);
+        Ok((HopTunnel { wide: self.wide.clone(), key, starter, confirmed: false }, open))
+    }
+
+    /// Forgets seeds that were not answered in time. `now` in milliseconds.
+    pub fn expire(&mut self, now: u64) {
+        self.seeds.expire(now);
+    }
+}
+
+impl HopTunnel {
+    /// Passes Q, then V; with V the tunnel stands.
+    pub fn confirm(&mut self, from: Side, block: &Block) -> Result<(Block, Option<Layers>), TunnelError> {
+        match (from == self.starter, self.confirmed) {
+            (true, false) => {
+                self.confirmed = true;
+                Ok((passed(&self.wide, Letter::Q, block), None))
+            }
+            (false, true) => Ok((passed(&self.wide, Letter::V, block), Some(self.layers()))),
+            _ => Err(TunnelError::Order),
+        }
+    }
+
+    fn layers(&self) -> Layers {
+        let (a_to_b, b_to_a) = match self.starter {
+            Side::A => (Direction::Onward, Direction::Backward),
+            Side::B => (Direction::Backward, Direction::Onward),
+        };
+        Layers { a_to_b: Layer::new(&self.key, a_to_b), b_to_a: Layer::new(&self.key, b_to_a) }
+    }
+}

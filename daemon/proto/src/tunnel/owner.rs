@@ -1,0 +1,147 @@
+//! Tunnels at the owner, who knows every path secret and so recomputes what each hop saw.
+
+use std::sync::Arc;
+
+use rand::CryptoRng;
+
+use super::{BLOCK_LEN, Block, Letter, Open, Seeds, TunnelError, check, passed, proof, tunnel_key, wide_key};
+use crate::cell::{Direction, OwnerCrypt, TunnelKey};
+use crate::crypto::PathSecret;
+use crate::crypto::wide::WideKey;
+use crate::ident::TunnelId;
+
+/// The owner of one path.
+pub struct Owner {
+    hops: Arc<Hops>,
+    seeds: Seeds<Block>,
+}
+
+/// What the owner knows of its hops, nearest first; the last is the terminating node, which passes nothing on.
+struct Hops {
+    secrets: Vec<PathSecret>,
+    wides: Vec<WideKey>,
+}
+
+/// A tunnel that is being confirmed.
+pub struct OwnerTunnel {
+    hops: Arc<Hops>,
+    keys: Vec<TunnelKey>,
+    starter: bool,
+}
+
+/// The owner's side of a tunnel's layers.
+#[derive(Debug)]
+pub struct OwnerLayers {
+    /// For cells from the terminating node.
+    pub incoming: OwnerCrypt,
+    /// For cells to the terminating node.
+    pub outgoing: OwnerCrypt,
+}
+
+impl Owner {
+    /// The owner of the path with these secrets, nearest hop first, at least one.
+    pub fn new(secrets: Vec<PathSecret>) -> Self {
+        let middle = secrets.len().saturating_sub(1);
+        let wides = secrets[..middle].iter().map(wide_key).collect();
+        Self { hops: Arc::new(Hops { secrets, wides }), seeds: Seeds::default() }
+    }
+
+    /// Starts a tunnel: the seed to send on the standing connection.
+    pub fn start(&mut self, rng: &mut dyn CryptoRng, now: u64) -> Result<Block, TunnelError> {
+        self.seeds.has_room()?;
+        let mut seed = [0; BLOCK_LEN];
+        rng.fill_bytes(&mut seed);
+        let id = self.seeds.first_sight(&seed)?;
+        self.seeds.wait(now, id, seed);
+        Ok(seed)
+    }
+
+    /// Answers the terminating node's seed with what goes on a new link.
+    pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(OwnerTunnel, Open), TunnelError> {
+        let id = self.seeds.first_sight(seed)?;
+        let mut r = [0; BLOCK_LEN];
+        rng.fill_bytes(&mut r);
+        let keys = self.hops.keys(&self.hops.inward(Letter::S, seed), &self.hops.outward(Letter::R, &r));
+        let tunnel = OwnerTunnel { hops: self.hops.clone(), keys, starter: false };
+        let open = Open { id, r, p: tunnel.prove(Letter::P) };
+        Ok((tunnel, open))
+    }
+
+    /// Takes the terminating node's answer to our seed; returns Q.
+    pub fn on_tunnel(&mut self, id: TunnelId, r: &Block, p: &Block) -> Result<(OwnerTunnel, Block), TunnelError> {
+        let seed = self.seeds.answered(id)?;
+        let keys = self.hops.keys(&self.hops.outward(Letter::S, &seed), &self.hops.inward(Letter::R, r));
+        let tunnel = OwnerTunnel { hops: self.hops.clone(), keys, starter: true };
+        tunnel.check(Letter::P, p)?;
+        let q = tunnel.prove(Letter::Q);
+        Ok((tunnel, q))
+    }
+
+    /// Forgets seeds that were not answered in time. `now` in milliseconds.
+    pub fn expire(&mut self, now: u64) {
+        self.seeds.expire(now);
+    }
+}
+
+impl Hops {
+    /// A block that we send, as each hop receives it.
+    fn outward(&self, letter: Letter, sent: &Block) -> Vec<Block> {
+        let mut views = vec![*sent];
+        for wide in &self.wides {
+            let last = views[views.len() - 1];
+            views.push(passed(wide, letter, &last));
+        }
+        views
+    }
+
+    /// A block that we received, as each hop received it; for the terminating node, as it sent it.
+    fn inward(&self, letter: Letter, received: &Block) -> Vec<Block> {
+        let mut block = *received;
+        let mut views = Vec::with_capacity(self.secrets.len());
+        for wide in &self.wides {
+            wide.decipher(&letter.tweak(), &mut block);
+            views.push(block);
+        }
+        views.push(block);
+        views
+    }
+
+    fn keys(&self, seeds: &[Block], rs: &[Block]) -> Vec<TunnelKey> {
+        self.secrets.iter().zip(seeds).zip(rs).map(|((secret, seed), r)| tunnel_key(secret, seed, r)).collect()
+    }
+}
+
+impl OwnerTunnel {
+    /// Takes Q (and returns V to send) or V; then the tunnel stands.
+    pub fn confirm(self, block: &Block) -> Result<(Option<Block>, OwnerLayers), TunnelError> {
+        let (expected, incoming, answer) = if self.starter {
+            (Letter::V, Direction::Backward, None)
+        } else {
+            (Letter::Q, Direction::Onward, Some(self.prove(Letter::V)))
+        };
+        self.check(expected, block)?;
+        let layers = OwnerLayers {
+            incoming: OwnerCrypt::new(&self.keys, incoming),
+            outgoing: OwnerCrypt::new(&self.keys, incoming.reverse()),
+        };
+        Ok((answer, layers))
+    }
+
+    /// The proof as we send it, so that the hops' work makes it right at the terminating node.
+    fn prove(&self, letter: Letter) -> Block {
+        let mut block = proof(self.end_key(), letter);
+        for wide in self.hops.wides.iter().rev() {
+            wide.decipher(&letter.tweak(), &mut block);
+        }
+        block
+    }
+
+    fn check(&self, letter: Letter, received: &Block) -> Result<(), TunnelError> {
+        let views = self.hops.inward(letter, received);
+        check(self.end_key(), letter, &views[views.len() - 1])
+    }
+
+    fn end_key(&self) -> &TunnelKey {
+        &self.keys[self.keys.len() - 1]
+    }
+}
