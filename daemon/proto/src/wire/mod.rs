@@ -3,6 +3,7 @@
 
 mod contact;
 pub mod frame;
+pub mod link;
 
 pub use contact::NodeContact;
 
