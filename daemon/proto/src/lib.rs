@@ -18,5 +18,6 @@ pub mod cell;
 pub mod crypto;
 pub mod ident;
 pub mod record;
+pub mod session;
 pub mod tunnel;
 pub mod wire;

@@ -4,6 +4,7 @@
 mod contact;
 pub mod frame;
 pub mod link;
+pub mod session;
 
 pub use contact::NodeContact;
 

@@ -1,0 +1,260 @@
+//! Two sessions against each other, in chunks of any size.
+
+use proptest::prelude::*;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+
+const PORT: u16 = 80;
+const SRC: u16 = 40_000;
+
+fn key(seed: u8) -> SigningKey {
+    SigningKey::from_seed(&[seed; 32])
+}
+
+struct Pair {
+    client: Session,
+    server: Session,
+    client_events: Vec<Event>,
+    server_events: Vec<Event>,
+    client_got: Vec<u8>,
+    server_got: Vec<u8>,
+    listens: bool,
+    /// How many bytes travel at once.
+    chunk: usize,
+    /// Flights from client and server.
+    flights: usize,
+}
+
+impl Pair {
+    fn new(listens: bool, chunk: usize) -> Self {
+        let server_key = key(2);
+        let target = ApAddress::of(&server_key.verifying_key());
+        let mut client = Session::connect(&mut StdRng::seed_from_u64(1), &key(1), target, PORT, SRC).unwrap();
+        client.expect_record(&server_key.verifying_key()).unwrap();
+        Self {
+            client,
+            server: Session::accept(&server_key).unwrap(),
+            client_events: Vec::new(),
+            server_events: Vec::new(),
+            client_got: Vec::new(),
+            server_got: Vec::new(),
+            listens,
+            chunk,
+            flights: 0,
+        }
+    }
+
+    /// One flight each way; false when nothing moved.
+    fn step(&mut self) -> Result<bool, SessionError> {
+        let there = carry(&mut self.client, &mut self.server, self.chunk)?;
+        while let Some(event) = self.server.poll() {
+            if matches!(event, Event::Hello { .. }) {
+                self.server.verdict(self.listens)?;
+            }
+            self.server_events.push(event);
+        }
+        take(&mut self.server, &mut self.server_got);
+        let back = carry(&mut self.server, &mut self.client, self.chunk)?;
+        self.client_events.extend(std::iter::from_fn(|| self.client.poll()));
+        take(&mut self.client, &mut self.client_got);
+        self.flights += usize::from(there) + usize::from(back);
+        Ok(there || back)
+    }
+
+    fn drive(&mut self) -> Result<(), SessionError> {
+        while self.step()? {}
+        Ok(())
+    }
+}
+
+fn carry(from: &mut Session, to: &mut Session, chunk: usize) -> Result<bool, SessionError> {
+    let mut bytes = Vec::new();
+    from.take_far(&mut bytes);
+    for part in bytes.chunks(chunk) {
+        to.far_input(part)?;
+    }
+    Ok(!bytes.is_empty())
+}
+
+fn take(session: &mut Session, got: &mut Vec<u8>) {
+    let before = got.len();
+    session.take_app(got);
+    session.app_took(got.len() - before);
+}
+
+/// One round trip until connect() returns, a second until the first answer byte.
+#[test]
+fn accepted_after_one_round_trip_and_answered_after_two() {
+    let mut pair = Pair::new(true, 16_384);
+    assert!(pair.step().unwrap());
+    assert_eq!(pair.client_events, [Event::Accepted]);
+    assert_eq!(pair.flights, 2);
+    pair.client.app_input(b"question").unwrap();
+    assert!(carry(&mut pair.client, &mut pair.server, 16_384).unwrap());
+    take(&mut pair.server, &mut pair.server_got);
+    assert_eq!(pair.server_got, b"question");
+    pair.server.app_input(b"answer").unwrap();
+    pair.step().unwrap();
+    assert_eq!(pair.client_got, b"answer");
+    let address = ApAddress::of(&key(1).verifying_key());
+    assert_eq!(
+        pair.server_events,
+        [Event::Hello { port: PORT }, Event::Peer { address, src_port: SRC, dst_port: PORT }]
+    );
+}
+
+#[test]
+fn nothing_listens_is_refused() {
+    let mut pair = Pair::new(false, 100);
+    pair.drive().unwrap();
+    assert_eq!(pair.client_events[0], Event::Refused);
+    assert!(pair.client_got.is_empty() && pair.server_got.is_empty());
+}
+
+#[test]
+fn half_close_works_in_each_order() {
+    for client_first in [true, false] {
+        let mut pair = Pair::new(true, 1000);
+        pair.drive().unwrap();
+        let end = |pair: &mut Pair, client: bool| if client { pair.client.app_end() } else { pair.server.app_end() };
+        end(&mut pair, client_first).unwrap();
+        pair.drive().unwrap();
+        assert_eq!(pair.server_events.contains(&Event::End), client_first);
+        assert_eq!(pair.client_events.contains(&Event::End), !client_first);
+        assert!(!pair.client.is_over() && !pair.server.is_over());
+        // The other direction still works.
+        if client_first { pair.server.app_input(b"late") } else { pair.client.app_input(b"late") }.unwrap();
+        end(&mut pair, !client_first).unwrap();
+        pair.drive().unwrap();
+        assert_eq!(if client_first { &pair.client_got } else { &pair.server_got }, b"late");
+        assert!(pair.client.is_over() && pair.server.is_over());
+        assert!(!pair.client_events.contains(&Event::Reset) && !pair.server_events.contains(&Event::Reset));
+    }
+}
+
+#[test]
+fn an_abort_and_a_lost_tunnel_are_resets() {
+    let mut pair = Pair::new(true, 1000);
+    pair.drive().unwrap();
+    pair.client.app_input(b"before").unwrap();
+    pair.client.app_abort();
+    pair.drive().unwrap();
+    assert_eq!((pair.server_got.as_slice(), pair.server_events.last()), (&b"before"[..], Some(&Event::Reset)));
+    let mut pair = Pair::new(true, 1000);
+    pair.drive().unwrap();
+    pair.server.far_closed();
+    assert_eq!(pair.server.poll(), Some(Event::Reset));
+}
+
+/// I6: an exit node that plays the server itself has another key.
+#[test]
+fn another_key_is_not_the_owner() {
+    let mut pair = Pair::new(true, 1000);
+    pair.server = Session::accept(&key(3)).unwrap();
+    assert!(matches!(pair.drive(), Err(SessionError::Tls(_))));
+    assert!(pair.client_events.is_empty());
+}
+
+#[test]
+fn a_record_of_another_key_or_none_is_refused() {
+    let mut pair = Pair::new(true, 1000);
+    assert!(pair.client.expect_record(&key(3).verifying_key()).is_err());
+    let target = ApAddress::of(&key(2).verifying_key());
+    pair.client = Session::connect(&mut StdRng::seed_from_u64(1), &key(1), target, PORT, SRC).unwrap();
+    assert_eq!(pair.drive(), Err(SessionError::Misbehaved("answers before its AP record is known")));
+    assert!(pair.client_events.is_empty());
+}
+
+/// I3: whatever is changed between exit and entry node, nothing wrong is delivered.
+#[test]
+fn changed_bytes_are_never_delivered() {
+    for at in (0..3000).step_by(61) {
+        let mut pair = Pair::new(true, 16_384);
+        let mut passed = 0;
+        let mut tamper = |from: &mut Session, to: &mut Session| {
+            let mut bytes = Vec::new();
+            from.take_far(&mut bytes);
+            if (passed..passed + bytes.len()).contains(&at) {
+                bytes[at - passed] ^= 1;
+            }
+            passed += bytes.len();
+            to.far_input(&bytes)
+        };
+        for _ in 0..3 {
+            let there = tamper(&mut pair.client, &mut pair.server);
+            while let Some(event) = pair.server.poll() {
+                if matches!(event, Event::Hello { .. }) {
+                    let _ = pair.server.verdict(true);
+                }
+            }
+            let back = tamper(&mut pair.server, &mut pair.client);
+            if there.is_err() || back.is_err() {
+                break;
+            }
+            let _ = pair.client.app_input(b"hello hello hello");
+        }
+        take(&mut pair.server, &mut pair.server_got);
+        assert!(b"hello hello hello".repeat(3).starts_with(&pair.server_got), "{at}");
+    }
+}
+
+/// I7: a program that does not read stops the sender at the window, and all goes on when it reads.
+#[test]
+fn a_program_that_does_not_read_stops_the_sender() {
+    let mut pair = Pair::new(true, 1 << 20);
+    pair.drive().unwrap();
+    let (mut sent, mut kept) = (0u64, Vec::new());
+    while pair.client.wants_app() {
+        pair.client.app_input(&[5; 65_536]).unwrap();
+        sent += 65_536;
+        carry(&mut pair.client, &mut pair.server, 1 << 20).unwrap();
+        pair.server.take_app(&mut kept);
+        carry(&mut pair.server, &mut pair.client, 1 << 20).unwrap();
+    }
+    assert!((WINDOW - (1 << 20)..WINDOW + (1 << 20)).contains(&sent), "{sent}");
+    pair.server.app_took(kept.len());
+    pair.drive().unwrap();
+    assert!(pair.client.wants_app());
+    assert_eq!(kept.len() as u64, sent);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn bytes_arrive_right(
+        there in prop::collection::vec(any::<u8>(), 0..200_000),
+        back in prop::collection::vec(any::<u8>(), 0..200_000),
+        chunk in 1usize..40_000,
+        part in 1usize..70_000,
+    ) {
+        let mut pair = Pair::new(true, chunk);
+        for piece in there.chunks(part) {
+            pair.client.app_input(piece).unwrap();
+            pair.step().unwrap();
+        }
+        pair.drive().unwrap();
+        for piece in back.chunks(part) {
+            pair.server.app_input(piece).unwrap();
+        }
+        pair.client.app_end().unwrap();
+        pair.server.app_end().unwrap();
+        pair.drive().unwrap();
+        prop_assert!(pair.server_got == there && pair.client_got == back);
+        prop_assert!(pair.client.is_over() && pair.server.is_over());
+    }
+
+    #[test]
+    fn any_bytes_are_taken_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
+        let mut server = Session::accept(&key(2)).unwrap();
+        let _ = server.far_input(&bytes);
+        let mut hello = Vec::new();
+        Message::Hello { session: [0; 16], port: 1 }.write(&mut hello);
+        Message::Data { offset: 0, bytes: &bytes }.write(&mut hello);
+        let _ = Session::accept(&key(2)).unwrap().far_input(&hello);
+        let mut client = Pair::new(true, 1).client;
+        let _ = client.far_input(&hello[22..]);
+    }
+}
