@@ -23,16 +23,21 @@ def xor(left, right):
     return bytes(a ^ b for a, b in zip(left, right))
 
 
+NAMES = ("hash", "tweak", "block", "counter", "stream")
+
+
 def encipher(key, tweak, block):
-    sub = {name: derive(f"phantom v1 wide {name}", key) for name in ("hash", "tweak", "block", "stream")}
+    sub = {name: derive(f"phantom v1 wide {name}", key) for name in NAMES}
     left, right = block[:16], block[16:]
     mask = xor(AESGCM(sub["hash"]).encrypt(bytes(12), b"", right), aes(sub["tweak"], tweak))
     left = xor(aes(sub["block"], xor(left, mask)), mask)
-    return left + Cipher(algorithms.AES(sub["stream"]), modes.CTR(left)).encryptor().update(right)
+    start = xor(left, aes(sub["counter"], tweak))
+    return left + Cipher(algorithms.AES(sub["stream"]), modes.CTR(start)).encryptor().update(right)
 
 
-print("# key tweak plain cipher; made by scripts/vectors/wide.py")
-for case, length in enumerate((32, 33, 47, 48, 64, 100, 1168, 2560, 4092)):
-    key, tweak = blake3(b"key%d" % case).digest(), blake3(b"tweak%d" % case).digest()[:16]
-    plain = blake3(b"plain%d" % case).digest(length=length)
-    print(key.hex(), tweak.hex(), plain.hex(), encipher(key, tweak, plain).hex())
+if __name__ == "__main__":
+    print("# key tweak plain cipher; made by scripts/vectors/wide.py")
+    for case, length in enumerate((32, 33, 47, 48, 64, 100, 1168, 2560, 4092)):
+        key, tweak = blake3(b"key%d" % case).digest(), blake3(b"tweak%d" % case).digest()[:16]
+        plain = blake3(b"plain%d" % case).digest(length=length)
+        print(key.hex(), tweak.hex(), plain.hex(), encipher(key, tweak, plain).hex())

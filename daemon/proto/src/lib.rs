@@ -10,6 +10,11 @@
 //! | [`crypto`] | the only place that names a crypto crate |
 //! | [`ident`] | node ids, AP addresses, names, path and tunnel ids |
 //! | [`wire`] | bytes to messages and back: pure, total, bounded |
+//! | [`record`] | what the network database holds: signed, then checked, then used |
+//! | [`path`] | routing paths: choice of nodes, both rounds, owner and hop |
+//! | [`cell`] | the cell layer: what hops and ends do to the cells of one tunnel |
+//! | [`tunnel`] | set-up of routing tunnels at hop, end and owner |
+//! | [`session`] | end to end: TLS between AP keys over a resumable stream |
 //!
 //! Start reading at `docs/architecture.md`, then [`wire`], then the level of interest.
 #![forbid(unsafe_code)]
@@ -17,6 +22,7 @@
 pub mod cell;
 pub mod crypto;
 pub mod ident;
+pub mod path;
 pub mod record;
 pub mod session;
 pub mod tunnel;

@@ -4,7 +4,7 @@ use super::CELL_LEN;
 use crate::crypto::hash::same;
 
 /// Redundancy at the start of a cell: zeros, which a changed cell shows with probability 2⁻¹²⁸.
-const TAG_LEN: usize = 16;
+pub const TAG_LEN: usize = 16;
 
 const HEADER_LEN: usize = TAG_LEN + 1 + 2;
 
@@ -52,8 +52,8 @@ pub enum CellError {
 
 /// A cell in the clear: tag(16 zeros) ‖ kind(1) ‖ length(2) ‖ data ‖ padding to the fixed length.
 ///
-/// Padding is zeros when written and not looked at when read: it was enciphered with all the rest, so nobody between the
-/// ends can have put anything there.
+/// Padding is zeros, and anything else is an error: one value has one encoding, and no end can hide bytes in a cell. Random
+/// padding would hide nothing more, since the layers make all of the cell look random.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell<'a> {
     /// What it is for.
@@ -78,13 +78,21 @@ impl<'a> Cell<'a> {
 
     /// Reads a cell whose layers are off.
     pub fn decode(cell: &'a [u8]) -> Result<Self, CellError> {
+        if cell.len() != CELL_LEN {
+            return Err(CellError::Malformed);
+        }
         let (tag, rest) = cell.split_first_chunk::<TAG_LEN>().ok_or(CellError::Malformed)?;
         if !same(tag, &[0; TAG_LEN]) {
             return Err(CellError::Changed);
         }
         let ([kind, high, low], rest) = rest.split_first_chunk().ok_or(CellError::Malformed)?;
         let kind = CellKind::ALL.into_iter().find(|known| *known as u8 == *kind).ok_or(CellError::Malformed)?;
-        let data = rest.get(..usize::from(u16::from_be_bytes([*high, *low]))).ok_or(CellError::Malformed)?;
-        Ok(Self { kind, data })
+        let len = usize::from(u16::from_be_bytes([*high, *low]));
+        let (data, padding) = rest.split_at_checked(len).ok_or(CellError::Malformed)?;
+        // No early exit: that compares many bytes at a time.
+        match padding.iter().fold(0, |all, byte| all | byte) {
+            0 => Ok(Self { kind, data }),
+            _ => Err(CellError::Malformed),
+        }
     }
 }

@@ -7,12 +7,22 @@
 //! ```
 //!
 //! Hops and the terminating node encipher in both directions, so that nothing in their work tells the direction; the owner
-//! deciphers. Each layer's tweak is the first 16 bytes of what its encipher gave last: a cell that is changed, lost, repeated
-//! or out of order turns that cell and all that follow into noise.
+//! deciphers. A layer is the wide-block permutation under `derive("phantom v1 cells onward" | "phantom v1 cells backward",
+//! tunnel key)`. Its tweak is 16 zero bytes for the first cell, and from then on L xor L': the first 16 bytes of the last cell
+//! before enciphering, xor those after it.
+//!
+//! **Why both sides.** A cell that is changed, lost, repeated or out of order must turn itself and all that follow into noise.
+//! With the output alone, the last layer outwards would have a constant tweak (its output is the plain cell's constant tag), and
+//! on the way back a change behind the tag would leave the chain in step. With both, two ends stay in step exactly when they
+//! agree on L and L' of every layer, and to bring them back in step an attacker must forge 128 bits.
+//!
+//! **What remains.** A bit changed on the link next to the far end, on the way back, passes through to the owner as that same
+//! bit of data: the layer behind it is the innermost one, and deciphering lets it through (see [`crate::crypto::wide`]). The tag
+//! of that cell and the whole of all that follow are noise all the same, so no end ever takes a changed byte.
 
 mod body;
 
-pub use body::{CELL_DATA_MAX, Cell, CellError, CellKind};
+pub use body::{CELL_DATA_MAX, Cell, CellError, CellKind, TAG_LEN};
 
 use zeroize::Zeroizing;
 
@@ -70,21 +80,29 @@ impl Layer {
     /// What hops and the terminating node do. False, and nothing done: not [`CELL_LEN`] bytes.
     #[must_use]
     pub fn encipher(&mut self, cell: &mut [u8]) -> bool {
+        self.turn(cell, WideKey::encipher)
+    }
+
+    /// Undoes [`Layer::encipher`] of a layer with the same key. False, and nothing done: not [`CELL_LEN`] bytes.
+    #[must_use]
+    pub fn decipher(&mut self, cell: &mut [u8]) -> bool {
+        self.turn(cell, WideKey::decipher)
+    }
+
+    fn turn(&mut self, cell: &mut [u8], permute: impl FnOnce(&WideKey, &[u8; 16], &mut [u8])) -> bool {
         if cell.len() != CELL_LEN {
             return false;
         }
-        self.wide.encipher(&self.tweak, cell);
-        self.tweak.copy_from_slice(&cell[..16]);
+        let before = left_of(cell);
+        permute(&self.wide, &self.tweak, cell);
+        self.tweak = (before ^ left_of(cell)).to_ne_bytes();
         true
     }
+}
 
-    /// Undoes [`Layer::encipher`] of a layer with the same key.
-    fn decipher(&mut self, cell: &mut [u8]) {
-        let mut next = [0; 16];
-        next.copy_from_slice(&cell[..16]);
-        self.wide.decipher(&self.tweak, cell);
-        self.tweak = next;
-    }
+/// The left part of a cell, as a number to xor.
+fn left_of(cell: &[u8]) -> u128 {
+    cell.first_chunk().map_or(0, |left| u128::from_ne_bytes(*left))
 }
 
 impl std::fmt::Debug for Layer {
@@ -109,21 +127,13 @@ impl OwnerCrypt {
     /// Prepares an outgoing cell so that the hops' work makes it plain at the end. False: not [`CELL_LEN`] bytes.
     #[must_use]
     pub fn wrap(&mut self, cell: &mut [u8]) -> bool {
-        let fits = cell.len() == CELL_LEN;
-        if fits {
-            self.layers.iter_mut().rev().for_each(|layer| layer.decipher(cell));
-        }
-        fits
+        self.layers.iter_mut().rev().all(|layer| layer.decipher(cell))
     }
 
     /// Takes the hops' work off an incoming cell. False: not [`CELL_LEN`] bytes.
     #[must_use]
     pub fn peel(&mut self, cell: &mut [u8]) -> bool {
-        let fits = cell.len() == CELL_LEN;
-        if fits {
-            self.layers.iter_mut().for_each(|layer| layer.decipher(cell));
-        }
-        fits
+        self.layers.iter_mut().all(|layer| layer.decipher(cell))
     }
 }
 

@@ -8,7 +8,9 @@
 //!
 //! The state machine is snow's, the primitives are aws-lc-rs', the randomness is the caller's.
 
-use rand::{CryptoRng, SeedableRng, rngs::StdRng};
+use std::sync::{Arc, Mutex};
+
+use rand::CryptoRng;
 use snow::params::{CipherChoice, DHChoice, HashChoice};
 use snow::resolvers::CryptoResolver;
 use snow::types::{Cipher, Dh, Hash, Random};
@@ -19,9 +21,6 @@ use super::dh::DhSecret;
 use super::{CryptoError, aead};
 
 const PATTERN: &str = "Noise_NKpsk0+psk2_25519_ChaChaPoly_SHA256";
-
-/// Longest payload of a message in bytes: that of round 1, with room.
-const PAYLOAD_MAX: usize = 4096;
 
 /// Bytes that a message adds to its payload: an X25519 key and a tag.
 pub const NOISE_OVERHEAD: usize = 32 + aead::AEAD_TAG_LEN;
@@ -46,7 +45,9 @@ impl Initiator {
         psk0: &[u8; 32],
         payload: &[u8],
     ) -> Result<(Self, Vec<u8>), CryptoError> {
-        let mut state = builder(rng)
+        let ephemeral = Ephemeral::default();
+        ephemeral.draw(rng)?;
+        let mut state = builder(PATTERN, &ephemeral)
             .prologue(prologue)
             .and_then(|b| b.psk(0, psk0))
             .and_then(|b| b.remote_public_key(responder_static))
@@ -56,7 +57,7 @@ impl Initiator {
         Ok((Self(state), message))
     }
 
-    /// Reads message 2.
+    /// Reads message 2: the keys and its payload.
     pub fn finish(mut self, psk2: &[u8; 32], message: &[u8]) -> Result<(NoiseKeys, Vec<u8>), CryptoError> {
         self.0.set_psk(2, psk2).map_err(|_| CryptoError)?;
         let payload = read(&mut self.0, message)?;
@@ -65,40 +66,47 @@ impl Initiator {
 }
 
 /// The side whose static key is known.
-pub struct Responder(HandshakeState);
+pub struct Responder {
+    state: HandshakeState,
+    ephemeral: Ephemeral,
+}
 
 impl Responder {
-    /// Reads message 1; `rng` is for the answer.
+    /// Reads message 1: the state that answers it, and its payload.
     pub fn read(
-        rng: &mut dyn CryptoRng,
-        secret: &DhSecret,
+        static_secret: &DhSecret,
         prologue: &[u8],
         psk0: &[u8; 32],
         message: &[u8],
     ) -> Result<(Self, Vec<u8>), CryptoError> {
-        let mut state = builder(rng)
+        let ephemeral = Ephemeral::default();
+        let mut state = builder(PATTERN, &ephemeral)
             .prologue(prologue)
             .and_then(|b| b.psk(0, psk0))
-            .and_then(|b| b.local_private_key(secret.to_bytes()))
+            .and_then(|b| b.local_private_key(static_secret.to_bytes()))
             .and_then(Builder::build_responder)
             .map_err(|_| CryptoError)?;
         let payload = read(&mut state, message)?;
-        Ok((Self(state), payload))
+        Ok((Self { state, ephemeral }, payload))
     }
 
-    /// Writes message 2.
-    pub fn reply(mut self, psk2: &[u8; 32], payload: &[u8]) -> Result<(NoiseKeys, Vec<u8>), CryptoError> {
-        self.0.set_psk(2, psk2).map_err(|_| CryptoError)?;
-        let message = write(&mut self.0, payload)?;
-        Ok((split(&mut self.0), message))
+    /// Writes message 2: the keys and the message.
+    pub fn reply(
+        mut self,
+        rng: &mut dyn CryptoRng,
+        psk2: &[u8; 32],
+        payload: &[u8],
+    ) -> Result<(NoiseKeys, Vec<u8>), CryptoError> {
+        self.ephemeral.draw(rng)?;
+        self.state.set_psk(2, psk2).map_err(|_| CryptoError)?;
+        let message = write(&mut self.state, payload)?;
+        Ok((split(&mut self.state), message))
     }
 }
 
-fn builder(rng: &mut dyn CryptoRng) -> Builder<'static> {
-    let params = PATTERN.parse().expect("a pattern that snow knows");
-    let mut seed = Zeroizing::new([0; 32]);
-    rng.fill_bytes(&mut *seed);
-    Builder::with_resolver(params, Box::new(Resolver { seed }))
+fn builder<'a>(pattern: &str, ephemeral: &Ephemeral) -> Builder<'a> {
+    let params = pattern.parse().expect("a pattern that snow knows");
+    Builder::with_resolver(params, Box::new(Resolver(ephemeral.clone())))
 }
 
 fn write(state: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, CryptoError> {
@@ -109,7 +117,7 @@ fn write(state: &mut HandshakeState, payload: &[u8]) -> Result<Vec<u8>, CryptoEr
 }
 
 fn read(state: &mut HandshakeState, message: &[u8]) -> Result<Vec<u8>, CryptoError> {
-    let mut payload = vec![0; PAYLOAD_MAX];
+    let mut payload = vec![0; message.len()];
     let len = state.read_message(message, &mut payload).map_err(|_| CryptoError)?;
     payload.truncate(len);
     Ok(payload)
@@ -120,14 +128,12 @@ fn split(state: &mut HandshakeState) -> NoiseKeys {
     NoiseKeys { to_responder: Zeroizing::new(to_responder), to_initiator: Zeroizing::new(to_initiator) }
 }
 
-/// Hands snow the primitives of aws-lc-rs, and randomness from one seed of the caller's.
-struct Resolver {
-    seed: Zeroizing<[u8; 32]>,
-}
+/// Hands snow the primitives of aws-lc-rs, and the one ephemeral key that the caller's randomness gave.
+struct Resolver(Ephemeral);
 
 impl CryptoResolver for Resolver {
     fn resolve_rng(&self) -> Option<Box<dyn Random>> {
-        Some(Box::new(Seeded(StdRng::from_seed(*self.seed))))
+        Some(Box::new(self.0.clone()))
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
@@ -144,11 +150,24 @@ impl CryptoResolver for Resolver {
     }
 }
 
-struct Seeded(StdRng);
+/// The private ephemeral key of one side. snow takes its randomness when a state is built, a responder gets its only when it
+/// answers: this is the place between. It hands the key out once, so that no key can serve twice.
+#[derive(Clone, Default)]
+struct Ephemeral(Arc<Mutex<Option<Zeroizing<[u8; 32]>>>>);
 
-impl Random for Seeded {
+impl Ephemeral {
+    fn draw(&self, rng: &mut dyn CryptoRng) -> Result<(), CryptoError> {
+        let mut key = Zeroizing::new([0; 32]);
+        rng.fill_bytes(&mut *key);
+        *self.0.lock().map_err(|_| CryptoError)? = Some(key);
+        Ok(())
+    }
+}
+
+impl Random for Ephemeral {
     fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
-        rand::Rng::fill_bytes(&mut self.0, dest);
+        let key = self.0.lock().ok().and_then(|mut key| key.take()).ok_or(snow::Error::Rng)?;
+        dest.get_mut(..key.len()).filter(|dest| dest.len() == 32).ok_or(snow::Error::Rng)?.copy_from_slice(&*key);
         Ok(())
     }
 }
@@ -266,17 +285,18 @@ impl Cipher for ChaChaPoly {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rand::SeedableRng;
 
-    fn rng(seed: u64) -> StdRng {
-        StdRng::seed_from_u64(seed)
+    fn rng(seed: u64) -> rand_chacha::ChaCha20Rng {
+        rand_chacha::ChaCha20Rng::seed_from_u64(seed)
     }
 
     fn handshake(psk0: [u8; 32], psk2: [u8; 32]) -> Result<(NoiseKeys, NoiseKeys), CryptoError> {
         let secret = DhSecret::from_bytes(&[5; 32]);
         let (initiator, first) = Initiator::start(&mut rng(1), &secret.public(), b"prologue", &[1; 32], b"there")?;
-        let (responder, payload) = Responder::read(&mut rng(2), &secret, b"prologue", &psk0, &first)?;
+        let (responder, payload) = Responder::read(&secret, b"prologue", &psk0, &first)?;
         assert_eq!(payload, b"there");
-        let (theirs, second) = responder.reply(&psk2, b"back")?;
+        let (theirs, second) = responder.reply(&mut rng(2), &psk2, b"back")?;
         let (ours, payload) = initiator.finish(&[2; 32], &second)?;
         assert_eq!(payload, b"back");
         Ok((ours, theirs))
@@ -301,8 +321,8 @@ mod tests {
         let secret = DhSecret::from_bytes(&[5; 32]);
         let (_, first) = Initiator::start(&mut rng(1), &secret.public(), b"", &[1; 32], b"").unwrap();
         let keys = |seed| {
-            let (responder, _) = Responder::read(&mut rng(seed), &secret, b"", &[1; 32], &first).unwrap();
-            responder.reply(&[2; 32], b"").unwrap().0.to_responder
+            let (responder, _) = Responder::read(&secret, b"", &[1; 32], &first).unwrap();
+            responder.reply(&mut rng(seed), &[2; 32], b"").unwrap().0.to_responder
         };
         assert_eq!(keys(7), keys(7));
         assert_ne!(keys(7), keys(8));

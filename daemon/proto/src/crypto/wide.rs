@@ -4,19 +4,26 @@
 //! Tor proposal 359. Block of n bytes, n at least 32; `L` = first 16 bytes, `R` = the rest; tweak `T` of 16 bytes:
 //!
 //! ```text
-//! encipher                               decipher
-//! h  = GMAC(Kh, R) xor AES(Kt, T)        R  = R' xor CTR(Ks, L')
-//! L' = AES(Ke, L xor h) xor h            h  = GMAC(Kh, R) xor AES(Kt, T)
-//! R' = R xor CTR(Ks, L')                 L  = AES⁻¹(Ke, L' xor h) xor h
+//! encipher                                    decipher
+//! h  = GMAC(Kh, R) xor AES(Kt, T)             R  = R' xor CTR(Ks, L' xor AES(Ku, T))
+//! L' = AES(Ke, L xor h) xor h                 h  = GMAC(Kh, R) xor AES(Kt, T)
+//! R' = R xor CTR(Ks, L' xor AES(Ku, T))       L  = AES⁻¹(Ke, L' xor h) xor h
 //! ```
 //!
-//! GMAC(K, R) is the tag of AES-256-GCM under K with a nonce of 12 zero bytes, associated data R and no plaintext: GHASH of
-//! R xor a constant, a universal hash that is only ever used as a mask and never leaves this file. CTR takes all of L' as its
-//! initial 128-bit counter. Kh, Kt, Ke, Ks = `derive("phantom v1 wide hash" | "… tweak" | "… block" | "… stream", key)`.
+//! AES is AES-256 on one block. GMAC(K, R) is the tag of AES-256-GCM under K with a nonce of 12 zero bytes, associated data R
+//! and no plaintext. CTR(K, c) is AES(K, c) ‖ AES(K, c + 1) ‖ …, cut to the length of R; c counts as a big-endian number
+//! modulo 2^128. Kh, Kt, Ke, Ks, Ku = `derive("phantom v1 wide hash" | "… tweak" | "… block" | "… stream" | "… counter", key)`.
 //!
-//! In the encipher direction any change of T, L or R gives a fresh L', hence a fresh stream: all of the output changes. In the
-//! decipher direction a change confined to R' passes through to R (and randomizes L). Hops therefore only ever encipher, and
-//! what an end deciphers carries its redundancy in L.
+//! **Why it holds.** Under a fixed nonce, GMAC is GHASH of R and its length, plus a constant: an almost-xor-universal hash
+//! (collisions at most (n/16 + 1) / 2^128). It never leaves this file but as the mask `h`; with the second term, a random
+//! function of T, `h` is almost-xor-universal in (T, R). The line of L' is then LRW2, a tweakable block cipher with tweak
+//! (T, R). So a changed bit of T, L or R gives an unpredictable L', hence a counter never used, hence a fresh stream: in the
+//! encipher direction all of the output changes. Everything is lost at about 2^64 blocks under one key only.
+//!
+//! **What does not hold.** In the decipher direction a change confined to R' passes through to the same bits of R, and
+//! randomizes L. Hops therefore only ever encipher, and what an end deciphers carries its redundancy in L. T is part of the
+//! counter (it is not in proposal 359) since an owner deciphers many cells whose L' is the same constant: without it they would all
+//! get one stream. A repeated pair of T and L' in the decipher direction still repeats the stream: callers change T.
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use aws_lc_rs::cipher::{
@@ -35,6 +42,7 @@ pub struct WideKey {
     tweak: EncryptingKey,
     block: EncryptingKey,
     unblock: DecryptingKey,
+    counter: EncryptingKey,
     stream: EncryptingKey,
 }
 
@@ -49,6 +57,7 @@ impl WideKey {
             tweak: EncryptingKey::ecb(aes("phantom v1 wide tweak", key)).expect("AES-256 has ECB"),
             block: EncryptingKey::ecb(aes("phantom v1 wide block", key)).expect("AES-256 has ECB"),
             unblock: DecryptingKey::ecb(aes("phantom v1 wide block", key)).expect("AES-256 has ECB"),
+            counter: EncryptingKey::ecb(aes("phantom v1 wide counter", key)).expect("AES-256 has ECB"),
             stream: EncryptingKey::ctr(aes("phantom v1 wide stream", key)).expect("AES-256 has CTR"),
         }
     }
@@ -61,9 +70,9 @@ impl WideKey {
         let (left, right) = split(block);
         let mask = self.mask(tweak, right);
         xor(left, &mask);
-        self.block.encrypt(left).expect("one whole AES block");
+        one_block(&self.block, left);
         xor(left, &mask);
-        self.apply_stream(left, right);
+        self.apply_stream(tweak, left, right);
     }
 
     /// Undoes [`WideKey::encipher`].
@@ -72,7 +81,7 @@ impl WideKey {
     /// As [`WideKey::encipher`].
     pub fn decipher(&self, tweak: &[u8; 16], block: &mut [u8]) {
         let (left, right) = split(block);
-        self.apply_stream(left, right);
+        self.apply_stream(tweak, left, right);
         let mask = self.mask(tweak, right);
         xor(left, &mask);
         self.unblock.decrypt(left, DecryptionContext::None).expect("one whole AES block");
@@ -81,7 +90,7 @@ impl WideKey {
 
     fn mask(&self, tweak: &[u8; 16], right: &[u8]) -> [u8; 16] {
         let mut mask = *tweak;
-        self.tweak.encrypt(&mut mask).expect("one whole AES block");
+        one_block(&self.tweak, &mut mask);
         let nonce = Nonce::assume_unique_for_key([0; 12]);
         let tag = self
             .hash
@@ -93,9 +102,22 @@ impl WideKey {
         mask
     }
 
-    fn apply_stream(&self, left: &[u8; 16], right: &mut [u8]) {
-        let counter = EncryptionContext::Iv128(left.into());
+    fn apply_stream(&self, tweak: &[u8; 16], left: &[u8; 16], right: &mut [u8]) {
+        let mut start = *tweak;
+        one_block(&self.counter, &mut start);
+        xor(&mut start, left);
+        let counter = EncryptionContext::Iv128((&start).into());
         self.stream.less_safe_encrypt(right, counter).expect("CTR takes any length");
+    }
+}
+
+fn one_block(key: &EncryptingKey, block: &mut [u8; 16]) {
+    key.encrypt(block).expect("one whole AES block");
+}
+
+impl std::fmt::Debug for WideKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("WideKey(…)")
     }
 }
 

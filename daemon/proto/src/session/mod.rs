@@ -3,7 +3,7 @@
 //! ```text
 //! client                                                server
 //!   HELLO port, ClientHello ──────────────────────────▶   does anything listen on the port?
-//!   ◀──────── ServerHello … Finished, verdict (half-RTT)
+//!   ◀──── ServerHello, verdict as ALPN, … Finished ────
 //!   accepted: connect() returns
 //!   Certificate … Finished, ports, program's bytes ───▶   peer = hash of its key; connect to the program
 //! ```
@@ -13,6 +13,7 @@ mod tls;
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use rand::CryptoRng;
 use rustls::Connection;
@@ -25,9 +26,8 @@ use stream::{Stream, WINDOW};
 /// Bytes for the program that may wait here while arrivals are still acknowledged.
 const BACKLOG: usize = 512 * 1024;
 
-/// The verdict's two values.
-const ACCEPTED: u8 = 0;
-const REFUSED: u8 = 1;
+/// Bytes of a client's TLS that may wait for the verdict: its first flight.
+const HELD: usize = 64 * 1024;
 
 /// Why a session ended badly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -75,13 +75,16 @@ pub enum Event {
 
 enum Side {
     Client { target: ApAddress, record_seen: bool, verdict_seen: bool },
-    Server { port: Option<u16>, peer_told: bool },
+    Server { key: Arc<SigningKey>, port: Option<u16>, peer_told: bool },
 }
 
 /// One end of a session.
 pub struct Session {
     side: Side,
-    tls: Connection,
+    /// A server's begins with its verdict.
+    tls: Option<Connection>,
+    /// What came for a TLS that has not begun.
+    held: Vec<u8>,
     stream: Stream,
     /// Bytes from far that are no whole message yet.
     partial: Vec<u8>,
@@ -105,7 +108,7 @@ impl Session {
         src_port: u16,
     ) -> Result<Self, SessionError> {
         let side = Side::Client { target, record_seen: false, verdict_seen: false };
-        let mut session = Self::new(side, tls::client(key, target)?.into());
+        let mut session = Self::new(side, Some(tls::client(key, target)?.into()));
         let mut id = [0; 16];
         rng.fill_bytes(&mut id);
         Message::Hello { session: id, port: dst_port }.write(&mut session.far_out);
@@ -116,16 +119,15 @@ impl Session {
     }
 
     /// A server for one full connection that arrives.
-    pub fn accept(key: &SigningKey) -> Result<Self, SessionError> {
-        Ok(Self::new(Side::Server { port: None, peer_told: false }, tls::server(key)?.into()))
+    pub fn accept(key: Arc<SigningKey>) -> Self {
+        Self::new(Side::Server { key, port: None, peer_told: false }, None)
     }
 
-    fn new(side: Side, mut tls: Connection) -> Self {
-        // The window bounds it already.
-        tls.set_buffer_limit(None);
+    fn new(side: Side, tls: Option<Connection>) -> Self {
         Self {
             side,
-            tls,
+            tls: tls.map(unlimited),
+            held: Vec::new(),
             stream: Stream::default(),
             partial: Vec::new(),
             far_out: Vec::new(),
@@ -152,12 +154,18 @@ impl Session {
 
     /// Server: the answer to [`Event::Hello`].
     pub fn verdict(&mut self, accepted: bool) -> Result<(), SessionError> {
-        self.write_plain(&[if accepted { ACCEPTED } else { REFUSED }])?;
-        if !accepted {
-            self.app_ended = true;
-            self.tls.send_close_notify();
+        let Side::Server { key, .. } = &self.side else {
+            return Err(SessionError::Misbehaved("a verdict of a client"));
+        };
+        self.tls = Some(unlimited(tls::server(key, accepted)?.into()));
+        let held = std::mem::take(&mut self.held);
+        let result = self.tls_input(&held).and_then(|()| self.flush_tls());
+        if result.is_err() {
+            self.reset(ResetCode::Protocol);
         }
-        self.flush_tls()
+        // A refused client needs the first flight and nothing else.
+        self.over |= !accepted;
+        result
     }
 
     /// Bytes of the full connection that arrived. An error ends the session; tell the other end with [`Session::take_far`].
@@ -193,8 +201,10 @@ impl Session {
 
     /// The program sends no more.
     pub fn app_end(&mut self) -> Result<(), SessionError> {
-        if !std::mem::replace(&mut self.app_ended, true) {
-            self.tls.send_close_notify();
+        if !std::mem::replace(&mut self.app_ended, true)
+            && let Some(tls) = &mut self.tls
+        {
+            tls.send_close_notify();
         }
         self.flush_tls()
     }
@@ -281,54 +291,62 @@ impl Session {
     }
 
     fn tls_input(&mut self, mut bytes: &[u8]) -> Result<(), SessionError> {
-        while !bytes.is_empty() {
-            self.tls.read_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("too many bytes at once"))?;
-            let state = self.tls.process_new_packets()?;
-            self.read_plain(state.plaintext_bytes_to_read())?;
-            if state.peer_has_closed() && !std::mem::replace(&mut self.ended_there, true) {
-                self.check_complete()?;
-                self.events.push_back(Event::End);
+        let Some(tls) = &mut self.tls else {
+            if self.held.len() + bytes.len() > HELD {
+                return Err(SessionError::Misbehaved("does not wait for the verdict"));
             }
+            self.held.extend_from_slice(bytes);
+            return Ok(());
+        };
+        let mut ended = false;
+        while !bytes.is_empty() {
+            tls.read_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("too many bytes at once"))?;
+            let state = tls.process_new_packets()?;
+            let start = self.app_out.len();
+            self.app_out.resize(start + state.plaintext_bytes_to_read(), 0);
+            tls.reader()
+                .read_exact(&mut self.app_out[start..])
+                .map_err(|_| SessionError::Misbehaved("TLS gave fewer bytes than it had"))?;
+            ended |= state.peer_has_closed();
+        }
+        self.preamble()?;
+        if ended && !std::mem::replace(&mut self.ended_there, true) {
+            self.check_complete()?;
+            self.events.push_back(Event::End);
         }
         Ok(())
     }
 
-    fn read_plain(&mut self, count: usize) -> Result<(), SessionError> {
-        if count == 0 {
+    /// Reads the verdict from the finished handshake, or takes the ports off the front of what arrived.
+    fn preamble(&mut self) -> Result<(), SessionError> {
+        let Some(tls) = &self.tls else { return Ok(()) };
+        if tls.is_handshaking() {
             return Ok(());
         }
-        let start = self.app_out.len();
-        self.app_out.resize(start + count, 0);
-        self.tls
-            .reader()
-            .read_exact(&mut self.app_out[start..])
-            .map_err(|_| SessionError::Misbehaved("TLS gave fewer bytes than it had"))?;
-        self.preamble()
-    }
-
-    /// Takes the verdict or the ports off the front of what arrived.
-    fn preamble(&mut self) -> Result<(), SessionError> {
         match &mut self.side {
             Side::Client { record_seen, verdict_seen, .. } if !*verdict_seen => {
                 if !*record_seen {
                     return Err(SessionError::Misbehaved("answers before its AP record is known"));
                 }
                 *verdict_seen = true;
-                self.events.push_back(match self.app_out.remove(0) {
-                    ACCEPTED => Event::Accepted,
-                    REFUSED => Event::Refused,
+                match tls.alpn_protocol() {
+                    Some(tls::ACCEPTED) => self.events.push_back(Event::Accepted),
+                    Some(tls::REFUSED) => {
+                        self.events.push_back(Event::Refused);
+                        self.over = true;
+                    }
                     _ => return Err(SessionError::Misbehaved("undefined verdict")),
-                });
+                }
                 Ok(())
             }
-            Side::Server { port, peer_told } if !*peer_told => {
+            Side::Server { port, peer_told, .. } if !*peer_told => {
                 let Some(ports) = self.app_out.first_chunk::<4>() else { return Ok(()) };
                 let [a, b, c, d] = *ports;
                 let (src_port, dst_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
                 if *port != Some(dst_port) {
                     return Err(SessionError::Misbehaved("HELLO named another port"));
                 }
-                let key = self.tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));
+                let key = tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));
                 let address = ApAddress::of(&key.ok_or(SessionError::Misbehaved("no AP key"))?);
                 *peer_told = true;
                 self.app_out.drain(..4);
@@ -343,24 +361,24 @@ impl Session {
     fn check_complete(&self) -> Result<(), SessionError> {
         match self.side {
             Side::Client { verdict_seen: true, .. } | Side::Server { peer_told: true, .. } => Ok(()),
-            // A refused client has nothing to say.
-            Side::Server { .. } if self.app_ended => Ok(()),
             Side::Client { .. } | Side::Server { .. } => Err(SessionError::Misbehaved("ended before it began")),
         }
     }
 
     fn write_plain(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        self.tls.writer().write_all(bytes).map_err(|_| SessionError::Misbehaved("TLS takes no more bytes"))
+        let Some(tls) = &mut self.tls else { return Err(SessionError::Misbehaved("bytes before the verdict")) };
+        tls.writer().write_all(bytes).map_err(|_| SessionError::Misbehaved("TLS takes no more bytes"))
     }
 
     /// Moves what TLS wants to send into the stream; ends it after TLS' own end.
     fn flush_tls(&mut self) -> Result<(), SessionError> {
+        let Some(tls) = &mut self.tls else { return Ok(()) };
         let mut bytes = Vec::new();
-        while self.tls.wants_write() {
-            self.tls.write_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("TLS cannot write"))?;
+        while tls.wants_write() {
+            tls.write_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("TLS cannot write"))?;
         }
         self.stream.send(bytes, &mut self.far_out);
-        if self.app_ended && !self.tls.is_handshaking() {
+        if self.app_ended && !tls.is_handshaking() {
             self.stream.finish(&mut self.far_out);
         }
         Ok(())
@@ -377,6 +395,12 @@ impl Session {
             Message::Reset(code).write(&mut self.far_out);
         }
     }
+}
+
+fn unlimited(mut tls: Connection) -> Connection {
+    // The window bounds it already.
+    tls.set_buffer_limit(None);
+    tls
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@ impl Pair {
         client.expect_record(&server_key.verifying_key()).unwrap();
         Self {
             client,
-            server: Session::accept(&server_key).unwrap(),
+            server: Session::accept(Arc::new(server_key)),
             client_events: Vec::new(),
             server_events: Vec::new(),
             client_got: Vec::new(),
@@ -152,7 +152,7 @@ fn an_abort_and_a_lost_tunnel_are_resets() {
 #[test]
 fn another_key_is_not_the_owner() {
     let mut pair = Pair::new(true, 1000);
-    pair.server = Session::accept(&key(3)).unwrap();
+    pair.server = Session::accept(Arc::new(key(3)));
     assert!(matches!(pair.drive(), Err(SessionError::Tls(_))));
     assert!(pair.client_events.is_empty());
 }
@@ -248,12 +248,12 @@ proptest! {
 
     #[test]
     fn any_bytes_are_taken_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..2000)) {
-        let mut server = Session::accept(&key(2)).unwrap();
+        let mut server = Session::accept(Arc::new(key(2)));
         let _ = server.far_input(&bytes);
         let mut hello = Vec::new();
         Message::Hello { session: [0; 16], port: 1 }.write(&mut hello);
         Message::Data { offset: 0, bytes: &bytes }.write(&mut hello);
-        let _ = Session::accept(&key(2)).unwrap().far_input(&hello);
+        let _ = Session::accept(Arc::new(key(2))).far_input(&hello);
         let mut client = Pair::new(true, 1).client;
         let _ = client.far_input(&hello[22..]);
     }

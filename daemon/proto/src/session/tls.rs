@@ -17,8 +17,11 @@ use zeroize::Zeroizing;
 use crate::crypto::{SigningKey, VerifyingKey};
 use crate::ident::ApAddress;
 
-/// The only protocol spoken inside.
-const ALPN: &[u8] = b"phantom/1";
+/// The server's verdict, as the protocol that it chooses: encrypted, signed, and in its first flight. rustls sends no half-RTT data
+/// where clients are authenticated, and so a message would come a round trip later.
+pub(super) const ACCEPTED: &[u8] = b"phantom/1";
+/// As [`ACCEPTED`]: nothing listens on the port.
+pub(super) const REFUSED: &[u8] = b"phantom/1 refused";
 
 /// SubjectPublicKeyInfo of an Ed25519 key, up to the key (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
@@ -36,25 +39,23 @@ pub(super) fn client(key: &SigningKey, target: ApAddress) -> Result<ClientConnec
         .dangerous()
         .with_custom_certificate_verifier(Arc::new(OwnerOf { target, provider }))
         .with_client_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![ACCEPTED.to_vec(), REFUSED.to_vec()];
     config.resumption = rustls::client::Resumption::disabled();
     // An address is no host name: no SNI is sent.
     ClientConnection::new(Arc::new(config), ServerName::IpAddress(target.ipv6().into()))
 }
 
 /// A TLS server that accepts any AP key and tells which.
-pub(super) fn server(key: &SigningKey) -> Result<ServerConnection, Error> {
+pub(super) fn server(key: &SigningKey, accepted: bool) -> Result<ServerConnection, Error> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let resolver = rustls::server::AlwaysResolvesServerRawPublicKeys::new(certified(key)?);
     let mut config = ServerConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(AnyApKey { provider }))
         .with_cert_resolver(Arc::new(resolver));
-    config.alpn_protocols = vec![ALPN.to_vec()];
+    config.alpn_protocols = vec![if accepted { ACCEPTED } else { REFUSED }.to_vec()];
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    // The verdict goes with the server's first flight; it tells an unauthenticated client no more than a SYN-ACK would.
-    config.send_half_rtt_data = true;
     ServerConnection::new(Arc::new(config))
 }
 

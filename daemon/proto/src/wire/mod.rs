@@ -1,6 +1,7 @@
 //! Bytes to messages and back: pure, total, bounded. One value has one encoding; integers are big-endian; every
 //! length has a named limit; bytes left over are an error.
 
+pub mod array;
 mod contact;
 pub mod frame;
 pub mod link;
