@@ -1,1 +1,2 @@
 //! The daemon: joins the protocol to sockets, disk, clock and programs.
+pub mod gate;
