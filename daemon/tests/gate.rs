@@ -1,5 +1,5 @@
 //! The gate with real programs: what curl, Python and their like see in the phantom namespace, and what the far end sees.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // a test that fails says where
 
 use std::collections::HashMap;
 use std::io;
@@ -304,7 +304,7 @@ async fn servers_inside_are_reached_and_see_the_peer() {
     let server = |family: &str, host: &str| {
         format!(
             "
-l = socket.socket({family}); l.bind(('{host}', 80)); l.listen(); out('ready')
+l = socket.socket({family}); l.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1); l.bind(('{host}', 80)); l.listen(); out('ready')
 for _ in range(2):
     c, peer = l.accept(); out(peer[0], peer[1], c.getsockname()[:2])
     c.sendall(c.recv(10)[::-1]); c.close()

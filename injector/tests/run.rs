@@ -1,5 +1,5 @@
 //! `phantom-run` with real programs: what they may do, how they end, how long their session lives.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used)] // a test that fails says where
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};

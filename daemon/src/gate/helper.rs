@@ -182,7 +182,6 @@ fn configure_program(tun: &OwnedFd, address: ApAddress, ipv4: Ipv4Addr) -> io::R
         ("ipv6/conf/default/accept_ra", "0"),
         ("ipv6/conf/default/autoconf", "0"),
         ("ipv4/ip_unprivileged_port_start", "0"),
-        ("ipv4/ping_group_range", "1 0"),
     ])?;
     configure_device(tun, &[address.ipv6().into(), ipv4.into()])
 }

@@ -29,14 +29,16 @@ pub async fn splice(tcp: TcpStream, far: Box<dyn Stream>) {
         // The first error ends both directions; the far end is dropped right here, before its shutdown: a reset.
         tokio::try_join!(carry(&mut tcp_read, &mut far_write), carry(&mut far_read, &mut tcp_write))
     };
-    if result.is_err() {
-        // Closing then sends a reset.
-        let _ = rustix::net::sockopt::set_socket_linger(&tcp, Some(Duration::ZERO));
+    if result.is_ok() {
+        let _ = rustix::net::sockopt::set_socket_linger(&tcp, None);
     }
 }
 
 fn prepare(tcp: &TcpStream) {
     use rustix::net::sockopt;
+    // Closing is a reset until both directions have ended well: also when this task is cut short, for a program must
+    // never take that for the end of its data.
+    let _ = sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
     // The far end has its own idea of packets: waiting for more bytes here would only add delay. All are best effort.
     let _ = tcp.set_nodelay(true);
     let _ = sockopt::set_socket_keepalive(tcp, true);
