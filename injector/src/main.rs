@@ -41,12 +41,13 @@ fn complain(error: &anyhow::Error) {
 }
 
 fn launch(options: &Options) -> Result<()> {
-    let socket = options.socket.clone().unwrap_or_else(control::default_socket);
+    let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
     let way = match options.isolation {
         Isolation::Preload => Way::Preload(preload::library()?),
         Isolation::Auto | Isolation::Namespace => Way::Namespace,
     };
-    let session = control::enter(&socket, options.identity.as_deref())?;
+    let identity = control::identity(options.identity.as_deref().filter(|name| !name.is_empty()))?;
+    let session = control::enter(&socket, &identity)?;
     if !options.quiet {
         let how = match way {
             Way::Namespace => "in a namespace of its own",
@@ -54,7 +55,7 @@ fn launch(options: &Options) -> Result<()> {
         };
         eprintln!("phantom-run: {}, {how}", session.who);
     }
-    let Session { connection, spaces, identity, .. } = session;
+    let Session { connection, spaces, .. } = session;
     process::run(connection, || {
         let mut command = Command::new(&options.command[0]);
         command.args(&options.command[1..]);

@@ -14,11 +14,11 @@ use clap::{Parser, ValueEnum};
 #[command(name = "phantom-run", version, after_long_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Options {
     /// Identity to run as. Without one the program gets a fresh one, which nobody can link to another run
-    #[arg(long, env = "PHANTOM_IDENTITY", value_name = "NAME")]
+    #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
     pub(crate) identity: Option<String>,
 
-    /// Socket of the daemon; else the user's own daemon, else the system's
-    #[arg(long = "daemon", env = "PHANTOM_SOCKET", value_name = "SOCKET")]
+    /// Socket of the daemon [default: that of the user's own daemon; for root /run/phantom/daemon.sock]
+    #[arg(long = "daemon", env = phantom_ipc::ENV_SOCKET, value_name = "SOCKET")]
     pub(crate) socket: Option<PathBuf>,
 
     /// How the program is kept from other networks

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Result, bail};
+use phantom_ipc::hook::{IdentityRef, format_session};
+use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
 
 /// File name of the hook.
 const LIBRARY: &str = "libphantom.so";
@@ -29,12 +31,16 @@ pub(crate) fn library() -> Result<PathBuf> {
     bail!("{LIBRARY} is neither beside phantom-run nor in ../lib; set PHANTOM_LIBRARY to where it is");
 }
 
-/// Adds to a command what the hook needs; `session` names a fresh identity when none is named.
-pub(crate) fn prepare(command: &mut Command, library: &Path, socket: &Path, identity: &str) {
+/// Adds to a command what the hook needs.
+pub(crate) fn prepare(command: &mut Command, library: &Path, socket: &Path, identity: &IdentityRef) {
     let mut preload = OsString::from(library);
     if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
         preload.push(others);
     }
-    command.env("LD_PRELOAD", preload).env("PHANTOM_SOCKET", socket).env("PHANTOM_IDENTITY", identity);
+    command.env("LD_PRELOAD", preload).env(ENV_SOCKET, socket).env_remove(ENV_IDENTITY).env_remove(ENV_SESSION);
+    match identity {
+        IdentityRef::Named(name) => command.env(ENV_IDENTITY, name),
+        IdentityRef::Session(token) => command.env(ENV_SESSION, format_session(token)),
+    };
 }

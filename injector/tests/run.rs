@@ -13,6 +13,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
+use phantom_ipc::hook::{HEADER, IdentityRef, PREAMBLE, Reply, Request, body_length, format_session};
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -24,7 +25,7 @@ struct Daemon {
     directory: TempDir,
     holder: Child,
     network: PathBuf,
-    sessions: Receiver<(String, UnixStream)>,
+    sessions: Receiver<(IdentityRef, UnixStream)>,
 }
 
 impl Daemon {
@@ -88,27 +89,29 @@ impl Drop for Daemon {
     }
 }
 
-fn serve(connection: &mut UnixStream, spaces: &[File], refusal: Option<&str>) -> String {
-    let mut length = [0; 4];
-    connection.read_exact(&mut length).unwrap();
-    let mut request = vec![0; u32::from_be_bytes(length) as usize];
-    connection.read_exact(&mut request).unwrap();
-    let mut reply = vec![0; 17];
-    reply[1..3].copy_from_slice(&[0xfd, 0x70]);
-    reply.extend(b"someone.phantom");
-    let mut descriptors: Vec<BorrowedFd<'_>> = spaces.iter().map(AsFd::as_fd).collect();
-    if let Some(why) = refusal {
-        reply = [&[1], why.as_bytes()].concat();
-        descriptors.clear();
-    }
-    let message = [&u32::try_from(reply.len()).unwrap().to_be_bytes()[..], &reply].concat();
+fn serve(connection: &mut UnixStream, spaces: &[File], refusal: Option<&str>) -> IdentityRef {
+    let mut preamble = [0; PREAMBLE.len()];
+    connection.read_exact(&mut preamble).unwrap();
+    assert_eq!(preamble, PREAMBLE);
+    let mut header = [0; HEADER];
+    connection.read_exact(&mut header).unwrap();
+    let mut body = vec![0; body_length(header).unwrap()];
+    connection.read_exact(&mut body).unwrap();
+    let Request::Enter { identity } = Request::decode(&body).unwrap() else { panic!("another request") };
+    let mut address = [0; 16];
+    address[..2].copy_from_slice(&[0xfd, 0x70]);
+    let has_user_namespace = spaces.len() == 2;
+    let entered = Reply::Entered { address, ipv4: [198, 18, 0, 1], name: "someone.phantom".into(), has_user_namespace };
+    let reply = refusal.map_or(entered, |why| Reply::failed(1, why));
+    let descriptors: Vec<BorrowedFd<'_>> = spaces.iter().take(reply.descriptors()).map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !descriptors.is_empty() {
         assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
     }
+    let message = reply.encode().unwrap();
     sendmsg(&*connection, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL).unwrap();
-    String::from_utf8(request[1..].to_vec()).unwrap()
+    identity
 }
 
 fn line(child: &mut Child) -> String {
@@ -150,7 +153,7 @@ fn without_a_daemon_it_says_what_to_do_and_starts_nothing() {
     assert_eq!(output.status.code(), Some(125));
     assert!(String::from_utf8(output.stderr).unwrap().contains("no identity of this name"));
     assert!(!touched.exists());
-    assert_eq!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, "nobody");
+    assert_eq!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, IdentityRef::Named("nobody".into()));
 }
 
 #[test]
@@ -225,7 +228,7 @@ fn the_session_lives_as_long_as_the_last_descendant() {
     let script = script.replace("sleep 1000", "sleep 1000 >/dev/null 2>&1 </dev/null");
     let left: u32 = daemon.script(&script).trim().parse().unwrap();
     let (identity, mut connection) = daemon.sessions.recv_timeout(PATIENCE).unwrap();
-    assert_eq!(identity, "");
+    assert!(matches!(identity, IdentityRef::Session(_)));
     connection.set_nonblocking(true).unwrap();
     assert_eq!(connection.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "the session ended too early");
     connection.set_nonblocking(false).unwrap();
@@ -239,12 +242,13 @@ fn preloading_hands_the_hook_what_it_needs() {
     let daemon = Daemon::start();
     let mut library = tempfile::NamedTempFile::new().unwrap();
     library.write_all(b"no library").unwrap();
-    let script = "echo $LD_PRELOAD; echo $PHANTOM_SOCKET; echo $PHANTOM_IDENTITY";
+    let script = "echo $LD_PRELOAD; echo $PHANTOM_SOCKET; echo $PHANTOM_SESSION";
     let mut command = daemon.command(&["--isolation", "preload", "sh", "-c", script]);
     let output = command.env("PHANTOM_LIBRARY", library.path()).env("LD_PRELOAD", "").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let socket = daemon.directory.path().join("daemon.sock");
-    let expected = format!("{}\n{}\nsomeone.phantom\n", library.path().display(), socket.display());
+    let (IdentityRef::Session(token), _) = daemon.sessions.recv_timeout(PATIENCE).unwrap() else { panic!("no token") };
+    let expected = format!("{}\n{}\n{}\n", library.path().display(), socket.display(), format_session(&token));
     assert_eq!(text, expected);
     assert!(String::from_utf8(output.stderr).unwrap().contains("best effort"));
     let mut command = daemon.command(&["--isolation", "preload", "true"]);
