@@ -2,6 +2,7 @@
 
 mod control;
 mod isolate;
+mod mounts;
 mod options;
 mod preload;
 mod privileges;

@@ -8,7 +8,7 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -120,6 +120,11 @@ fn line(child: &mut Child) -> String {
     line.trim().to_owned()
 }
 
+/// Whether the host has a network device of that name, one that new namespaces are not born with.
+fn host_has(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).join("device").exists()
+}
+
 fn pid(number: u32) -> Pid {
     Pid::from_raw(number.cast_signed()).unwrap()
 }
@@ -161,7 +166,7 @@ fn the_program_is_alone_with_the_phantom_network() {
     let daemon = Daemon::start();
     let text = daemon.script(
         "readlink /proc/self/ns/net; grep -c 198.18.0.53 /etc/resolv.conf; grep hosts: /etc/nsswitch.conf || echo none
-         grep -E '^(NoNewPrivs|CapBnd|CapEff):' /proc/self/status; id -u",
+         grep -E '^(NoNewPrivs|CapBnd|CapEff):' /proc/self/status; ls /sys/class/net | tr '\\n' ' '; echo; id -u",
     );
     let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines[0], daemon.network.to_str().unwrap());
@@ -176,6 +181,9 @@ fn the_program_is_alone_with_the_phantom_network() {
     }
     assert_eq!(value("NoNewPrivs:"), "1");
     assert_eq!(lines[lines.len() - 1], rustix::process::geteuid().as_raw().to_string());
+    // As in every new network namespace there is nothing but `lo`, and /sys says no more than that.
+    let interfaces: Vec<&str> = lines[lines.len() - 2].split_whitespace().filter(|name| *name != "lo").collect();
+    assert!(interfaces.iter().all(|name| !host_has(name)), "{text}");
     // The host is as it was.
     assert!(!std::fs::read_to_string("/etc/resolv.conf").unwrap().contains("198.18.0.53"));
 }
