@@ -450,6 +450,9 @@ async fn sockets_made_for_the_hook_belong_to_the_namespace() {
     let (_, port, _far) = world.far().await;
     assert_eq!(port, 7);
     assert_eq!(connect.await.unwrap().unwrap().local_addr().unwrap().ip(), address(OWN).ipv6());
+    let multipath = world.gate.socket(libc::AF_INET6, libc::SOCK_STREAM, libc::IPPROTO_MPTCP).await.unwrap();
+    let protocol = rustix::net::sockopt::socket_protocol(&multipath).unwrap();
+    assert_eq!(protocol, Some(rustix::net::ipproto::TCP));
     for (domain, kind) in [(libc::AF_INET, libc::SOCK_RAW), (libc::AF_PACKET, libc::SOCK_RAW), (libc::AF_UNIX, 1)] {
         let refused = world.gate.socket(domain, kind, 0).await.unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM));
@@ -516,4 +519,35 @@ s.close()
     let gbit = |time: Duration| TOTAL as f64 * 8e-9 / time.as_secs_f64();
     println!("to the program {:.2} Gbit/s, from it {:.2} Gbit/s", gbit(down), gbit(up));
     output(child).await;
+}
+
+/// Prints how long connecting and a round trip of 64 bytes take, in microseconds; see [`measure_bulk`].
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, not a promise"]
+async fn measure_latency() {
+    let world = World::open().await;
+    let script = "
+import time
+def p50(f):
+    times = []
+    for n in range(1000):
+        began = time.perf_counter_ns(); f(); times.append(time.perf_counter_ns() - began)
+    return sorted(times)[500] / 1000
+def connect(): socket.create_connection((ap(2), 1)).close()
+s = socket.create_connection((ap(2), 1)); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def trip(): s.sendall(bytes(64)); s.recv(64)
+out('connect p50', p50(connect), 'us, round trip p50', p50(trip), 'us')
+";
+    let child = world.python(script);
+    let mut connected = world.connected;
+    tokio::spawn(async move {
+        while let Some((_, _, mut far)) = connected.recv().await {
+            tokio::spawn(async move {
+                let mut buffer = [0; 64];
+                while far.read_exact(&mut buffer).await.is_ok() && far.write_all(&buffer).await.is_ok() {}
+                far.shutdown().await
+            });
+        }
+    });
+    println!("{}", output(child).await.trim());
 }

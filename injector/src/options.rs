@@ -17,8 +17,9 @@ pub(crate) struct Options {
     #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
     pub(crate) identity: Option<String>,
 
-    /// Socket of the daemon [default: that of the user's own daemon; for root /run/phantom/daemon.sock]
-    #[arg(long = "daemon", env = phantom_ipc::ENV_SOCKET, value_name = "SOCKET")]
+    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon; for root /run/phantom/daemon.sock]
+    // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
+    #[arg(long = "daemon", value_name = "SOCKET")]
     pub(crate) socket: Option<PathBuf>,
 
     /// How the program is kept from other networks

@@ -111,6 +111,8 @@ impl Spaces {
         let kind = u32::try_from(kind).map_err(invalid)?;
         let flags = SocketFlags::from_bits_retain(kind & (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32);
         let kind = SocketType::from_raw(kind & !flags.bits());
+        // Multipath TCP becomes TCP: there is one path, and the far end of it is TCP.
+        let protocol = if protocol == libc::IPPROTO_MPTCP { libc::IPPROTO_TCP } else { protocol };
         let protocol = NonZeroU32::new(u32::try_from(protocol).map_err(invalid)?).map(Protocol::from_raw);
         // Raw sockets could forge packets, packet sockets see all: a program may have what any user may have.
         if ![AddressFamily::INET, AddressFamily::INET6, AddressFamily::NETLINK].contains(&domain)

@@ -69,6 +69,9 @@ const INCOMING_PATIENCE: Duration = Duration::from_secs(15);
 /// DNS questions under way at one time; more are dropped, and asked again by the program.
 const MAX_QUESTIONS: usize = 256;
 
+/// Resolvers in programs ask again after five seconds and give up after a few times.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(15);
+
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -324,8 +327,8 @@ fn verdict_of(error: ConnectError) -> Verdict {
 
 async fn resolve(shared: Arc<Shared>, question: Question) {
     let Question { from, to, message } = question;
-    let answer = dns::answer(&message, shared.address, shared.network.as_ref(), &shared.aliases).await;
-    if let Some(answer) = answer {
+    let answer = dns::answer(&message, shared.address, shared.network.as_ref(), &shared.aliases);
+    if let Ok(Some(answer)) = timeout(QUESTION_PATIENCE, answer).await {
         shared.wire.tell(Command::Send(packet::udp(to, from, &answer))).await;
     }
 }
