@@ -1,0 +1,244 @@
+//! The helper process: one thread that makes the phantom namespace and the gate's, then makes sockets in them on demand.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
+use std::os::fd::{AsFd, OwnedFd};
+
+use phantom_proto::ident::ApAddress;
+use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
+
+use super::netlink::{LOOPBACK, Netlink};
+use super::netns::{Reply, Request, encode_listeners, receive_request, send_reply};
+use super::reflector::{HOME_V4, HOME_V6};
+use super::sys;
+
+/// Name of the TUN device; the only one that a program sees beside `lo`.
+const DEVICE: &str = "phantom0";
+
+/// The largest that IP allows: fewer and larger packets cost less.
+const MTU: u32 = 65_535;
+
+/// Packets that the device queues; a burst of many connections fits, memory stays bounded.
+const QUEUE: u32 = 4_096;
+
+/// Connections that wait for accept() in the gate's namespace.
+const BACKLOG: i32 = 4_096;
+
+/// Serves the daemon at descriptor 0 until it is gone; the exit status says whether set-up went well.
+pub fn main() -> i32 {
+    let stdin = io::stdin();
+    let socket = stdin.as_fd();
+    let Some(Request::SetUp(address, ipv4)) = receive_request(socket) else {
+        return 1;
+    };
+    let spaces = match Spaces::create(address, ipv4) {
+        Ok((spaces, descriptors)) => {
+            let sent = send_reply(socket, &Reply { descriptors, ..Reply::default() });
+            if sent.is_err() {
+                return 1;
+            }
+            spaces
+        }
+        Err(text) => {
+            let _ = send_reply(socket, &Reply { errno: libc::EPERM, data: text.into_bytes(), ..Reply::default() });
+            return 1;
+        }
+    };
+    while let Some(request) = receive_request(socket) {
+        let reply = spaces
+            .answer(request)
+            .unwrap_or_else(|error| Reply { errno: error.raw_os_error().unwrap_or(libc::EIO), ..Reply::default() });
+        if send_reply(socket, &reply).is_err() {
+            break;
+        }
+    }
+    spaces.abort();
+    0
+}
+
+/// Both namespaces.
+struct Spaces {
+    program: OwnedFd,
+    gate: OwnedFd,
+    /// Lists and aborts TCP sockets of the phantom namespace.
+    diag: Netlink,
+}
+
+impl Spaces {
+    /// Makes both namespaces; the descriptors are those that [`super::netns::Wires`] expects.
+    fn create(address: ApAddress, ipv4: Ipv4Addr) -> Result<(Self, Vec<OwnedFd>), String> {
+        let _ = rustix::thread::set_no_new_privs(true);
+        let user = new_network_namespace(true)?;
+        let program = own_namespace("net")?;
+        // A TUN device belongs to the namespace in which its driver was opened.
+        let program_tun = tun_driver()?;
+        configure_program(&program_tun, address, ipv4).map_err(|e| doing("configuring the phantom namespace", &e))?;
+        let diag = Netlink::sock_diag().map_err(|e| doing("opening sock_diag", &e))?;
+        new_network_namespace(false)?;
+        let gate = own_namespace("net")?;
+        let gate_tun = tun_driver()?;
+        let listener = configure_gate(&gate_tun).map_err(|e| doing("configuring the gate's namespace", &e))?;
+        let copy = program.try_clone().map_err(|e| doing("copying a descriptor", &e))?;
+        let mut descriptors = vec![program_tun, gate_tun, listener, copy];
+        if user {
+            descriptors.push(own_namespace("user")?);
+        }
+        Ok((Self { program, gate, diag }, descriptors))
+    }
+
+    fn answer(&self, request: Request) -> io::Result<Reply> {
+        let descriptor = match request {
+            Request::SetUp(..) => return Err(io::ErrorKind::InvalidInput.into()),
+            Request::Listeners => {
+                let data = encode_listeners(&self.diag.listeners()?);
+                return Ok(Reply { data, ..Reply::default() });
+            }
+            Request::GateSocket { v4 } => {
+                let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
+                rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?
+            }
+            Request::ProgramSocket(domain, kind, protocol) => self.program_socket(domain, kind, protocol)?,
+        };
+        Ok(Reply { descriptors: vec![descriptor], ..Reply::default() })
+    }
+
+    fn program_socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+        let invalid = |_| io::Error::from_raw_os_error(libc::EINVAL);
+        let domain = AddressFamily::from_raw(u16::try_from(domain).map_err(invalid)?);
+        let kind = u32::try_from(kind).map_err(invalid)?;
+        let flags = SocketFlags::from_bits_retain(kind & (libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC) as u32);
+        let kind = SocketType::from_raw(kind & !flags.bits());
+        // Multipath TCP becomes TCP: there is one path, and the far end of it is TCP.
+        let protocol = if protocol == libc::IPPROTO_MPTCP { libc::IPPROTO_TCP } else { protocol };
+        let protocol = NonZeroU32::new(u32::try_from(protocol).map_err(invalid)?).map(Protocol::from_raw);
+        // Raw sockets could forge packets, packet sockets see all: a program may have what any user may have.
+        if ![AddressFamily::INET, AddressFamily::INET6, AddressFamily::NETLINK].contains(&domain)
+            || (domain != AddressFamily::NETLINK && ![SocketType::STREAM, SocketType::DGRAM].contains(&kind))
+        {
+            return Err(io::Error::from_raw_os_error(libc::EPERM));
+        }
+        move_into_link_name_space(self.program.as_fd(), Some(LinkNameSpaceType::Network))?;
+        let socket = rustix::net::socket_with(domain, kind, flags, protocol);
+        move_into_link_name_space(self.gate.as_fd(), Some(LinkNameSpaceType::Network))?;
+        Ok(socket?)
+    }
+
+    /// The daemon is gone: without this, programs would wait for packets that nobody carries any more.
+    fn abort(&self) {
+        let _ = self.diag.abort_connections();
+    }
+}
+
+fn tun_driver() -> Result<OwnedFd, String> {
+    sys::open_tun_driver().map_err(|error| {
+        let advice = match error.kind() {
+            io::ErrorKind::NotFound => {
+                "Load the module (modprobe tun), or give the container the device (--device /dev/net/tun)"
+            }
+            io::ErrorKind::PermissionDenied => {
+                "Run phantomd as a system service, or allow users to open it: chmod 0666 /dev/net/tun (as root; a \
+                 user can do nothing with it outside namespaces of their own)"
+            }
+            _ => "Is the kernel built with CONFIG_TUN?",
+        };
+        format!("opening {}: {error}. {advice}", sys::TUN_DEVICE)
+    })
+}
+
+/// Moves into a new network namespace; `user_too`: also into a user namespace if there is no other way. Says whether it
+/// made one.
+fn new_network_namespace(user_too: bool) -> Result<bool, String> {
+    match sys::unshare(UnshareFlags::NEWNET) {
+        Ok(()) => return Ok(false),
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) && user_too => {}
+        Err(error) => return Err(doing("creating a network namespace", &error)),
+    }
+    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+    let advice = "Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, \
+                  kernel.apparmor_restrict_unprivileged_userns=0), or run phantomd as a system service; in a container \
+                  add --cap-add SYS_ADMIN --cap-add NET_ADMIN";
+    let failed = |what: &str, error: &io::Error| format!("{}. {advice}", doing(what, error));
+    sys::unshare(UnshareFlags::NEWUSER).map_err(|e| failed("creating a user namespace", &e))?;
+    for (file, text) in
+        [("setgroups", "deny".to_owned()), ("uid_map", format!("{uid} {uid} 1")), ("gid_map", format!("{gid} {gid} 1"))]
+    {
+        fs::write(format!("/proc/self/{file}"), text).map_err(|e| failed("mapping the user", &e))?;
+    }
+    sys::unshare(UnshareFlags::NEWNET).map_err(|e| failed("creating a network namespace", &e))?;
+    Ok(true)
+}
+
+fn own_namespace(kind: &str) -> Result<OwnedFd, String> {
+    let path = format!("/proc/self/ns/{kind}");
+    fs::File::open(&path).map(OwnedFd::from).map_err(|error| format!("opening {path}: {error}. Is /proc mounted?"))
+}
+
+fn configure_program(tun: &OwnedFd, address: ApAddress, ipv4: Ipv4Addr) -> io::Result<()> {
+    sysctls(&[
+        ("ipv6/conf/all/disable_ipv6", "0"),
+        ("ipv6/conf/default/disable_ipv6", "0"),
+        ("ipv6/conf/all/accept_ra", "0"),
+        ("ipv6/conf/default/accept_ra", "0"),
+        ("ipv6/conf/default/autoconf", "0"),
+        ("ipv4/ip_unprivileged_port_start", "0"),
+    ])?;
+    configure_device(tun, &[address.ipv6().into(), ipv4.into()])
+}
+
+/// Returns the socket that listens for flows.
+fn configure_gate(tun: &OwnedFd) -> io::Result<OwnedFd> {
+    sysctls(&[("ipv6/conf/all/disable_ipv6", "0"), ("ipv6/conf/default/disable_ipv6", "0")])?;
+    configure_device(tun, &[HOME_V6.into(), HOME_V4.into()])?;
+    let listener = std::net::TcpListener::bind("[::]:0")?;
+    // The standard library's backlog is small; listening again only changes it.
+    rustix::net::listen(&listener, BACKLOG)?;
+    listener.set_nonblocking(true)?;
+    Ok(listener.into())
+}
+
+/// Makes the device, gives it the addresses, and routes everything into it.
+fn configure_device(tun: &OwnedFd, addresses: &[IpAddr]) -> io::Result<()> {
+    sys::create_tun(tun, DEVICE)?;
+    let netlink = Netlink::route()?;
+    let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let index = rustix::net::netdevice::name_to_index(&any, DEVICE)?;
+    netlink.link_up(LOOPBACK, None)?;
+    netlink.link_up(index, Some((MTU, QUEUE)))?;
+    for address in addresses {
+        netlink.add_address(index, *address)?;
+        netlink.add_default_route(index, *address)?;
+    }
+    Ok(())
+}
+
+/// Sets what is below /proc/sys/net for this namespace; where /proc is read-only (containers), through a fresh one.
+fn sysctls(settings: &[(&str, &str)]) -> io::Result<()> {
+    for (name, value) in settings {
+        let path = format!("/proc/sys/net/{name}");
+        // A value that holds already needs no writing.
+        if fs::read_to_string(&path).is_ok_and(|now| now.split_whitespace().eq(value.split_whitespace())) {
+            continue;
+        }
+        if fs::write(&path, value).is_err() {
+            mount_proc()
+                .and_then(|()| fs::write(&path, value))
+                .map_err(|error| io::Error::new(error.kind(), format!("setting {path} to {value:?}: {error}")))?;
+        }
+    }
+    Ok(())
+}
+
+fn mount_proc() -> io::Result<()> {
+    use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+    sys::unshare(UnshareFlags::NEWNS)?;
+    mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    mount("proc", "/proc", "proc", MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC, None)?;
+    Ok(())
+}
+
+fn doing(what: &str, error: &io::Error) -> String {
+    format!("{what}: {error}")
+}

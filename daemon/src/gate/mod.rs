@@ -1,0 +1,382 @@
+//! The gate: the phantom namespace of one identity, and what serves its wire.
+//!
+//! ```text
+//!  phantom namespace                 this process                    gate's namespace
+//!  program -- TCP -- TUN ==> wire thread: reflector decides ==> TUN -- TCP -- listener
+//!                                                                               | accept
+//!                              Network::connect  <== splice =====================+
+//! ```
+//! | module | what it is |
+//! |---|---|
+//! | [`helper`] | the process that makes both namespaces, and sockets in them |
+//! | `netns` | how the daemon talks to it |
+//! | `reflector`, `packet` | the decision about every packet, as a value |
+//! | `wire` | the thread between the two TUN devices |
+//! | `dns`, `aliases` | names, and the IPv4 view |
+//! | `splice` | a program's connection joined with a stream |
+//! | `sys`, `netlink` | system calls |
+
+mod aliases;
+mod dns;
+pub mod helper;
+mod netlink;
+mod netns;
+mod packet;
+mod reflector;
+mod splice;
+mod sys;
+mod wire;
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use phantom_proto::ident::ApAddress;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::{sleep, timeout};
+
+use aliases::{Aliases, OWN_IPV4};
+use netns::Helper;
+use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
+use wire::{Command, Event, Wire};
+
+pub use splice::splice;
+
+/// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
+pub const HELPER_ARGUMENT: &str = "__netns";
+
+/// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
+
+/// The kernel gives a SYN up after 127 s; the far end gets no longer.
+const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
+
+/// From the verdict "accepted" to accept(): one round trip between two kernels of this machine, with retransmissions.
+const ACCEPT_PATIENCE: Duration = Duration::from_secs(15);
+
+/// A program's listener answers at once; longer means that its backlog is full.
+const INCOMING_PATIENCE: Duration = Duration::from_secs(15);
+
+/// DNS questions under way at one time; more are dropped, and asked again by the program.
+const MAX_QUESTIONS: usize = 256;
+
+/// Resolvers in programs ask again after five seconds and give up after a few times.
+const QUESTION_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Pause after a failed accept(), mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Attempts to find a free source port when the peer's own is taken.
+const PORT_ATTEMPTS: u16 = 8;
+
+/// What a connection through the network looks like: shutdown is a half-close, dropping before shutdown is a reset, and
+/// the read error `ConnectionReset` is a reset by the far end.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+
+/// Why a connection did not come about; becomes the program's errno.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ConnectError {
+    /// Nobody listens on the port (ECONNREFUSED).
+    #[error("connection refused")]
+    Refused,
+    /// The address leads nowhere (EHOSTUNREACH).
+    #[error("no way to the address")]
+    Unreachable,
+    /// No answer in time (ETIMEDOUT, when the program's kernel has lost patience).
+    #[error("no answer in time")]
+    TimedOut,
+    /// Policy forbids it (EACCES).
+    #[error("forbidden by policy")]
+    Prohibited,
+}
+
+/// What the gate needs from the rest of the daemon.
+#[async_trait]
+pub trait Network: Send + Sync + 'static {
+    /// Opens a connection from the identity `from` to an AP address; resolves when the far end has answered.
+    async fn connect(
+        &self,
+        from: ApAddress,
+        source_port: u16,
+        destination: ApAddress,
+        port: u16,
+    ) -> Result<Box<dyn Stream>, ConnectError>;
+
+    /// The address behind a `.phantom` name or an alias (lower case, no trailing dot).
+    async fn resolve(&self, name: &str) -> Option<ApAddress>;
+
+    /// The name of an address, if there is one.
+    async fn name_of(&self, address: ApAddress) -> Option<String>;
+}
+
+/// What a gate is made of.
+#[derive(Debug, Clone)]
+pub struct GateConfig {
+    /// The identity's address.
+    pub address: ApAddress,
+    /// Executable that becomes the helper: the daemon itself.
+    pub helper: PathBuf,
+    /// Its arguments: [`HELPER_ARGUMENT`].
+    pub helper_arguments: Vec<OsString>,
+}
+
+impl GateConfig {
+    /// The gate of `address`, its helper being the executable at `helper`.
+    pub fn new(address: ApAddress, helper: PathBuf) -> Self {
+        Self { address, helper, helper_arguments: vec![HELPER_ARGUMENT.into()] }
+    }
+}
+
+/// Why there is no gate.
+#[derive(Debug, thiserror::Error)]
+pub enum GateError {
+    /// The helper could not be started.
+    #[error("starting the namespace helper {0}: {1}")]
+    Helper(PathBuf, io::Error),
+    /// It could not make the namespaces; the text says what was not permitted and what to do.
+    #[error("{0}")]
+    SetUp(String),
+    /// The helper or the wire broke.
+    #[error("setting the gate up: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// The phantom namespace of one identity, open as long as this value lives.
+pub struct Gate {
+    shared: Arc<Shared>,
+    namespace: OwnedFd,
+    user_namespace: Option<OwnedFd>,
+    driver: JoinHandle<()>,
+}
+
+struct Shared {
+    address: ApAddress,
+    network: Arc<dyn Network>,
+    aliases: Arc<Mutex<Aliases>>,
+    helper: Helper,
+    wire: Wire,
+    /// Flows whose SYN went through, until accept() shows them.
+    expected: Mutex<HashMap<FlowId, oneshot::Sender<TcpStream>>>,
+}
+
+impl Gate {
+    /// Makes the namespace and serves it.
+    ///
+    /// # Errors
+    /// [`GateError::SetUp`] when the system does not permit it, with advice for a person.
+    pub async fn open(config: GateConfig, network: Arc<dyn Network>) -> Result<Self, GateError> {
+        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, config.address, OWN_IPV4).await?;
+        let listener = TcpListener::from_std(wires.listener.into())?;
+        let aliases = Arc::new(Mutex::new(Aliases::default()));
+        let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
+        let reflector = Reflector::new(settings, Arc::clone(&aliases));
+        let (wire, events) = Wire::start(wires.program, wires.gate, reflector)?;
+        let shared =
+            Arc::new(Shared { address: config.address, network, aliases, helper, wire, expected: Mutex::default() });
+        let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events));
+        Ok(Self { shared, namespace: wires.namespace, user_namespace: wires.user_namespace, driver })
+    }
+
+    /// Connects to the program that listens on `port`; the program sees the connection come from the peer's address and
+    /// port (another port if that one is in use between the two).
+    ///
+    /// # Errors
+    /// `Refused` when nobody listens, `TimedOut` when the program does not take it.
+    pub async fn incoming(&self, peer: ApAddress, peer_port: u16, port: u16) -> Result<TcpStream, ConnectError> {
+        let v6 = self.shared.incoming(SocketAddr::new(peer.ipv6().into(), peer_port), port).await;
+        if v6.as_ref().err() != Some(&ConnectError::Refused) || !self.listens(port, Some(false)).await {
+            return v6;
+        }
+        let alias = self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).of(peer);
+        self.shared.incoming(SocketAddr::new(alias.into(), peer_port), port).await
+    }
+
+    /// Whether a program listens on the port, on other addresses than loopback.
+    pub async fn listening(&self, port: u16) -> bool {
+        self.listens(port, None).await
+    }
+
+    /// The ports on which programs listen, on other addresses than loopback; ascending.
+    pub async fn listening_ports(&self) -> Vec<u16> {
+        let listeners = self.shared.helper.listeners().await.unwrap_or_default();
+        let mut ports: Vec<u16> = listeners.iter().filter(|l| !l.loopback).map(|l| l.port).collect();
+        ports.sort_unstable();
+        ports.dedup();
+        ports
+    }
+
+    async fn listens(&self, port: u16, v6: Option<bool>) -> bool {
+        let listeners = self.shared.helper.listeners().await.unwrap_or_default();
+        listeners.iter().any(|l| l.port == port && !l.loopback && v6.is_none_or(|v6| l.v6 == v6))
+    }
+
+    /// A socket of the phantom namespace, as socket(2) would make it there (for libphantom.so).
+    ///
+    /// # Errors
+    /// What socket(2) says there; EPERM for kinds that no ordinary user may have.
+    pub async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+        self.shared.helper.program_socket(domain, kind, protocol).await
+    }
+
+    /// The network namespace, and the user namespace that owns it if one had to be made (for phantom-run).
+    pub fn namespace(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
+        (self.namespace.as_fd(), self.user_namespace.as_ref().map(AsFd::as_fd))
+    }
+
+    /// The address that programs have in the IPv4 view.
+    pub fn ipv4(&self) -> Ipv4Addr {
+        OWN_IPV4
+    }
+
+    /// Hands out the IPv4 address that stands for `address` in this gate (for the hook's resolver functions).
+    pub fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
+        if address == self.shared.address {
+            return OWN_IPV4;
+        }
+        self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).of(address)
+    }
+
+    /// The AP address that an IPv4 address of this gate stands for.
+    pub fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
+        if alias == OWN_IPV4 {
+            return Some(self.shared.address);
+        }
+        self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).behind(alias)
+    }
+
+    /// Ends the gate: connections of programs are aborted, the wire is cut.
+    pub async fn close(mut self) {
+        self.driver.abort();
+        // It ends right after being aborted; what it held ends with it.
+        let _ = (&mut self.driver).await;
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.driver.abort();
+        self.shared.wire.stop();
+    }
+}
+
+/// Everything that happens by itself: SYNs, questions, accepted flows. Ends all its tasks when it is dropped.
+async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Receiver<Event>) {
+    let mut flows = JoinSet::new();
+    let mut questions = JoinSet::new();
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                // Bounded by the SYNs that the reflector holds and by its flows.
+                Some(Event::Connect(connect)) => {
+                    flows.spawn(outgoing(Arc::clone(&shared), connect));
+                }
+                Some(Event::Resolve(question)) if questions.len() < MAX_QUESTIONS => {
+                    questions.spawn(resolve(Arc::clone(&shared), question));
+                }
+                Some(Event::Resolve(_)) => {}
+                None => return,
+            },
+            accepted = listener.accept() => match accepted {
+                Ok((stream, from)) => shared.accepted(stream, from),
+                Err(_) => sleep(ACCEPT_PAUSE).await,
+            },
+            Some(_) = flows.join_next() => {}
+            Some(_) = questions.join_next() => {}
+        }
+    }
+}
+
+/// One connection that a program wants, from its SYN to its end.
+async fn outgoing(shared: Arc<Shared>, connect: Connect) {
+    let Connect { flow, destination, port, source_port } = connect;
+    let attempt = shared.network.connect(shared.address, source_port, destination, port);
+    let far = match timeout(CONNECT_PATIENCE, attempt).await.unwrap_or(Err(ConnectError::TimedOut)) {
+        Ok(far) => far,
+        Err(error) => return shared.wire.tell(Command::Verdict(flow, verdict_of(error))).await,
+    };
+    let (accepted, stream) = oneshot::channel();
+    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
+    shared.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
+    let stream = timeout(ACCEPT_PATIENCE, stream).await;
+    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
+    // If the program has gone meanwhile, the far end is dropped: a reset.
+    if let Ok(Ok(stream)) = stream {
+        splice(stream, far).await;
+    }
+}
+
+fn verdict_of(error: ConnectError) -> Verdict {
+    match error {
+        ConnectError::Refused => Verdict::Refused,
+        ConnectError::Unreachable => Verdict::Unreachable,
+        ConnectError::TimedOut => Verdict::Silent,
+        ConnectError::Prohibited => Verdict::Prohibited,
+    }
+}
+
+async fn resolve(shared: Arc<Shared>, question: Question) {
+    let Question { from, to, message } = question;
+    let answer = dns::answer(&message, shared.address, shared.network.as_ref(), &shared.aliases);
+    if let Ok(Some(answer)) = timeout(QUESTION_PATIENCE, answer).await {
+        shared.wire.tell(Command::Send(packet::udp(to, from, &answer))).await;
+    }
+}
+
+impl Shared {
+    /// Hands a flow that went through to the task that waits for it.
+    fn accepted(&self, stream: TcpStream, from: SocketAddr) {
+        let waiting = FlowId::from_address(from.ip())
+            .and_then(|flow| self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow));
+        // Nobody waits any more: the stream is closed.
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(stream);
+        }
+    }
+
+    async fn incoming(&self, mut far: SocketAddr, port: u16) -> Result<TcpStream, ConnectError> {
+        let flow = self.expect(&mut far, port).await?;
+        let result = timeout(INCOMING_PATIENCE, self.dial(flow, far.is_ipv4(), port)).await;
+        match result {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => return Err(ConnectError::Refused),
+            _ => {}
+        }
+        self.wire.tell(Command::Forget(flow)).await;
+        Err(if result.is_err() { ConnectError::TimedOut } else { ConnectError::Unreachable })
+    }
+
+    /// Announces the connection to the reflector, from another port if `far`'s own is taken or zero.
+    async fn expect(&self, far: &mut SocketAddr, port: u16) -> Result<FlowId, ConnectError> {
+        for _ in 0..PORT_ATTEMPTS {
+            if far.port() != 0 {
+                let (answer, flow) = oneshot::channel();
+                self.wire.tell(Command::Expect(*far, port, answer)).await;
+                match flow.await {
+                    Ok(Some(flow)) => return Ok(flow),
+                    Ok(None) => {}
+                    Err(_) => return Err(ConnectError::Unreachable),
+                }
+            }
+            far.set_port(rand::random_range(32_768..=60_999));
+        }
+        Err(ConnectError::Unreachable)
+    }
+
+    async fn dial(&self, flow: FlowId, v4: bool, port: u16) -> io::Result<TcpStream> {
+        let socket = self.helper.gate_socket(v4).await?;
+        rustix::io::ioctl_fionbio(&socket, true)?;
+        let socket = TcpSocket::from_std_stream(socket.into());
+        socket.connect(SocketAddr::new(flow.address(v4), port)).await
+    }
+}

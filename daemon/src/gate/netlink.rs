@@ -1,0 +1,243 @@
+//! The little netlink that the gate speaks: links, addresses, routes, and which TCP sockets a namespace holds.
+
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_CREATE: u16 = 0x400;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_NEWADDR: u16 = 20;
+const RTM_NEWROUTE: u16 = 24;
+const SOCK_DIAG_BY_FAMILY: u16 = 20;
+const SOCK_DESTROY: u16 = 21;
+
+const IFF_UP: u32 = 1;
+const IFLA_MTU: u16 = 4;
+const IFLA_TXQLEN: u16 = 13;
+const IFLA_AF_SPEC: u16 = 26;
+const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
+const ADDR_GEN_MODE_NONE: u8 = 1;
+const IFA_ADDRESS: u16 = 1;
+const IFA_LOCAL: u16 = 2;
+const IFA_F_NODAD: u8 = 2;
+const RTA_OIF: u16 = 4;
+const RTA_PREFSRC: u16 = 7;
+const RT_TABLE_MAIN: u8 = 254;
+const RTPROT_STATIC: u8 = 4;
+const RTN_UNICAST: u8 = 1;
+const RT_SCOPE_LINK: u8 = 253;
+
+const AF_INET: u8 = 2;
+const AF_INET6: u8 = 10;
+const IPPROTO_TCP: u8 = 6;
+const TCP_TIME_WAIT: u32 = 6;
+const TCP_LISTEN: u32 = 10;
+
+/// Index of `lo` in every network namespace.
+pub(super) const LOOPBACK: u32 = 1;
+
+/// The kernel gives up on an answer after this long; it answers at once or never.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// A listing of sockets ends here, so that a program with a silly number of them costs bounded memory.
+pub(super) const MAX_LISTED: usize = 4096;
+
+/// A connection to one family of netlink, in the network namespace that the process was in when it was opened.
+pub(super) struct Netlink(OwnedFd);
+
+/// One TCP socket that listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Listener {
+    /// Port it listens on.
+    pub(super) port: u16,
+    /// Whether it takes IPv6 connections.
+    pub(super) v6: bool,
+    /// Whether only the loopback device reaches it.
+    pub(super) loopback: bool,
+}
+
+impl Netlink {
+    /// Opens the routing family.
+    pub(super) fn route() -> io::Result<Self> {
+        // Its number is zero, which socket(2) means by no protocol.
+        Self::open(None)
+    }
+
+    /// Opens the family that lists sockets.
+    pub(super) fn sock_diag() -> io::Result<Self> {
+        Self::open(Some(netlink::SOCK_DIAG))
+    }
+
+    fn open(protocol: Option<rustix::net::Protocol>) -> io::Result<Self> {
+        let socket = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Recv, Some(PATIENCE))?;
+        Ok(Self(socket))
+    }
+
+    /// Brings a device up; `device` = (MTU, length of its queue) for other devices than `lo`.
+    pub(super) fn link_up(&self, index: u32, device: Option<(u32, u32)>) -> io::Result<()> {
+        let mut body = vec![0; 16];
+        body[4..8].copy_from_slice(&index.to_ne_bytes());
+        body[8..12].copy_from_slice(&IFF_UP.to_ne_bytes());
+        body[12..16].copy_from_slice(&IFF_UP.to_ne_bytes());
+        if let Some((mtu, queue)) = device {
+            attribute(&mut body, IFLA_MTU, &mtu.to_ne_bytes());
+            attribute(&mut body, IFLA_TXQLEN, &queue.to_ne_bytes());
+            // No link-local address: nothing but the AP address shall be seen on the wire.
+            let mut inet6 = Vec::new();
+            attribute(&mut inet6, IFLA_INET6_ADDR_GEN_MODE, &[ADDR_GEN_MODE_NONE]);
+            let mut families = Vec::new();
+            attribute(&mut families, u16::from(AF_INET6), &inet6);
+            attribute(&mut body, IFLA_AF_SPEC, &families);
+        }
+        self.request(RTM_NEWLINK, 0, &body)
+    }
+
+    /// Gives a device an address, alone in its subnet.
+    pub(super) fn add_address(&self, index: u32, address: IpAddr) -> io::Result<()> {
+        let raw = octets(address);
+        let prefix = u8::try_from(raw.len() * 8).unwrap_or(u8::MAX);
+        let mut body = vec![family(address), prefix, IFA_F_NODAD, 0];
+        body.extend(index.to_ne_bytes());
+        attribute(&mut body, IFA_LOCAL, &raw);
+        attribute(&mut body, IFA_ADDRESS, &raw);
+        self.request(RTM_NEWADDR, NLM_F_CREATE, &body)
+    }
+
+    /// Routes everything of the address's family into a device, with `source` as the preferred source.
+    pub(super) fn add_default_route(&self, index: u32, source: IpAddr) -> io::Result<()> {
+        let scope = if source.is_ipv4() { RT_SCOPE_LINK } else { 0 };
+        let mut body = vec![family(source), 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, 0, 0, 0, 0];
+        attribute(&mut body, RTA_OIF, &index.to_ne_bytes());
+        attribute(&mut body, RTA_PREFSRC, &octets(source));
+        self.request(RTM_NEWROUTE, NLM_F_CREATE, &body)
+    }
+
+    /// The TCP sockets that listen, at most [`MAX_LISTED`].
+    pub(super) fn listeners(&self) -> io::Result<Vec<Listener>> {
+        let mut found = Vec::new();
+        for family in [AF_INET6, AF_INET] {
+            self.dump(family, 1 << TCP_LISTEN, |socket| {
+                found.push(Listener {
+                    port: u16::from_be_bytes([socket[4], socket[5]]),
+                    v6: family == AF_INET6,
+                    loopback: is_loopback(family, &socket[8..24]),
+                });
+                found.len() < MAX_LISTED
+            })?;
+        }
+        Ok(found)
+    }
+
+    /// Aborts every TCP connection: whoever reads or writes there gets an error at once.
+    pub(super) fn abort_connections(&self) -> io::Result<()> {
+        for family in [AF_INET6, AF_INET] {
+            let mut ids = Vec::new();
+            self.dump(family, !((1 << TCP_LISTEN) | (1 << TCP_TIME_WAIT)), |socket| {
+                ids.push(socket[4..52].to_vec());
+                true
+            })?;
+            for id in ids {
+                let mut body = vec![family, IPPROTO_TCP, 0, 0];
+                body.extend(u32::MAX.to_ne_bytes());
+                body.extend(id);
+                // It may be gone already: that is what is wanted.
+                let _ = self.request(SOCK_DESTROY, 0, &body);
+            }
+        }
+        Ok(())
+    }
+
+    /// Calls `each` with every inet_diag_msg of the family and states, until it says false.
+    fn dump(&self, family: u8, states: u32, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+        const MESSAGE: usize = 72;
+        let mut body = vec![family, IPPROTO_TCP, 0, 0];
+        body.extend(states.to_ne_bytes());
+        body.extend([0; 48]);
+        self.send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &body)?;
+        let mut wanted = true;
+        self.receive(|kind, payload| {
+            if kind == SOCK_DIAG_BY_FAMILY && payload.len() >= MESSAGE && wanted {
+                wanted = each(&payload[..MESSAGE]);
+            }
+        })
+    }
+
+    fn request(&self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+        self.send(kind, flags | NLM_F_ACK, body)?;
+        self.receive(|_, _| ())
+    }
+
+    fn send(&self, kind: u16, flags: u16, body: &[u8]) -> io::Result<()> {
+        let length = u32::try_from(16 + body.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let mut message = Vec::with_capacity(16 + body.len());
+        message.extend(length.to_ne_bytes());
+        message.extend(kind.to_ne_bytes());
+        message.extend((NLM_F_REQUEST | flags).to_ne_bytes());
+        message.extend([0; 8]);
+        message.extend(body);
+        rustix::net::send(&self.0, &message, SendFlags::empty())?;
+        Ok(())
+    }
+
+    /// Reads messages until the acknowledgement, the error, or the end of a dump.
+    fn receive(&self, mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+        let mut buffer = vec![0; 32 * 1024];
+        loop {
+            let (length, _) = rustix::net::recv(&self.0, &mut buffer[..], RecvFlags::empty())?;
+            let mut rest = &buffer[..length];
+            while rest.len() >= 16 {
+                let size = u32::from_ne_bytes([rest[0], rest[1], rest[2], rest[3]]) as usize;
+                if size < 16 || size > rest.len() {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+                let payload = &rest[16..size];
+                match u16::from_ne_bytes([rest[4], rest[5]]) {
+                    NLMSG_DONE => return Ok(()),
+                    NLMSG_ERROR => return error_of(payload),
+                    kind => each(kind, payload),
+                }
+                rest = &rest[size.next_multiple_of(4).min(rest.len())..];
+            }
+        }
+    }
+}
+
+fn error_of(payload: &[u8]) -> io::Result<()> {
+    let Some(code) = payload.first_chunk::<4>() else { return Err(io::ErrorKind::InvalidData.into()) };
+    match i32::from_ne_bytes(*code) {
+        0 => Ok(()),
+        code => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+    }
+}
+
+fn is_loopback(family: u8, address: &[u8]) -> bool {
+    if family == AF_INET { address[0] == 127 } else { address[..15].iter().all(|b| *b == 0) && address[15] == 1 }
+}
+
+fn attribute(to: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+    to.extend(length.to_ne_bytes());
+    to.extend(kind.to_ne_bytes());
+    to.extend(value);
+    to.resize(to.len().next_multiple_of(4), 0);
+}
+
+fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}

@@ -1,0 +1,275 @@
+//! The daemon's end of the helper process that holds a gate's two network namespaces and makes sockets in them.
+
+use std::ffi::OsString;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use phantom_proto::ident::ApAddress;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, sockopt,
+};
+use tokio::sync::{mpsc, oneshot};
+
+use super::GateError;
+use super::netlink::{Listener, MAX_LISTED};
+
+/// Requests that wait for the helper at one time; who comes later waits in line.
+const MAX_WAITING: usize = 256;
+
+/// The helper answers at once; if not, something is badly wrong with it.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Descriptors in one answer: the most is set-up with two TUNs, a listener and two namespaces.
+const MAX_DESCRIPTORS: usize = 5;
+
+/// The longest message: a full listing of listeners.
+const MAX_MESSAGE: usize = 4 + MAX_LISTED * 4;
+
+/// What the daemon asks the helper for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request {
+    /// First of all: make both namespaces, with this address and this IPv4 view.
+    SetUp(ApAddress, Ipv4Addr),
+    /// A socket (domain, type, protocol) of the phantom namespace.
+    ProgramSocket(i32, i32, i32),
+    /// A TCP socket of the gate's namespace.
+    GateSocket { v4: bool },
+    /// Which TCP ports listen in the phantom namespace.
+    Listeners,
+}
+
+/// What it answers.
+#[derive(Debug, Default)]
+pub(super) struct Reply {
+    /// Zero, or an errno.
+    pub(super) errno: i32,
+    /// Listing or error text.
+    pub(super) data: Vec<u8>,
+    /// Descriptors, in the order that the request says.
+    pub(super) descriptors: Vec<OwnedFd>,
+}
+
+impl Request {
+    fn encode(self) -> [u8; 24] {
+        let mut raw = [0; 24];
+        let numbers = match self {
+            Self::SetUp(address, ipv4) => {
+                raw[4..20].copy_from_slice(&address.octets());
+                raw[20..24].copy_from_slice(&ipv4.octets());
+                return raw;
+            }
+            Self::ProgramSocket(domain, kind, protocol) => [1, domain, kind, protocol],
+            Self::GateSocket { v4 } => [2, i32::from(v4), 0, 0],
+            Self::Listeners => [3, 0, 0, 0],
+        };
+        for (to, number) in raw.chunks_exact_mut(4).zip(numbers) {
+            to.copy_from_slice(&number.to_ne_bytes());
+        }
+        raw
+    }
+
+    fn decode(raw: &[u8]) -> Option<Self> {
+        let number = |at: usize| raw.get(at * 4..)?.first_chunk().map(|n| i32::from_ne_bytes(*n));
+        Some(match number(0)? {
+            0 => {
+                let address = ApAddress::from_bytes(*raw.get(4..)?.first_chunk()?)?;
+                Self::SetUp(address, Ipv4Addr::from(*raw.get(20..)?.first_chunk::<4>()?))
+            }
+            1 => Self::ProgramSocket(number(1)?, number(2)?, number(3)?),
+            2 => Self::GateSocket { v4: number(1)? != 0 },
+            3 => Self::Listeners,
+            _ => return None,
+        })
+    }
+}
+
+/// Listeners as bytes: port, IPv6 or not, loopback or not.
+pub(super) fn encode_listeners(listeners: &[Listener]) -> Vec<u8> {
+    let entry = |l: &Listener| {
+        let port = l.port.to_ne_bytes();
+        [port[0], port[1], u8::from(l.v6), u8::from(l.loopback)]
+    };
+    listeners.iter().take(MAX_LISTED).flat_map(entry).collect()
+}
+
+fn decode_listeners(raw: &[u8]) -> Vec<Listener> {
+    let entry = |e: &[u8]| Listener { port: u16::from_ne_bytes([e[0], e[1]]), v6: e[2] != 0, loopback: e[3] != 0 };
+    raw.chunks_exact(4).map(entry).collect()
+}
+
+/// Waits for the next request; none when the daemon is gone or talks nonsense.
+pub(super) fn receive_request(socket: BorrowedFd<'_>) -> Option<Request> {
+    let mut raw = [0; 24];
+    let (length, _) = rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut raw, RecvFlags::empty())).ok()?;
+    Request::decode(&raw[..length])
+}
+
+/// Sends an answer, descriptors beside it.
+pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
+    let mut message = reply.errno.to_ne_bytes().to_vec();
+    message.extend(&reply.data);
+    let descriptors: Vec<BorrowedFd<'_>> = reply.descriptors.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
+}
+
+fn receive_reply(socket: &OwnedFd) -> io::Result<Reply> {
+    let mut message = vec![0; MAX_MESSAGE];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let length = rustix::io::retry_on_intr(|| {
+        recvmsg(socket, &mut [IoSliceMut::new(&mut message)], &mut control, RecvFlags::CMSG_CLOEXEC)
+    })?
+    .bytes;
+    let mut descriptors = Vec::new();
+    for part in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(passed) = part {
+            descriptors.extend(passed);
+        }
+    }
+    let errno = message[..length].first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
+    Ok(Reply { errno: i32::from_ne_bytes(*errno), data: message[4..length].to_vec(), descriptors })
+}
+
+/// What set-up gives.
+pub(super) struct Wires {
+    pub(super) program: OwnedFd,
+    pub(super) gate: OwnedFd,
+    pub(super) listener: OwnedFd,
+    pub(super) namespace: OwnedFd,
+    pub(super) user_namespace: Option<OwnedFd>,
+}
+
+/// The helper, seen from the daemon. When it is dropped, the helper aborts the programs' connections and exits.
+#[derive(Clone)]
+pub(super) struct Helper {
+    requests: mpsc::Sender<(Request, oneshot::Sender<io::Result<Reply>>)>,
+}
+
+impl Helper {
+    /// Starts the helper and lets it make the namespaces.
+    pub(super) async fn start(
+        program: &Path,
+        arguments: &[OsString],
+        address: ApAddress,
+        ipv4: Ipv4Addr,
+    ) -> Result<(Self, Wires), GateError> {
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+                .map_err(io::Error::from)?;
+        sockopt::set_socket_timeout(&ours, sockopt::Timeout::Recv, Some(PATIENCE)).map_err(io::Error::from)?;
+        let child = Command::new(program)
+            .args(arguments)
+            .env_clear()
+            .stdin(theirs)
+            .stdout(Stdio::null())
+            // Away from the terminal's signals: it must outlive the daemon's own shutdown.
+            .process_group(0)
+            .spawn()
+            .map_err(|error| GateError::Helper(program.to_owned(), error))?;
+        let (requests, queue) = mpsc::channel(MAX_WAITING);
+        std::thread::Builder::new().name("gate-helper".into()).spawn(move || serve(ours, child, queue))?;
+        let helper = Self { requests };
+        let reply = helper.ask(Request::SetUp(address, ipv4)).await?;
+        if reply.errno != 0 {
+            return Err(GateError::SetUp(String::from_utf8_lossy(&reply.data).into_owned()));
+        }
+        let mut descriptors = reply.descriptors.into_iter();
+        let mut next = || descriptors.next().ok_or_else(|| GateError::Io(io::ErrorKind::InvalidData.into()));
+        let (program, gate, listener, namespace) = (next()?, next()?, next()?, next()?);
+        Ok((helper, Wires { program, gate, listener, namespace, user_namespace: next().ok() }))
+    }
+
+    /// A socket of the phantom namespace.
+    pub(super) async fn program_socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
+        self.descriptor(Request::ProgramSocket(domain, kind, protocol)).await
+    }
+
+    /// A TCP socket of the gate's namespace.
+    pub(super) async fn gate_socket(&self, v4: bool) -> io::Result<OwnedFd> {
+        self.descriptor(Request::GateSocket { v4 }).await
+    }
+
+    /// What listens in the phantom namespace.
+    pub(super) async fn listeners(&self) -> io::Result<Vec<Listener>> {
+        let reply = self.ask(Request::Listeners).await?;
+        if reply.errno != 0 {
+            return Err(io::Error::from_raw_os_error(reply.errno));
+        }
+        Ok(decode_listeners(&reply.data))
+    }
+
+    async fn descriptor(&self, request: Request) -> io::Result<OwnedFd> {
+        let reply = self.ask(request).await?;
+        if reply.errno != 0 {
+            return Err(io::Error::from_raw_os_error(reply.errno));
+        }
+        reply.descriptors.into_iter().next().ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    async fn ask(&self, request: Request) -> io::Result<Reply> {
+        let (answer, reply) = oneshot::channel();
+        let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the namespace helper has ended");
+        self.requests.send((request, answer)).await.map_err(|_| gone())?;
+        reply.await.map_err(|_| gone())?
+    }
+}
+
+type Queue = mpsc::Receiver<(Request, oneshot::Sender<io::Result<Reply>>)>;
+
+/// Passes requests on one by one; ends, and lets the helper end, when nobody can ask any more.
+fn serve(socket: OwnedFd, mut child: Child, mut queue: Queue) {
+    while let Some((request, answer)) = queue.blocking_recv() {
+        let sent = rustix::net::send(&socket, &request.encode(), SendFlags::NOSIGNAL).map_err(io::Error::from);
+        let reply = sent.and_then(|_| receive_reply(&socket));
+        let broken = reply.is_err();
+        // Whoever asked may have stopped waiting.
+        let _ = answer.send(reply);
+        if broken {
+            break;
+        }
+    }
+    drop(socket);
+    let _ = child.wait();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn requests_round_trip(domain: i32, kind: i32, protocol: i32, v4: bool, host: [u8; 14], ipv4: [u8; 4]) {
+            let mut address = [0; 16];
+            address[..2].copy_from_slice(&phantom_proto::ident::AP_PREFIX.to_be_bytes());
+            address[2..].copy_from_slice(&host);
+            let address = ApAddress::from_bytes(address).unwrap();
+            for request in [
+                Request::ProgramSocket(domain, kind, protocol),
+                Request::GateSocket { v4 },
+                Request::Listeners,
+                Request::SetUp(address, ipv4.into()),
+            ] {
+                prop_assert_eq!(Request::decode(&request.encode()), Some(request));
+            }
+        }
+
+        #[test]
+        fn any_request_is_read_without_panic(raw: Vec<u8>) {
+            let _ = Request::decode(&raw);
+        }
+    }
+}

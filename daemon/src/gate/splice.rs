@@ -1,0 +1,62 @@
+//! Joins a program's connection with the stream that leads to the far end: bytes, half-close, resets.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::Stream;
+
+/// Bytes in hand per direction: large enough that system calls cost little, small enough for thousands of connections.
+const BUFFER: usize = 128 * 1024;
+
+/// First buffer of a direction; it grows when reads fill it, so that quiet connections stay cheap.
+const FIRST_BUFFER: usize = 8 * 1024;
+
+/// Keep-alives show the reflector that a quiet connection lives, and us that the program's kernel does.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
+
+/// Carries bytes between a program and the far end until both directions are closed or one end resets.
+///
+/// A half-close of one end becomes a half-close of the other; a reset of one end resets the other.
+pub async fn splice(tcp: TcpStream, far: Box<dyn Stream>) {
+    prepare(&tcp);
+    let mut tcp = tcp;
+    let result = {
+        let (mut tcp_read, mut tcp_write) = tcp.split();
+        let (mut far_read, mut far_write) = tokio::io::split(far);
+        // The first error ends both directions; the far end is dropped right here, before its shutdown: a reset.
+        tokio::try_join!(carry(&mut tcp_read, &mut far_write), carry(&mut far_read, &mut tcp_write))
+    };
+    if result.is_ok() {
+        let _ = rustix::net::sockopt::set_socket_linger(&tcp, None);
+    }
+}
+
+fn prepare(tcp: &TcpStream) {
+    use rustix::net::sockopt;
+    // Closing is a reset until both directions have ended well: also when this task is cut short, for a program must
+    // never take that for the end of its data.
+    let _ = sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
+    // The far end has its own idea of packets: waiting for more bytes here would only add delay. All are best effort.
+    let _ = tcp.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(tcp, true);
+    let _ = sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE / 10);
+}
+
+async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut buffer = vec![0; FIRST_BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+        if length == buffer.len() && length < BUFFER {
+            buffer.resize(BUFFER, 0);
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The gate's few system calls without a safe wrapper: TUN devices and new namespaces; the only unsafe file of the gate.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use rustix::thread::UnshareFlags;
+
+/// Where the kernel offers TUN devices.
+pub(super) const TUN_DEVICE: &str = "/dev/net/tun";
+
+/// Opens the TUN driver, without a device behind it yet.
+pub(super) fn open_tun_driver() -> io::Result<OwnedFd> {
+    let file: File = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(TUN_DEVICE)?;
+    Ok(file.into())
+}
+
+/// Creates the TUN device `name` in this process's network namespace: packets with a virtio header, segmentation and
+/// checksums left to us.
+pub(super) fn create_tun(driver: &OwnedFd, name: &str) -> io::Result<()> {
+    // SAFETY: ifreq is plain data; all zeroes is a valid value of it.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    // One byte stays zero: the kernel reads a C string.
+    for (to, from) in request.ifr_name[..libc::IFNAMSIZ - 1].iter_mut().zip(name.bytes()) {
+        *to = libc::c_char::from_ne_bytes([from]);
+    }
+    let flags = libc::IFF_TUN | libc::IFF_NO_PI | libc::IFF_VNET_HDR;
+    request.ifr_ifru.ifru_flags = flags as libc::c_short;
+    // SAFETY: TUNSETIFF reads and writes one ifreq, which lives through the call; the descriptor is open.
+    check(unsafe { libc::ioctl(driver.as_raw_fd(), libc::TUNSETIFF as _, &raw mut request) })?;
+    let offloads = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    // SAFETY: TUNSETOFFLOAD takes its argument by value; the descriptor is open.
+    check(unsafe { libc::ioctl(driver.as_raw_fd(), libc::TUNSETOFFLOAD as _, libc::c_ulong::from(offloads)) })
+}
+
+/// Moves this process, which has one thread, into new namespaces of the given kinds.
+pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
+    // SAFETY: only user, network and mount namespaces are asked for: the table of descriptors stays shared, so no
+    // descriptor that another thread owns changes its meaning.
+    unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

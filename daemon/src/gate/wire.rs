@@ -1,0 +1,244 @@
+//! The thread that carries packets between the two TUN devices of a gate and lets the reflector decide about each.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use tokio::sync::{mpsc, oneshot};
+
+use super::packet::MAX_FRAME;
+use super::reflector::{Action, Connect, FlowId, Question, Reflector, Side, Verdict};
+
+/// Packets taken from one side before the other has its turn.
+const BATCH: usize = 64;
+
+/// Commands that wait for the thread, and events that wait for the daemon; more events are dropped like packets.
+const MAX_COMMANDS: usize = 1_024;
+const MAX_EVENTS: usize = 1_024;
+
+/// How often idle flows are looked for.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// When an ICMP error is sent again: by then the kernel has left connect() and takes it for what it is.
+const AGAIN: Duration = Duration::from_millis(2);
+
+/// Errors that wait for their second time; more are sent only once.
+const MAX_AGAIN: usize = 1_024;
+
+/// What the thread is told.
+pub(super) enum Command {
+    /// The far end has answered a held SYN.
+    Verdict(FlowId, Verdict),
+    /// The gate will connect to the program's port, seen to come from the address.
+    Expect(SocketAddr, u16, oneshot::Sender<Option<FlowId>>),
+    /// A connection that was expected has not come about.
+    Forget(FlowId),
+    /// A frame for the program's side.
+    Send(Vec<u8>),
+    /// The end.
+    Stop,
+}
+
+/// What it says.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A program wants a connection.
+    Connect(Connect),
+    /// A program asks a resolver.
+    Resolve(Question),
+}
+
+/// The daemon's end of the thread.
+#[derive(Clone)]
+pub(super) struct Wire {
+    commands: mpsc::Sender<Command>,
+    wake: Arc<OwnedFd>,
+}
+
+impl Wire {
+    /// Starts the thread on both TUN devices.
+    pub(super) fn start(
+        program: OwnedFd,
+        gate: OwnedFd,
+        reflector: Reflector,
+    ) -> io::Result<(Self, mpsc::Receiver<Event>)> {
+        let (commands, queue) = mpsc::channel(MAX_COMMANDS);
+        let (events, heard) = mpsc::channel(MAX_EVENTS);
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let carrier = Carrier {
+            program: program.into(),
+            gate: gate.into(),
+            wake: Arc::clone(&wake),
+            reflector,
+            queue,
+            events,
+            again: Vec::new(),
+        };
+        std::thread::Builder::new().name("gate-wire".into()).spawn(move || carrier.run())?;
+        Ok((Self { commands, wake }, heard))
+    }
+
+    /// Passes a command on, waiting while too many wait already.
+    pub(super) async fn tell(&self, command: Command) {
+        if self.commands.send(command).await.is_ok() {
+            self.ring();
+        }
+    }
+
+    /// Ends the thread, and with it both devices.
+    pub(super) fn stop(&self) {
+        // If the queue is full, the thread ends when the last sender is gone.
+        let _ = self.commands.try_send(Command::Stop);
+        self.ring();
+    }
+
+    fn ring(&self) {
+        // Full means that it rings already.
+        let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
+    }
+}
+
+struct Carrier {
+    program: File,
+    gate: File,
+    wake: Arc<OwnedFd>,
+    reflector: Reflector,
+    queue: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    /// Frames for the program's side that are sent once more.
+    again: Vec<(Instant, Vec<u8>)>,
+}
+
+impl Carrier {
+    fn run(mut self) {
+        let mut frame = vec![0; MAX_FRAME + 1];
+        let mut sweep = Instant::now() + SWEEP;
+        loop {
+            let (program, gate) = match self.wait(sweep) {
+                Ok(ready) => ready,
+                Err(error) => {
+                    tracing::error!(%error, "the gate's wire is broken");
+                    return;
+                }
+            };
+            if !self.obey() {
+                return;
+            }
+            if program {
+                self.carry(Side::Program, &mut frame);
+            }
+            if gate {
+                self.carry(Side::Gate, &mut frame);
+            }
+            let now = Instant::now();
+            self.send_again(now);
+            if now >= sweep {
+                self.reflector.expire(now);
+                sweep = now + SWEEP;
+            }
+        }
+    }
+
+    /// Waits for packets, commands, or the next deadline; says which sides have packets.
+    fn wait(&self, sweep: Instant) -> io::Result<(bool, bool)> {
+        let deadline = self.again.first().map_or(sweep, |(at, _)| sweep.min(*at));
+        let left = deadline.saturating_duration_since(Instant::now());
+        let left = Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() };
+        let mut polled = [self.program.as_fd(), self.gate.as_fd(), self.wake.as_fd()]
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        match poll(&mut polled, Some(&left)) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok((false, false)),
+            Err(error) => return Err(error.into()),
+        }
+        if polled[2].revents().contains(PollFlags::IN) {
+            let _ = rustix::io::read(&self.wake, &mut [0u8; 8]);
+        }
+        if polled[..2].iter().any(|side| side.revents().intersects(PollFlags::ERR | PollFlags::NVAL)) {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        Ok((polled[0].revents().contains(PollFlags::IN), polled[1].revents().contains(PollFlags::IN)))
+    }
+
+    /// Carries out all commands that wait; false at the end.
+    fn obey(&mut self) -> bool {
+        loop {
+            match self.queue.try_recv() {
+                Ok(Command::Verdict(flow, verdict)) => {
+                    if let Some((side, action)) = self.reflector.verdict(Instant::now(), flow, verdict) {
+                        self.act(side, action, &[]);
+                    }
+                }
+                Ok(Command::Expect(far, port, answer)) => {
+                    let flow = self.reflector.expect(Instant::now(), far, port);
+                    if let Err(Some(flow)) = answer.send(flow) {
+                        self.reflector.remove(flow);
+                    }
+                }
+                Ok(Command::Forget(flow)) => self.reflector.remove(flow),
+                Ok(Command::Send(frame)) => self.send(Side::Program, &frame),
+                Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => return false,
+                Err(mpsc::error::TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn carry(&mut self, side: Side, frame: &mut [u8]) {
+        let now = Instant::now();
+        for _ in 0..BATCH {
+            let mut from = match side {
+                Side::Program => &self.program,
+                Side::Gate => &self.gate,
+            };
+            // Nothing left, or nothing that could be read: poll() tells more.
+            let Ok(length) = from.read(frame) else { return };
+            let packet = &mut frame[..length];
+            let action = self.reflector.handle(now, side, packet);
+            self.act(side, action, packet);
+        }
+    }
+
+    fn act(&mut self, from: Side, action: Action, frame: &[u8]) {
+        match action {
+            Action::Drop => {}
+            Action::Forward(to) => self.send(to, frame),
+            Action::Answer(answer) => self.send(from, &answer),
+            Action::AnswerTwice(answer) => {
+                self.send(from, &answer);
+                if self.again.len() < MAX_AGAIN {
+                    self.again.push((Instant::now() + AGAIN, answer));
+                }
+            }
+            Action::Connect(connect) => {
+                if self.events.try_send(Event::Connect(connect)).is_err() {
+                    // The kernel will ask again.
+                    self.reflector.remove(connect.flow);
+                }
+            }
+            Action::Resolve(question) => {
+                let _ = self.events.try_send(Event::Resolve(question));
+            }
+        }
+    }
+
+    fn send_again(&mut self, now: Instant) {
+        let due = self.again.iter().take_while(|(at, _)| *at <= now).count();
+        let due: Vec<_> = self.again.drain(..due).collect();
+        for (_, frame) in due {
+            self.send(Side::Program, &frame);
+        }
+    }
+
+    fn send(&self, to: Side, frame: &[u8]) {
+        let mut to = match to {
+            Side::Program => &self.program,
+            Side::Gate => &self.gate,
+        };
+        // A packet that cannot be delivered is a packet lost: TCP knows what to do.
+        let _ = to.write(frame);
+    }
+}

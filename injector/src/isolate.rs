@@ -1,0 +1,70 @@
+//! The namespace way: the program's only network is the phantom namespace, its only resolver the gate.
+
+use std::fs;
+use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use rustix::net::AddressFamily;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::{mounts, privileges, sys};
+
+/// What the daemon hands over.
+pub(crate) struct Namespaces {
+    /// The phantom namespace.
+    pub(crate) network: OwnedFd,
+    /// The user namespace that owns it, if the daemon needed one.
+    pub(crate) user: Option<OwnedFd>,
+}
+
+/// Moves this process into the namespaces for good. On any error the program must not be started.
+///
+/// `say` hears about each step; `socket` is the daemon's own, which is masked with the deputies.
+pub(crate) fn enter(spaces: &Namespaces, socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
+    if let Some(user) = &spaces.user {
+        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
+            "entering the daemon's user namespace failed: run phantom-run as the user that phantomd runs as",
+        )?;
+        say("entered the user namespace");
+    }
+    move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network)).context(
+        "entering the phantom namespace failed: run phantom-run as root or start phantomd as your own user, or try \
+         --isolation preload, which is best effort only",
+    )?;
+    say("entered the phantom network namespace");
+    mounts::make_private(socket, say)?;
+    close_foreign_sockets(say)?;
+    privileges::drop_all_but_safe().context("dropping privileges")?;
+    say("dropped capabilities, no new privileges");
+    Ok(())
+}
+
+/// Closes inherited sockets that belong to other networks; standard input, output and error stay as they are.
+fn close_foreign_sockets(say: &dyn Fn(&str)) -> Result<()> {
+    let entries = fs::read_dir("/proc/self/fd").context("listing open descriptors")?;
+    let numbers: Vec<RawFd> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd > 2).collect();
+    for number in numbers {
+        if is_foreign(number) {
+            sys::close(number);
+            say(&format!("closed the inherited descriptor {number}"));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a descriptor is inherited and leads to another network.
+fn is_foreign(number: RawFd) -> bool {
+    // Our own are closed on exec, inherited ones never are.
+    if sys::is_close_on_exec(number) {
+        return false;
+    }
+    let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+    let target = target.to_string_lossy();
+    // Rings keep the network they were made in; namespaces are doors to it.
+    if target.contains("io_uring") || target.starts_with("net:[") || target == "/dev/net/tun" {
+        return true;
+    }
+    target.starts_with("socket:") && sys::socket_domain(number).is_some_and(|domain| domain != AddressFamily::UNIX)
+}

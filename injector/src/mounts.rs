@@ -1,0 +1,175 @@
+//! The program's own view of files: our resolver's settings, deputies masked, no network interfaces of the host in /sys.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use rustix::fs::CWD;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change, move_mount,
+    open_tree,
+};
+
+use crate::sys;
+
+/// Where programs send DNS questions: any address would do, the gate answers them all.
+const RESOLVER: &str = "nameserver 198.18.0.53\noptions ndots:1\n";
+
+/// Sockets of services that would reach a network or resolve names on behalf of a program.
+const DEPUTIES: [&str; 23] = [
+    "/run/nscd/socket",
+    "/var/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+    "/run/systemd/private",
+    "/run/dbus/system_bus_socket",
+    "/var/run/dbus/system_bus_socket",
+    "/run/avahi-daemon/socket",
+    "/var/run/avahi-daemon/socket",
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/crio/crio.sock",
+    "/run/buildkit/buildkitd.sock",
+    "/run/libvirt/libvirt-sock",
+    "/run/libvirt/virtqemud-sock",
+    "/run/libvirt/virtnetworkd-sock",
+    "/run/snapd.socket",
+    "/run/snapd-snap.socket",
+    "/run/lxd.socket",
+    "/var/lib/lxd/unix.socket",
+    "/run/pcscd/pcscd.comm",
+];
+
+/// The same, below the user's runtime directory.
+const USER_DEPUTIES: [&str; 5] = ["bus", "systemd/private", "docker.sock", "podman/podman.sock", "gvfsd"];
+
+/// Gives this process mounts of its own, and changes them as the program shall see them.
+pub(crate) fn make_private(socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
+    sys::unshare_mounts().context("creating a private mount namespace")?;
+    mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
+        .context("making mounts private")?;
+    replace("/etc/resolv.conf", RESOLVER, say)?;
+    if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
+        replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
+    }
+    match fresh_sysfs() {
+        Ok(()) => say("hid the host's network interfaces from /sys"),
+        // No way out leads through there, so this is no reason not to start.
+        Err(error) => {
+            say(&format!("names and hardware addresses of the host's interfaces stay visible in /sys: {error}"))
+        }
+    }
+    for deputy in deputies(socket) {
+        mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
+        say(&format!("masked {}", deputy.display()));
+    }
+    Ok(())
+}
+
+/// The deputies that exist here, each once, links followed.
+fn deputies(socket: &Path) -> Vec<PathBuf> {
+    let uid = rustix::process::getuid().as_raw();
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let runtimes = runtime.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
+    let of_user = runtimes.flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
+    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain([socket.to_owned()]);
+    let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).filter(|p| is_socket(p)).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
+}
+
+/// Lays a file of ours over one of the system's, for this mount namespace.
+fn replace(path: &str, text: &str, say: &dyn Fn(&str)) -> Result<()> {
+    if !Path::new(path).exists() {
+        say(&format!("there is no {path}: programs that need it resolve no names"));
+        return Ok(());
+    }
+    let (file, name) = temporary(text).with_context(|| format!("writing our own {path}"))?;
+    let mounted = mount_bind(&name, path);
+    drop(file);
+    fs::remove_file(&name).with_context(|| format!("removing {}", name.display()))?;
+    mounted.with_context(|| format!("replacing {path}"))?;
+    say(&format!("replaced {path}"));
+    Ok(())
+}
+
+/// A new file that everybody may read; it needs no name once it is mounted.
+fn temporary(text: &str) -> io::Result<(fs::File, PathBuf)> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for directory in [std::env::temp_dir(), "/dev/shm".into(), "/run".into(), "/var/tmp".into()] {
+        for attempt in 0..16 {
+            let name = directory.join(format!(".phantom-run-{}-{attempt}", std::process::id()));
+            match OpenOptions::new().write(true).create_new(true).mode(0o644).open(&name) {
+                Ok(mut file) => {
+                    file.write_all(text.as_bytes())?;
+                    file.set_permissions(Permissions::from_mode(0o644))?;
+                    return Ok((file, name));
+                }
+                Err(error) => last = error,
+            }
+        }
+    }
+    Err(last)
+}
+
+/// The system's nsswitch.conf, with host names looked up in files and by DNS alone.
+fn only_files_and_dns(text: &str) -> String {
+    let others = text.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
+    others.chain(["hosts: files dns"]).flat_map(|line| [line, "\n"]).collect()
+}
+
+/// Mounts a /sys that shows the phantom namespace's interfaces, with what was mounted below the old one.
+fn fresh_sysfs() -> io::Result<()> {
+    let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+    let mut below: Vec<(String, OwnedFd)> = Vec::new();
+    for point in mounts_below_sys(&fs::read_to_string("/proc/self/mountinfo")?) {
+        let tree = open_tree(CWD, &point, clone)?;
+        below.push((point, tree));
+    }
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::RDONLY;
+    mount("sysfs", "/sys", "sysfs", flags, None)?;
+    for (point, tree) in below {
+        // A place that the new one does not have is of no use there.
+        let _ = move_mount(&tree, "", CWD, &point, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+    }
+    Ok(())
+}
+
+/// Mount points right below /sys: those below others move with them.
+fn mounts_below_sys(mountinfo: &str) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    for point in mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).filter(|p| p.starts_with("/sys/")) {
+        if !found.iter().any(|other| point == other || point.starts_with(&format!("{other}/"))) {
+            found.push(point.to_owned());
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_are_looked_up_in_files_and_dns_alone() {
+        let text = "passwd: files sss\n hosts: files resolve [!UNAVAIL=return] dns\nnetworks: files";
+        assert_eq!(only_files_and_dns(text), "passwd: files sss\nnetworks: files\nhosts: files dns\n");
+    }
+
+    #[test]
+    fn mounts_below_mounts_move_with_them() {
+        let info = "1 0 0:1 / / rw\n2 1 0:2 / /sys rw\n3 2 0:3 / /sys/fs/cgroup rw\n4 3 0:4 / /sys/fs/cgroup/a rw\n\
+                    5 2 0:5 / /sys/fs/cgroup-b rw\n6 1 0:6 / /system rw\nodd line";
+        assert_eq!(mounts_below_sys(info), ["/sys/fs/cgroup", "/sys/fs/cgroup-b"]);
+    }
+}

@@ -1,0 +1,60 @@
+//! The command line of `phantom-run`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+
+/// Starts a program so that its only network is Phantom.
+///
+/// Whatever the program connects to goes through the phantom network; whatever is no phantom address is refused; names
+/// are resolved by Phantom alone. It needs no settings of its own. Ports that it listens on are open to the phantom
+/// network on the identity's address, 80 and 22 included.
+#[derive(Debug, Parser)]
+#[command(name = "phantom-run", version, after_long_help = EXAMPLES, max_term_width = 100)]
+pub(crate) struct Options {
+    /// Identity to run as. Without one the program gets a fresh one, which nobody can link to another run
+    #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
+    pub(crate) identity: Option<String>,
+
+    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon; for root /run/phantom/daemon.sock]
+    // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
+    #[arg(long = "daemon", value_name = "SOCKET")]
+    pub(crate) socket: Option<PathBuf>,
+
+    /// How the program is kept from other networks
+    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
+    pub(crate) isolation: Isolation,
+
+    /// Say each step on standard error
+    #[arg(long)]
+    pub(crate) explain: bool,
+
+    /// Say nothing but errors
+    #[arg(long, short, conflicts_with = "explain")]
+    pub(crate) quiet: bool,
+
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(crate) command: Vec<OsString>,
+}
+
+/// Ways to hand a program over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Isolation {
+    /// The best way that leaks nothing; if there is none here, the program is not started
+    Auto,
+    /// Inside the phantom namespace: nothing that the program does reaches another network
+    Namespace,
+    /// By libphantom.so in LD_PRELOAD: best effort, a static program or one that avoids libc gets past it
+    Preload,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  phantom-run curl http://<name>.phantom/
+  phantom-run --identity shop -- python3 -m http.server 80
+  phantom-run ssh user@<name>.phantom
+  phantom-run bash                          a shell, and all that is started from it
+
+Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be executed, 127 if it was not found.";

@@ -1,0 +1,46 @@
+//! The preload way: libphantom.so hands the program sockets of the phantom namespace. Best effort without a filter.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Result, bail};
+use phantom_ipc::hook::{IdentityRef, format_session};
+use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+
+/// File name of the hook.
+const LIBRARY: &str = "libphantom.so";
+
+/// Where the hook lies: `PHANTOM_LIBRARY`, beside this executable, or in `../lib` of it.
+pub(crate) fn library() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("PHANTOM_LIBRARY").map(PathBuf::from) {
+        if !path.is_file() {
+            bail!("PHANTOM_LIBRARY names {}, which is no file", path.display());
+        }
+        return Ok(path.canonicalize()?);
+    }
+    let own = env::current_exe()?;
+    let beside = own.parent().unwrap_or_else(|| Path::new("/"));
+    for directory in [beside.to_owned(), beside.join("../lib"), beside.join("../lib/phantom")] {
+        let path = directory.join(LIBRARY);
+        if path.is_file() {
+            return Ok(path.canonicalize()?);
+        }
+    }
+    bail!("{LIBRARY} is neither beside phantom-run nor in ../lib; set PHANTOM_LIBRARY to where it is");
+}
+
+/// Adds to a command what the hook needs.
+pub(crate) fn prepare(command: &mut Command, library: &Path, socket: &Path, identity: &IdentityRef) {
+    let mut preload = OsString::from(library);
+    if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
+        preload.push(":");
+        preload.push(others);
+    }
+    command.env("LD_PRELOAD", preload).env(ENV_SOCKET, socket).env_remove(ENV_IDENTITY).env_remove(ENV_SESSION);
+    match identity {
+        IdentityRef::Named(name) => command.env(ENV_IDENTITY, name),
+        IdentityRef::Session(token) => command.env(ENV_SESSION, format_session(token)),
+    };
+}

@@ -1,0 +1,46 @@
+//! What a program may still do: no new privileges, and of root's capabilities only those that reach no network but ours.
+
+use std::io;
+
+use rustix::thread::{
+    CapabilitySet, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
+
+/// What servers such as sshd or nginx need of root. Never SYS_ADMIN, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_MODULE, BPF and
+/// the like: each of them is a way into another network namespace.
+const KEPT: CapabilitySet = CapabilitySet::CHOWN
+    .union(CapabilitySet::DAC_OVERRIDE)
+    .union(CapabilitySet::FOWNER)
+    .union(CapabilitySet::FSETID)
+    .union(CapabilitySet::KILL)
+    .union(CapabilitySet::SETGID)
+    .union(CapabilitySet::SETUID)
+    .union(CapabilitySet::SETPCAP)
+    .union(CapabilitySet::NET_BIND_SERVICE)
+    .union(CapabilitySet::SYS_CHROOT)
+    .union(CapabilitySet::SYS_NICE)
+    .union(CapabilitySet::SYS_RESOURCE)
+    .union(CapabilitySet::SETFCAP)
+    .union(CapabilitySet::AUDIT_WRITE);
+
+/// Drops everything else for this process and its descendants, for ever.
+pub(crate) fn drop_all_but_safe() -> io::Result<()> {
+    for number in 0..u64::BITS {
+        let capability = CapabilitySet::from_bits_retain(1 << number);
+        // The kernel knows fewer than 64: the first unknown one ends the list.
+        match capability_is_in_bounding_set(capability) {
+            Ok(true) if !KEPT.contains(capability) => remove_capability_from_bounding_set(capability)?,
+            Ok(_) => {}
+            Err(_) => break,
+        }
+    }
+    clear_ambient_capability_set()?;
+    let mut sets = capabilities(None)?;
+    for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
+        *set &= KEPT;
+    }
+    set_capabilities(None, sets)?;
+    set_no_new_privs(true)?;
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! `phantom-run` with real programs: what they may do, how they end, how long their session lives.
+#![allow(missing_docs, clippy::unwrap_used)] // a test that fails says where
+
+use std::fs::File;
+use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use phantom_ipc::hook::{HEADER, IdentityRef, PREAMBLE, Reply, Request, body_length, format_session};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A daemon that knows one network namespace, held by a process.
+struct Daemon {
+    directory: TempDir,
+    holder: Child,
+    network: PathBuf,
+    sessions: Receiver<(IdentityRef, UnixStream)>,
+}
+
+impl Daemon {
+    fn start() -> Self {
+        Self::answering(None)
+    }
+
+    /// With `refusal` it refuses every session for that reason.
+    fn answering(refusal: Option<&'static str>) -> Self {
+        let mut unshare = Command::new("unshare");
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root {
+            unshare.args(["--user", "--map-current-user"]);
+        }
+        unshare.args(["--net", "sh", "-c", "echo ready; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut holder = unshare.spawn().unwrap();
+        let mut ready = String::new();
+        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready, "ready\n", "these tests need network namespaces: be root, or allow user namespaces");
+        let space = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", holder.id())).unwrap();
+        let network = std::fs::read_link(format!("/proc/{}/ns/net", holder.id())).unwrap();
+        let spaces: Vec<File> = if is_root { vec![space("net")] } else { vec![space("net"), space("user")] };
+        let directory = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(directory.path().join("daemon.sock")).unwrap();
+        let (opened, sessions) = channel();
+        std::thread::spawn(move || {
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let identity = serve(&mut connection, &spaces, refusal);
+                if opened.send((identity, connection)).is_err() {
+                    return;
+                }
+            }
+        });
+        Self { directory, holder, network, sessions }
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phantom-run"));
+        command.args(arguments).env("PHANTOM_SOCKET", self.directory.path().join("daemon.sock"));
+        command.env_remove("PHANTOM_IDENTITY").stdin(Stdio::null());
+        command
+    }
+
+    fn output(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    /// What a shell script inside prints.
+    fn script(&self, script: &str) -> String {
+        let output = self.output(&["sh", "-c", script]);
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.holder.kill();
+        let _ = self.holder.wait();
+    }
+}
+
+fn serve(connection: &mut UnixStream, spaces: &[File], refusal: Option<&str>) -> IdentityRef {
+    let mut preamble = [0; PREAMBLE.len()];
+    connection.read_exact(&mut preamble).unwrap();
+    assert_eq!(preamble, PREAMBLE);
+    let mut header = [0; HEADER];
+    connection.read_exact(&mut header).unwrap();
+    let mut body = vec![0; body_length(header).unwrap()];
+    connection.read_exact(&mut body).unwrap();
+    let Request::Enter { identity } = Request::decode(&body).unwrap() else { panic!("another request") };
+    let mut address = [0; 16];
+    address[..2].copy_from_slice(&[0xfd, 0x70]);
+    let has_user_namespace = spaces.len() == 2;
+    let entered = Reply::Entered { address, ipv4: [198, 18, 0, 1], name: "someone.phantom".into(), has_user_namespace };
+    let reply = refusal.map_or(entered, |why| Reply::failed(1, why));
+    let descriptors: Vec<BorrowedFd<'_>> = spaces.iter().take(reply.descriptors()).map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() {
+        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
+    }
+    let message = reply.encode().unwrap();
+    sendmsg(&*connection, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL).unwrap();
+    identity
+}
+
+fn line(child: &mut Child) -> String {
+    let mut line = String::new();
+    BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    line.trim().to_owned()
+}
+
+/// Whether the host has a network device of that name, one that new namespaces are not born with.
+fn host_has(name: &str) -> bool {
+    Path::new("/sys/class/net").join(name).join("device").exists()
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(number.cast_signed()).unwrap()
+}
+
+#[test]
+fn the_exit_status_is_the_programs_own() {
+    let daemon = Daemon::start();
+    assert_eq!(daemon.output(&["sh", "-c", "exit 7"]).status.code(), Some(7));
+    assert_eq!(daemon.output(&["true"]).status.code(), Some(0));
+    assert_eq!(daemon.output(&["sh", "-c", "kill -TERM $$"]).status.signal(), Some(15));
+    assert_eq!(daemon.output(&["sh", "-c", "kill -KILL $$"]).status.signal(), Some(9));
+    assert_eq!(daemon.output(&["no-such-program"]).status.code(), Some(127));
+    assert_eq!(daemon.output(&["/etc/passwd"]).status.code(), Some(126));
+    assert_eq!(daemon.output(&["--no-such-option", "true"]).status.code(), Some(125));
+    assert_eq!(daemon.output(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn without_a_daemon_it_says_what_to_do_and_starts_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let touched = directory.path().join("touched");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phantom-run"));
+    let output =
+        command.arg("--daemon").arg(directory.path().join("none")).arg("touch").arg(&touched).output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains("phantomd") && said.contains("--daemon"), "{said}");
+    assert!(!touched.exists());
+    let daemon = Daemon::answering(Some("there is no identity of this name"));
+    let output = daemon.output(&["--identity", "nobody", "touch", touched.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("no identity of this name"));
+    assert!(!touched.exists());
+    assert_eq!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, IdentityRef::Named("nobody".into()));
+}
+
+#[test]
+fn the_program_is_alone_with_the_phantom_network() {
+    let daemon = Daemon::start();
+    let text = daemon.script(
+        "readlink /proc/self/ns/net; grep -c 198.18.0.53 /etc/resolv.conf; grep hosts: /etc/nsswitch.conf || echo none
+         grep -E '^(NoNewPrivs|CapBnd|CapEff):' /proc/self/status; ls /sys/class/net | tr '\\n' ' '; echo; id -u",
+    );
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], daemon.network.to_str().unwrap());
+    assert_ne!(lines[0], std::fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap());
+    assert_eq!(lines[1], "1");
+    assert!(["hosts: files dns", "none"].contains(&lines[2]), "{text}");
+    let value = |name: &str| lines.iter().find_map(|l| l.strip_prefix(name)).unwrap().trim().to_owned();
+    // SYS_PTRACE, SYS_ADMIN, SYS_MODULE, NET_ADMIN, NET_RAW, BPF, PERFMON, DAC_READ_SEARCH, MKNOD, SYS_RAWIO.
+    let dangerous = [19, 21, 16, 12, 13, 39, 38, 2, 27, 17].iter().fold(0u64, |set, bit| set | 1 << bit);
+    for set in ["CapBnd:", "CapEff:"] {
+        assert_eq!(u64::from_str_radix(&value(set), 16).unwrap() & dangerous, 0, "{text}");
+    }
+    assert_eq!(value("NoNewPrivs:"), "1");
+    assert_eq!(lines[lines.len() - 1], rustix::process::geteuid().as_raw().to_string());
+    // As in every new network namespace there is nothing but `lo`, and /sys says no more than that.
+    let interfaces: Vec<&str> = lines[lines.len() - 2].split_whitespace().filter(|name| *name != "lo").collect();
+    assert!(interfaces.iter().all(|name| !host_has(name)), "{text}");
+    // The host is as it was.
+    assert!(!std::fs::read_to_string("/etc/resolv.conf").unwrap().contains("198.18.0.53"));
+}
+
+#[test]
+fn inherited_sockets_and_deputies_are_out_of_reach() {
+    let daemon = Daemon::start();
+    let outside = TcpListener::bind("127.0.0.1:0").unwrap();
+    let runtime = tempfile::tempdir().unwrap();
+    let _bus = UnixListener::bind(runtime.path().join("bus")).unwrap();
+    let bus = runtime.path().join("bus");
+    let script = "
+import os, socket, sys
+for fd in map(int, os.listdir('/proc/self/fd')):
+    try: target = os.readlink('/proc/self/fd/%d' % fd)
+    except OSError: continue
+    if fd > 2 and target.startswith(('socket:', 'net:')): print('inherited', fd, target)
+for path in sys.argv[1:]:
+    s = socket.socket(socket.AF_UNIX)
+    try: s.connect(path); print('connected to', path)
+    except ConnectionRefusedError: print('refused')
+";
+    let control = daemon.directory.path().join("daemon.sock");
+    let mut command = daemon.command(&["python3", "-c", script, bus.to_str().unwrap(), control.to_str().unwrap()]);
+    command.env("XDG_RUNTIME_DIR", runtime.path());
+    // Without the flag the descriptor goes to whatever is started meanwhile, which does no harm.
+    rustix::io::fcntl_setfd(&outside, rustix::io::FdFlags::empty()).unwrap();
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "refused\nrefused\n");
+    assert!(outside.as_raw_fd() > 2);
+}
+
+#[test]
+fn signals_are_passed_on() {
+    let daemon = Daemon::start();
+    let script = "trap 'echo got it; exit 3' USR1; trap 'exit 4' TERM; echo up; while :; do sleep 0.05; done";
+    for (signal, code) in [(Signal::USR1, 3), (Signal::TERM, 4)] {
+        let mut child = daemon.command(&["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        assert_eq!(line(&mut child), "up");
+        kill_process(pid(child.id()), signal).unwrap();
+        assert_eq!(child.wait().unwrap().code(), Some(code));
+    }
+}
+
+#[test]
+fn the_session_lives_as_long_as_the_last_descendant() {
+    let daemon = Daemon::start();
+    // The front ends at once, though a grandchild, detached from everything, lives on.
+    let script = "setsid sh -c 'sleep 1000 & echo $!' 2>/dev/null >&1 | head -n 1";
+    let script = script.replace("sleep 1000", "sleep 1000 >/dev/null 2>&1 </dev/null");
+    let left: u32 = daemon.script(&script).trim().parse().unwrap();
+    let (identity, mut connection) = daemon.sessions.recv_timeout(PATIENCE).unwrap();
+    assert!(matches!(identity, IdentityRef::Session(_)));
+    connection.set_nonblocking(true).unwrap();
+    assert_eq!(connection.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock, "the session ended too early");
+    connection.set_nonblocking(false).unwrap();
+    connection.set_read_timeout(Some(PATIENCE)).unwrap();
+    kill_process(pid(left), Signal::KILL).unwrap();
+    assert_eq!(connection.read(&mut [0]).unwrap(), 0, "the session ends with the last descendant");
+}
+
+#[test]
+fn preloading_hands_the_hook_what_it_needs() {
+    let daemon = Daemon::start();
+    let mut library = tempfile::NamedTempFile::new().unwrap();
+    library.write_all(b"no library").unwrap();
+    let script = "echo $LD_PRELOAD; echo $PHANTOM_SOCKET; echo $PHANTOM_SESSION";
+    let mut command = daemon.command(&["--isolation", "preload", "sh", "-c", script]);
+    let output = command.env("PHANTOM_LIBRARY", library.path()).env("LD_PRELOAD", "").output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let socket = daemon.directory.path().join("daemon.sock");
+    let (IdentityRef::Session(token), _) = daemon.sessions.recv_timeout(PATIENCE).unwrap() else { panic!("no token") };
+    let expected = format!("{}\n{}\n{}\n", library.path().display(), socket.display(), format_session(&token));
+    assert_eq!(text, expected);
+    assert!(String::from_utf8(output.stderr).unwrap().contains("best effort"));
+    let mut command = daemon.command(&["--isolation", "preload", "true"]);
+    let output = command.env("PHANTOM_LIBRARY", "/no/such/library").output().unwrap();
+    assert_eq!(output.status.code(), Some(125));
+}
