@@ -15,6 +15,7 @@
 //! | [`cell`] | the cell layer: what hops and ends do to the cells of one tunnel |
 //! | [`tunnel`] | set-up of routing tunnels at hop, end and owner |
 //! | [`session`] | end to end: TLS between AP keys over a resumable stream |
+//! | [`node`] | joins the levels; the only one that knows them all |
 //!
 //! Start reading at `docs/architecture.md`, then [`wire`], then the level of interest.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@
 pub mod cell;
 pub mod crypto;
 pub mod ident;
+pub mod node;
 pub mod path;
 pub mod record;
 pub mod session;

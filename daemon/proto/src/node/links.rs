@@ -1,0 +1,226 @@
+//! Links while they are under the node's control: what each is for, and where its frames go.
+
+use super::{LinkId, Node, Output};
+use crate::ident::{NodeId, PathId, TunnelId};
+use crate::wire::array::ArrayFrame;
+use crate::wire::frame::kind;
+use crate::wire::{NodeContact, Wire};
+
+/// How long an ATTACH may wait for its round-2 package or for its answer, in milliseconds.
+const EARLY_LIMIT: u64 = 10_000;
+
+/// How long a link may stay without a purpose, in milliseconds: longer than dialers keep warm links.
+const IDLE_LIMIT: u64 = 180_000;
+
+/// Links of one peer that have shown no purpose yet. A peer needs one per array or tunnel that it starts just now.
+const FRESH_PER_PEER: usize = 256;
+
+/// A link that the node controls.
+pub(super) struct LinkState {
+    pub(super) peer: NodeId,
+    since: u64,
+    pub(super) role: Role,
+}
+
+/// What a link is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Role {
+    /// No frame yet that decides it.
+    Fresh,
+    /// Carries arrays; stays open for more.
+    Arrays,
+    /// ATTACH came before the round-2 package that explains it.
+    Early(PathId),
+    /// We sent ATTACH and wait for ATTACHED.
+    Attaching(PathId),
+    /// Standing connection of a segment.
+    Standing(PathId),
+    /// One segment of a tunnel that is being set up.
+    Tunnel(u64),
+}
+
+/// Why we dial.
+pub(super) enum Errand {
+    /// Deliver an array.
+    Array(Box<ArrayFrame>),
+    /// Be the standing connection of a segment.
+    Attach(PathId),
+    /// Be a segment of a tunnel: its set-up, and the TUNNEL frame.
+    Tunnel { setup: u64, side: usize, payload: Vec<u8> },
+}
+
+impl Node {
+    /// Dials `to`; `errand` is done when the link stands.
+    pub(super) fn dial(&mut self, to: NodeContact, errand: Errand) {
+        let link = LinkId(self.id());
+        self.errands.insert(link, errand);
+        self.out.push_back(Output::Dial { link, to });
+    }
+
+    pub(super) fn link_up(&mut self, now: u64, link: LinkId, peer: NodeId) {
+        let role = match self.errands.remove(&link) {
+            Some(errand) => self.run_errand(link, errand),
+            None if self.fresh_links(peer) >= FRESH_PER_PEER => return self.out.push_back(Output::Close { link }),
+            None => Some(Role::Fresh),
+        };
+        if let Some(role) = role {
+            self.links.insert(link, LinkState { peer, since: now, role });
+        }
+    }
+
+    fn fresh_links(&self, peer: NodeId) -> usize {
+        self.links.values().filter(|state| state.peer == peer && state.role == Role::Fresh).count()
+    }
+
+    /// None: the link is not ours any more.
+    fn run_errand(&mut self, link: LinkId, errand: Errand) -> Option<Role> {
+        match errand {
+            Errand::Array(frame) => {
+                self.send(link, kind::ARRAY, frame.to_bytes());
+                self.out.push_back(Output::Release { link });
+                None
+            }
+            Errand::Attach(path) => {
+                self.send(link, kind::ATTACH, path.0.to_vec());
+                Some(Role::Attaching(path))
+            }
+            Errand::Tunnel { setup, side, payload } => {
+                self.send(link, kind::TUNNEL, payload);
+                self.setup_dialed(setup, side, link).then_some(Role::Tunnel(setup)).or_else(|| {
+                    self.out.push_back(Output::Close { link });
+                    None
+                })
+            }
+        }
+    }
+
+    pub(super) fn dial_failed(&mut self, now: u64, link: LinkId) {
+        match self.errands.remove(&link) {
+            Some(Errand::Attach(path)) => self.segment_lost(now, path),
+            Some(Errand::Tunnel { setup, .. }) => self.drop_setup(setup),
+            // A lost array is silence: its owner gives up by itself.
+            Some(Errand::Array(_)) | None => {}
+        }
+    }
+
+    pub(super) fn link_down(&mut self, now: u64, link: LinkId) {
+        match self.links.remove(&link).map(|state| state.role) {
+            Some(Role::Attaching(path) | Role::Standing(path)) => self.segment_lost(now, path),
+            Some(Role::Tunnel(setup)) => self.drop_setup(setup),
+            Some(Role::Fresh | Role::Arrays | Role::Early(_)) | None => {}
+        }
+    }
+
+    pub(super) fn close(&mut self, link: LinkId) {
+        if self.links.remove(&link).is_some() {
+            self.out.push_back(Output::Close { link });
+        }
+    }
+
+    /// Takes a frame; one that the link's role does not expect closes the link.
+    pub(super) fn frame(&mut self, now: u64, link: LinkId, frame_kind: u8, payload: &[u8]) {
+        // Frames read before the shell learned that a link left the node.
+        let Some(state) = self.links.get(&link) else { return };
+        let (peer, role) = (state.peer, state.role);
+        let accepted = match (role, frame_kind) {
+            (Role::Fresh | Role::Arrays, kind::ARRAY) => self.array_frame(now, link, peer, payload),
+            (Role::Fresh | Role::Arrays, kind::ATTACH) => self.attach_frame(now, link, peer, payload),
+            (Role::Fresh | Role::Arrays, kind::TUNNEL) => self.tunnel_frame(now, link, peer, payload),
+            (Role::Fresh | Role::Arrays, kind::JOIN) => self.join_frame(link, payload),
+            (Role::Attaching(path), kind::ATTACHED) if payload.is_empty() => self.attached(link, path),
+            (Role::Standing(path), kind::SEED) => self.seed_frame(now, path, payload),
+            (Role::Tunnel(setup), kind::CONFIRM) => self.confirm_frame(now, setup, link, payload),
+            _ => false,
+        };
+        if !accepted {
+            self.link_down(now, link);
+            self.out.push_back(Output::Close { link });
+        }
+    }
+
+    /// An array that does not fit is dropped in silence, and so is only a malformed one answered by closing.
+    fn array_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
+        let Ok(frame) = ArrayFrame::from_bytes(payload) else { return false };
+        self.set_role(link, Role::Arrays);
+        self.touch(now, link);
+        self.array(now, peer, frame);
+        true
+    }
+
+    fn attach_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
+        let Ok(path) = payload.try_into().map(PathId) else { return false };
+        if self.segments.contains_key(&path) {
+            self.attach(link, peer, path)
+        } else {
+            self.set_role(link, Role::Early(path));
+            self.touch(now, link);
+            true
+        }
+    }
+
+    fn attached(&mut self, link: LinkId, path: PathId) -> bool {
+        self.set_role(link, Role::Standing(path));
+        self.stand(path, link)
+    }
+
+    /// Answers ATTACH when the peer is the neighbour that we were told of.
+    pub(super) fn attach(&mut self, link: LinkId, peer: NodeId, path: PathId) -> bool {
+        if !self.expects_attach(path, peer) {
+            return false;
+        }
+        self.set_role(link, Role::Standing(path));
+        self.send(link, kind::ATTACHED, Vec::new());
+        self.stand(path, link)
+    }
+
+    /// Attaches the link that came early for a segment that is now known.
+    pub(super) fn attach_early(&mut self, path: PathId) {
+        let early: Vec<_> =
+            self.links.iter().filter(|(_, s)| s.role == Role::Early(path)).map(|(id, s)| (*id, s.peer)).collect();
+        for (link, peer) in early {
+            if !self.attach(link, peer, path) {
+                self.close(link);
+            }
+        }
+    }
+
+    pub(super) fn set_role(&mut self, link: LinkId, role: Role) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.role = role;
+        }
+    }
+
+    fn touch(&mut self, now: u64, link: LinkId) {
+        if let Some(state) = self.links.get_mut(&link) {
+            state.since = now;
+        }
+    }
+
+    /// The node lets go of a link without closing it: the data plane has it now.
+    pub(super) fn hand_over(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+
+    pub(super) fn expire_links(&mut self, now: u64) {
+        let late = |state: &LinkState| {
+            now > state.since.saturating_add(match state.role {
+                Role::Early(_) | Role::Attaching(_) => EARLY_LIMIT,
+                Role::Fresh | Role::Arrays => IDLE_LIMIT,
+                // These end with their path or set-up.
+                Role::Standing(_) | Role::Tunnel(_) => return false,
+            })
+        };
+        let stale: Vec<_> = self.links.iter().filter(|(_, state)| late(state)).map(|(link, _)| *link).collect();
+        for link in stale {
+            self.link_down(now, link);
+            self.out.push_back(Output::Close { link });
+        }
+    }
+}
+
+/// Splits the payload of a TUNNEL frame.
+pub(super) fn tunnel_payload(payload: &[u8]) -> Option<(TunnelId, [u8; 64], [u8; 64])> {
+    let (id, blocks) = payload.split_first_chunk::<16>()?;
+    let (r, p) = blocks.split_first_chunk::<64>()?;
+    Some((TunnelId(*id), *r, p.try_into().ok()?))
+}

@@ -1,0 +1,294 @@
+//! Tunnel set-up on the links of a path: seeds, blocks and proofs go where the path says; a finished tunnel leaves the node.
+//!
+//! ```text
+//!   starter ──SEED──▶ hop ──SEED──▶ far end          over standing connections
+//!   starter ◀─TUNNEL─ hop ◀─TUNNEL─ far end          over new links, dialed towards the starter
+//!   starter ─CONFIRM▶ hop ─CONFIRM▶ far end          Q
+//!   starter ◀CONFIRM─ hop ◀CONFIRM─ far end          V, then cells
+//! ```
+
+use rand::RngExt;
+
+use super::hops::Part;
+use super::links::{Errand, Role, tunnel_payload};
+use super::{LinkId, Node, Output, PathNo};
+use crate::ident::{NodeId, PathId};
+use crate::tunnel::{self, BLOCK_LEN, Open, Side, tunnel_id};
+use crate::wire::frame::kind;
+
+/// How long a set-up may take, in milliseconds (docs/protocol.md, section "Tunnels").
+const SETUP_LIMIT: u64 = 10_000;
+
+/// Longest random delay before an end starts a refill, in milliseconds. Shorter when it has nothing ready.
+const REFILL_DELAY: u64 = 400;
+
+/// As [`REFILL_DELAY`], when no tunnel is ready: somebody may be waiting.
+const URGENT_DELAY: u64 = 20;
+
+/// A tunnel that is being set up.
+pub(super) struct Setup {
+    path: PathNo,
+    since: u64,
+    phase: Phase,
+    /// For a hop: the links at side A and B. For an end: its one link, first.
+    links: [Option<LinkId>; 2],
+}
+
+enum Phase {
+    Hop(tunnel::HopTunnel),
+    End(tunnel::EndTunnel),
+    Own(tunnel::OwnerTunnel),
+}
+
+fn side(index: usize) -> Side {
+    if index == 0 { Side::A } else { Side::B }
+}
+
+fn block(payload: &[u8]) -> Option<[u8; BLOCK_LEN]> {
+    payload.try_into().ok()
+}
+
+fn open_payload(open: &Open) -> Vec<u8> {
+    [&open.id.0[..], &open.r, &open.p].concat()
+}
+
+impl Node {
+    /// SEED on a standing connection: pass it on, or answer it with a new tunnel when we are the far end.
+    pub(super) fn seed_frame(&mut self, now: u64, segment: PathId, payload: &[u8]) -> bool {
+        let Some(seed) = block(payload) else { return false };
+        let Some((no, from)) = self.segments.get(&segment).copied() else { return false };
+        let Some(path) = self.paths.get_mut(&no) else { return false };
+        let rng = &mut *self.rng;
+        let (phase, open) = match &mut path.part {
+            Part::Middle(hop) => {
+                // A refused seed is dropped in silence: a replay must not tell its sender anything.
+                let Ok(onward) = hop.seed(now, side(from), &seed) else { return true };
+                self.seeds.insert(tunnel_id(&onward), (no, now));
+                if let Some(link) = self.standing(no, 1 - from) {
+                    self.send(link, kind::SEED, onward.to_vec());
+                }
+                return true;
+            }
+            Part::End(end, _) => match end.on_seed(rng, &seed) {
+                Ok((tunnel, open)) => (Phase::End(tunnel), open),
+                Err(_) => return true,
+            },
+            Part::Own(owner, _) => match owner.on_seed(rng, &seed) {
+                Ok((tunnel, open)) => (Phase::Own(tunnel), open),
+                Err(_) => return true,
+            },
+        };
+        self.begin(now, no, phase, [None, None], 0, &open);
+        true
+    }
+
+    /// Registers a set-up and dials the neighbour at `towards`.
+    fn begin(
+        &mut self,
+        now: u64,
+        no: PathNo,
+        phase: Phase,
+        links: [Option<LinkId>; 2],
+        towards: usize,
+        open: &Open,
+    ) -> u64 {
+        let setup = self.id();
+        self.setups.insert(setup, Setup { path: no, since: now, phase, links });
+        if let Some(neighbour) = self.neighbour(no, towards) {
+            self.dial(neighbour, Errand::Tunnel { setup, side: towards, payload: open_payload(open) });
+        }
+        setup
+    }
+
+    /// The link that a set-up dialed stands. False: the set-up is gone.
+    pub(super) fn setup_dialed(&mut self, setup: u64, side: usize, link: LinkId) -> bool {
+        let Some(setup) = self.setups.get_mut(&setup) else { return false };
+        setup.links[side] = Some(link);
+        true
+    }
+
+    /// TUNNEL on a new link: the answer to a seed that we sent or passed on.
+    pub(super) fn tunnel_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
+        let Some((id, r, p)) = tunnel_payload(payload) else { return false };
+        let Some((no, _)) = self.seeds.remove(&id) else { return false };
+        let Some(path) = self.paths.get_mut(&no) else { return false };
+        let Some(from) = path.sides.iter().position(|side| side.segment.neighbour.node_id() == peer) else {
+            return false;
+        };
+        match &mut path.part {
+            Part::Middle(hop) => {
+                let Ok((tunnel, open)) = hop.tunnel(side(from), id, &r, &p) else { return false };
+                let mut links = [None, None];
+                links[from] = Some(link);
+                let setup = self.begin(now, no, Phase::Hop(tunnel), links, 1 - from, &open);
+                self.set_role(link, Role::Tunnel(setup));
+            }
+            Part::End(end, _) => {
+                let Ok((tunnel, q)) = end.on_tunnel(id, &r, &p) else { return false };
+                self.answered(now, no, link, Phase::End(tunnel), &q);
+            }
+            Part::Own(owner, _) => {
+                let Ok((tunnel, q)) = owner.on_tunnel(id, &r, &p) else { return false };
+                self.answered(now, no, link, Phase::Own(tunnel), &q);
+            }
+        }
+        true
+    }
+
+    /// The starter got TUNNEL and answers Q.
+    fn answered(&mut self, now: u64, no: PathNo, link: LinkId, phase: Phase, q: &[u8; BLOCK_LEN]) {
+        let setup = self.id();
+        self.setups.insert(setup, Setup { path: no, since: now, phase, links: [Some(link), None] });
+        self.set_role(link, Role::Tunnel(setup));
+        self.send(link, kind::CONFIRM, q.to_vec());
+    }
+
+    /// CONFIRM: Q towards the far end or V towards the starter.
+    pub(super) fn confirm_frame(&mut self, now: u64, id: u64, link: LinkId, payload: &[u8]) -> bool {
+        let Some(proof) = block(payload) else { return false };
+        let Some(mut setup) = self.setups.remove(&id) else { return false };
+        match setup.phase {
+            Phase::Hop(ref mut tunnel) => {
+                let from = usize::from(setup.links[0] != Some(link));
+                let Ok((onward, layers)) = tunnel.confirm(side(from), &proof) else { return self.abandon(setup) };
+                let [Some(a), Some(b)] = setup.links else { return self.abandon(setup) };
+                self.send(if from == 0 { b } else { a }, kind::CONFIRM, onward.to_vec());
+                match layers {
+                    None => {
+                        self.setups.insert(id, setup);
+                    }
+                    Some(layers) => {
+                        self.hand_over(a);
+                        self.hand_over(b);
+                        self.prove(now, setup.path);
+                        self.out.push_back(Output::Relay { a, b, ab: layers.a_to_b, ba: layers.b_to_a });
+                    }
+                }
+            }
+            Phase::End(tunnel) => {
+                let Some(Part::End(_, terminal)) = self.paths.get(&setup.path).map(|path| &path.part) else {
+                    return false;
+                };
+                let kind_of_path = terminal.kind;
+                let Ok((answer, ready)) = tunnel.confirm(&proof) else { return false };
+                if let Some(v) = answer {
+                    self.send(link, kind::CONFIRM, v.to_vec());
+                }
+                self.hand_over(link);
+                self.prove(now, setup.path);
+                self.out.push_back(Output::EndTunnel {
+                    path: setup.path,
+                    kind: kind_of_path,
+                    link,
+                    incoming: ready.incoming,
+                    outgoing: ready.outgoing,
+                });
+            }
+            Phase::Own(tunnel) => {
+                let Ok((answer, ready)) = tunnel.confirm(&proof) else { return false };
+                if let Some(v) = answer {
+                    self.send(link, kind::CONFIRM, v.to_vec());
+                }
+                self.hand_over(link);
+                self.prove(now, setup.path);
+                self.out.push_back(Output::OwnTunnel {
+                    path: setup.path,
+                    link,
+                    incoming: ready.incoming,
+                    outgoing: ready.outgoing,
+                });
+            }
+        }
+        true
+    }
+
+    fn abandon(&mut self, setup: Setup) -> bool {
+        for link in setup.links.into_iter().flatten() {
+            self.close(link);
+        }
+        true
+    }
+
+    /// A tunnel stands on this path.
+    fn prove(&mut self, now: u64, no: PathNo) {
+        let Some(path) = self.paths.get_mut(&no) else { return };
+        path.ready += usize::from(!matches!(path.part, Part::Middle(_)));
+        path.refill_at = None;
+        if !std::mem::replace(&mut path.proven, true) {
+            self.path_proven(now, no);
+        }
+    }
+
+    pub(super) fn tunnel_spent(&mut self, now: u64, no: PathNo) {
+        if let Some(path) = self.paths.get_mut(&no) {
+            path.ready = path.ready.saturating_sub(1);
+        }
+        self.refill(now);
+    }
+
+    /// Both ends of a path start tunnels after random delays, so that hops cannot tell from it who owns the path.
+    pub(super) fn refill(&mut self, now: u64) {
+        let target = self.settings.ready_tunnels;
+        let mut due = Vec::new();
+        for (no, path) in &mut self.paths {
+            if matches!(path.part, Part::Middle(_)) || path.ready >= target || !path.stands() {
+                continue;
+            }
+            let longest = if path.ready == 0 { URGENT_DELAY } else { REFILL_DELAY };
+            let at = *path.refill_at.get_or_insert_with(|| now + self.rng.random_range(0..=longest));
+            if now >= at {
+                // The next one, should this fail, or more be missing.
+                path.refill_at = Some(now + longest / 2 + self.rng.random_range(0..=longest));
+                due.push(*no);
+            }
+        }
+        for no in due {
+            self.start_tunnel(now, no);
+        }
+    }
+
+    fn start_tunnel(&mut self, now: u64, no: PathNo) {
+        let Some(path) = self.paths.get_mut(&no) else { return };
+        let seed = match &mut path.part {
+            Part::End(end, _) => end.start(&mut *self.rng, now),
+            Part::Own(owner, _) => owner.start(&mut *self.rng, now),
+            Part::Middle(_) => return,
+        };
+        // At its bound of pending tunnels: the next tick tries again.
+        let Ok(seed) = seed else { return };
+        if let Some(link) = self.standing(no, 0) {
+            self.seeds.insert(tunnel_id(&seed), (no, now));
+            self.send(link, kind::SEED, seed.to_vec());
+        }
+    }
+
+    pub(super) fn drop_setup(&mut self, id: u64) {
+        if let Some(setup) = self.setups.remove(&id) {
+            self.abandon(setup);
+        }
+    }
+
+    pub(super) fn drop_setups_of(&mut self, no: PathNo) {
+        let of_path: Vec<_> = self.setups.iter().filter(|(_, setup)| setup.path == no).map(|(id, _)| *id).collect();
+        for id in of_path {
+            self.drop_setup(id);
+        }
+        self.seeds.retain(|_, (path, _)| *path != no);
+    }
+
+    pub(super) fn expire_setups(&mut self, now: u64) {
+        let late: Vec<_> =
+            self.setups.iter().filter(|(_, setup)| now > setup.since + SETUP_LIMIT).map(|(id, _)| *id).collect();
+        for id in late {
+            self.drop_setup(id);
+        }
+        self.seeds.retain(|_, (_, since)| now <= *since + SETUP_LIMIT);
+        for path in self.paths.values_mut() {
+            match &mut path.part {
+                Part::Middle(hop) => hop.expire(now),
+                Part::End(end, _) => end.expire(now),
+                Part::Own(owner, _) => owner.expire(now),
+            }
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The daemon's wall clock. In a simulation it follows tokio's paused clock instead.
+
+use std::sync::OnceLock;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
+
+/// Set once by a simulation: when virtual time began, and what it is then.
+static VIRTUAL: OnceLock<(Instant, Duration)> = OnceLock::new();
+
+/// Milliseconds since 1970.
+pub fn unix_millis() -> u64 {
+    let time = match VIRTUAL.get() {
+        Some((start, base)) => *base + start.elapsed(),
+        None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
+    };
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Seconds since 1970.
+pub fn unix_seconds() -> u64 {
+    unix_millis() / 1000
+}
+
+/// From now on, in this process, time is tokio's (which a test can pause), beginning at `base` after 1970.
+pub fn follow_tokio(base: Duration) {
+    VIRTUAL.get_or_init(|| (Instant::now(), base));
+}

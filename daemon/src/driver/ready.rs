@@ -1,0 +1,179 @@
+//! Tunnels that stand and wait to be used: those of own exit paths, and at an entry node those of the paths that end there.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use phantom_proto::ident::ApAddress;
+use phantom_proto::node::{PathNo, Purpose};
+use phantom_proto::wire::NodeContact;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+
+use crate::relay::cells::Tunnel;
+
+/// Ready tunnels kept per path; both ends refill, so twice a node's own target can come together.
+const PER_PATH: usize = 64;
+
+/// Why no ready tunnel could be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReadyError {
+    /// None became ready in time.
+    #[error("no routing tunnel became ready in time")]
+    TimedOut,
+}
+
+/// What is known of an own path.
+#[derive(Debug, Clone)]
+pub struct OwnPath {
+    /// The path.
+    pub no: PathNo,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// Its X-nodes, nearest first.
+    pub hops: Vec<NodeContact>,
+    /// When it came up.
+    pub since: Instant,
+}
+
+/// Own paths and the ready tunnels of those that are exit paths.
+#[derive(Default)]
+pub struct Ready {
+    paths: Mutex<BTreeMap<PathNo, (OwnPath, VecDeque<Tunnel>)>>,
+    changed: Notify,
+}
+
+impl Ready {
+    /// All own paths with the number of their ready tunnels.
+    pub fn paths(&self) -> Vec<(OwnPath, usize)> {
+        self.lock().values().map(|(path, tunnels)| (path.clone(), tunnels.len())).collect()
+    }
+
+    /// One own path.
+    pub fn path(&self, no: PathNo) -> Option<OwnPath> {
+        self.lock().get(&no).map(|(path, _)| path.clone())
+    }
+
+    /// Whether this identity has an exit path of its own.
+    pub fn has_exit(&self, identity: ApAddress) -> bool {
+        self.lock().values().any(|(path, _)| path.purpose == Purpose::Exit(identity))
+    }
+
+    /// Ready tunnels of all own exit paths.
+    pub fn tunnels(&self) -> usize {
+        self.lock().values().map(|(_, tunnels)| tunnels.len()).sum()
+    }
+
+    pub(super) fn path_up(&self, no: PathNo, purpose: Purpose, hops: Vec<NodeContact>) {
+        let path = OwnPath { no, purpose, hops, since: Instant::now() };
+        self.lock().insert(no, (path, VecDeque::new()));
+    }
+
+    pub(super) fn assign(&self, no: PathNo, purpose: Purpose) {
+        if let Some((path, _)) = self.lock().get_mut(&no) {
+            path.purpose = purpose;
+        }
+        self.changed.notify_waiters();
+    }
+
+    pub(super) fn path_down(&self, no: PathNo) {
+        self.lock().remove(&no);
+    }
+
+    pub(super) fn purpose(&self, no: PathNo) -> Option<Purpose> {
+        self.path(no).map(|path| path.purpose)
+    }
+
+    pub(super) fn is_entry(&self, no: PathNo) -> bool {
+        matches!(self.purpose(no), Some(Purpose::Entry(_)))
+    }
+
+    pub(super) fn put(&self, no: PathNo, tunnel: Tunnel) {
+        if let Some((_, tunnels)) = self.lock().get_mut(&no)
+            && tunnels.len() < PER_PATH
+        {
+            tunnels.push_back(tunnel);
+        }
+        self.changed.notify_waiters();
+    }
+
+    /// Takes a ready tunnel of the identity's own exit path; waits up to `limit` for one.
+    pub(super) async fn exit_tunnel(
+        &self,
+        identity: ApAddress,
+        limit: Duration,
+    ) -> Result<(OwnPath, Tunnel), ReadyError> {
+        let deadline = Instant::now() + limit;
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            // Registered before looking, so that a tunnel put in between is not missed.
+            changed.as_mut().enable();
+            if let Some(found) = self.take(identity) {
+                return Ok(found);
+            }
+            timeout_at(deadline, changed).await.map_err(|_| ReadyError::TimedOut)?;
+        }
+    }
+
+    fn take(&self, identity: ApAddress) -> Option<(OwnPath, Tunnel)> {
+        let mut paths = self.lock();
+        // The newest path first: an older one of the same identity is about to end.
+        let own = paths.values_mut().rev().filter(|(path, _)| path.purpose == Purpose::Exit(identity));
+        for (path, tunnels) in own {
+            while let Some(mut tunnel) = tunnels.pop_front() {
+                if tunnel.is_quiet() {
+                    return Some((path.clone(), tunnel));
+                }
+            }
+        }
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathNo, (OwnPath, VecDeque<Tunnel>)>> {
+        // No code panics while it holds the lock; a poisoned map would still be whole.
+        self.paths.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ready tunnels of one entry path, at its entry node.
+#[derive(Default)]
+pub(super) struct Queue {
+    tunnels: Mutex<VecDeque<Tunnel>>,
+    more: Notify,
+}
+
+impl Queue {
+    pub(super) fn put(&self, tunnel: Tunnel) {
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        if tunnels.len() < PER_PATH {
+            tunnels.push_back(tunnel);
+            self.more.notify_one();
+        }
+    }
+
+    /// Takes a tunnel whose link still stands; waits up to `limit` for one.
+    pub(super) async fn take(&self, limit: Duration) -> Option<Tunnel> {
+        let deadline = Instant::now() + limit;
+        loop {
+            if let Some(tunnel) = self.pop() {
+                return Some(tunnel);
+            }
+            timeout_at(deadline, self.more.notified()).await.ok()?;
+        }
+    }
+
+    fn pop(&self) -> Option<Tunnel> {
+        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(mut tunnel) = tunnels.pop_front() {
+            if tunnel.is_quiet() {
+                // notify_one stores one permit only: pass it on to the next who waits.
+                if !tunnels.is_empty() {
+                    self.more.notify_one();
+                }
+                return Some(tunnel);
+            }
+        }
+        None
+    }
+}

@@ -1,0 +1,97 @@
+//! The link between exit node and entry node, and its splice with the tunnel on either node.
+
+use phantom_proto::cell::CellKind;
+use phantom_proto::wire::frame::{Reason, kind};
+
+use super::RelayError;
+use super::cells::{CellReader, CellWriter, Tunnel};
+use crate::link::frame::{Frame, LinkReader, LinkWriter};
+
+/// Largest BYTES frame that we send; a reader accepts up to the protocol's 65 536.
+const BYTES_MAX: usize = 16 * 1024;
+
+/// A link on which JOIN went through.
+pub struct Joined {
+    /// From the other node.
+    pub reader: LinkReader,
+    /// To the other node.
+    pub writer: LinkWriter,
+    /// A frame that had arrived before the data plane took the link.
+    pub pending: Option<Frame>,
+}
+
+/// Carries DATA as BYTES and END as END, both ways, until both sides have ended or one breaks.
+pub async fn carry(tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
+    let Tunnel { mut incoming, mut outgoing } = tunnel;
+    let Joined { reader, mut writer, pending } = joined;
+    let done = tokio::try_join!(
+        cells_to_bytes(&mut incoming, &mut writer),
+        bytes_to_cells(reader, pending, &mut outgoing)
+    );
+    if done.is_err() {
+        // The owner must learn that this was no orderly end; the other node learns it by the missing END frame.
+        outgoing.abort(Reason::Unreachable).await;
+    }
+    done.map(|_| ())
+}
+
+async fn cells_to_bytes(incoming: &mut CellReader, writer: &mut LinkWriter) -> Result<(), RelayError> {
+    let mut gathered = Vec::with_capacity(BYTES_MAX);
+    loop {
+        if !incoming.has_frame() {
+            send_gathered(&mut gathered, writer).await?;
+            writer.flush().await?;
+        }
+        match incoming.read().await? {
+            Some((CellKind::Data, data)) => {
+                if gathered.len() + data.len() > BYTES_MAX {
+                    send_gathered(&mut gathered, writer).await?;
+                }
+                gathered.extend_from_slice(data);
+            }
+            Some((CellKind::End, _)) => {
+                send_gathered(&mut gathered, writer).await?;
+                writer.write(kind::END, &[]).await?;
+                return Ok(writer.flush().await?);
+            }
+            Some((CellKind::Padding, _)) => {}
+            Some(_) => return Err(RelayError::Misbehaved("a cell that does not belong here")),
+            None => return Err(RelayError::Ended),
+        }
+    }
+}
+
+async fn send_gathered(gathered: &mut Vec<u8>, writer: &mut LinkWriter) -> Result<(), RelayError> {
+    if !gathered.is_empty() {
+        writer.write(kind::BYTES, gathered).await?;
+        gathered.clear();
+    }
+    Ok(())
+}
+
+async fn bytes_to_cells(
+    mut reader: LinkReader,
+    pending: Option<Frame>,
+    outgoing: &mut CellWriter,
+) -> Result<(), RelayError> {
+    let mut next = pending;
+    loop {
+        let frame = match next.take() {
+            Some(frame) => frame,
+            None => {
+                if !reader.has_frame() {
+                    outgoing.flush().await?;
+                }
+                reader.read().await?.ok_or(RelayError::Ended)?
+            }
+        };
+        match frame.kind {
+            kind::BYTES => outgoing.write_data(&frame.payload).await?,
+            kind::END => {
+                outgoing.write(CellKind::End, &[]).await?;
+                return outgoing.flush().await;
+            }
+            _ => return Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The data plane: what carries bytes once a tunnel stands. Its tasks share nothing with the control task.
+
+pub mod cells;
+pub mod entry;
+pub mod exit;
+pub mod hop;
+pub mod join;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Counts of the data plane, for `phantom status`.
+#[derive(Debug, Default)]
+pub struct Counters {
+    relayed_bytes: AtomicU64,
+    open_relays: AtomicU64,
+}
+
+impl Counters {
+    /// Bytes of cells that this node has passed on for others.
+    pub fn relayed_bytes(&self) -> u64 {
+        self.relayed_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Tunnels that this node carries for others just now.
+    pub fn open_relays(&self) -> u64 {
+        self.open_relays.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn relayed(&self, bytes: usize) {
+        self.relayed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Counts a relay as long as the guard lives.
+    pub(crate) fn relay(self: &std::sync::Arc<Self>) -> RelayGuard {
+        self.open_relays.fetch_add(1, Ordering::Relaxed);
+        RelayGuard(self.clone())
+    }
+}
+
+/// See [`Counters::relay`].
+pub(crate) struct RelayGuard(std::sync::Arc<Counters>);
+
+impl Drop for RelayGuard {
+    fn drop(&mut self) {
+        self.0.open_relays.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a stretch of the data plane ended.
+#[derive(Debug, thiserror::Error)]
+pub enum RelayError {
+    /// The link broke.
+    #[error("link broke: {0}")]
+    Link(#[from] std::io::Error),
+    /// The link ended where it must not.
+    #[error("link ended early")]
+    Ended,
+    /// The peer sent something that does not belong here, or a cell was tampered with.
+    #[error("peer misbehaved: {0}")]
+    Misbehaved(&'static str),
+    /// The far side gave up for this reason.
+    #[error("given up: {0}")]
+    Aborted(phantom_proto::wire::frame::Reason),
+    /// A wait was over.
+    #[error("timed out")]
+    TimedOut,
+}
