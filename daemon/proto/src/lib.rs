@@ -10,6 +10,7 @@
 //! | [`crypto`] | the only place that names a crypto crate |
 //! | [`ident`] | node ids, AP addresses, names, path and tunnel ids |
 //! | [`wire`] | bytes to messages and back: pure, total, bounded |
+//! | [`path`] | routing paths: choice of nodes, both rounds, owner and hop |
 //!
 //! Start reading at `docs/architecture.md`, then [`wire`], then the level of interest.
 #![forbid(unsafe_code)]
@@ -17,4 +18,5 @@
 pub mod cell;
 pub mod crypto;
 pub mod ident;
+pub mod path;
 pub mod wire;

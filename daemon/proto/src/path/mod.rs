@@ -1,0 +1,59 @@
+//! Routing paths: who takes part, how the owner builds them, what a node on the circle does, keeps and forgets.
+//!
+//! | file | what |
+//! |---|---|
+//! | [`plan`] | choice and order of nodes |
+//! | [`guards`], [`accounts`] | who may stand next to the owner; whose builds fail |
+//! | [`array`] | what one node does to the arrays |
+//! | [`weave`] | all of that, foreseen by the owner |
+//! | [`owner`] | both rounds, from the owner's side |
+//! | [`hop`] | both rounds, from a node's side |
+
+pub mod accounts;
+pub mod array;
+mod budget;
+pub mod guards;
+pub mod hop;
+pub mod owner;
+pub mod plan;
+mod way;
+pub mod weave;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::RangeInclusive;
+
+use crate::wire::NodeContact;
+use crate::wire::array::ArrayFrame;
+
+pub use accounts::Accounts;
+pub use guards::Guards;
+pub use hop::{Hop, HopError, HopPath, PathKeys, Sides};
+pub use owner::{Build, BuildError, BuiltHop, BuiltPath, Step, Terms};
+pub use plan::{Candidate, Plan, PlanError, Spread, Wish, plan};
+
+/// Life of a build in seconds: some ten links' round trips, twice.
+pub const BUILD_LIFE: u64 = 30;
+
+/// How far ahead packages of round 1 expire, in seconds: longer than a build lives, also when clocks differ somewhat.
+/// Drawn for each node, since a common value would show that two packages are of one build.
+pub const EXPIRES_AHEAD: RangeInclusive<u64> = 40..=100;
+
+/// How far ahead a node lets a package expire, in seconds: bounds its replay cache.
+pub const EXPIRES_MAX: u64 = 120;
+
+/// Life of a path in seconds, as its owner chooses.
+pub const PATH_LIFE: RangeInclusive<u64> = 600..=86_400;
+
+/// By how much the end of a path's life differs between its nodes, in seconds; drawn as [`EXPIRES_AHEAD`] is.
+pub const UNTIL_SPREAD: u64 = 600;
+
+/// A frame to be sent to a node, over a link that is authenticated as that node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Send {
+    /// To whom.
+    pub to: NodeContact,
+    /// What.
+    pub frame: ArrayFrame,
+}

@@ -1,0 +1,263 @@
+//! Which nodes form a circle, and in which order (docs/protocol.md, sections 4.1 and 4.6).
+//!
+//! ```text
+//! owner - Y - X0 - Y - X1 - Y - X2 - Y - Y - owner      three X-nodes; a coin may turn the order round
+//!         g   g                           g             g = from the guards
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use rand::seq::SliceRandom;
+use rand::{CryptoRng, RngExt};
+
+use super::accounts::Accounts;
+use super::guards::{GUARDS_USED, Guards};
+use crate::ident::NodeId;
+use crate::wire::NodeContact;
+use crate::wire::array::{KEM_KEY_LEN, Kind};
+
+/// X-nodes of a path: with one the exit would know the owner; with five the circle would not fit the array.
+pub const HOPS: RangeInclusive<usize> = 2..=4;
+
+/// Weights of nodes are cut to 1 up to this: a node that boasts is drawn at most so many times as often.
+pub const WEIGHT_MAX: u32 = 16;
+
+/// A node that may take part in a build: what its node record says.
+#[derive(Clone)]
+pub struct Candidate {
+    /// How to reach it.
+    pub contact: NodeContact,
+    /// X25519 key of path building.
+    pub path_dh: [u8; 32],
+    /// ML-KEM-768 key of path building.
+    pub path_kem: Arc<[u8; KEM_KEY_LEN]>,
+    /// Capacity by measurement; counts from 1 to [`WEIGHT_MAX`].
+    pub weight: u32,
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Candidate({:?})", self.contact.node_id())
+    }
+}
+
+/// What a node does in a build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Helps, then forgets.
+    Y,
+    /// Stays on the path.
+    X {
+        /// 0 is next to the owner, the last one terminates the path.
+        position: usize,
+    },
+}
+
+/// A node at its place in the circle.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The node.
+    pub candidate: Candidate,
+    /// Its role.
+    pub role: Role,
+}
+
+/// Which nodes count as one operator's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Spread {
+    /// Those in one /16 of IPv4 or /32 of IPv6.
+    #[default]
+    Prefixes,
+    /// None: for private networks whose nodes all live in one prefix. Never on the open network.
+    Nodes,
+}
+
+/// The path that is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wish {
+    /// What for.
+    pub kind: Kind,
+    /// Number of X-nodes, within [`HOPS`].
+    pub hops: usize,
+    /// How far apart its nodes must be.
+    pub spread: Spread,
+}
+
+/// A circle, ready to be built.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// What for.
+    pub kind: Kind,
+    /// The nodes in the order in which the array meets them.
+    pub circle: Vec<Placed>,
+}
+
+impl Plan {
+    /// Ids of all nodes in the circle, for [`Accounts::note`].
+    pub fn nodes(&self) -> Vec<NodeId> {
+        self.circle.iter().map(|placed| placed.candidate.contact.node_id()).collect()
+    }
+}
+
+/// Of which nodes there are not enough.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needed {
+    /// Guards that are in the sample.
+    Guards,
+    /// Operators, in the sample, other than the owner's and the guards'.
+    Operators,
+}
+
+impl fmt::Display for Needed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guards => "guards are reachable at distinct operators",
+            Self::Operators => "further operators are known (nodes in one /16 of IPv4 or /32 of IPv6 count as one)",
+        })
+    }
+}
+
+/// Why no circle can be planned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The number of X-nodes is out of range.
+    #[error("a path has 2 to 4 X-nodes, not {0}")]
+    Hops(usize),
+    /// The sample is too small.
+    #[error("a path needs {need}, but only {have} {of}")]
+    NotEnough {
+        /// So many there are.
+        have: usize,
+        /// So many it takes.
+        need: usize,
+        /// Of these.
+        of: Needed,
+    },
+}
+
+/// Draws a circle from the sample. Nodes next to the owner come from its guards.
+pub fn plan(
+    rng: &mut dyn CryptoRng,
+    wish: &Wish,
+    own: &NodeContact,
+    sample: &[Candidate],
+    guards: &Guards,
+    accounts: &Accounts,
+) -> Result<Plan, PlanError> {
+    if !HOPS.contains(&wish.hops) {
+        return Err(PlanError::Hops(wish.hops));
+    }
+    let mut operators = Operators::new(wish.spread, own);
+    let mut next_to_owner = guards.pick(sample, &mut operators, accounts)?;
+    next_to_owner.shuffle(rng);
+    let need = 3 * wish.hops - 1 - GUARDS_USED;
+    let others = draw(rng, sample.iter(), need, &mut operators, accounts);
+    if others.len() < need {
+        return Err(PlanError::NotEnough { have: others.len(), need, of: Needed::Operators });
+    }
+    let mut circle = seat(wish.hops, next_to_owner, &others);
+    if rng.random() {
+        circle.reverse();
+    }
+    Ok(Plan { kind: wish.kind, circle })
+}
+
+/// Roles in circle order, before the coin: Y X, then Y X for each further X-node, then hops - 1 times Y.
+fn seat(hops: usize, [first, nearest, last]: [&Candidate; GUARDS_USED], others: &[&Candidate]) -> Vec<Placed> {
+    let mut nodes = vec![first, nearest];
+    nodes.extend(others);
+    nodes.push(last);
+    let place = |(index, node): (usize, &&Candidate)| Placed {
+        candidate: (*node).clone(),
+        role: if index % 2 == 1 && index < 2 * hops { Role::X { position: index / 2 } } else { Role::Y },
+    };
+    nodes.iter().enumerate().map(place).collect()
+}
+
+/// Draws up to `count` nodes, no two of one operator. Each operator has one ticket, held by one of its nodes: a
+/// thousand nodes in one prefix have no more chance than one.
+pub(super) fn draw<'a>(
+    rng: &mut dyn CryptoRng,
+    pool: impl Iterator<Item = &'a Candidate>,
+    count: usize,
+    operators: &mut Operators,
+    accounts: &Accounts,
+) -> Vec<&'a Candidate> {
+    let mut by_operator: BTreeMap<Operator, Vec<&Candidate>> = BTreeMap::new();
+    for node in pool.filter(|node| operators.free(&node.contact)) {
+        by_operator.entry(operators.of(&node.contact)).or_default().push(node);
+    }
+    let weight =
+        |node: &&Candidate| u64::from(node.weight.clamp(1, WEIGHT_MAX)) * accounts.factor(&node.contact.node_id());
+    let mut tickets: Vec<&Candidate> =
+        by_operator.into_values().filter_map(|mut nodes| take_weighted(rng, &mut nodes, weight)).collect();
+    let mut drawn = Vec::with_capacity(count);
+    while drawn.len() < count {
+        let Some(node) = take_weighted(rng, &mut tickets, weight) else { break };
+        operators.take(&node.contact);
+        drawn.push(node);
+    }
+    drawn
+}
+
+/// Removes one item by weight. Weights are at least 1.
+fn take_weighted<T>(rng: &mut dyn CryptoRng, items: &mut Vec<T>, weight: impl Fn(&T) -> u64) -> Option<T> {
+    let total: u64 = items.iter().map(&weight).sum();
+    if total == 0 {
+        return None;
+    }
+    let mut left = rng.random_range(0..total);
+    let index = items.iter().position(|item| {
+        let weight = weight(item);
+        let here = left < weight;
+        left = left.saturating_sub(weight);
+        here
+    })?;
+    Some(items.swap_remove(index))
+}
+
+/// Whoever runs a node, as far as its address tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Operator {
+    V4([u8; 2]),
+    V6([u8; 4]),
+    Node(NodeId),
+}
+
+/// The operators that a circle has already.
+pub(super) struct Operators {
+    spread: Spread,
+    taken: BTreeSet<Operator>,
+}
+
+impl Operators {
+    pub(super) fn new(spread: Spread, own: &NodeContact) -> Self {
+        let mut operators = Self { spread, taken: BTreeSet::new() };
+        operators.take(own);
+        operators
+    }
+
+    fn of(&self, contact: &NodeContact) -> Operator {
+        match (self.spread, contact.addr.ip()) {
+            (Spread::Nodes, _) => Operator::Node(contact.node_id()),
+            (Spread::Prefixes, IpAddr::V4(ip)) => Operator::V4([ip.octets()[0], ip.octets()[1]]),
+            (Spread::Prefixes, IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.octets();
+                Operator::V6([a, b, c, d])
+            }
+        }
+    }
+
+    fn free(&self, contact: &NodeContact) -> bool {
+        !self.taken.contains(&self.of(contact))
+    }
+
+    /// Whether the node's operator was not there yet; it is now.
+    pub(super) fn take(&mut self, contact: &NodeContact) -> bool {
+        self.taken.insert(self.of(contact))
+    }
+}
