@@ -20,6 +20,12 @@ const MAX_BUILDS: usize = 6;
 /// First and longest wait after a failed build, in milliseconds; it doubles in between.
 const BACKOFF: (u64, u64) = (500, 30_000);
 
+/// Candidates that are plenty to draw guards from: the first few nodes that a newcomer hears of must not become its guards.
+const AMPLE_SAMPLE: usize = 64;
+
+/// How long to wait for an ample sample, in milliseconds: a small network has no more.
+const SAMPLE_PATIENCE: u64 = 1_500;
+
 /// Life of an AP record beyond the path that it names, in seconds: clocks differ.
 const RECORD_MARGIN: u64 = 120;
 
@@ -131,6 +137,10 @@ impl Node {
     pub(super) fn take_sample(&mut self, now: u64, sample: Vec<Candidate>) {
         self.sample = sample;
         let spread = self.settings.spread;
+        let first = *self.sampled.get_or_insert(now);
+        if self.sample.len() < AMPLE_SAMPLE && now < first + SAMPLE_PATIENCE {
+            return;
+        }
         if self.guards.refresh(&mut *self.rng, now / 1000, &self.own.contact, &self.sample, spread) {
             self.out.push_back(Output::Guards(self.guards.to_bytes()));
         }

@@ -67,11 +67,6 @@ impl Path {
         self.sides.iter().all(|side| side.link.is_some())
     }
 
-    /// The side that is not `side`, if there is one.
-    pub(super) fn other(&self, side: usize) -> Option<&SideState> {
-        self.sides.get(1 - side)
-    }
-
     /// An own path near its end: it still serves, and its successor is built.
     pub(super) fn retiring(&self, now: u64) -> bool {
         now > self.since + (self.until - self.since) / 5 * 4

@@ -53,8 +53,9 @@ impl Node {
     /// Dials `to`; `errand` is done when the link stands.
     pub(super) fn dial(&mut self, to: NodeContact, errand: Errand) {
         let link = LinkId(self.id());
+        let again = matches!(errand, Errand::Tunnel { .. });
         self.errands.insert(link, errand);
-        self.out.push_back(Output::Dial { link, to });
+        self.out.push_back(Output::Dial { link, to, again });
     }
 
     pub(super) fn link_up(&mut self, now: u64, link: LinkId, peer: NodeId) {

@@ -78,6 +78,7 @@ impl Default for Settings {
 }
 
 /// What happens to a node.
+#[expect(missing_docs, reason = "the fields are what their variant's line says")]
 #[derive(Debug)]
 pub enum Input {
     /// A link stands: a dial of ours succeeded, or we accepted it.
@@ -101,10 +102,11 @@ pub enum Input {
 }
 
 /// What a node wants done.
+#[expect(missing_docs, reason = "the fields are what their variant's line says")]
 #[derive(Debug)]
 pub enum Output {
-    /// Open a link and report `LinkUp` or `DialFailed` under this id.
-    Dial { link: LinkId, to: NodeContact },
+    /// Open a link and report `LinkUp` or `DialFailed` under this id. `again`: more links to this node will be wanted.
+    Dial { link: LinkId, to: NodeContact, again: bool },
     /// Send a frame.
     Send { link: LinkId, kind: u8, payload: Vec<u8> },
     /// Close a link.
@@ -146,6 +148,8 @@ pub struct Node {
     seeds: BTreeMap<TunnelId, (PathNo, u64)>,
     setups: BTreeMap<u64, Setup>,
     sample: Vec<Candidate>,
+    /// When the first sample came.
+    sampled: Option<u64>,
     guards: Guards,
     accounts: Accounts,
     builds: BTreeMap<BuildId, Building>,
@@ -173,6 +177,7 @@ impl Node {
             seeds: BTreeMap::new(),
             setups: BTreeMap::new(),
             sample: Vec::new(),
+            sampled: None,
             guards,
             accounts: Accounts::default(),
             builds: BTreeMap::new(),
