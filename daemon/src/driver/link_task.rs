@@ -24,11 +24,13 @@ pub(super) enum Command {
 }
 
 /// A link that left the node's control.
-pub(crate) struct Taken {
-    pub(crate) reader: LinkReader,
-    pub(crate) writer: LinkWriter,
+pub struct Taken {
+    /// Frames that arrive.
+    pub reader: LinkReader,
+    /// Frames to send.
+    pub writer: LinkWriter,
     /// A frame of the data plane that had arrived already.
-    pub(crate) pending: Option<Frame>,
+    pub pending: Option<Frame>,
 }
 
 /// The driver's end of a link task; dropping it closes the link.

@@ -10,8 +10,9 @@ use std::time::Duration;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Purpose, TICK};
-use phantom_proto::path::{Candidate, Kind};
+use phantom_proto::path::Candidate;
 use phantom_proto::wire::NodeContact;
+use phantom_proto::wire::array::Kind;
 use phantom_proto::wire::frame::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -23,8 +24,8 @@ use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{Counters, entry, exit, hop};
 
+pub use link_task::Taken;
 use link_task::{Command, LinkTask};
-pub(crate) use link_task::Taken;
 pub use ready::{OwnPath, Ready, ReadyError};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
@@ -36,11 +37,11 @@ const JOIN_WAIT: Duration = Duration::from_secs(8);
 /// What happens to the control task.
 pub(crate) enum Event {
     Accepted(Link),
-    Dialed { id: LinkId, result: Result<Link, LinkError> },
+    Dialed { id: LinkId, result: Result<(LinkReader, LinkWriter), LinkError> },
     Frame { id: LinkId, frame: Frame },
     Down(LinkId),
     Input(Input),
-    Incoming { path: PathNo, tunnel: Tunnel },
+    Incoming { path: PathNo, tunnel: Box<Tunnel> },
     Query(oneshot::Sender<Snapshot>),
 }
 
@@ -180,22 +181,23 @@ impl Driver {
             Event::Accepted(link) => {
                 let id = LinkId(self.next_accepted);
                 self.next_accepted += 2;
-                self.link_up(id, link);
+                let (reader, writer) = link.into_frames();
+                self.link_up(id, reader, writer);
             }
-            Event::Dialed { id, result: Ok(link) } => self.link_up(id, link),
+            Event::Dialed { id, result: Ok((reader, writer)) } => self.link_up(id, reader, writer),
             Event::Dialed { id, result: Err(error) } => {
                 tracing::debug!(%error, "a link could not be opened");
                 self.node.handle(now(), Input::DialFailed { link: id });
             }
             Event::Frame { id, frame } => {
-                self.node.handle(now(), Input::Frame { link: id, kind: frame.kind, payload: frame.payload });
+                self.node.handle(now(), Input::Frame { link: id, kind: frame.kind, payload: frame.payload.to_vec() });
             }
             Event::Down(id) => {
                 self.links.remove(&id);
                 self.node.handle(now(), Input::LinkDown { link: id });
             }
             Event::Input(input) => self.node.handle(now(), input),
-            Event::Incoming { path, tunnel } => self.incoming(path, tunnel),
+            Event::Incoming { path, tunnel } => self.incoming(path, *tunnel),
             Event::Query(answer_tx) => {
                 let (exit_paths, entry_paths) = self.node.path_counts();
                 let problem = self.node.problem().map(str::to_owned);
@@ -204,16 +206,15 @@ impl Driver {
         }
     }
 
-    fn link_up(&mut self, id: LinkId, link: Link) {
-        let peer = NodeId::of(&link.peer);
-        let (reader, writer) = link.into_frames();
+    fn link_up(&mut self, id: LinkId, reader: LinkReader, writer: LinkWriter) {
+        let peer = NodeId::of(&reader.peer());
         self.links.insert(id, LinkTask::start(id, reader, writer, self.event_tx.clone()));
         self.node.handle(now(), Input::LinkUp { link: id, peer });
     }
 
     fn output(&mut self, output: Output) {
         match output {
-            Output::Dial { link, to } => self.dial(link, to),
+            Output::Dial { link, to, again } => self.dial(link, to, again),
             Output::Send { link, kind, payload } => {
                 if !self.links.get(&link).is_some_and(|task| task.command(Command::Send { kind, payload })) {
                     self.links.remove(&link);
@@ -233,7 +234,7 @@ impl Driver {
                 });
             }
             Output::EndTunnel { path, kind, link, incoming, outgoing } => {
-                let tunnel = self.tunnel(link, Crypt::End(incoming), Crypt::End(outgoing));
+                let tunnel = self.tunnel(link, Crypt::End(Box::new(incoming)), Crypt::End(Box::new(outgoing)));
                 match kind {
                     Kind::Exit => self.serve_exit(path, tunnel),
                     Kind::Entry => self.keep_entry(path, tunnel),
@@ -254,10 +255,10 @@ impl Driver {
         }
     }
 
-    fn dial(&self, id: LinkId, to: NodeContact) {
+    fn dial(&self, id: LinkId, to: NodeContact, again: bool) {
         let (links, event_tx) = (self.services.links.clone(), self.event_tx.clone());
         tokio::spawn(async move {
-            let result = links.take(&to).await;
+            let result = if again { links.take_and_warm(&to).await } else { links.take(&to).await };
             let _ = event_tx.send(Event::Dialed { id, result }).await;
         });
     }
@@ -269,7 +270,12 @@ impl Driver {
         task.command(Command::HandOver(taken_tx)).then_some(taken_rx)
     }
 
-    fn tunnel(&mut self, link: LinkId, incoming: Crypt, outgoing: Crypt) -> impl Future<Output = Option<Tunnel>> + use<> {
+    fn tunnel(
+        &mut self,
+        link: LinkId,
+        incoming: Crypt,
+        outgoing: Crypt,
+    ) -> impl Future<Output = Option<Tunnel>> + use<> {
         let link = self.take(link);
         async move { Some(Tunnel::new(taken(link).await?, incoming, outgoing)) }
     }
@@ -278,7 +284,7 @@ impl Driver {
         let (link, links) = (self.take(link), self.services.links.clone());
         tokio::spawn(async move {
             if let Some(Taken { reader, writer, pending: None }) = taken(link).await {
-                links.give_back(reader, writer).await;
+                links.give_back(reader, writer);
             }
         });
     }
@@ -293,8 +299,7 @@ impl Driver {
     }
 
     fn serve_exit(&self, path: PathNo, tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static) {
-        let services =
-            ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
+        let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
         let event_tx = self.event_tx.clone();
         tokio::spawn(async move {
             let Some(tunnel) = tunnel.await else { return };
@@ -341,7 +346,7 @@ impl Driver {
             let came = tunnel.wait_incoming().await;
             let _ = event_tx.send(Event::Input(Input::TunnelSpent(path))).await;
             if came {
-                let _ = event_tx.send(Event::Incoming { path, tunnel }).await;
+                let _ = event_tx.send(Event::Incoming { path, tunnel: Box::new(tunnel) }).await;
             }
         });
     }

@@ -1,5 +1,6 @@
 //! The two ends of a tunnel: cells in and out of a link, under the end's own layers.
 
+use bytes::BytesMut;
 use futures::FutureExt;
 use phantom_proto::cell::{CELL_DATA_MAX, CELL_LEN, Cell, CellKind, Layer, OwnerCrypt};
 use phantom_proto::wire::frame::{Reason, kind};
@@ -11,7 +12,7 @@ use crate::link::frame::{Frame, LinkReader, LinkWriter};
 /// What an end does to a cell, in one direction.
 pub enum Crypt {
     /// The terminating node enciphers both ways.
-    End(Layer),
+    End(Box<Layer>),
     /// The owner wraps for, or peels off, all hops.
     Owner(OwnerCrypt),
 }
@@ -28,7 +29,12 @@ impl Tunnel {
     /// The end of a tunnel on a link that left the node.
     pub fn new(taken: Taken, incoming: Crypt, outgoing: Crypt) -> Self {
         Self {
-            incoming: CellReader { reader: taken.reader, pending: taken.pending, crypt: incoming, cell: Vec::new() },
+            incoming: CellReader {
+                reader: taken.reader,
+                pending: taken.pending,
+                crypt: incoming,
+                cell: BytesMut::new(),
+            },
             outgoing: CellWriter { writer: taken.writer, crypt: outgoing, cell: Box::new([0; CELL_LEN]) },
         }
     }
@@ -51,7 +57,7 @@ pub struct CellReader {
     reader: LinkReader,
     pending: Option<Frame>,
     crypt: Crypt,
-    cell: Vec<u8>,
+    cell: BytesMut,
 }
 
 impl CellReader {
@@ -98,10 +104,11 @@ impl CellWriter {
         Cell { kind: cell_kind, data }
             .encode(&mut self.cell)
             .map_err(|_| RelayError::Misbehaved("too much data for a cell"))?;
-        match &mut self.crypt {
+        let fits = match &mut self.crypt {
             Crypt::End(layer) => layer.encipher(&mut self.cell[..]),
             Crypt::Owner(crypt) => crypt.wrap(&mut self.cell[..]),
         };
+        debug_assert!(fits, "the buffer has the length of a cell");
         Ok(self.writer.write(kind::CELL, &self.cell[..]).await?)
     }
 

@@ -11,10 +11,10 @@ use rand::seq::SliceRandom;
 use tokio::time::timeout;
 
 use super::RelayError;
-use super::cells::{CellReader, CellWriter, Tunnel};
+use super::cells::{CellReader, Tunnel};
 use super::join::{Joined, carry};
+use crate::link::LinkPool;
 use crate::link::frame::{LinkReader, LinkWriter};
-use crate::link::{Link, LinkPool};
 use crate::netdb::Database;
 
 /// How long a database look-up may take.
@@ -101,8 +101,8 @@ async fn join_entry(
     entry: &RoutingEntry,
     early: &Early,
 ) -> Result<Joined, RelayError> {
-    let link = services.links.take(&entry.entry_node).await.map_err(|_| RelayError::Aborted(Reason::Unreachable))?;
-    let Link { reader, mut writer, .. } = link;
+    let (reader, mut writer) =
+        services.links.take(&entry.entry_node).await.map_err(|_| RelayError::Aborted(Reason::Unreachable))?;
     writer.write(kind::JOIN, &[address.octets(), entry.handle].concat()).await?;
     early.send(&mut writer).await?;
     writer.flush().await?;
@@ -113,7 +113,7 @@ async fn join_entry(
 
 async fn wait_for_joined(reader: &mut LinkReader) -> Result<(), RelayError> {
     let Some(frame) = reader.read().await? else { return Err(RelayError::Ended) };
-    match (frame.kind, frame.payload.as_slice()) {
+    match (frame.kind, &frame.payload[..]) {
         (kind::JOINED, []) => Ok(()),
         (kind::REFUSED, [reason]) => Err(RelayError::Aborted(Reason::from_byte(*reason))),
         _ => Err(RelayError::Misbehaved("no answer to JOIN")),
@@ -155,4 +155,3 @@ impl Early {
         Ok(())
     }
 }
-

@@ -24,10 +24,8 @@ pub struct Joined {
 pub async fn carry(tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
     let Tunnel { mut incoming, mut outgoing } = tunnel;
     let Joined { reader, mut writer, pending } = joined;
-    let done = tokio::try_join!(
-        cells_to_bytes(&mut incoming, &mut writer),
-        bytes_to_cells(reader, pending, &mut outgoing)
-    );
+    let done =
+        tokio::try_join!(cells_to_bytes(&mut incoming, &mut writer), bytes_to_cells(reader, pending, &mut outgoing));
     if done.is_err() {
         // The owner must learn that this was no orderly end; the other node learns it by the missing END frame.
         outgoing.abort(Reason::Unreachable).await;

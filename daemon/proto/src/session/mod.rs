@@ -231,6 +231,16 @@ impl Session {
         self.acknowledge();
     }
 
+    /// Bytes that wait for the full connection.
+    pub fn far_waiting(&self) -> usize {
+        self.far_out.len()
+    }
+
+    /// Whether no more bytes for the program will come.
+    pub fn app_is_over(&self) -> bool {
+        self.over || self.ended_there
+    }
+
     /// The next event.
     pub fn poll(&mut self) -> Option<Event> {
         self.events.pop_front()

@@ -1,0 +1,29 @@
+//! The network database as the rest of the daemon sees it. The real one is Kademlia over our links; its twin lives in memory.
+
+mod memory;
+
+use async_trait::async_trait;
+use phantom_proto::ident::ApAddress;
+use phantom_proto::record::{ApRecord, RecordError};
+
+pub use memory::MemoryDatabase;
+
+/// Why the database could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// The record must not be published.
+    #[error("record refused: {0}")]
+    Refused(#[from] RecordError),
+    /// Too few nodes answered.
+    #[error("the network database does not answer: {0}")]
+    Unreachable(String),
+}
+
+/// The strict API of the network database: anything else is refused by every node.
+#[async_trait]
+pub trait Database: Send + Sync + 'static {
+    /// Publishes an AP record for its owner; it is checked before.
+    async fn publish(&self, record: Vec<u8>) -> Result<(), DatabaseError>;
+    /// The newest valid record of an address with its bytes. `None`: the nodes that should know say that there is none.
+    async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError>;
+}

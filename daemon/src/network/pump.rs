@@ -1,0 +1,328 @@
+//! Moves bytes between a session and its tunnel and program. Two tasks share the session: one reads the tunnel, one the program;
+//! a third writes the tunnel, so that neither direction can hold up the other.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use phantom_proto::cell::CellKind;
+use phantom_proto::ident::ApAddress;
+use phantom_proto::record::{ApRecord, Signed};
+use phantom_proto::session::{Event, Session};
+use phantom_proto::wire::frame::Reason;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::{Notify, oneshot};
+use tokio::time::timeout;
+
+use super::stream::{Ends, SessionStream, pair};
+use super::{Connection, ConnectionEntry, Network, Programs, lock};
+use crate::clock::unix_seconds;
+use crate::driver::OwnPath;
+use crate::gate::{ConnectError, Stream};
+use crate::relay::RelayError;
+use crate::relay::cells::{CellReader, CellWriter, Tunnel};
+
+/// Read from the program at once.
+const APP_CHUNK: usize = 64 * 1024;
+
+/// Bytes for the tunnel that may wait for it before the program is not read any more.
+const FAR_BACKLOG: usize = 1024 * 1024;
+
+/// How long the other end's END may take after both streams are over.
+const LINGER: Duration = Duration::from_secs(10);
+
+/// Session and what moves it.
+struct Shared {
+    session: Mutex<Session>,
+    /// Something for the tunnel waits.
+    far_ready: Notify,
+    /// Room for the program's bytes may have come.
+    room: Notify,
+    /// Bytes for the program wait, or its end.
+    app_ready: Notify,
+}
+
+impl Shared {
+    fn new(session: Session) -> Arc<Self> {
+        Arc::new(Self {
+            session: Mutex::new(session),
+            far_ready: Notify::new(),
+            room: Notify::new(),
+            app_ready: Notify::new(),
+        })
+    }
+}
+
+/// The answer to a connect, sent once.
+type Answer = Mutex<Option<oneshot::Sender<Result<(), ConnectError>>>>;
+
+/// Carries a client's session; resolves when the far end has answered.
+pub(super) async fn connect(
+    session: Session,
+    tunnel: Tunnel,
+    entry: ConnectionEntry,
+) -> Result<Box<dyn Stream>, ConnectError> {
+    let (answer_tx, answer_rx) = oneshot::channel();
+    let (stream, app, ends) = pair();
+    let shared = Shared::new(session);
+    let client = Client { answer: Mutex::new(Some(answer_tx)), entry };
+    tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
+    // The task is gone without an answer: the tunnel broke.
+    answer_rx.await.unwrap_or(Err(ConnectError::Unreachable))?;
+    Ok(Box::new(stream))
+}
+
+/// What is known of a connection that arrives.
+pub struct Incoming {
+    pub(super) address: ApAddress,
+    pub(super) path: Option<OwnPath>,
+    pub(super) network: Arc<Network>,
+}
+
+/// Carries a server's session.
+pub(super) async fn answer(session: Session, tunnel: Tunnel, programs: Arc<dyn Programs>, incoming: Incoming) {
+    let (stream, app, ends) = pair();
+    let shared = Shared::new(session);
+    let server = Server { programs, incoming, stream: Mutex::new(Some(stream)) };
+    carry(shared, tunnel, app, ends, Role::Server(server)).await;
+}
+
+struct Client {
+    answer: Answer,
+    entry: ConnectionEntry,
+}
+
+struct Server {
+    programs: Arc<dyn Programs>,
+    incoming: Incoming,
+    stream: Mutex<Option<SessionStream>>,
+}
+
+enum Role {
+    Client(Client),
+    Server(Server),
+}
+
+async fn carry(shared: Arc<Shared>, tunnel: Tunnel, app: DuplexStream, ends: Arc<Ends>, role: Role) {
+    let Tunnel { mut incoming, mut outgoing } = tunnel;
+    let (app_read, app_write) = tokio::io::split(app);
+    let from_far = from_far(&shared, &mut incoming, &role, &ends);
+    let to_far = to_far(&shared, &mut outgoing);
+    let from_app = from_app(&shared, app_read, &ends);
+    let to_app = to_app(&shared, app_write);
+    let result = tokio::try_join!(from_far, to_far, from_app, to_app);
+    if let Err(error) = result {
+        tracing::debug!(%error, "a session ended");
+        ends.reset();
+        lock(&shared.session).far_closed();
+        outgoing.abort(Reason::GoingAway).await;
+        role.fail();
+    } else if outgoing.close().await.is_ok() {
+        // The exit or entry node closes last; what it still says does not matter.
+        let _ = timeout(LINGER, async { while let Ok(Some(_)) = incoming.read().await {} }).await;
+    }
+}
+
+impl Role {
+    fn fail(&self) {
+        if let Self::Client(client) = self {
+            client.say(Err(ConnectError::Unreachable));
+        }
+    }
+}
+
+impl Client {
+    fn say(&self, answer: Result<(), ConnectError>) {
+        if let Some(answer_tx) = lock(&self.answer).take() {
+            // Whoever asked may have given up.
+            let _ = answer_tx.send(answer);
+        }
+    }
+
+    /// The AP record that the exit node found: checked like any, and what the session must agree with.
+    fn opened(&self, session: &mut Session, bytes: &[u8]) -> Result<(), RelayError> {
+        let wrong = RelayError::Misbehaved("the exit node's AP record does not hold");
+        let Ok(signed) = Signed::<ApRecord>::from_bytes(bytes) else { return Err(wrong) };
+        let Ok(record) = signed.check(unix_seconds()) else { return Err(wrong) };
+        self.entry.entries(record.entries.iter().map(|entry| entry.entry_node.addr).collect());
+        session.expect_record(&record.key).map_err(|_| wrong)
+    }
+}
+
+/// Tunnel to session, until the session or the tunnel ends.
+async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends: &Ends) -> Result<(), RelayError> {
+    let mut connection = None;
+    loop {
+        let cell = incoming.read().await?.ok_or(RelayError::Ended)?;
+        match (cell, role) {
+            ((CellKind::Data, bytes), _) => {
+                let result = lock(&shared.session).far_input(bytes);
+                // What the session has to say goes out even when it is its last word.
+                events(shared, role, ends, &mut connection).await;
+                shared.far_ready.notify_one();
+                shared.room.notify_one();
+                shared.app_ready.notify_one();
+                result.map_err(|_| RelayError::Misbehaved("the session does not hold"))?;
+            }
+            ((CellKind::Opened, bytes), Role::Client(client)) => client.opened(&mut lock(&shared.session), bytes)?,
+            ((CellKind::Abort, [reason]), role) => {
+                let reason = Reason::from_byte(*reason);
+                if let Role::Client(client) = role {
+                    client.say(Err(refusal(reason)));
+                }
+                return Err(RelayError::Aborted(reason));
+            }
+            ((CellKind::Padding, _), _) => {}
+            ((CellKind::End, _), _) => {
+                let whole = lock(&shared.session).is_over();
+                return if whole { Ok(()) } else { Err(RelayError::Ended) };
+            }
+            _ => return Err(RelayError::Misbehaved("a cell that does not belong here")),
+        }
+    }
+}
+
+fn refusal(reason: Reason) -> ConnectError {
+    match reason {
+        Reason::NoSuchAddress | Reason::Unreachable | Reason::Protocol => ConnectError::Unreachable,
+        Reason::Busy | Reason::GoingAway | Reason::Expired => ConnectError::TimedOut,
+    }
+}
+
+async fn events(shared: &Shared, role: &Role, ends: &Ends, connection: &mut Option<ConnectionEntry>) {
+    loop {
+        let Some(event) = lock(&shared.session).poll() else { return };
+        match (event, role) {
+            (Event::Accepted, Role::Client(client)) => client.say(Ok(())),
+            (Event::Refused, Role::Client(client)) => client.say(Err(ConnectError::Refused)),
+            (Event::Hello { port }, Role::Server(server)) => {
+                let listens = server.programs.listens(port).await;
+                // A TLS that does not hold shows at the next bytes.
+                let _ = lock(&shared.session).verdict(listens);
+            }
+            (Event::Peer { address, src_port, dst_port }, Role::Server(server)) => {
+                *connection = Some(server.serve(address, src_port, dst_port));
+            }
+            (Event::Reset, _) => ends.reset(),
+            // Noticed by to_app.
+            (Event::End, _) => {}
+            // A session gives each side its own events only.
+            _ => {}
+        }
+    }
+}
+
+impl Server {
+    fn serve(&self, peer: ApAddress, src_port: u16, port: u16) -> ConnectionEntry {
+        let Incoming { address, path, network } = &self.incoming;
+        if let Some(stream) = lock(&self.stream).take() {
+            let programs = self.programs.clone();
+            tokio::spawn(async move { programs.serve(peer, src_port, port, Box::new(stream)).await });
+        }
+        network.remember(Connection {
+            identity: *address,
+            peer,
+            port,
+            incoming: true,
+            path: path.clone(),
+            entries: Vec::new(),
+            open: true,
+        })
+    }
+}
+
+/// Session to tunnel, until the session is over and all is sent.
+async fn to_far(shared: &Shared, outgoing: &mut CellWriter) -> Result<(), RelayError> {
+    let mut bytes = Vec::new();
+    loop {
+        let ready = shared.far_ready.notified();
+        let over = {
+            let mut session = lock(&shared.session);
+            session.take_far(&mut bytes);
+            session.is_over()
+        };
+        shared.room.notify_one();
+        if !bytes.is_empty() {
+            outgoing.write_data(&bytes).await?;
+            bytes.clear();
+        } else if over {
+            outgoing.write(CellKind::End, &[]).await?;
+            return outgoing.flush().await;
+        } else {
+            outgoing.flush().await?;
+            ready.await;
+        }
+    }
+}
+
+/// Program to session, until the program's end.
+async fn from_app(shared: &Shared, mut app: ReadHalf<DuplexStream>, ends: &Ends) -> Result<(), RelayError> {
+    let mut chunk = vec![0; APP_CHUNK];
+    loop {
+        if !wait_for_room(shared).await {
+            return Ok(());
+        }
+        let count = app.read(&mut chunk).await?;
+        let mut session = lock(&shared.session);
+        let result = match count {
+            0 if ends.aborted() => {
+                session.app_abort();
+                Ok(())
+            }
+            0 => session.app_end(),
+            count => session.app_input(&chunk[..count]),
+        };
+        drop(session);
+        shared.far_ready.notify_one();
+        shared.app_ready.notify_one();
+        result.map_err(|_| RelayError::Misbehaved("the session does not hold"))?;
+        if count == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// False: the session takes nothing any more.
+async fn wait_for_room(shared: &Shared) -> bool {
+    loop {
+        let room = shared.room.notified();
+        {
+            let session = lock(&shared.session);
+            if session.is_over() {
+                return false;
+            }
+            if session.wants_app() && session.far_waiting() < FAR_BACKLOG {
+                return true;
+            }
+        }
+        room.await;
+    }
+}
+
+/// Session to program, until the far end's end.
+async fn to_app(shared: &Shared, mut app: WriteHalf<DuplexStream>) -> Result<(), RelayError> {
+    let mut bytes = Vec::new();
+    loop {
+        let ready = shared.app_ready.notified();
+        let ended = {
+            let mut session = lock(&shared.session);
+            session.take_app(&mut bytes);
+            session.app_is_over()
+        };
+        if !bytes.is_empty() {
+            let written = app.write_all(&bytes).await;
+            lock(&shared.session).app_took(bytes.len());
+            shared.far_ready.notify_one();
+            bytes.clear();
+            // The program is gone: from_app learns it and says so to the far end.
+            if written.is_err() {
+                return Ok(());
+            }
+        } else if ended {
+            // As above.
+            let _ = app.shutdown().await;
+            return Ok(());
+        } else {
+            ready.await;
+        }
+    }
+}

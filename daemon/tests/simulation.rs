@@ -1,0 +1,207 @@
+//! The whole protocol in one thread, on a virtual clock, from one seed: builds, transfers, loss of nodes.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use phantom_daemon::clock;
+use phantom_daemon::driver::{self, Handle, Services};
+use phantom_daemon::gate::{ConnectError, Stream};
+use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
+use phantom_daemon::netdb::MemoryDatabase;
+use phantom_daemon::network::{Network, Programs};
+use phantom_daemon::relay::Counters;
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::crypto::dh::DhSecret;
+use phantom_proto::crypto::kem::KemSecret;
+use phantom_proto::ident::ApAddress;
+use phantom_proto::node::{Node, Settings};
+use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
+use phantom_proto::wire::NodeContact;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, watch};
+use tokio::time::timeout;
+
+/// Virtual time that anything may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// How long opening a link takes on the simulated network.
+const LATENCY: Duration = Duration::from_millis(20);
+
+struct Simulated {
+    candidate: Candidate,
+    handle: Handle,
+    network: Arc<Network>,
+    counters: Arc<Counters>,
+    transport: Arc<dyn Transport>,
+    stop_tx: watch::Sender<bool>,
+}
+
+struct World {
+    nodes: Vec<Simulated>,
+    rng: StdRng,
+}
+
+/// Echoes what it gets on port 80; nothing listens elsewhere.
+struct Echo;
+
+#[async_trait]
+impl Programs for Echo {
+    async fn listens(&self, port: u16) -> bool {
+        port == 80
+    }
+
+    async fn serve(&self, _: ApAddress, _: u16, _: u16, far: Box<dyn Stream>) {
+        let (mut read, mut write) = tokio::io::split(far);
+        if tokio::io::copy(&mut read, &mut write).await.is_ok() {
+            let _ = write.shutdown().await;
+        }
+    }
+}
+
+fn node(seed: u64, index: usize, net: &MemoryNetwork, database: &MemoryDatabase) -> Simulated {
+    let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) + index as u64);
+    let identity = SigningKey::generate(&mut rng);
+    let keys = PathKeys { dh: DhSecret::generate(&mut rng), kem: KemSecret::generate() };
+    // One operator per node: each has a /16 of its own.
+    let addr = SocketAddr::from((Ipv4Addr::new(20 + (index / 250) as u8, (index % 250) as u8, 0, 1), 443));
+    let mut link_secret = [0; 32];
+    rng.fill_bytes(&mut link_secret);
+    let contact = NodeContact { identity: identity.verifying_key(), addr, link_secret };
+    let candidate = Candidate {
+        contact: contact.clone(),
+        path_dh: keys.dh.public(),
+        path_kem: Arc::new(*keys.kem.public()),
+        weight: 1,
+    };
+    let transport: Arc<dyn Transport> = Arc::new(net.join(contact));
+    let hop = Hop::new(identity.verifying_key(), keys);
+    let settings = Settings { spare_exits: 0, ..Settings::default() };
+    let machine = Node::new(candidate.clone(), hop, Guards::default(), settings, Box::new(rng));
+    let (incoming_tx, incoming_rx) = mpsc::channel(64);
+    let (stop_tx, stop_rx) = watch::channel(false);
+    let counters = Arc::new(Counters::default());
+    let services = Services {
+        links: Arc::new(LinkPool::new(transport.clone())),
+        database: Arc::new(database.clone()),
+        counters: counters.clone(),
+        incoming_tx,
+        guards_tx: watch::channel(Vec::new()).0,
+    };
+    let handle = driver::start(machine, services, stop_rx);
+    let network = Network::start(handle.clone(), incoming_rx);
+    let (accepting, accepted) = (transport.clone(), handle.clone());
+    tokio::spawn(async move {
+        while let Some(link) = accepting.accept().await {
+            accepted.accepted(link).await;
+        }
+    });
+    Simulated { candidate, handle, network, counters, transport, stop_tx }
+}
+
+impl World {
+    async fn new(seed: u64, count: usize) -> Self {
+        let (net, database) = (MemoryNetwork::with_latency(LATENCY), MemoryDatabase::default());
+        let nodes: Vec<_> = (0..count).map(|index| node(seed, index, &net, &database)).collect();
+        let world = Self { nodes, rng: StdRng::seed_from_u64(seed) };
+        for node in &world.nodes {
+            let own = node.candidate.contact.node_id();
+            let others = world.nodes.iter().map(|other| other.candidate.clone());
+            let sample: Vec<_> = others.filter(|other| other.contact.node_id() != own).collect();
+            // Twice: the first sample is not trusted to choose guards from until it is ample or some time has passed.
+            node.handle.sample(sample.clone()).await;
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            node.handle.sample(sample).await;
+        }
+        world
+    }
+
+    /// Brings an echo server into use on a node; returns its address.
+    async fn server(&mut self, node: usize) -> ApAddress {
+        let address = self.identity(node).await;
+        self.nodes[node].network.publish(address).await;
+        address
+    }
+
+    async fn identity(&mut self, node: usize) -> ApAddress {
+        let key = Arc::new(SigningKey::generate(&mut self.rng));
+        let address = ApAddress::of(&key.verifying_key());
+        self.nodes[node].network.open(key, Arc::new(Echo)).await;
+        address
+    }
+
+    /// Connects, tries again while the address is not known yet, and has `len` bytes echoed.
+    async fn echo(&mut self, node: usize, from: ApAddress, to: ApAddress, len: usize) {
+        let mut stream = self.connect(node, from, to).await;
+        let mut sent = vec![0; len];
+        self.rng.fill_bytes(&mut sent);
+        let copy = sent.clone();
+        let (mut read, mut write) = tokio::io::split(&mut stream);
+        let mut got = Vec::new();
+        let work = async {
+            tokio::try_join!(
+                async {
+                    write.write_all(&copy).await?;
+                    write.shutdown().await
+                },
+                async { read.read_to_end(&mut got).await },
+            )
+        };
+        timeout(PATIENCE, work).await.expect("in time").expect("no reset");
+        assert!(got == sent, "bytes differ");
+    }
+
+    async fn connect(&self, node: usize, from: ApAddress, to: ApAddress) -> Box<dyn Stream> {
+        let attempt = async {
+            loop {
+                match self.nodes[node].network.connect(from, 40_000, to, 80).await {
+                    Ok(stream) => return stream,
+                    Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+                }
+            }
+        };
+        timeout(PATIENCE, attempt).await.expect("connected in time")
+    }
+
+    /// Takes a node off the network at once.
+    async fn kill(&self, node: usize) {
+        self.nodes[node].stop_tx.send_replace(true);
+        self.nodes[node].transport.close().await;
+    }
+
+    fn relayed(&self) -> Vec<u64> {
+        self.nodes.iter().map(|node| node.counters.relayed_bytes()).collect()
+    }
+}
+
+fn simulate<T>(work: impl Future<Output = T>) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+    runtime.block_on(async {
+        clock::follow_tokio(Duration::from_secs(1_800_000_000));
+        work.await
+    })
+}
+
+#[test]
+fn bytes_go_over_three_and_three_hops() {
+    simulate(async {
+        let mut world = World::new(1, 12).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        let len = 3_000_000;
+        world.echo(2, client, server, len).await;
+        // Both ways over two middle hops of each path; ends are not relays.
+        let relayed: u64 = world.relayed().iter().sum();
+        assert!(relayed > 8 * len as u64, "{relayed}");
+        // Nothing listens on another port, and nobody has another address.
+        let refused = world.nodes[2].network.connect(client, 1, server, 81).await.err();
+        assert_eq!(refused, Some(ConnectError::Refused));
+        let nobody = ApAddress::of(&SigningKey::from_seed(&[77; 32]).verifying_key());
+        let unreachable = world.nodes[2].network.connect(client, 1, nobody, 80).await.err();
+        assert_eq!(unreachable, Some(ConnectError::Unreachable));
+    });
+}
