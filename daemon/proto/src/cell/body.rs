@@ -32,7 +32,7 @@ pub enum CellKind {
 }
 
 impl CellKind {
-    const ALL: [Self; 7] =
+    pub(super) const ALL: [Self; 7] =
         [Self::Open, Self::Opened, Self::Data, Self::End, Self::Abort, Self::Padding, Self::Incoming];
 }
 

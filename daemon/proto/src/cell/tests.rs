@@ -28,13 +28,20 @@ impl Line {
     /// Here the owner is the starter: onward is away from it.
     fn new(direction: Direction) -> Self {
         let keys: Vec<_> = (1..=HOPS).map(|byte| TunnelKey(Zeroizing::new([byte; 32]))).collect();
+        Self::with(direction, &keys)
+    }
+
+    fn with(direction: Direction, keys: &[TunnelKey]) -> Self {
         let hops = keys.iter().map(|key| Layer::new(key, direction)).collect();
-        Self { direction, owner: OwnerCrypt::new(&keys, direction), hops }
+        Self { direction, owner: OwnerCrypt::new(keys, direction), hops }
     }
 
     /// A new cell, as it is on `link`.
     fn until(&mut self, link: usize, data: &[u8]) -> Bytes {
-        let mut cell = cell(CellKind::Data, data);
+        self.on(link, cell(CellKind::Data, data))
+    }
+
+    fn on(&mut self, link: usize, mut cell: Bytes) -> Bytes {
         match self.direction {
             Direction::Onward => {
                 assert!(self.owner.wrap(&mut cell[..]));
@@ -191,6 +198,30 @@ fn hops_that_are_not_adjacent_see_nothing_in_common() {
             assert!(patterns(&near).is_disjoint(&patterns(&far)), "{direction:?} {inject:?}");
         }
     }
+}
+
+/// Vectors of scripts/vectors/cells.py, which computes them from the description with other libraries.
+#[test]
+fn independently_computed_vectors() {
+    let mut count = 0;
+    for direction in DIRECTIONS {
+        let name = format!("{direction:?}").to_lowercase();
+        let mut line = None;
+        for text in include_str!("../../vectors/cells.txt").lines().filter(|text| text.starts_with(&name)) {
+            let fields: Vec<_> = text.split(' ').collect();
+            let [_, keys, _, kind, data, head, hash] = fields.try_into().unwrap();
+            let keys =
+                keys.split(',').map(|key| TunnelKey(Zeroizing::new(hex::decode(key).unwrap().try_into().unwrap())));
+            let line = line.get_or_insert_with(|| Line::with(direction, &keys.collect::<Vec<_>>()));
+            let data = if data == "-" { Vec::new() } else { hex::decode(data).unwrap() };
+            let kind = CellKind::ALL.into_iter().find(|known| (*known as u8).to_string() == kind).unwrap();
+            let cell = line.on(0, cell(kind, &data));
+            assert_eq!(hex::encode(&cell[..64]), head);
+            assert_eq!(blake3::hash(&cell[..]).to_hex().as_str(), hash);
+            count += 1;
+        }
+    }
+    assert_eq!(count, 10);
 }
 
 proptest! {

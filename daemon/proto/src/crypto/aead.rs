@@ -41,6 +41,23 @@ fn counter(nonce: u64) -> Nonce {
 mod tests {
     use super::*;
 
+    /// Vectors of scripts/vectors/aead.py, which computes them with another library.
+    #[test]
+    fn independently_computed_vectors() {
+        let lines = include_str!("../../vectors/aead.txt").lines().filter(|line| !line.starts_with('#'));
+        let mut count = 0;
+        for line in lines {
+            let fields: Vec<_> = line.split(' ').collect();
+            let [key, nonce, aad, plain, sealed] = fields.try_into().unwrap();
+            let bytes = |text: &str| if text == "-" { Vec::new() } else { hex::decode(text).unwrap() };
+            let (key, nonce) = (bytes(key).try_into().unwrap(), nonce.parse().unwrap());
+            assert_eq!(seal(&key, nonce, &bytes(aad), &bytes(plain)), bytes(sealed));
+            assert_eq!(open(&key, nonce, &bytes(aad), &bytes(sealed)).unwrap(), bytes(plain));
+            count += 1;
+        }
+        assert_eq!(count, 4);
+    }
+
     #[test]
     fn opens_only_what_was_sealed() {
         let sealed = seal(&[1; 32], 5, b"aad", b"plain");

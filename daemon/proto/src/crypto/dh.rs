@@ -60,14 +60,19 @@ mod tests {
     #[test]
     fn vector_of_rfc_7748() {
         let key = |text| DhSecret::from_bytes(hex::decode(text).unwrap().as_slice().try_into().unwrap());
-        let alice = DhSecret::from_bytes(&[3; 32]);
+        let alice = key("77076d0a7318a57d3c16c17251b26645df4c2f87ebc0992ab177fba51db92c2a");
         let bob = key("5dab087e624a8a4b79e17f8b83800ee66f3bb1292618b6fd1c2f8b27ff88e0eb");
-        assert_eq!(alice.agree(&bob.public()).unwrap(), bob.agree(&alice.public()).unwrap());
+        assert_eq!(hex::encode(alice.public()), "8520f0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a");
         assert_eq!(hex::encode(bob.public()), "de9edb7d7b7dc1b4d35b61c2ece435373f8343c85b78674dadfc7e146f882b4f");
+        let shared = alice.agree(&bob.public()).unwrap();
+        assert_eq!(hex::encode(*shared), "4a5d9d5ba4ce2de1728e3bf480350f25e07e21c947d19e3376f09b3c1e161742");
+        assert_eq!(bob.agree(&alice.public()).unwrap(), shared);
     }
 
     #[test]
-    fn small_order_is_refused() {
+    fn points_that_are_no_keys_are_refused() {
+        let short = [9; 31];
+        assert!(DhSecret::from_bytes(&[7; 32]).agree(&short).is_err());
         assert!(DhSecret::from_bytes(&[7; 32]).agree(&[0; 32]).is_err());
     }
 }

@@ -3,7 +3,8 @@
 use aws_lc_rs::kem::{self, Ciphertext, DecapsulationKey, EncapsulationKey, ML_KEM_768};
 use zeroize::Zeroizing;
 
-use super::{CryptoError, Hash32, hash::derive};
+use super::hash::{derive, same};
+use super::{CryptoError, Hash32};
 
 /// Length of an encapsulation key in bytes.
 pub const KEM_PUBLIC_LEN: usize = 1184;
@@ -43,10 +44,15 @@ impl KemSecret {
         Zeroizing::new([&self.public[..], secret.as_ref()].concat())
     }
 
-    /// Reads what [`KemSecret::to_bytes`] wrote.
+    /// Reads what [`KemSecret::to_bytes`] wrote; the two halves must belong together.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, CryptoError> {
         let (public, secret) = bytes.split_first_chunk().ok_or(CryptoError)?;
         let key = DecapsulationKey::new(&ML_KEM_768, secret).map_err(|_| CryptoError)?;
+        // FIPS 203, algorithm 16: the decapsulation key holds the encapsulation key behind its first 1152 bytes.
+        let inner = secret.get(1152..1152 + KEM_PUBLIC_LEN).ok_or(CryptoError)?;
+        if !same(inner, public) {
+            return Err(CryptoError);
+        }
         Ok(Self { key, public: Box::new(*public) })
     }
 }
@@ -79,6 +85,35 @@ mod tests {
         let stored = KemSecret::from_bytes(&key.to_bytes()).unwrap();
         assert_eq!(stored.decapsulate(&ciphertext).unwrap(), secret);
         assert_eq!(stored.public(), key.public());
+    }
+
+    /// Vectors of scripts/vectors/kem.py, which computes them with another library.
+    #[test]
+    fn independently_computed_vectors() {
+        let field = |name: &str| {
+            let lines = include_str!("../../vectors/kem.txt").lines();
+            let value = lines.filter_map(|line| line.split_once(' ')).find(|(key, _)| *key == name).unwrap().1;
+            hex::decode(value).unwrap()
+        };
+        let key = KemSecret::from_bytes(&field("key")).unwrap();
+        assert_eq!(*key.to_bytes(), field("key"));
+        for (ciphertext, secret) in [("ciphertext", "secret"), ("changed", "rejected")] {
+            let ciphertext = field(ciphertext).try_into().unwrap();
+            assert_eq!(key.decapsulate(&ciphertext).unwrap()[..], field(secret));
+        }
+        let (ciphertext, secret) = encapsulate(key.public()).unwrap();
+        assert_eq!(key.decapsulate(&ciphertext).unwrap(), secret);
+    }
+
+    #[test]
+    fn bytes_that_are_no_key_are_refused() {
+        let (one, two) = (KemSecret::generate().to_bytes(), KemSecret::generate().to_bytes());
+        assert!(KemSecret::from_bytes(&one[..one.len() - 1]).is_err());
+        assert!(KemSecret::from_bytes(&[]).is_err());
+        let mixed = [&one[..KEM_PUBLIC_LEN], &two[KEM_PUBLIC_LEN..]].concat();
+        assert!(KemSecret::from_bytes(&mixed).is_err());
+        // Coefficients that are not below the modulus (FIPS 203, section 7.2).
+        assert!(encapsulate(&[0xff; KEM_PUBLIC_LEN]).is_err());
     }
 
     #[test]

@@ -137,7 +137,7 @@ impl CryptoResolver for Resolver {
     }
 
     fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
-        matches!(choice, DHChoice::Curve25519).then(|| Box::new(X25519(DhSecret::from_bytes(&[0; 32]))) as Box<dyn Dh>)
+        matches!(choice, DHChoice::Curve25519).then(|| Box::new(X25519(None)) as Box<dyn Dh>)
     }
 
     fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
@@ -172,13 +172,8 @@ impl Random for Ephemeral {
     }
 }
 
-struct X25519(DhSecret);
-
-impl X25519 {
-    fn replace(&mut self, key: &[u8; 32]) {
-        self.0 = DhSecret::from_bytes(key);
-    }
-}
+/// A place for a key, empty until snow sets or draws one.
+struct X25519(Option<DhSecret>);
 
 impl Dh for X25519 {
     fn name(&self) -> &'static str {
@@ -195,30 +190,29 @@ impl Dh for X25519 {
 
     fn set(&mut self, key: &[u8]) {
         // snow has checked the length against priv_len.
-        if let Ok(key) = key.try_into() {
-            self.replace(key);
-        }
+        self.0 = key.try_into().ok().map(DhSecret::from_bytes);
     }
 
     fn generate(&mut self, rng: &mut dyn Random) -> Result<(), snow::Error> {
         let mut key = Zeroizing::new([0; 32]);
         rng.try_fill_bytes(&mut *key)?;
-        self.replace(&key);
+        self.0 = Some(DhSecret::from_bytes(&key));
         Ok(())
     }
 
     fn pubkey(&self) -> &[u8] {
-        self.0.public_bytes()
+        self.0.as_ref().map_or(&[0; 32], |key| key.public_bytes())
     }
 
     fn privkey(&self) -> &[u8] {
-        self.0.to_bytes()
+        self.0.as_ref().map_or(&[0; 32], |key| key.to_bytes())
     }
 
     fn dh(&self, public: &[u8], out: &mut [u8]) -> Result<(), snow::Error> {
+        let key = self.0.as_ref().ok_or(snow::Error::Dh)?;
         // snow hands over a buffer of its largest key length.
         let public = public.get(..32).ok_or(snow::Error::Dh)?;
-        let secret = self.0.agree(public).map_err(|_| snow::Error::Dh)?;
+        let secret = key.agree(public).map_err(|_| snow::Error::Dh)?;
         out.get_mut(..32).ok_or(snow::Error::Dh)?.copy_from_slice(&*secret);
         Ok(())
     }
@@ -283,48 +277,4 @@ impl Cipher for ChaChaPoly {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use rand::SeedableRng;
-
-    fn rng(seed: u64) -> rand_chacha::ChaCha20Rng {
-        rand_chacha::ChaCha20Rng::seed_from_u64(seed)
-    }
-
-    fn handshake(psk0: [u8; 32], psk2: [u8; 32]) -> Result<(NoiseKeys, NoiseKeys), CryptoError> {
-        let secret = DhSecret::from_bytes(&[5; 32]);
-        let (initiator, first) = Initiator::start(&mut rng(1), &secret.public(), b"prologue", &[1; 32], b"there")?;
-        let (responder, payload) = Responder::read(&secret, b"prologue", &psk0, &first)?;
-        assert_eq!(payload, b"there");
-        let (theirs, second) = responder.reply(&mut rng(2), &psk2, b"back")?;
-        let (ours, payload) = initiator.finish(&[2; 32], &second)?;
-        assert_eq!(payload, b"back");
-        Ok((ours, theirs))
-    }
-
-    #[test]
-    fn both_sides_agree() {
-        let (ours, theirs) = handshake([1; 32], [2; 32]).unwrap();
-        assert_eq!(ours.to_responder, theirs.to_responder);
-        assert_eq!(ours.to_initiator, theirs.to_initiator);
-        assert_ne!(ours.to_responder, ours.to_initiator);
-    }
-
-    #[test]
-    fn both_pre_shared_secrets_are_needed() {
-        assert!(handshake([9; 32], [2; 32]).is_err());
-        assert!(handshake([1; 32], [9; 32]).is_err());
-    }
-
-    #[test]
-    fn the_responders_ephemeral_counts() {
-        let secret = DhSecret::from_bytes(&[5; 32]);
-        let (_, first) = Initiator::start(&mut rng(1), &secret.public(), b"", &[1; 32], b"").unwrap();
-        let keys = |seed| {
-            let (responder, _) = Responder::read(&secret, b"", &[1; 32], &first).unwrap();
-            responder.reply(&mut rng(seed), &[2; 32], b"").unwrap().0.to_responder
-        };
-        assert_eq!(keys(7), keys(7));
-        assert_ne!(keys(7), keys(8));
-    }
-}
+mod tests;
