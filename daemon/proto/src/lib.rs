@@ -11,6 +11,7 @@
 //! | [`ident`] | node ids, AP addresses, names, path and tunnel ids |
 //! | [`wire`] | bytes to messages and back: pure, total, bounded |
 //! | [`record`] | what the network database holds: signed, then checked, then used |
+//! | [`netdb`] | rules of the network database, on top of any DHT |
 //! | [`path`] | routing paths: choice of nodes, both rounds, owner and hop |
 //! | [`cell`] | the cell layer: what hops and ends do to the cells of one tunnel |
 //! | [`tunnel`] | set-up of routing tunnels at hop, end and owner |
@@ -23,6 +24,7 @@
 pub mod cell;
 pub mod crypto;
 pub mod ident;
+pub mod netdb;
 pub mod node;
 pub mod path;
 pub mod record;

@@ -1,11 +1,14 @@
 //! The network database as the rest of the daemon sees it. The real one is Kademlia over our links; its twin lives in memory.
 
+mod kademlia;
 mod memory;
+mod transport;
 
 use async_trait::async_trait;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::record::{ApRecord, RecordError};
 
+pub use kademlia::{Known, NetDb, NetDbConfig};
 pub use memory::MemoryDatabase;
 
 /// Why the database could not do what was asked.

@@ -1,0 +1,467 @@
+//! The real database: libp2p's Kademlia over our links, under the rules of `phantom_proto::netdb`.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use libp2p::core::Transport as _;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig, RecordStore};
+use libp2p::kad::{
+    self, BucketInserts, GetRecordOk, InboundRequest, Mode, QueryId, QueryResult, Quorum, Record, StoreInserts,
+};
+use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
+use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity, swarm};
+use phantom_proto::crypto::VerifyingKey;
+use phantom_proto::ident::{ApAddress, NodeId};
+use phantom_proto::netdb::{self, Value};
+use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
+use phantom_proto::wire::NodeContact;
+use rand::Rng;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::transport::{LinkTransport, contact, multiaddr, peer_id};
+use super::{Database, DatabaseError};
+use crate::clock::unix_seconds;
+use crate::link::{self, Link};
+
+/// Requests that may wait for the database's task.
+const COMMANDS: usize = 256;
+
+/// How long one query may take.
+const QUERY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Records of others that a node keeps: 32 768 of at most 4 KiB.
+const MAX_RECORDS: usize = 32_768;
+
+/// Nodes kept in the local sample: ample to draw circles from, small to keep fresh.
+const SAMPLE: usize = 512;
+
+/// Below so many nodes the sample is refreshed every second, above it every [`CALM_ROUNDS`] seconds.
+const SPARSE: usize = 24;
+
+const CALM_ROUNDS: u64 = 30;
+
+/// Answers that end a look-up before all of the closest nodes were asked.
+const QUORUM: usize = 3;
+
+/// When a node's own record is published again after its start, in seconds: early, since its first neighbours know few others.
+const REGISTER_AT: [u64; 5] = [1, 3, 6, 12, 30];
+
+/// And from then on every so many seconds.
+const REGISTER_EVERY: u64 = 600;
+
+/// How often expired records are thrown out, in seconds.
+const SWEEP_EVERY: u64 = 60;
+
+/// What a [`NetDb`] needs.
+pub struct NetDbConfig {
+    /// This node.
+    pub own: NodeContact,
+    /// Nodes known from the configuration or an earlier run.
+    pub known: Vec<NodeContact>,
+    /// Opens links.
+    pub links: Arc<dyn link::Transport>,
+    /// Links that others opened for the database.
+    pub incoming_rx: mpsc::Receiver<Link>,
+}
+
+/// What is known of the network.
+#[derive(Debug, Clone, Default)]
+pub struct Known {
+    /// Records of other nodes, checked.
+    pub nodes: Vec<Arc<NodeRecord>>,
+    /// Nodes connected for the database just now.
+    pub connected: usize,
+}
+
+/// Speaks to the database's task; cheap to clone.
+#[derive(Clone)]
+pub struct NetDb {
+    command_tx: mpsc::Sender<Command>,
+    known_rx: watch::Receiver<Known>,
+}
+
+type Looked = Result<Option<(Value, Vec<u8>)>, DatabaseError>;
+
+enum Command {
+    Add(Box<NodeContact>),
+    Register(Vec<u8>),
+    Put { key: Vec<u8>, value: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
+    Get { key: Vec<u8>, answer_tx: oneshot::Sender<Looked> },
+}
+
+impl NetDb {
+    /// Starts the database's task. It ends with the last handle.
+    pub fn start(config: NetDbConfig) -> Result<Self, DatabaseError> {
+        let (command_tx, command_rx) = mpsc::channel(COMMANDS);
+        let (known_tx, known_rx) = watch::channel(Known::default());
+        let task = Task::new(config, known_tx)?;
+        tokio::spawn(task.run(command_rx));
+        Ok(Self { command_tx, known_rx })
+    }
+
+    /// Tells the database of a node.
+    pub async fn add(&self, contact: NodeContact) {
+        let _ = self.command_tx.send(Command::Add(Box::new(contact))).await;
+    }
+
+    /// This node's own record, from now on; it is published now and again.
+    pub async fn register(&self, record: &Signed<NodeRecord>) {
+        let _ = self.command_tx.send(Command::Register(record.bytes().to_vec())).await;
+    }
+
+    /// What is known of the network, and its changes.
+    pub fn known(&self) -> watch::Receiver<Known> {
+        self.known_rx.clone()
+    }
+
+    /// The record of a node.
+    pub async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, DatabaseError> {
+        Ok(match self.get(netdb::node_key(&id).to_vec()).await? {
+            Some((Value::Node(record), _)) => Some(*record),
+            Some((Value::Ap(_), _)) | None => None,
+        })
+    }
+
+    async fn get(&self, key: Vec<u8>) -> Looked {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Get { key, answer_tx }).await;
+        answer_rx.await.unwrap_or_else(|_| Err(stopping()))
+    }
+}
+
+fn stopping() -> DatabaseError {
+    DatabaseError::Unreachable("the daemon is stopping".into())
+}
+
+#[async_trait]
+impl Database for NetDb {
+    async fn publish(&self, record: Vec<u8>) -> Result<(), DatabaseError> {
+        let signed = Signed::<ApRecord>::from_bytes(&record).map_err(phantom_proto::record::RecordError::from)?;
+        let key = netdb::ap_key(&signed.check(unix_seconds())?.address()).to_vec();
+        let (done_tx, done_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Put { key, value: record, done_tx }).await;
+        done_rx.await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
+        Ok(match self.get(netdb::ap_key(&address).to_vec()).await? {
+            Some((Value::Ap(record), bytes)) => Some((record, bytes)),
+            Some((Value::Node(_), _)) | None => None,
+        })
+    }
+}
+
+#[derive(NetworkBehaviour)]
+struct Behaviour {
+    kad: kad::Behaviour<MemoryStore>,
+    identify: identify::Behaviour,
+}
+
+/// A look-up under way.
+struct Get {
+    key: Vec<u8>,
+    answers: Vec<Vec<u8>>,
+    /// `None`: for the sample.
+    answer_tx: Option<oneshot::Sender<Looked>>,
+}
+
+struct Task {
+    swarm: Swarm<Behaviour>,
+    own: PeerId,
+    own_record: Option<Vec<u8>>,
+    gets: HashMap<QueryId, Get>,
+    puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
+    nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    asked: HashSet<PeerId>,
+    known_tx: watch::Sender<Known>,
+}
+
+fn local(error: impl std::fmt::Display) -> DatabaseError {
+    DatabaseError::Unreachable(error.to_string())
+}
+
+impl Task {
+    fn new(config: NetDbConfig, known_tx: watch::Sender<Known>) -> Result<Self, DatabaseError> {
+        let own = peer_id(&config.own.identity).ok_or_else(|| local("this node's identity key is not valid"))?;
+        let addr = multiaddr(&config.own).ok_or_else(|| local("this node's address cannot be written"))?;
+        let transport = LinkTransport::new(config.links, config.incoming_rx).boxed();
+        let behaviour = Behaviour { kad: kademlia(own), identify: identify_as(&config.own.identity)? };
+        let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
+        let mut swarm = Swarm::new(transport, behaviour, own, swarm_config);
+        swarm.listen_on(addr.clone()).map_err(local)?;
+        swarm.add_external_address(addr);
+        let mut task = Self {
+            swarm,
+            own,
+            own_record: None,
+            gets: HashMap::new(),
+            puts: HashMap::new(),
+            nodes: BTreeMap::new(),
+            asked: HashSet::new(),
+            known_tx,
+        };
+        config.known.iter().for_each(|contact| task.add(contact));
+        Ok(task)
+    }
+
+    async fn run(mut self, mut command_rx: mpsc::Receiver<Command>) {
+        let mut second = interval(Duration::from_secs(1));
+        second.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut seconds = 0;
+        loop {
+            tokio::select! {
+                command = command_rx.recv() => match command {
+                    Some(command) => self.command(command),
+                    None => return,
+                },
+                event = self.swarm.select_next_some() => self.event(event),
+                _ = second.tick() => {
+                    seconds += 1;
+                    self.second(seconds);
+                }
+            }
+        }
+    }
+
+    fn kad(&mut self) -> &mut kad::Behaviour<MemoryStore> {
+        &mut self.swarm.behaviour_mut().kad
+    }
+
+    fn add(&mut self, contact: &NodeContact) {
+        if let (Some(peer), Some(addr)) = (peer_id(&contact.identity), multiaddr(contact))
+            && peer != self.own
+        {
+            self.kad().add_address(&peer, addr);
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Add(contact) => self.add(&contact),
+            Command::Register(record) => {
+                self.own_record = Some(record);
+                self.register();
+            }
+            Command::Put { key, value, done_tx } => {
+                // The caller has checked it; what stands here already may be newer.
+                let record = Record::new(key, value);
+                match self.kad().put_record(record, Quorum::One) {
+                    Ok(query) => drop(self.puts.insert(query, done_tx)),
+                    Err(error) => drop(done_tx.send(Err(local(error)))),
+                }
+            }
+            Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
+        }
+    }
+
+    fn get(&mut self, key: Vec<u8>, answer_tx: Option<oneshot::Sender<Looked>>) {
+        let query = self.kad().get_record(key.clone().into());
+        self.gets.insert(query, Get { key, answers: Vec::new(), answer_tx });
+    }
+
+    fn register(&mut self) {
+        let Some(value) = self.own_record.clone() else { return };
+        let Ok(signed) = Signed::<NodeRecord>::from_bytes(&value) else { return };
+        let Ok(record) = signed.check(unix_seconds()) else { return };
+        let key = netdb::node_key(&record.contact.node_id()).to_vec();
+        if let Err(error) = self.kad().put_record(Record::new(key, value), Quorum::One) {
+            tracing::warn!(%error, "this node's record could not be published");
+        }
+    }
+
+    fn second(&mut self, seconds: u64) {
+        let sparse = self.nodes.len() < SPARSE;
+        if REGISTER_AT.contains(&seconds) || seconds.is_multiple_of(REGISTER_EVERY) {
+            self.register();
+        }
+        if sparse || seconds.is_multiple_of(CALM_ROUNDS) {
+            self.explore();
+        }
+        if seconds.is_multiple_of(SWEEP_EVERY) {
+            self.sweep();
+        }
+    }
+
+    /// Asks for the nodes near a random place, so that the sample is drawn from the whole network.
+    fn explore(&mut self) {
+        self.asked.clear();
+        let mut target = [0; 32];
+        crate::random().fill_bytes(&mut target);
+        self.kad().get_closest_peers(target.to_vec());
+        // Nodes of the routing table whose records are missing.
+        let peers: Vec<_> = self
+            .kad()
+            .kbuckets()
+            .flat_map(|bucket| bucket.iter().map(|entry| *entry.node.key.preimage()).collect::<Vec<_>>())
+            .collect();
+        peers.into_iter().for_each(|peer| self.fetch(peer));
+    }
+
+    /// Asks once per round for the record of a node that is not in the sample.
+    fn fetch(&mut self, peer: PeerId) {
+        let Some(key) = super::transport::identity_key(&peer) else { return };
+        let id = NodeId::of(&key);
+        if peer != self.own && !self.nodes.contains_key(&id) && self.asked.insert(peer) {
+            self.get(netdb::node_key(&id).to_vec(), None);
+        }
+    }
+
+    /// Throws out what has expired, by our own clock.
+    fn sweep(&mut self) {
+        let now = unix_seconds();
+        let store = self.kad().store_mut();
+        store.retain(|key, record| netdb::check(now, key.as_ref(), &record.value).is_ok());
+        self.nodes.retain(|_, record| record.expires > now);
+        self.tell();
+    }
+
+    fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
+        match event {
+            SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.kad_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
+                // A node says where it listens; only its own address counts.
+                let own = |addr: &&Multiaddr| {
+                    contact(addr).and_then(|c| super::transport::peer_id(&c.identity)) == Some(peer_id)
+                };
+                if let Some(addr) = info.listen_addrs.iter().find(own) {
+                    self.kad().add_address(&peer_id, addr.clone());
+                }
+            }
+            SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => self.tell(),
+            _ => {}
+        }
+    }
+
+    fn kad_event(&mut self, event: kad::Event) {
+        match event {
+            kad::Event::InboundRequest { request: InboundRequest::PutRecord { record: Some(record), .. } } => {
+                self.store(record);
+            }
+            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.progress(id, result, step.last),
+            kad::Event::RoutingUpdated { peer, .. } => self.fetch(peer),
+            // Provider records are no table of ours; the rest is told by other events.
+            _ => {}
+        }
+    }
+
+    /// Stores what another node asked us to, if the rules allow it.
+    fn store(&mut self, record: Record) {
+        let store = self.kad().store_mut();
+        let standing = store.get(&record.key).map(|standing| standing.value.clone());
+        let now = unix_seconds();
+        match netdb::admit(now, record.key.as_ref(), &record.value, standing.as_deref()) {
+            Ok(value) => {
+                // The DHT's own expiry and publisher fields are not signed: they do not count.
+                let record = Record { publisher: None, expires: None, ..record };
+                if let Err(error) = store.put(record) {
+                    tracing::debug!(%error, "a record could not be kept");
+                }
+                self.learn(value);
+            }
+            Err(error) => tracing::debug!(%error, "a record was refused"),
+        }
+    }
+
+    fn learn(&mut self, value: Value) {
+        let Value::Node(record) = value else { return };
+        let id = record.contact.node_id();
+        if peer_id(&record.contact.identity) == Some(self.own) {
+            return;
+        }
+        if self.nodes.len() >= SAMPLE && !self.nodes.contains_key(&id) {
+            // A random one makes room: whoever floods the table cannot choose who goes.
+            let index = (crate::random().next_u32() as usize) % self.nodes.len();
+            let gone = self.nodes.keys().nth(index).copied();
+            gone.map(|id| self.nodes.remove(&id));
+        }
+        if self.nodes.get(&id).is_none_or(|known| known.issued < record.issued) {
+            self.nodes.insert(id, Arc::from(record));
+            self.tell();
+        }
+    }
+
+    fn progress(&mut self, id: QueryId, result: QueryResult, last: bool) {
+        match result {
+            QueryResult::GetRecord(result) => {
+                let Some(get) = self.gets.get_mut(&id) else { return };
+                if let Ok(GetRecordOk::FoundRecord(found)) = result
+                    && found.record.value.len() <= MAX_RECORD_LEN
+                {
+                    get.answers.push(found.record.value);
+                }
+                if last || get.answers.len() >= QUORUM {
+                    self.found(id);
+                }
+            }
+            QueryResult::PutRecord(result) if last => {
+                if let Some(done_tx) = self.puts.remove(&id) {
+                    let _ = done_tx.send(result.map(|_| ()).map_err(local));
+                }
+            }
+            QueryResult::GetClosestPeers(Ok(found)) => {
+                found.peers.into_iter().for_each(|peer| self.fetch(peer.peer_id));
+            }
+            _ => {}
+        }
+    }
+
+    /// The vote: of all answers that hold the newest. An empty routing table cannot say that there is none.
+    fn found(&mut self, id: QueryId) {
+        let Some(get) = self.gets.remove(&id) else { return };
+        if let Some(mut query) = self.kad().query_mut(&id) {
+            query.finish();
+        }
+        let won = netdb::winner(unix_seconds(), &get.key, get.answers);
+        if let Some((value @ Value::Node(_), _)) = &won {
+            self.learn(value.clone());
+        }
+        let Some(answer_tx) = get.answer_tx else { return };
+        let alone = self.swarm.connected_peers().next().is_none();
+        let _ = answer_tx.send(match won {
+            None if alone => Err(DatabaseError::Unreachable("no node of the network is connected".into())),
+            won => Ok(won),
+        });
+    }
+
+    fn tell(&self) {
+        let connected = self.swarm.connected_peers().count();
+        self.known_tx.send_replace(Known { nodes: self.nodes.values().cloned().collect(), connected });
+    }
+}
+
+fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
+    let store_config = MemoryStoreConfig {
+        max_records: MAX_RECORDS,
+        max_value_bytes: MAX_RECORD_LEN,
+        max_providers_per_key: 0,
+        max_provided_keys: 0,
+    };
+    let mut config = kad::Config::new(StreamProtocol::new("/phantom/kad/1"));
+    config
+        .set_query_timeout(QUERY_LIMIT)
+        .set_record_filtering(StoreInserts::FilterBoth)
+        .set_kbucket_inserts(BucketInserts::OnConnected)
+        .disjoint_query_paths(true)
+        .set_parallelism(NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN))
+        // Expiry is in the signed records; storing them anew must not extend it.
+        .set_record_ttl(None)
+        .set_provider_record_ttl(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_periodic_bootstrap_interval(Some(Duration::from_secs(300)));
+    let mut kad = kad::Behaviour::with_config(own, MemoryStore::with_config(own, store_config), config);
+    kad.set_mode(Some(Mode::Server));
+    kad
+}
+
+fn identify_as(key: &VerifyingKey) -> Result<identify::Behaviour, DatabaseError> {
+    let key = identity::ed25519::PublicKey::try_from_bytes(&key.0).map_err(local)?;
+    let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
+        .with_agent_version("phantom".into());
+    Ok(identify::Behaviour::new(config))
+}

@@ -1,0 +1,127 @@
+//! The network database over real Kademlia and links in memory: it fills, finds, and refuses.
+#![allow(clippy::unwrap_used, reason = "tests")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phantom_daemon::clock::unix_seconds;
+use phantom_daemon::link::{Link, MemoryNetwork, Transport};
+use phantom_daemon::netdb::{Database, Known, NetDb, NetDbConfig};
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
+use phantom_proto::ident::ApAddress;
+use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry, Signed};
+use phantom_proto::wire::NodeContact;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+struct Peer {
+    key: SigningKey,
+    contact: NodeContact,
+    database: NetDb,
+}
+
+fn start(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>) -> Peer {
+    let key = SigningKey::from_seed(&[index + 1; 32]);
+    let addr = SocketAddr::from(([10, index, 0, 1], 443));
+    let contact = NodeContact { identity: key.verifying_key(), addr, link_secret: [index; 32] };
+    let links: Arc<dyn Transport> = Arc::new(net.join(contact.clone()));
+    let (incoming_tx, incoming_rx) = mpsc::channel::<Link>(16);
+    let accepting = links.clone();
+    tokio::spawn(async move {
+        while let Some(link) = accepting.accept().await {
+            if incoming_tx.send(link).await.is_err() {
+                return;
+            }
+        }
+    });
+    let database = NetDb::start(NetDbConfig { own: contact.clone(), known, links, incoming_rx }).unwrap();
+    Peer { key, contact, database }
+}
+
+impl Peer {
+    async fn register(&self) {
+        let now = unix_seconds();
+        let record = NodeRecord {
+            contact: self.contact.clone(),
+            path_dh: [1; 32],
+            path_kem: Box::new([2; KEM_PUBLIC_LEN]),
+            issued: now,
+            expires: now + 3600,
+        };
+        self.database.register(&Signed::sign(&record, &self.key)).await;
+    }
+
+    async fn wait_for(&self, what: impl Fn(&Known) -> bool) {
+        timeout(PATIENCE, self.database.known().wait_for(|known| what(known))).await.expect("in time").unwrap();
+    }
+}
+
+fn ap_record(key: &SigningKey, serial: u64, entry_node: &NodeContact) -> Signed<ApRecord> {
+    let now = unix_seconds();
+    let entry = RoutingEntry { entry_node: entry_node.clone(), handle: [9; 16], until: now + 600 };
+    let record = ApRecord { key: key.verifying_key(), serial, issued: now, expires: now + 600, entries: vec![entry] };
+    Signed::sign(&record, key)
+}
+
+async fn network(count: u8) -> (MemoryNetwork, Vec<Peer>) {
+    let net = MemoryNetwork::default();
+    let first = start(&net, 0, Vec::new());
+    let seed = first.contact.clone();
+    let mut peers = vec![first];
+    peers.extend((1..count).map(|index| start(&net, index, vec![seed.clone()])));
+    for peer in &peers {
+        peer.register().await;
+    }
+    for peer in &peers {
+        peer.wait_for(|known| known.nodes.len() == usize::from(count) - 1).await;
+    }
+    (net, peers)
+}
+
+#[tokio::test]
+async fn every_node_hears_of_every_other_and_records_are_found() {
+    let (_net, peers) = network(12).await;
+    let ap = SigningKey::from_seed(&[200; 32]);
+    let address = ApAddress::of(&ap.verifying_key());
+    assert!(peers[3].database.lookup(address).await.unwrap().is_none());
+    let first = ap_record(&ap, 1, &peers[4].contact);
+    peers[4].database.publish(first.bytes().to_vec()).await.unwrap();
+    let (found, bytes) = peers[7].database.lookup(address).await.unwrap().unwrap();
+    assert_eq!((found.serial, bytes.as_slice()), (1, first.bytes()));
+    // A newer one from elsewhere takes its place for everybody.
+    peers[5].database.publish(ap_record(&ap, 2, &peers[5].contact).bytes().to_vec()).await.unwrap();
+    for peer in &peers {
+        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial, 2);
+    }
+    // An older one does not.
+    peers[6].database.publish(first.bytes().to_vec()).await.unwrap();
+    for peer in &peers {
+        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial, 2);
+    }
+}
+
+/// I6: neither a foreign signature nor an expired record gets in.
+#[tokio::test]
+async fn what_does_not_hold_is_not_published() {
+    let (_net, peers) = network(5).await;
+    let (ap, thief) = (SigningKey::from_seed(&[200; 32]), SigningKey::from_seed(&[201; 32]));
+    let mut forged = ap_record(&ap, 5, &peers[1].contact).check(unix_seconds()).unwrap();
+    let by_thief = Signed::sign(&forged, &thief);
+    assert!(peers[1].database.publish(by_thief.bytes().to_vec()).await.is_err());
+    forged.issued -= 2000;
+    forged.expires = unix_seconds() - 1;
+    assert!(peers[1].database.publish(Signed::sign(&forged, &ap).bytes().to_vec()).await.is_err());
+    assert!(peers[1].database.publish(b"rubbish".to_vec()).await.is_err());
+    assert!(peers[2].database.lookup(ApAddress::of(&ap.verifying_key())).await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_node_alone_cannot_say_that_there_is_nothing() {
+    let net = MemoryNetwork::default();
+    let alone = start(&net, 0, Vec::new());
+    assert!(alone.database.lookup(ApAddress::of(&alone.key.verifying_key())).await.is_err());
+}
