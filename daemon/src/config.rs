@@ -4,6 +4,7 @@
 //! peers gathered. Nothing else in the daemon looks at files or variables of configuration.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
@@ -205,20 +206,22 @@ pub struct Folders {
     pub config: Option<PathBuf>,
     /// `$XDG_STATE_HOME`, or `~/.local/state`.
     pub state: Option<PathBuf>,
-    /// `$XDG_RUNTIME_DIR`.
-    pub runtime: Option<PathBuf>,
+    /// The socket where hook, launcher and command line look for the daemon of this user.
+    pub socket: Option<PathBuf>,
 }
 
 impl Folders {
-    /// From a look-up of environment variables. Relative paths are ignored, as the XDG specification asks.
-    pub fn from_env(var: impl Fn(&str) -> Option<std::ffi::OsString>) -> Self {
+    /// From a look-up of environment variables, for the user `uid`. Relative paths are ignored, as the XDG specification
+    /// asks.
+    pub fn from_env(var: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
         let folder = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = folder("HOME");
         let below_home = |rest| home.as_ref().map(|home: &PathBuf| home.join(rest));
         Self {
             config: folder("XDG_CONFIG_HOME").or_else(|| below_home(".config")),
             state: folder("XDG_STATE_HOME").or_else(|| below_home(".local/state")),
-            runtime: folder("XDG_RUNTIME_DIR"),
+            // PHANTOM_SOCKET names the daemon to ask; it must not make every daemon offer the same socket.
+            socket: Some(phantom_ipc::socket_path(None, folder("XDG_RUNTIME_DIR").map(Into::into), uid)),
         }
     }
 
@@ -230,12 +233,6 @@ impl Folders {
     /// The configuration file when nothing is said.
     pub fn config_file(&self) -> Option<PathBuf> {
         self.config.as_ref().map(|config| config.join("phantom").join(FILE_NAME))
-    }
-
-    /// The socket when neither socket nor data directory is said.
-    pub fn socket(&self) -> Option<PathBuf> {
-        let dir = self.runtime.as_ref().map(|runtime| runtime.join("phantom")).or_else(|| self.data_dir())?;
-        Some(dir.join(SOCKET_NAME))
     }
 }
 
@@ -258,7 +255,7 @@ impl Config {
         let data_dir = said_dir.clone().or_else(|| folders.data_dir()).ok_or_else(no_home)?;
         let said_socket = overrides.socket.clone().or_else(|| file.socket.map(|path| base.join(path)));
         let beside_data = || said_dir.map(|dir| dir.join(SOCKET_NAME));
-        let socket = said_socket.or_else(beside_data).or_else(|| folders.socket()).ok_or_else(no_home)?;
+        let socket = said_socket.or_else(beside_data).or_else(|| folders.socket.clone()).ok_or_else(no_home)?;
         let mut peers = file.peers;
         if let Some(path) = file.peers_file {
             peers.extend(read_peers(&base.join(path))?);

@@ -7,7 +7,8 @@ use phantom_proto::wire::NodeContact;
 
 fn folders(root: &Path) -> Folders {
     let home = root.join("home");
-    Folders { config: Some(home.join(".config")), state: Some(home.join(".local/state")), runtime: None }
+    let socket = Some(root.join("run/phantom/daemon.sock"));
+    Folders { config: Some(home.join(".config")), state: Some(home.join(".local/state")), socket }
 }
 
 fn peer(port: u16) -> Peer {
@@ -36,15 +37,15 @@ fn nothing_at_all_gives_the_defaults() {
     let config = Config::load(&Overrides::default(), &folders(root.path())).unwrap();
     assert_eq!(config.listen, DEFAULT_LISTEN);
     assert_eq!(config.data_dir, root.path().join("home/.local/state/phantom"));
-    assert_eq!(config.socket, root.path().join("home/.local/state/phantom/daemon.sock"));
+    assert_eq!(config.socket, root.path().join("run/phantom/daemon.sock"));
     assert_eq!((config.paths, config.limits), (PathPlan::default(), Limits::default()));
     assert_eq!((config.face, config.peers.len()), (Face::Builtin, 0));
 }
 
 #[test]
-fn the_socket_lies_in_the_runtime_folder_when_there_is_one() {
-    let root = tempfile::tempdir().unwrap();
-    let folders = Folders { runtime: Some("/run/user/7".into()), ..folders(root.path()) };
+fn the_socket_lies_where_the_other_programs_look() {
+    let var = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into());
+    let folders = Folders { state: Some("/s".into()), ..Folders::from_env(var, 7) };
     let config = Config::load(&Overrides::default(), &folders).unwrap();
     assert_eq!(config.socket, Path::new("/run/user/7/phantom/daemon.sock"));
     let own = Overrides { data_dir: Some("/srv/p".into()), ..Overrides::default() };
@@ -173,13 +174,14 @@ fn the_written_template_reads_back_as_the_defaults() {
 
 #[test]
 fn relative_xdg_variables_are_ignored() {
-    let folders = Folders::from_env(|name| match name {
+    let var = |name: &str| match name {
         "HOME" => Some("/home/u".into()),
         "XDG_STATE_HOME" => Some("relative".into()),
         _ => None,
-    });
+    };
+    let folders = Folders::from_env(var, 7);
     assert_eq!(folders.data_dir().as_deref(), Some(Path::new("/home/u/.local/state/phantom")));
-    assert!(Folders::from_env(|_| None).data_dir().is_none());
+    assert!(Folders::from_env(|_| None, 7).data_dir().is_none());
     let error = Config::load(&Overrides::default(), &Folders::default()).unwrap_err();
     assert!(error.to_string().contains("--data-dir"), "{error}");
 }
