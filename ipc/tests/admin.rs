@@ -21,6 +21,7 @@ fn status() -> Status {
         version: "0.1.0".to_owned(),
         node_id: "ab".repeat(32),
         listen: vec!["192.0.2.7:443".to_owned()],
+        peer: "phantom-peer:AAAA".to_owned(),
         ready: false,
         waiting_for: vec!["an exit path".to_owned()],
         peers: 8,
