@@ -138,7 +138,9 @@ pub enum IdentityError {
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
     /// An entry of the store is no identity.
-    #[error("the store's list of identities is damaged; restore {0} from a copy", "store.redb")]
+    #[error(
+        "the list of identities in store.redb is damaged\n  restore the file from a copy, or move it away to begin anew"
+    )]
     Damaged,
 }
 

@@ -86,8 +86,20 @@ pub fn system_rng() -> anyhow::Result<StdRng> {
 
 /// Says an error with its causes on standard error.
 pub fn complain(program: &str, error: &anyhow::Error, code: u8) -> ExitCode {
-    eprintln!("{program}: {error:#}");
+    eprintln!("{program}: {}", explain(error));
     ExitCode::from(code)
+}
+
+/// An error and those of its causes that it does not mention itself.
+fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            let join = if text.is_empty() { "" } else { ": " };
+            text.push_str(join);
+            text.push_str(&cause);
+        }
+        text
+    })
 }
 
 struct Signals {
@@ -123,5 +135,20 @@ fn raise_descriptor_limit() {
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!("cannot raise the limit of open files: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = anyhow::Error::new(cause).context("cannot write: disk on fire\n  get water");
+        assert_eq!(explain(&error), "cannot write: disk on fire\n  get water");
+        let error = Err::<(), _>(std::io::Error::other("disk on fire")).context("cannot write").unwrap_err();
+        assert_eq!(explain(&error), "cannot write: disk on fire");
     }
 }

@@ -26,6 +26,8 @@ fn refused(output: &Output, code: i32, says: &[&str]) {
         assert!(text.contains(part), "`{part}` is missing in: {text}");
     }
     assert!(!text.contains("panicked"), "{text}");
+    let first = text.lines().next().unwrap_or_default();
+    assert_eq!(text.matches(first).count(), 1, "said twice: {text}");
 }
 
 #[test]

@@ -15,6 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::Client;
+use crate::service::complain;
 use args::{Address, Cli, Command, List, Netdb};
 
 /// Runs the command line of this process.
@@ -22,19 +23,14 @@ pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => return complain(&error.into()),
+        Err(error) => return complain("phantom", &error.into(), 1),
     };
     match runtime.block_on(run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         // Whoever reads our output has seen enough (`phantom peer list | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => complain(&error),
+        Err(error) => complain("phantom", &error, 1),
     }
-}
-
-fn complain(error: &anyhow::Error) -> ExitCode {
-    eprintln!("phantom: {error:#}");
-    ExitCode::FAILURE
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -110,7 +110,8 @@ struct Progress {
 impl Progress {
     fn new(nodes: usize) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:24} {pos}/{len} nodes ready, {elapsed}; waiting {msg}");
+            let style =
+                ProgressStyle::with_template("{bar:24} {pos}/{len} nodes ready, {elapsed}; one waits for: {msg}");
             let bar = ProgressBar::new(u64::try_from(nodes).unwrap_or(u64::MAX));
             // The template is ours; a wrong one falls back to the default look.
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
@@ -124,7 +125,7 @@ impl Progress {
             bar.set_position(u64::try_from(ready).unwrap_or(u64::MAX));
             bar.set_message(reason.to_owned());
         } else if self.shown != Some(ready) {
-            eprintln!("{ready} of {} nodes ready; waiting {reason}", self.nodes);
+            eprintln!("{ready} of {} nodes ready; one waits for: {reason}", self.nodes);
             self.shown = Some(ready);
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct TestDaemon {
     pub(crate) in_use: Arc<AtomicBool>,
     pub(crate) closed: Arc<AtomicUsize>,
     pub(crate) node_id: String,
+    /// Whether stopping takes forever.
+    pub(crate) hangs: bool,
 }
 
 struct TestSpace {
@@ -88,7 +90,11 @@ impl Daemon for TestDaemon {
         self.opened.fetch_add(1, Ordering::SeqCst);
         Ok(Arc::new(TestSpace { in_use: Arc::clone(&self.in_use), closed: Arc::clone(&self.closed) }))
     }
-    async fn stop(&self) {}
+    async fn stop(&self) {
+        if self.hangs {
+            std::future::pending::<()>().await;
+        }
+    }
 }
 
 #[async_trait]

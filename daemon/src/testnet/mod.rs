@@ -319,7 +319,7 @@ async fn all_ready(
     report: &mut dyn FnMut(usize, &str),
 ) -> Result<(), TestnetError> {
     let deadline = Instant::now() + READY_TIME;
-    let mut waiting: Vec<(usize, String)> = nodes.iter().map(|node| (node.index, "to start".to_owned())).collect();
+    let mut waiting: Vec<(usize, String)> = nodes.iter().map(|node| (node.index, "its start".to_owned())).collect();
     loop {
         let mut still = Vec::new();
         for (index, before) in waiting {

@@ -19,6 +19,9 @@ use crate::service;
 /// Environment: arguments of the daemon that [`plays_phantomd`] plays.
 const ARGUMENTS: &str = "PHANTOM_TEST_ARGUMENTS";
 
+/// Environment: the played daemon never finishes saying good-bye.
+const HANGS: &str = "PHANTOM_TEST_HANGS";
+
 /// Not a test: what `phantomd` of these tests runs.
 #[test]
 #[ignore = "started by the other tests of this file"]
@@ -40,7 +43,8 @@ fn play(arguments: &str) -> anyhow::Result<()> {
     let ready = startup::init(&options, &Folders::default(), Consent::Nobody, &mut service::system_rng()?)?;
     let setup = startup::prepare(ready)?;
     service::block_on(service::run(setup, async |setup| {
-        let daemon = TestDaemon { node_id: setup.node.node_id().to_string(), ..TestDaemon::default() };
+        let hangs = std::env::var_os(HANGS).is_some();
+        let daemon = TestDaemon { node_id: setup.node.node_id().to_string(), hangs, ..TestDaemon::default() };
         Ok(Arc::new(daemon) as Arc<dyn Daemon>)
     }))
 }
@@ -54,14 +58,19 @@ impl Place {
         Self { dir: tempfile::tempdir().unwrap() }
     }
 
+    /// A shell command that plays the daemon with the script's arguments.
+    fn played() -> String {
+        let own = std::env::current_exe().unwrap();
+        format!(
+            "{ARGUMENTS}=$(printf '%s\\n' \"$@\") exec '{}' --exact --ignored --nocapture testnet::tests::plays_phantomd",
+            own.display()
+        )
+    }
+
     /// An executable that becomes `command`, or the played daemon.
     fn program(&self, command: Option<&str>) -> PathBuf {
         let path = self.dir.path().join("phantomd");
-        let own = std::env::current_exe().unwrap();
-        let played = format!(
-            "{ARGUMENTS}=$(printf '%s\\n' \"$@\") exec '{}' --exact --ignored --nocapture testnet::tests::plays_phantomd",
-            own.display()
-        );
+        let played = Self::played();
         fs::write(&path, format!("#!/bin/sh\n{}\n", command.unwrap_or(&played))).unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
         path
@@ -179,5 +188,16 @@ async fn a_killed_node_is_noticed_and_its_place_can_be_used_again() {
     assert_eq!(answer.await.unwrap().node_id, node.node_id, "the same node");
     process::stop(&[again]);
     assert!(child.wait().unwrap().success(), "SIGTERM is a clean end");
+    down(&plan.dir).unwrap();
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_say_good_bye_ends_all_the_same() {
+    let place = Place::new();
+    let plan = place.plan(1, Some(&format!("export {HANGS}=1; {}", Place::played())));
+    let network = start(&plan).await.unwrap();
+    let state: State = serde_json::from_slice(&fs::read(plan.dir.join(STATE)).unwrap()).unwrap();
+    assert_eq!(process::stop(&state.processes), 0, "ends by itself, without SIGKILL");
+    assert!(!network.nodes[0].socket.exists(), "cleaned up");
     down(&plan.dir).unwrap();
 }
