@@ -1,12 +1,27 @@
 //! The daemon: joins the protocol to sockets, disk, clock and programs. `docs/architecture.md` is the map.
 
+pub mod args;
+pub mod cli;
+pub mod client;
 pub mod clock;
+pub mod config;
+pub mod control;
+pub mod datadir;
 pub mod driver;
+pub mod eula;
 pub mod gate;
+pub mod identity;
 pub mod link;
+pub mod logging;
+pub mod names;
 pub mod netdb;
 pub mod network;
+pub mod node;
 pub mod relay;
+pub mod service;
+pub mod startup;
+pub mod store;
+pub mod testnet;
 
 /// The system's randomness, which does not run dry: failing to get it at all is no state to go on in.
 pub fn random() -> impl rand::CryptoRng + Send {

@@ -125,6 +125,8 @@ pub struct Status {
     pub node_id: String,
     /// Where other nodes reach this one: `host:port`, none when it does not listen.
     pub listen: Vec<String>,
+    /// What to give to somebody who wants to join through this node: `phantom-peer:…`.
+    pub peer: String,
     /// Whether programs can be served now.
     pub ready: bool,
     /// What is missing for that, in words; empty when ready.

@@ -1,2 +1,7 @@
 //! `phantom`, the command line.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    phantom_daemon::cli::main()
+}

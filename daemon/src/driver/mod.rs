@@ -10,7 +10,7 @@ use std::time::Duration;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Purpose, TICK};
-use phantom_proto::path::Candidate;
+use phantom_proto::path::{Candidate, PathKeys};
 use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::array::Kind;
 use phantom_proto::wire::frame::Reason;
@@ -96,6 +96,11 @@ impl Handle {
     /// Asks for entry paths of this identity.
     pub async fn want_entry(&self, key: Arc<SigningKey>) {
         self.input(Input::WantEntry(key)).await;
+    }
+
+    /// New keys for others to build paths with.
+    pub async fn rotate(&self, keys: PathKeys, own: Candidate) {
+        self.input(Input::Rotate(Box::new(keys), Box::new(own))).await;
     }
 
     /// Drops all paths of this identity.

@@ -255,6 +255,12 @@ impl Gate {
         self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).behind(alias)
     }
 
+    /// Cuts the wire now; the rest ends with the value.
+    pub fn cut(&self) {
+        self.driver.abort();
+        self.shared.wire.stop();
+    }
+
     /// Ends the gate: connections of programs are aborted, the wire is cut.
     pub async fn close(mut self) {
         self.driver.abort();
@@ -265,8 +271,7 @@ impl Gate {
 
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.driver.abort();
-        self.shared.wire.stop();
+        self.cut();
     }
 }
 

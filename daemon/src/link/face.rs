@@ -1,15 +1,25 @@
 //! What strangers see: a small web server with a built-in page, or with files of a folder.
 
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, SERVER};
 use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 
 /// Largest file that a folder face serves: it is a face, not a file server.
 const FILE_MAX: u64 = 8 * 1024 * 1024;
+
+/// Largest request or answer that goes through to an upstream server.
+const BODY_MAX: usize = 8 * 1024 * 1024;
+
+/// How long an upstream server may take.
+const UPSTREAM_LIMIT: Duration = Duration::from_secs(30);
 
 /// The body of an answer.
 pub type Body = Full<Bytes>;
@@ -22,6 +32,8 @@ pub enum Face {
     BuiltIn,
     /// The files of a folder.
     Folder(Arc<PathBuf>),
+    /// Another web server, asked on behalf of the stranger (HTTP/1.1, no TLS).
+    Proxy(SocketAddr),
 }
 
 const WELCOME: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Welcome</title></head>\n\
@@ -30,6 +42,9 @@ const WELCOME: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=
 impl Face {
     /// The answer to a stranger's request.
     pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if let Self::Proxy(upstream) = self {
+            return proxied(*upstream, request).await.unwrap_or_else(|| page(StatusCode::BAD_GATEWAY));
+        }
         let head = request.method() == Method::HEAD;
         let mut response = match *request.method() {
             Method::GET | Method::HEAD => self.page(request.uri().path()).await,
@@ -51,13 +66,29 @@ impl Face {
     async fn page(&self, path: &str) -> Response<Body> {
         match (self, path) {
             (Self::BuiltIn, "/" | "/index.html") => html(StatusCode::OK, WELCOME),
-            (Self::BuiltIn, _) => page(StatusCode::NOT_FOUND),
+            (Self::BuiltIn | Self::Proxy(_), _) => page(StatusCode::NOT_FOUND),
             (Self::Folder(folder), path) => match read(folder, path).await {
                 Some((bytes, kind)) => content(StatusCode::OK, Bytes::from(bytes), kind),
                 None => page(StatusCode::NOT_FOUND),
             },
         }
     }
+}
+
+/// The upstream's answer; `None` when it gives none in time.
+async fn proxied(upstream: SocketAddr, request: Request<Incoming>) -> Option<Response<Body>> {
+    let ask = async {
+        let tcp = TcpStream::connect(upstream).await.ok()?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.ok()?;
+        tokio::spawn(connection);
+        let (parts, body) = request.into_parts();
+        let body = Limited::new(body, BODY_MAX).collect().await.ok()?.to_bytes();
+        let response = sender.send_request(Request::from_parts(parts, Body::new(body))).await.ok()?;
+        let (parts, body) = response.into_parts();
+        let body = Limited::new(body, BODY_MAX).collect().await.ok()?.to_bytes();
+        Some(Response::from_parts(parts, Body::new(body)))
+    };
+    tokio::time::timeout(UPSTREAM_LIMIT, ask).await.ok()?
 }
 
 async fn read(folder: &Path, path: &str) -> Option<(Vec<u8>, &'static str)> {

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{Mutex, mpsc, watch};
+use zeroize::Zeroizing;
 
 use super::{Face, Link, LinkError, Purpose, Transport, accept, dial};
 
@@ -58,6 +59,21 @@ impl Certificate {
             .map_err(|error| LinkError::Local(format!("no certificate key: {error}")))?;
         Ok(Self { chain: vec![made.cert.der().clone()], key: Arc::new(key) })
     }
+
+    /// To be stored: own certificate(2-byte length before it), then the key, in DER.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        let certificate = self.chain.first().map(|first| first.as_ref()).unwrap_or_default();
+        let len = u16::try_from(certificate.len()).unwrap_or(u16::MAX).to_be_bytes();
+        Zeroizing::new([&len[..], certificate, self.key.secret_der()].concat())
+    }
+
+    /// Reads what [`Certificate::to_bytes`] wrote.
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let (len, rest) = bytes.split_first_chunk::<2>()?;
+        let (certificate, key) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
+        let key = PrivateKeyDer::try_from(key.to_vec()).ok()?;
+        Some(Self { chain: vec![certificate.to_vec().into()], key: Arc::new(key) })
+    }
 }
 
 /// What a [`TlsTransport`] needs.
@@ -89,10 +105,22 @@ pub struct TlsTransport {
 impl TlsTransport {
     /// Starts to listen.
     pub fn bind(config: LinkConfig) -> Result<Self, LinkError> {
+        let listener = listen(config.listen)?;
+        Self::serve(config, listener)
+    }
+
+    /// Takes over a listening socket that is bound already.
+    pub fn with_listener(config: LinkConfig, listener: std::net::TcpListener) -> Result<Self, LinkError> {
+        let local = |error: std::io::Error| LinkError::Local(format!("the listening socket cannot be used: {error}"));
+        listener.set_nonblocking(true).map_err(local)?;
+        let listener = TcpListener::from_std(listener).map_err(local)?;
+        Self::serve(config, listener)
+    }
+
+    fn serve(config: LinkConfig, listener: TcpListener) -> Result<Self, LinkError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let server = server_config(provider.clone(), &config.certificate)?;
         let client = Arc::new(client_config(provider)?);
-        let listener = listen(config.listen)?;
         let local = listener.local_addr().map_err(|error| LinkError::Local(error.to_string()))?;
         let (link_tx, link_rx) = mpsc::channel(BACKLOG);
         let (stop_tx, stop_rx) = watch::channel(false);

@@ -74,8 +74,10 @@ pub struct NetDbConfig {
 pub struct Known {
     /// Records of other nodes, checked.
     pub nodes: Vec<Arc<NodeRecord>>,
-    /// Nodes connected for the database just now.
+    /// How many nodes are connected for the database just now.
     pub connected: usize,
+    /// Which these are.
+    pub connected_to: HashSet<NodeId>,
 }
 
 /// Speaks to the database's task; cheap to clone.
@@ -429,8 +431,10 @@ impl Task {
     }
 
     fn tell(&self) {
-        let connected = self.swarm.connected_peers().count();
-        self.known_tx.send_replace(Known { nodes: self.nodes.values().cloned().collect(), connected });
+        let keys = self.swarm.connected_peers().filter_map(super::transport::identity_key);
+        let connected_to: HashSet<_> = keys.map(|key| NodeId::of(&key)).collect();
+        let nodes = self.nodes.values().cloned().collect();
+        self.known_tx.send_replace(Known { nodes, connected: connected_to.len(), connected_to });
     }
 }
 

@@ -4,6 +4,7 @@ mod pump;
 mod stream;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,7 +14,9 @@ use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::PathNo;
 use phantom_proto::session::Session;
+use phantom_proto::wire::NodeContact;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::driver::{Handle, OwnPath};
 use crate::gate::{ConnectError, Stream};
@@ -53,10 +56,40 @@ pub struct Connection {
     pub incoming: bool,
     /// Own path that it uses.
     pub path: Option<OwnPath>,
-    /// Entry nodes of the other end that the exit node can choose from; only for outgoing connections.
-    pub entries: Vec<std::net::SocketAddr>,
+    /// The other end's entry node that the exit node chose; only for outgoing connections.
+    pub entry: Option<NodeContact>,
     /// Whether it is still open.
     pub open: bool,
+    /// When it began.
+    pub since: Instant,
+    /// Bytes of the programs.
+    pub traffic: Arc<Traffic>,
+}
+
+impl Connection {
+    fn new(identity: ApAddress, peer: ApAddress, port: u16, incoming: bool, path: Option<OwnPath>) -> Self {
+        let (since, traffic) = (Instant::now(), Arc::default());
+        Self { identity, peer, port, incoming, path, entry: None, open: true, since, traffic }
+    }
+}
+
+/// Counts a connection's bytes.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Traffic {
+    /// Bytes from the local program.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes to the local program.
+    pub fn received(&self) -> u64 {
+        self.received.load(Ordering::Relaxed)
+    }
 }
 
 #[derive(Default)]
@@ -130,15 +163,7 @@ impl Network {
         let session = Session::connect(&mut crate::random(), &identity.key, to, port, src_port)
             .map_err(|_| ConnectError::Unreachable)?;
         tunnel.outgoing.write(CellKind::Open, &to.octets()).await.map_err(|_| ConnectError::Unreachable)?;
-        let connection = Connection {
-            identity: from,
-            peer: to,
-            port,
-            incoming: false,
-            path: Some(path),
-            entries: Vec::new(),
-            open: true,
-        };
+        let connection = Connection::new(from, to, port, false, Some(path));
         let entry = self.remember(connection);
         let connect = pump::connect(session, tunnel, entry);
         tokio::time::timeout(ANSWER_PATIENCE, connect).await.map_err(|_| ConnectError::TimedOut)?
@@ -183,10 +208,14 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
-    fn entries(&self, entries: Vec<std::net::SocketAddr>) {
+    fn entry(&self, entry: NodeContact) {
         if let Some(connection) = lock(&self.connections).list.get_mut(&self.id) {
-            connection.entries = entries;
+            connection.entry = Some(entry);
         }
+    }
+
+    fn traffic(&self) -> Option<Arc<Traffic>> {
+        lock(&self.connections).list.get(&self.id).map(|connection| connection.traffic.clone())
     }
 }
 

@@ -1,7 +1,8 @@
 //! Moves bytes between a session and its tunnel and program. Two tasks share the session: one reads the tunnel, one the program;
 //! a third writes the tunnel, so that neither direction can hold up the other.
 
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
@@ -14,7 +15,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::stream::{Ends, SessionStream, pair};
-use super::{Connection, ConnectionEntry, Network, Programs, lock};
+use super::{Connection, ConnectionEntry, Network, Programs, Traffic, lock};
 use crate::clock::unix_seconds;
 use crate::driver::OwnPath;
 use crate::gate::{ConnectError, Stream};
@@ -39,6 +40,7 @@ struct Shared {
     room: Notify,
     /// Bytes for the program wait, or its end.
     app_ready: Notify,
+    traffic: OnceLock<Arc<Traffic>>,
 }
 
 impl Shared {
@@ -48,7 +50,17 @@ impl Shared {
             far_ready: Notify::new(),
             room: Notify::new(),
             app_ready: Notify::new(),
+            traffic: OnceLock::new(),
         })
+    }
+}
+
+impl Shared {
+    fn count(&self, traffic: Option<Arc<Traffic>>) {
+        if let Some(traffic) = traffic {
+            // Set once: a session is one connection.
+            let _ = self.traffic.set(traffic);
+        }
     }
 }
 
@@ -64,6 +76,7 @@ pub(super) async fn connect(
     let (answer_tx, answer_rx) = oneshot::channel();
     let (stream, app, ends) = pair();
     let shared = Shared::new(session);
+    shared.count(entry.traffic());
     let client = Client { answer: Mutex::new(Some(answer_tx)), entry };
     tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
     // The task is gone without an answer: the tunnel broke.
@@ -139,11 +152,14 @@ impl Client {
     }
 
     /// The AP record that the exit node found: checked like any, and what the session must agree with.
-    fn opened(&self, session: &mut Session, bytes: &[u8]) -> Result<(), RelayError> {
+    fn opened(&self, session: &mut Session, data: &[u8]) -> Result<(), RelayError> {
         let wrong = RelayError::Misbehaved("the exit node's AP record does not hold");
+        let Some((chosen, bytes)) = data.split_first() else { return Err(wrong) };
         let Ok(signed) = Signed::<ApRecord>::from_bytes(bytes) else { return Err(wrong) };
         let Ok(record) = signed.check(unix_seconds()) else { return Err(wrong) };
-        self.entry.entries(record.entries.iter().map(|entry| entry.entry_node.addr).collect());
+        if let Some(entry) = record.entries.get(usize::from(*chosen)) {
+            self.entry.entry(entry.entry_node.clone());
+        }
         session.expect_record(&record.key).map_err(|_| wrong)
     }
 }
@@ -200,7 +216,9 @@ async fn events(shared: &Shared, role: &Role, ends: &Ends, connection: &mut Opti
                 let _ = lock(&shared.session).verdict(listens);
             }
             (Event::Peer { address, src_port, dst_port }, Role::Server(server)) => {
-                *connection = Some(server.serve(address, src_port, dst_port));
+                let entry = server.serve(address, src_port, dst_port);
+                shared.count(entry.traffic());
+                *connection = Some(entry);
             }
             (Event::Reset, _) => ends.reset(),
             // Noticed by to_app.
@@ -218,15 +236,7 @@ impl Server {
             let programs = self.programs.clone();
             tokio::spawn(async move { programs.serve(peer, src_port, port, Box::new(stream)).await });
         }
-        network.remember(Connection {
-            identity: *address,
-            peer,
-            port,
-            incoming: true,
-            path: path.clone(),
-            entries: Vec::new(),
-            open: true,
-        })
+        network.remember(Connection::new(*address, peer, port, true, path.clone()))
     }
 }
 
@@ -272,6 +282,9 @@ async fn from_app(shared: &Shared, mut app: ReadHalf<DuplexStream>, ends: &Ends)
             count => session.app_input(&chunk[..count]),
         };
         drop(session);
+        if let Some(traffic) = shared.traffic.get() {
+            traffic.sent.fetch_add(count as u64, Ordering::Relaxed);
+        }
         shared.far_ready.notify_one();
         shared.app_ready.notify_one();
         result.map_err(|_| RelayError::Misbehaved("the session does not hold"))?;
@@ -311,6 +324,9 @@ async fn to_app(shared: &Shared, mut app: WriteHalf<DuplexStream>) -> Result<(),
         if !bytes.is_empty() {
             let written = app.write_all(&bytes).await;
             lock(&shared.session).app_took(bytes.len());
+            if let Some(traffic) = shared.traffic.get() {
+                traffic.received.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            }
             shared.far_ready.notify_one();
             bytes.clear();
             // The program is gone: from_app learns it and says so to the far end.

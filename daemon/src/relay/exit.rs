@@ -41,8 +41,8 @@ pub async fn serve(mut tunnel: Tunnel, services: ExitServices, opened: impl FnOn
     opened();
     let Some(address) = address? else { return Ok(()) };
     match join(&mut tunnel.incoming, &services, address).await {
-        Ok((record, joined)) => {
-            tunnel.outgoing.write(CellKind::Opened, &record).await?;
+        Ok((opened, joined)) => {
+            tunnel.outgoing.write(CellKind::Opened, &opened).await?;
             tunnel.outgoing.flush().await?;
             carry(tunnel, joined).await
         }
@@ -79,9 +79,9 @@ async fn join(
         Ok(Err(_)) | Err(_) => return Err(RelayError::Aborted(Reason::Unreachable)),
     };
     let mut reason = Reason::Unreachable;
-    for entry in shuffled(record) {
+    for (chosen, entry) in shuffled(record) {
         match join_entry(services, address, &entry, &early).await {
-            Ok(joined) => return Ok((bytes, joined)),
+            Ok(joined) => return Ok(([&[chosen], &bytes[..]].concat(), joined)),
             Err(RelayError::Aborted(refused)) => reason = refused,
             Err(_) => {}
         }
@@ -89,8 +89,8 @@ async fn join(
     Err(RelayError::Aborted(reason))
 }
 
-fn shuffled(record: ApRecord) -> Vec<RoutingEntry> {
-    let mut entries = record.entries;
+fn shuffled(record: ApRecord) -> Vec<(u8, RoutingEntry)> {
+    let mut entries: Vec<_> = (0..).zip(record.entries).collect();
     entries.shuffle(&mut crate::random());
     entries
 }

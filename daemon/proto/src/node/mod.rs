@@ -99,6 +99,8 @@ pub enum Input {
     Forget(ApAddress),
     /// A ready tunnel of this path was used or lost.
     TunnelSpent(PathNo),
+    /// New keys for others to build paths with, and what our record now says; the present keys serve for one more period.
+    Rotate(Box<PathKeys>, Box<Candidate>),
 }
 
 /// What a node wants done.
@@ -200,6 +202,10 @@ impl Node {
             Input::WantEntry(key) => self.want_entry(now, key),
             Input::Forget(identity) => self.forget(now, identity),
             Input::TunnelSpent(path) => self.tunnel_spent(now, path),
+            Input::Rotate(keys, own) => {
+                self.hop.rotate(*keys);
+                self.own = *own;
+            }
         }
     }
 
@@ -217,12 +223,6 @@ impl Node {
         self.expire_builds(now);
         self.pursue(now);
         self.refill(now);
-    }
-
-    /// New keys for others to build paths with; the present ones serve for one more period.
-    pub fn rotate(&mut self, keys: PathKeys, own: Candidate) {
-        self.hop.rotate(keys);
-        self.own = own;
     }
 
     /// Why no path can be built at the moment, in words for people.

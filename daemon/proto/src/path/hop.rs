@@ -49,6 +49,12 @@ pub struct PathKeys {
     pub kem: KemSecret,
 }
 
+impl fmt::Debug for PathKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PathKeys(…)")
+    }
+}
+
 /// Why a frame was dropped. Nobody is told; for tests and counters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HopError {

@@ -1,0 +1,106 @@
+//! The command line of `phantomd`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::Overrides;
+use crate::names::Peer;
+
+const EXAMPLES: &str = "\
+Examples:
+  phantomd init                          make identity and configuration, show the agreement (once)
+  phantomd                               run with them
+  phantomd --peer phantom-peer:AAAA…     run, and join through that node
+  phantomd --data-dir ~/second --listen 0.0.0.0:9443     a second node on this computer
+
+A node's peer string is printed by `phantomd init` and by `phantom status`.
+
+Exit status: 0 stopped as asked; 1 failure; 2 wrong command line or configuration; 3 agreement not accepted;
+4 data directory, port or socket in use by another process.";
+
+/// The daemon of the Phantom network.
+#[derive(Debug, Parser)]
+#[command(name = "phantomd", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    /// What to do instead of running.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+    /// How to run.
+    #[command(flatten)]
+    pub options: Options,
+}
+
+/// What phantomd does beside running.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make identity and configuration, show the agreement, print this node's peer string
+    Init(Options),
+}
+
+/// Options of running and of `init`; each overrides the configuration file.
+#[derive(Debug, Clone, Args)]
+pub struct Options {
+    /// Configuration file [default: ~/.config/phantom/phantomd.toml, or phantomd.toml in --data-dir]
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Where keys and the store lie [default: ~/.local/state/phantom]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// The local socket for phantom, phantom-run and the hook [default: phantom/daemon.sock in $XDG_RUNTIME_DIR]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+    /// Where to accept links [default: 0.0.0.0:8443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// A node to join through (may be given more than once)
+    #[arg(long = "peer", value_name = "PEER")]
+    pub peers: Vec<Peer>,
+    /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs
+    #[arg(long, value_name = "LEVEL")]
+    pub log: Option<String>,
+    /// Accept the agreement (EULA.txt) without being asked
+    #[arg(long)]
+    pub accept_eula: bool,
+}
+
+impl Options {
+    /// The part that the configuration takes.
+    pub fn overrides(&self) -> Overrides {
+        Overrides {
+            config: self.config.clone(),
+            data_dir: self.data_dir.clone(),
+            socket: self.socket.clone(),
+            listen: self.listen,
+            peers: self.peers.clone(),
+            log: self.log.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_the_reason() {
+        for (argument, says) in [("--listen=8443", "socket address"), ("--peer=host:1", "phantom-peer:")] {
+            let error = Cli::try_parse_from(["phantomd", argument]).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn init_takes_the_same_options() {
+        let cli = Cli::try_parse_from(["phantomd", "init", "--data-dir", "d", "--accept-eula"]).unwrap();
+        let Some(Command::Init(options)) = cli.command else { panic!("{cli:?}") };
+        assert!(options.accept_eula && options.data_dir.is_some());
+    }
+}

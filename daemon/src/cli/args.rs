@@ -1,0 +1,175 @@
+//! The command line of `phantom`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Examples:
+  phantom status                              is the daemon ready, and what does it wait for?
+  phantom address new web                     make an address; offer something at it:
+  phantom-run --identity web python3 -m http.server 80
+  phantom netdb lookup NAME.phantom           can others reach it yet?
+  phantom connection list                     which way do the bytes take?
+  phantom --json status | jq .ready           for scripts: one JSON value
+  phantom testnet up --nodes 12 --dir net     a private network on this computer
+
+Exit status: 0 done; 1 it did not work, the reason is on standard error; 2 wrong command line.";
+
+/// Asks and tells the Phantom daemon of this computer.
+#[derive(Debug, Parser)]
+#[command(name = "phantom", version, about, after_help = EXAMPLES)]
+pub struct Cli {
+    /// The daemon's socket [default: that of your own daemon]
+    #[arg(long, global = true, value_name = "SOCKET", env = phantom_ipc::ENV_SOCKET, hide_env_values = true)]
+    pub daemon: Option<PathBuf>,
+    /// Print JSON instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// How the daemon is, and what it waits for
+    Status,
+    /// Addresses at which programs of this computer can be reached
+    #[command(subcommand)]
+    Address(Address),
+    /// The daemon's own routing paths
+    #[command(subcommand)]
+    Path(List),
+    /// Other nodes that the daemon knows
+    #[command(subcommand)]
+    Peer(List),
+    /// Connections of programs, and the way that their bytes take
+    #[command(subcommand)]
+    Connection(List),
+    /// What the network database holds
+    #[command(subcommand)]
+    Netdb(Netdb),
+    /// End the daemon
+    Stop,
+    /// Private networks on this computer, for trying things out
+    #[command(subcommand)]
+    Testnet(Testnet),
+}
+
+/// See [`Command::Address`].
+#[derive(Debug, Subcommand)]
+pub enum Address {
+    /// Make an address that lasts, under a local name
+    New {
+        /// 1 to 63 characters of a-z, 0-9 and inner hyphens
+        name: String,
+    },
+    /// Show all
+    List,
+    /// Show one
+    Show {
+        /// The local name
+        name: String,
+    },
+}
+
+/// A command that only lists.
+#[derive(Debug, Subcommand)]
+pub enum List {
+    /// Show all
+    List,
+}
+
+/// See [`Command::Netdb`].
+#[derive(Debug, Subcommand)]
+pub enum Netdb {
+    /// The entry nodes of an address
+    Lookup {
+        /// An AP address (fd70:…), a name ending in .phantom, an alias, or the name of an own identity
+        address: String,
+    },
+}
+
+/// See [`Command::Testnet`].
+#[derive(Debug, Subcommand)]
+pub enum Testnet {
+    /// Start a network in the background; returns when every node can build paths
+    Up {
+        /// Folder for the network: data directories, sockets, logs
+        #[arg(long)]
+        dir: PathBuf,
+        /// Its size and its daemon.
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+    /// Stop a network and remove what `up` made
+    Down {
+        /// Folder that was given to `up`
+        #[arg(long)]
+        dir: PathBuf,
+    },
+    /// Start a network, keep it until Ctrl-C, then remove it
+    Run {
+        /// Folder for the network [default: a new one for temporary files]
+        #[arg(long)]
+        dir: Option<PathBuf>,
+        /// Its size and its daemon.
+        #[command(flatten)]
+        nodes: Nodes,
+    },
+}
+
+/// A network's size and daemon.
+#[derive(Debug, Args)]
+pub struct Nodes {
+    /// Number of nodes, one process and one 127.x.y.z address each
+    #[arg(long, default_value_t = 12)]
+    pub nodes: usize,
+    /// Log level of the nodes
+    #[arg(long, default_value = "info", value_name = "LEVEL")]
+    pub log: String,
+    /// The daemon's executable [default: phantomd beside phantom]
+    #[arg(long, value_name = "PATH")]
+    pub phantomd: Option<PathBuf>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn global_options_may_stand_anywhere() {
+        for line in ["phantom --json --daemon s status", "phantom status --daemon s --json"] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap();
+            assert!(cli.json && cli.daemon == Some("s".into()), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_commands_of_the_manual_are_there() {
+        for line in [
+            "address new web",
+            "address list",
+            "address show web",
+            "path list",
+            "peer list",
+            "connection list",
+            "netdb lookup fd70::1",
+            "stop",
+            "testnet up --nodes 12 --dir d --json",
+            "testnet down --dir d",
+            "testnet run --nodes 3",
+        ] {
+            let words = std::iter::once("phantom").chain(line.split(' '));
+            Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
+    }
+}

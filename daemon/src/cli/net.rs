@@ -1,0 +1,138 @@
+//! `phantom testnet`: private networks, with progress for people and JSON for scripts.
+
+use std::io::{self, IsTerminal};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tokio::time::interval;
+
+use super::args::{Nodes, Testnet};
+use super::{json, print, table::table};
+use crate::service::system_rng;
+use crate::testnet::{self, Network, Plan};
+
+/// How often `run` looks whether all nodes live: nobody tells it, they are watched by process id.
+const WATCH_PAUSE: Duration = Duration::from_millis(500);
+
+pub(super) async fn run(command: Testnet, as_json: bool) -> anyhow::Result<()> {
+    match command {
+        Testnet::Up { dir, nodes } => {
+            let network = up(dir.clone(), nodes).await?;
+            print(&if as_json { json(&network)? } else { describe(&network) })?;
+            if !as_json {
+                eprintln!("end it with: phantom testnet down --dir {}", dir.display());
+            }
+            Ok(())
+        }
+        Testnet::Down { dir } => down(&dir),
+        Testnet::Run { dir, nodes } => foreground(dir.unwrap_or_else(temporary), nodes, as_json).await,
+    }
+}
+
+async fn foreground(dir: PathBuf, nodes: Nodes, as_json: bool) -> anyhow::Result<()> {
+    let network = up(dir.clone(), nodes).await?;
+    let shown = print(&if as_json { json(&network)? } else { describe(&network) });
+    let dead = match shown {
+        Ok(()) => {
+            eprintln!("Ctrl-C ends it");
+            until_interrupted(&dir).await
+        }
+        Err(_) => None,
+    };
+    let tail = dead.map(|index| testnet::log_tail(&network.nodes[index]));
+    down(&dir)?;
+    shown?;
+    match (dead, tail) {
+        (Some(index), Some(tail)) => anyhow::bail!("node {index} ended by itself. The end of its log:\n{tail}"),
+        _ => Ok(()),
+    }
+}
+
+/// Waits for Ctrl-C or SIGTERM, or for a node to die: its index.
+async fn until_interrupted(dir: &Path) -> Option<usize> {
+    let mut looks = interval(WATCH_PAUSE);
+    let interrupted = testnet::interrupted();
+    tokio::pin!(interrupted);
+    loop {
+        tokio::select! {
+            () = &mut interrupted => return None,
+            _ = looks.tick() => {
+                if let Some(index) = testnet::first_dead(dir) {
+                    return Some(index);
+                }
+            }
+        }
+    }
+}
+
+async fn up(dir: PathBuf, nodes: Nodes) -> anyhow::Result<Network> {
+    crate::logging::parse(&nodes.log)?;
+    let phantomd = match nodes.phantomd {
+        Some(path) => path,
+        None => std::env::current_exe()?.with_file_name("phantomd"),
+    };
+    let plan = Plan { nodes: nodes.nodes, dir, phantomd, log: nodes.log };
+    eprintln!("whoever runs nodes agrees to EULA.txt: a node is not responsible for what it relays and cannot read");
+    let mut progress = Progress::new(plan.nodes);
+    let network = testnet::up(&plan, &mut system_rng()?, &mut |ready, reason| progress.show(ready, reason)).await;
+    progress.end();
+    Ok(network?)
+}
+
+fn down(dir: &Path) -> anyhow::Result<()> {
+    let killed = testnet::down(dir)?;
+    if killed > 0 {
+        eprintln!("{killed} nodes did not end when asked and were killed");
+    }
+    Ok(())
+}
+
+fn temporary() -> PathBuf {
+    std::env::temp_dir().join(format!("phantom-testnet-{}", std::process::id()))
+}
+
+fn describe(network: &Network) -> String {
+    let row = |node: &testnet::Node| {
+        let id = node.node_id.get(..12).unwrap_or(&node.node_id).to_owned();
+        [node.index.to_string(), id, node.listen.to_string(), node.socket.display().to_string()]
+    };
+    table(["node", "id", "listens on", "socket (for --daemon)"], &network.nodes.iter().map(row).collect::<Vec<_>>())
+}
+
+/// A bar on a terminal; a line per change elsewhere. On standard error: standard output is for the answer.
+struct Progress {
+    bar: Option<ProgressBar>,
+    nodes: usize,
+    shown: Option<usize>,
+}
+
+impl Progress {
+    fn new(nodes: usize) -> Self {
+        let bar = io::stderr().is_terminal().then(|| {
+            let style =
+                ProgressStyle::with_template("{bar:24} {pos}/{len} nodes ready, {elapsed}; one waits for: {msg}");
+            let bar = ProgressBar::new(u64::try_from(nodes).unwrap_or(u64::MAX));
+            // The template is ours; a wrong one falls back to the default look.
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            bar
+        });
+        Self { bar, nodes, shown: None }
+    }
+
+    fn show(&mut self, ready: usize, reason: &str) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(u64::try_from(ready).unwrap_or(u64::MAX));
+            bar.set_message(reason.to_owned());
+        } else if self.shown != Some(ready) {
+            eprintln!("{ready} of {} nodes ready; one waits for: {reason}", self.nodes);
+            self.shown = Some(ready);
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Answers of the daemon as people read them.
+
+use phantom_ipc::admin::{
+    Address, Connection, ConnectionState, Direction, Hop, Lookup, Path, PathKind, PathState, Peer, Status,
+};
+
+use super::table::{bytes, pairs, table};
+
+/// Characters of a node id that tell nodes apart for people.
+const SHORT_ID: usize = 12;
+
+pub(super) fn status(status: &Status) -> String {
+    let waiting =
+        if status.ready { String::new() } else { format!(", waiting for: {}", status.waiting_for.join("; ")) };
+    pairs(&[
+        ("ready", format!("{}{waiting}", if status.ready { "yes" } else { "no" })),
+        ("node id", status.node_id.clone()),
+        ("listens on", or_dash(status.listen.join(", "))),
+        ("peer string", status.peer.clone()),
+        ("peers", status.peers.to_string()),
+        ("exit paths", status.exit_paths.to_string()),
+        ("entry paths", status.entry_paths.to_string()),
+        ("ready tunnels", status.ready_tunnels.to_string()),
+        ("open connections", status.open_connections.to_string()),
+        ("relayed", bytes(status.relayed_bytes)),
+        ("running for", age(status.uptime_seconds)),
+        ("version", status.version.clone()),
+    ])
+}
+
+pub(super) fn address(address: &Address) -> String {
+    pairs(&[
+        ("name", address.name.clone()),
+        ("address", address.address.to_string()),
+        ("phantom name", address.phantom_name.clone()),
+    ])
+}
+
+pub(super) fn addresses(list: &[Address]) -> String {
+    if list.is_empty() {
+        return "no addresses yet: `phantom address new NAME` makes one\n".to_owned();
+    }
+    let rows: Vec<_> =
+        list.iter().map(|one| [one.name.clone(), one.address.to_string(), one.phantom_name.clone()]).collect();
+    table(["name", "address", "phantom name"], &rows)
+}
+
+pub(super) fn paths(list: &[Path]) -> String {
+    if list.is_empty() {
+        return "no paths yet: `phantom status` says what the daemon waits for\n".to_owned();
+    }
+    let row = |path: &Path| {
+        [
+            path.id.clone(),
+            match path.kind {
+                PathKind::Exit => "exit",
+                PathKind::Entry => "entry",
+            }
+            .to_owned(),
+            match path.state {
+                PathState::Building => "building",
+                PathState::Ready => "ready",
+                PathState::Broken => "broken",
+            }
+            .to_owned(),
+            or_dash(path.identity.clone().unwrap_or_default()),
+            age(path.age_seconds),
+            path.ready_tunnels.to_string(),
+            way(&path.hops),
+        ]
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    table(["id", "kind", "state", "identity", "age", "tunnels", "hops, from here outwards"], &rows)
+}
+
+pub(super) fn peers(list: &[Peer]) -> String {
+    if list.is_empty() {
+        return "no other node known: start the daemon with --peer PEER\n".to_owned();
+    }
+    let row = |peer: &Peer| {
+        let seen = peer.last_seen_seconds.map_or_else(|| "never".to_owned(), |seconds| format!("{} ago", age(seconds)));
+        [short(&peer.node_id), peer.addr.clone(), if peer.connected { "yes" } else { "no" }.to_owned(), seen]
+    };
+    let rows: Vec<_> = list.iter().map(row).collect();
+    table(["node", "address", "connected", "last seen"], &rows)
+}
+
+pub(super) fn connections(list: &[Connection]) -> String {
+    if list.is_empty() {
+        return "no connections\n".to_owned();
+    }
+    list.iter().map(connection).collect()
+}
+
+/// Two lines per connection: what it is, and its way.
+fn connection(connection: &Connection) -> String {
+    let direction = match connection.direction {
+        Direction::Outgoing => "to",
+        Direction::Incoming => "from",
+    };
+    let state = match connection.state {
+        ConnectionState::Opening => "opening",
+        ConnectionState::Open => "open",
+        ConnectionState::Closed => "closed",
+    };
+    let identity = connection.identity.as_ref().map(|name| format!(" as {name}")).unwrap_or_default();
+    format!(
+        "#{} {direction} {} port {}{identity}: {state}, {} old, {} sent, {} received\n   {}\n",
+        connection.id,
+        connection.peer_address,
+        connection.port,
+        age(connection.age_seconds),
+        bytes(connection.sent_bytes),
+        bytes(connection.received_bytes),
+        whole_way(connection)
+    )
+}
+
+/// Own path, link, and what is known of the other side.
+fn whole_way(connection: &Connection) -> String {
+    let far = connection.far_node.as_ref().map_or_else(|| "(their outermost node)".to_owned(), hop);
+    let beyond = match &connection.far_hops {
+        Some(hops) => way(hops.get(1..).unwrap_or_default()),
+        None => "(their path)".to_owned(),
+    };
+    format!("here > {} >> {far} > {beyond} > there", way(&connection.own_hops))
+}
+
+pub(super) fn lookup(lookup: &Lookup) -> String {
+    let mut text = pairs(&[
+        ("address", lookup.address.to_string()),
+        ("phantom name", lookup.phantom_name.clone()),
+        ("expires in", age(lookup.expires_in_seconds)),
+    ]);
+    if lookup.entry_nodes.is_empty() {
+        text.push_str("no entry nodes: nothing is offered at this address now\n");
+        return text;
+    }
+    let rows: Vec<_> = lookup.entry_nodes.iter().map(|node| [short(&node.node_id), node.addr.clone()]).collect();
+    text + &table(["entry node", "address"], &rows)
+}
+
+fn way(hops: &[Hop]) -> String {
+    or_dash(hops.iter().map(hop).collect::<Vec<_>>().join(" > "))
+}
+
+fn hop(hop: &Hop) -> String {
+    format!("{}@{}", short(&hop.node_id).get(..8).unwrap_or(&hop.node_id), hop.addr)
+}
+
+fn short(id: &str) -> String {
+    id.get(..SHORT_ID).unwrap_or(id).to_owned()
+}
+
+fn or_dash(text: String) -> String {
+    if text.is_empty() { "-".to_owned() } else { text }
+}
+
+/// Seconds in the two largest units that say something.
+fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{minutes} min {} s", seconds % 60),
+        3600..86_400 => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(n: u8) -> Hop {
+        Hop { node_id: format!("{n:02x}").repeat(32), addr: format!("127.{n}.0.1:1") }
+    }
+
+    #[test]
+    fn a_daemon_that_is_not_ready_says_why() {
+        let status = status(&Status {
+            version: "0.1.0".into(),
+            node_id: "ab".repeat(32),
+            listen: Vec::new(),
+            peer: "phantom-peer:x".into(),
+            ready: false,
+            waiting_for: vec!["a first peer".into(), "an exit path".into()],
+            peers: 0,
+            exit_paths: 0,
+            entry_paths: 0,
+            ready_tunnels: 0,
+            open_connections: 0,
+            relayed_bytes: 5_000_000,
+            uptime_seconds: 61,
+        });
+        assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
+        assert!(status.contains("5.0 MB") && status.contains("1 min 1 s"), "{status}");
+    }
+
+    #[test]
+    fn empty_lists_say_what_to_do() {
+        assert!(addresses(&[]).contains("address new"));
+        assert!(paths(&[]).contains("phantom status"));
+        assert!(peers(&[]).contains("--peer"));
+        assert!(connections(&[]).contains("no connections"));
+    }
+
+    #[test]
+    fn a_connection_shows_its_way() {
+        let mut one = Connection {
+            id: 7,
+            direction: Direction::Outgoing,
+            state: ConnectionState::Open,
+            identity: Some("web".into()),
+            peer_address: "fd70::1".parse().unwrap(),
+            port: 80,
+            age_seconds: 3,
+            sent_bytes: 10,
+            received_bytes: 2000,
+            own_hops: vec![node(1), node(2), node(3)],
+            far_node: Some(node(4)),
+            far_hops: None,
+        };
+        let text = connections(std::slice::from_ref(&one));
+        assert!(
+            text.starts_with("#7 to fd70::1 port 80 as web: open, 3 s old, 10 B sent, 2.0 kB received\n"),
+            "{text}"
+        );
+        let own = "here > 01010101@127.1.0.1:1 > 02020202@127.2.0.1:1 > 03030303@127.3.0.1:1 >> 04040404@127.4.0.1:1";
+        assert!(text.contains(&format!("{own} > (their path) > there")), "{text}");
+        one.far_hops = Some(vec![node(4), node(5)]);
+        assert!(connections(&[one]).contains(&format!("{own} > 05050505@127.5.0.1:1 > there")));
+    }
+
+    #[test]
+    fn paths_peers_and_look_ups_are_tables() {
+        let path = Path {
+            id: "p1".into(),
+            kind: PathKind::Entry,
+            state: PathState::Ready,
+            identity: None,
+            hops: vec![node(1), node(2)],
+            age_seconds: 90_000,
+            ready_tunnels: 4,
+        };
+        let text = paths(&[path]);
+        assert!(text.lines().nth(1).unwrap().starts_with("p1  entry  ready  -         1 d 1 h  4"), "{text}");
+        let peer =
+            Peer { node_id: "cd".repeat(32), addr: "127.1.0.1:1".into(), connected: false, last_seen_seconds: None };
+        assert!(peers(&[peer]).contains("cdcdcdcdcdcd  127.1.0.1:1  no         never"));
+        let found = Lookup {
+            address: "fd70::1".parse().unwrap(),
+            phantom_name: "x.phantom".into(),
+            entry_nodes: Vec::new(),
+            expires_in_seconds: 3600,
+        };
+        assert!(lookup(&found).contains("nothing is offered"));
+        assert!(lookup(&Lookup { entry_nodes: vec![node(9)], ..found }).contains("090909090909  127.9.0.1:1"));
+    }
+}

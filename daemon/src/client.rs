@@ -1,0 +1,93 @@
+//! The command line's end of the admin dialect.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use interprocess::local_socket::ToFsName;
+use interprocess::local_socket::traits::tokio::Stream as _;
+use interprocess::os::unix::uds_local_socket::tokio::Stream;
+use phantom_ipc::admin::{BadLine, Failure, MAX_REPLY, Reply, Request, Status};
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::time::timeout;
+
+/// How long an answer may take: the daemon's own limit, and some.
+const ANSWER_TIME: Duration = Duration::from_secs(70);
+
+/// Why there is no answer. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// Nobody listens.
+    #[error(
+        "no daemon listens on {0}\n  start one with `phantomd`, or name its socket: --daemon SOCKET or PHANTOM_SOCKET"
+    )]
+    NoDaemon(PathBuf),
+    /// Not ours.
+    #[error("{0} belongs to a daemon of another user\n  ask that user, or run your own `phantomd`")]
+    Forbidden(PathBuf),
+    /// The socket failed.
+    #[error("the daemon at {0} does not answer: {1}")]
+    Io(PathBuf, io::Error),
+    /// The answer is none.
+    #[error("the daemon's answer is not understood: {0}\n  use the `phantom` of the same release")]
+    Answer(#[from] BadLine),
+    /// The daemon says no.
+    #[error("{}{}", .0.message, .0.hint.as_ref().map(|hint| format!("\n  {hint}")).unwrap_or_default())]
+    Refused(#[from] Failure),
+}
+
+/// A connection to the daemon.
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<Stream>,
+}
+
+impl Client {
+    /// Connects to the daemon at `path`.
+    ///
+    /// # Errors
+    /// When nobody listens there, or somebody else's daemon.
+    pub async fn connect(path: &Path) -> Result<Self, ClientError> {
+        let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(path.to_owned()),
+            io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.to_owned()),
+            _ => ClientError::Io(path.to_owned(), error),
+        };
+        let name = path.to_fs_name::<interprocess::local_socket::GenericFilePath>().map_err(failed)?;
+        let stream = Stream::connect(name).await.map_err(failed)?;
+        // Somebody else could offer a socket in a folder that all may write into.
+        let owner = stream.inner().peer_cred().map_err(failed)?.uid();
+        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+            return Err(ClientError::Forbidden(path.to_owned()));
+        }
+        Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
+    }
+
+    /// Asks and returns the answer, which has the type that the request names.
+    ///
+    /// # Errors
+    /// When the daemon refuses or the connection breaks.
+    pub async fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
+        let line = timeout(ANSWER_TIME, self.exchange(request)).await;
+        let line = line.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
+        let line = line.map_err(|error| ClientError::Io(self.path.clone(), error))?;
+        Ok(Result::from(Reply::<T>::from_line(&line)?)?)
+    }
+
+    async fn exchange(&mut self, request: &Request) -> io::Result<Vec<u8>> {
+        self.stream.get_mut().write_all(request.to_line().map_err(io::Error::other)?.as_bytes()).await?;
+        let mut line = Vec::new();
+        let limit = u64::try_from(MAX_REPLY).unwrap_or(u64::MAX) + 1;
+        (&mut self.stream).take(limit).read_until(b'\n', &mut line).await?;
+        if line.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(line) }
+    }
+
+    /// [`Request::Status`].
+    ///
+    /// # Errors
+    /// See [`Client::ask`].
+    pub async fn status(&mut self) -> Result<Status, ClientError> {
+        self.ask(&Request::Status).await
+    }
+}

@@ -1,0 +1,134 @@
+//! The admin dialect's server: JSON lines of the command line and of scripts.
+
+use std::io;
+use std::net::Ipv6Addr;
+
+use phantom_ipc::admin::{Address, BadLine, Failure, MAX_REPLY, MAX_REQUEST, Reply, Request};
+use phantom_proto::ident::ApAddress;
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::{ANSWER_TIME, Connection, Control, in_time};
+use crate::identity::{ApIdentity, IdentityError};
+use crate::service::system_rng;
+
+/// Answers requests until the program closes or asks to stop.
+pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<()> {
+    // Between requests a person may think as long as they like; within one, time is short.
+    while connection.peek().await?.is_some() {
+        let line = match in_time(connection.line(MAX_REQUEST)).await {
+            Ok(Some(line)) => line,
+            Ok(None) => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let refusal = line_of::<()>(Err(not_understood(&BadLine::Long(MAX_REQUEST))))?;
+                return in_time(connection.send(refusal.as_bytes())).await;
+            }
+            Err(error) => return Err(error),
+        };
+        let request = Request::from_line(&line);
+        let stop = matches!(request, Ok(Request::Stop));
+        let answer = match request {
+            Ok(request) => {
+                timeout(ANSWER_TIME, control.answer(request)).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?
+            }
+            Err(bad) => line_of::<()>(Err(not_understood(&bad)))?,
+        };
+        in_time(connection.send(answer.as_bytes())).await?;
+        if stop {
+            control.stop.notify_one();
+            return Ok(());
+        }
+    }
+    Ok(())
+}
+
+impl Control {
+    /// The line that answers a request.
+    async fn answer(&self, request: Request) -> io::Result<String> {
+        match request {
+            Request::Status => line_of(Ok(self.daemon.status().await)),
+            Request::PathList => line_of(Ok(self.daemon.paths().await)),
+            Request::PeerList => line_of(Ok(self.daemon.peers().await)),
+            Request::Connections => line_of(Ok(self.daemon.connections().await)),
+            Request::AddressNew { name } => line_of(self.new_address(&name).await),
+            Request::AddressList => {
+                line_of(Ok(self.identities.list().iter().map(|one| address_of(one)).collect::<Vec<_>>()))
+            }
+            Request::AddressShow { name } => {
+                line_of(self.identities.find(&name).map(|found| address_of(&found)).ok_or_else(no_such_name))
+            }
+            Request::NetdbLookup { address } => line_of(match self.address(&address) {
+                Some(address) => self.daemon.lookup(address).await,
+                None => Err(no_such_address()),
+            }),
+            Request::Stop => line_of(Ok(())),
+        }
+    }
+
+    async fn new_address(&self, name: &str) -> Result<Address, Failure> {
+        let mut rng = system_rng().map_err(|error| failure(error.to_string(), "see the daemon's log"))?;
+        let identity = self.identities.create(name, &mut rng).map_err(|error| {
+            let hint = match error {
+                IdentityError::Name(_) => "choose another name",
+                IdentityError::Exists => "`phantom address list` shows them",
+                IdentityError::Full => "use the ones that are there",
+                IdentityError::Store(_) | IdentityError::Damaged => "look at the disk and at the daemon's log",
+            };
+            failure(error.to_string(), hint)
+        })?;
+        self.names.remember(identity.phantom_name());
+        self.daemon.created(std::sync::Arc::clone(&identity)).await;
+        Ok(address_of(&identity))
+    }
+
+    /// An AP address, a full name, an alias, or the name of an own identity.
+    fn address(&self, text: &str) -> Option<ApAddress> {
+        let literal = text.parse::<Ipv6Addr>().ok().and_then(ApAddress::from_ipv6);
+        let own = || self.identities.find(text).map(|identity| identity.address());
+        literal.or_else(|| self.names.resolve(text)).or_else(own)
+    }
+}
+
+fn address_of(identity: &ApIdentity) -> Address {
+    Address {
+        name: identity.name.as_ref().map(ToString::to_string).unwrap_or_default(),
+        address: identity.address().ipv6(),
+        phantom_name: identity.phantom_name().to_string(),
+    }
+}
+
+/// The reply as a line; a list that is too long for one becomes a failure.
+fn line_of<T: Serialize>(result: Result<T, Failure>) -> io::Result<String> {
+    let line = Reply::from(result).to_line().map_err(io::Error::other)?;
+    if line.len() <= MAX_REPLY {
+        return Ok(line);
+    }
+    let too_long = failure("the answer is too long for one line", "ask for something smaller");
+    Reply::<()>::Error(too_long).to_line().map_err(io::Error::other)
+}
+
+fn failure(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+    Failure { message: message.into(), hint: Some(hint.into()) }
+}
+
+fn not_understood(bad: &BadLine) -> Failure {
+    failure(bad.to_string(), "use the `phantom` of the same release as the daemon")
+}
+
+fn late() -> Failure {
+    failure(format!("the daemon found no answer in {} s", ANSWER_TIME.as_secs()), "see `phantom status`, try again")
+}
+
+fn no_such_name() -> Failure {
+    failure(
+        "there is no identity of that name",
+        "`phantom address list` shows them, `phantom address new NAME` makes one",
+    )
+}
+
+fn no_such_address() -> Failure {
+    failure(
+        "this is no AP address (fd70:…), no full name (56 characters, then .phantom) and no name known here",
+        "`phantom address list` shows the names of this daemon",
+    )
+}

@@ -1,0 +1,185 @@
+//! The local socket's server: what hook, launcher and command line ask, and what they are told.
+//!
+//! One Unix socket, two dialects told apart by the first byte (see `phantom_ipc`). This level does the talking, the
+//! bounds and the life of open identities; the node behind it is a [`Daemon`].
+
+mod admin;
+mod hook;
+mod socket;
+mod spaces;
+#[cfg(test)]
+pub(crate) mod tests;
+
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use phantom_ipc::Dialect;
+use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Peer, Status};
+use phantom_proto::ident::ApAddress;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+
+pub use phantom_ipc::hook::IdentityRef;
+pub use socket::{Connection, Listener, MAX_DESCRIPTORS, SocketError};
+pub use spaces::{GRACE, Hold, MAX_OPEN, Open, Spaces};
+
+use crate::identity::{ApIdentity, Identities};
+use crate::names::Names;
+
+/// Programs at the socket at one time: every phantom-run and every process with libphantom may keep one connection.
+pub const MAX_CONNECTIONS: usize = 4096;
+
+/// How long a program may take from the first byte of a request to its last, and to take an answer. Local and small:
+/// only a stopped or hostile program needs longer.
+pub const REQUEST_TIME: Duration = Duration::from_secs(10);
+
+/// How long the node may think about an answer. Look-ups go over paths; opening an identity makes devices.
+pub const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// Pause after a failed accept(), mostly for want of descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// The node, as the local socket sees it.
+#[async_trait]
+pub trait Daemon: Send + Sync + 'static {
+    /// How it is.
+    async fn status(&self) -> Status;
+    /// Its own routing paths.
+    async fn paths(&self) -> Vec<Path>;
+    /// The nodes that it knows.
+    async fn peers(&self) -> Vec<Peer>;
+    /// Connections of programs and their way.
+    async fn connections(&self) -> Vec<ConnectionInfo>;
+    /// What the network database holds about an address.
+    async fn lookup(&self, address: ApAddress) -> Result<Lookup, Failure>;
+    /// A persistent identity was made; it is on disk already.
+    async fn created(&self, identity: Arc<ApIdentity>);
+    /// A program wants to be `identity`: makes its phantom namespace and begins to keep paths for it. Not called again
+    /// for the same identity before the [`Space`] was closed.
+    async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal>;
+    /// The process ends: says good-bye. All spaces were closed before.
+    async fn stop(&self);
+}
+
+/// The phantom namespace of an open identity (the gate's part of it).
+#[async_trait]
+pub trait Space: Send + Sync + 'static {
+    /// The network namespace, and the user namespace that owns it if one had to be made; descriptors of their own.
+    ///
+    /// # Errors
+    /// When no descriptors are left.
+    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)>;
+    /// A socket there, as socket(2) would make it.
+    ///
+    /// # Errors
+    /// What socket(2) says there.
+    async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd>;
+    /// The identity's own address in the IPv4 view.
+    fn ipv4(&self) -> Ipv4Addr;
+    /// The IPv4 address that stands for `address` here.
+    fn alias_of(&self, address: ApAddress) -> Ipv4Addr;
+    /// The address that an IPv4 address stands for here.
+    fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress>;
+    /// Whether a program still has a listening or connected socket here.
+    async fn in_use(&self) -> bool;
+    /// Ends it: sockets are aborted, paths are given up.
+    async fn close(&self);
+}
+
+/// Why a program does not get what it asked for: an errno for it, a sentence and advice for people. Neither address nor
+/// name stands in them.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// As Linux counts.
+    pub errno: i32,
+    /// What went wrong, without a full stop.
+    pub message: String,
+    /// What to do.
+    pub hint: String,
+}
+
+/// Joins the node with what the socket's programs may ask.
+pub struct Control {
+    daemon: Arc<dyn Daemon>,
+    identities: Arc<Identities>,
+    names: Arc<Names>,
+    spaces: Arc<Spaces>,
+    stop: Notify,
+}
+
+impl Control {
+    /// With nothing open.
+    pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>, names: Arc<Names>) -> Arc<Self> {
+        let spaces = Spaces::new(Arc::clone(&daemon), Arc::clone(&identities));
+        Arc::new(Self { daemon, identities, names, spaces, stop: Notify::new() })
+    }
+
+    /// The open identities.
+    pub fn spaces(&self) -> &Arc<Spaces> {
+        &self.spaces
+    }
+
+    /// Closes every open identity: the daemon ends.
+    pub async fn close(&self) {
+        self.spaces.close_all().await;
+    }
+}
+
+/// Serves programs until one asks to stop; connections end when this returns or is dropped.
+pub async fn serve(listener: Listener, control: Arc<Control>) {
+    serve_at_most(MAX_CONNECTIONS, listener, control).await;
+}
+
+async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
+    let mut tasks = JoinSet::new();
+    let spaces = Arc::clone(&control.spaces);
+    let reaper = async move {
+        let mut looks = interval(GRACE / 4);
+        loop {
+            looks.tick().await;
+            spaces.close_unused().await;
+        }
+    };
+    tokio::pin!(reaper);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(connection) if tasks.len() < most => {
+                    tasks.spawn(converse(connection, Arc::clone(&control)));
+                }
+                Ok(_) => tracing::warn!("{most} programs are at the local socket; one more was refused"),
+                Err(error) => {
+                    tracing::warn!("the local socket takes nobody: {error}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(_) = tasks.join_next() => {}
+            () = &mut reaper => {}
+            () = control.stop.notified() => return,
+        }
+    }
+}
+
+/// One connection from its first byte to its end. Whatever goes wrong concerns only this program.
+async fn converse(mut connection: Connection, control: Arc<Control>) {
+    let Ok(Ok(Some(first))) = timeout(REQUEST_TIME, connection.peek()).await else { return };
+    let ended = match Dialect::of(first) {
+        Some(Dialect::Admin) => admin::converse(connection, &control).await,
+        Some(Dialect::Hook) => hook::converse(connection, &control).await,
+        None => return,
+    };
+    if let Err(error) = ended {
+        tracing::debug!("a program at the local socket was left: {error}");
+    }
+}
+
+/// Bounds one step of a conversation.
+async fn in_time<T>(step: impl Future<Output = io::Result<T>>) -> io::Result<T> {
+    timeout(REQUEST_TIME, step).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+}

@@ -1,0 +1,289 @@
+//! The local socket: made private, reached by its owner and root only, with bounded lines and descriptors beside bytes.
+
+use std::fs;
+use std::io::{self, ErrorKind, IoSlice};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::{ListenerOptions, ToFsName, traits::tokio::Listener as _};
+use interprocess::os::unix::local_socket::ListenerOptionsExt;
+use interprocess::os::unix::uds_local_socket::tokio::{Listener as Inner, Stream};
+use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use tokio::net::UnixStream;
+
+use crate::datadir::{DataError, make_private_dir};
+
+/// Most descriptors that go with one message: two namespaces, and one to spare.
+pub const MAX_DESCRIPTORS: usize = 3;
+
+/// Why the socket cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A daemon answers there.
+    #[error("another phantomd listens on {0}\n  stop it with `phantom stop`, or give this one its own --socket")]
+    InUse(PathBuf),
+    /// Its folder.
+    #[error("{0}\n  give another path with --socket (and tell it to the others by PHANTOM_SOCKET)")]
+    Folder(#[from] DataError),
+    /// The system refused.
+    #[error("cannot offer the socket {0}: {1}\n  give another path with --socket")]
+    Io(PathBuf, io::Error),
+}
+
+/// The listening socket; its file goes when this is dropped.
+pub struct Listener {
+    inner: Inner,
+}
+
+impl Listener {
+    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing. A file left by a
+    /// daemon that was killed is replaced; one that answers is not. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// See [`SocketError`].
+    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+        let failed = |error| SocketError::Io(path.to_owned(), error);
+        if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
+            make_private_dir(dir)?;
+        }
+        remove_stale(path)?;
+        let name = path.to_fs_name::<interprocess::local_socket::GenericFilePath>().map_err(failed)?;
+        // The mode belongs to the socket before it has a name: nobody can come in between.
+        let inner = ListenerOptions::new().name(name).mode(0o600).create_tokio_as::<Inner>().map_err(failed)?;
+        Ok(Self { inner })
+    }
+
+    /// The next program that connects and is allowed to; others are dropped without a word.
+    ///
+    /// # Errors
+    /// When the system has no descriptors left and the like; waiting a little and calling again is right.
+    pub async fn accept(&self) -> io::Result<Connection> {
+        loop {
+            let stream = self.inner.accept().await?;
+            if allowed(&stream) {
+                return Ok(Connection { stream, buffer: Vec::new() });
+            }
+            tracing::warn!("a program of another user was refused at the local socket");
+        }
+    }
+}
+
+/// Removes the socket file of a daemon that is no more.
+fn remove_stale(path: &Path) -> Result<(), SocketError> {
+    use std::os::unix::fs::FileTypeExt;
+    let failed = |error| SocketError::Io(path.to_owned(), error);
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+        Ok(meta) if !meta.file_type().is_socket() => {
+            return Err(failed(io::Error::new(ErrorKind::AlreadyExists, "a file that is no socket lies there")));
+        }
+        Ok(_) => {}
+    }
+    match std::os::unix::net::UnixStream::connect(path) {
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => fs::remove_file(path).map_err(failed),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
+        Ok(_) => Err(SocketError::InUse(path.to_owned())),
+    }
+}
+
+/// The daemon's own user and root may; the kernel says who it is.
+fn allowed(stream: &Stream) -> bool {
+    let own = rustix::process::geteuid().as_raw();
+    stream.inner().peer_cred().is_ok_and(|peer| may_connect(peer.uid(), own))
+}
+
+fn may_connect(peer: u32, own: u32) -> bool {
+    peer == own || peer == 0
+}
+
+/// One program at the socket.
+pub struct Connection {
+    stream: Stream,
+    /// Read but not yet taken.
+    buffer: Vec<u8>,
+}
+
+impl Connection {
+    /// For tests and for streams that come by another way than [`Listener`].
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream: stream.into(), buffer: Vec::new() }
+    }
+
+    /// The first byte of what comes next, without taking it; `None` when the program has closed.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn peek(&mut self) -> io::Result<Option<u8>> {
+        if self.buffer.is_empty() {
+            self.fill(1).await?;
+        }
+        Ok(self.buffer.first().copied())
+    }
+
+    /// Exactly `len` bytes.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the program closes before.
+    pub async fn take(&mut self, len: usize) -> io::Result<Vec<u8>> {
+        while self.buffer.len() < len {
+            if self.fill(len - self.buffer.len()).await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        let rest = self.buffer.split_off(len);
+        Ok(std::mem::replace(&mut self.buffer, rest))
+    }
+
+    /// One line of at most `limit` bytes, without its end; `None` when the program has closed.
+    ///
+    /// # Errors
+    /// `InvalidData` when the line is longer; `UnexpectedEof` when the program closes within it.
+    pub async fn line(&mut self, limit: usize) -> io::Result<Option<Vec<u8>>> {
+        let mut searched = 0;
+        loop {
+            if let Some(at) = self.buffer[searched..].iter().position(|&byte| byte == b'\n') {
+                let mut line = self.take(searched + at + 1).await?;
+                line.pop();
+                return Ok(Some(line));
+            }
+            searched = self.buffer.len();
+            if searched > limit {
+                return Err(io::Error::new(ErrorKind::InvalidData, "line too long"));
+            }
+            if self.fill(limit + 1 - searched).await? == 0 {
+                return if searched == 0 { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
+            }
+        }
+    }
+
+    /// Reads what is there, at most `most` bytes; 0 when the program has closed.
+    async fn fill(&mut self, most: usize) -> io::Result<usize> {
+        // One line or message at a time is what programs send: small reads are no loss.
+        let mut bytes = vec![0; most.min(4096)];
+        let count = (&self.stream).read(&mut bytes).await?;
+        self.buffer.extend_from_slice(&bytes[..count]);
+        Ok(count)
+    }
+
+    /// Sends bytes.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub async fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        (&self.stream).write_all(bytes).await
+    }
+
+    /// Sends bytes and, with the first of them, at most [`MAX_DESCRIPTORS`] descriptors.
+    ///
+    /// # Errors
+    /// What the socket says; `InvalidInput` for more descriptors or for no bytes.
+    pub async fn send_with(&mut self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+        if descriptors.is_empty() {
+            return self.send(bytes).await;
+        }
+        if descriptors.len() > MAX_DESCRIPTORS || bytes.is_empty() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let socket = self.stream.inner();
+        let sent = socket.async_io(Interest::WRITABLE, || send_message(socket, bytes, &descriptors)).await?;
+        self.send(&bytes[sent..]).await
+    }
+}
+
+fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        (Connection::new(ours), theirs)
+    }
+
+    #[tokio::test]
+    async fn the_socket_is_private_and_goes_with_the_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/phantom/d.sock");
+        let listener = Listener::bind(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        drop(listener);
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn a_living_daemon_keeps_its_socket_and_a_dead_one_loses_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d.sock");
+        // As a killed daemon leaves it: bound, nobody listening.
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        let _living = Listener::bind(&path).unwrap();
+        assert!(matches!(Listener::bind(&path), Err(SocketError::InUse(_))));
+        let file = dir.path().join("file");
+        fs::write(&file, "precious").unwrap();
+        assert!(Listener::bind(&file).is_err());
+        assert_eq!(fs::read(&file).unwrap(), b"precious");
+    }
+
+    #[test]
+    fn only_the_same_user_and_root_may_connect() {
+        assert!(may_connect(1000, 1000) && may_connect(0, 1000) && may_connect(0, 0));
+        assert!(!may_connect(1001, 1000) && !may_connect(1000, 0));
+    }
+
+    #[tokio::test]
+    async fn lines_come_one_by_one_and_are_bounded() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(b"one\n\ntwo\n12345678\n123456789\n").await.unwrap();
+        assert_eq!(ours.peek().await.unwrap(), Some(b'o'));
+        for expected in [&b"one"[..], b"", b"two", b"12345678"] {
+            assert_eq!(ours.line(8).await.unwrap().as_deref(), Some(expected));
+        }
+        assert_eq!(ours.line(8).await.unwrap_err().kind(), ErrorKind::InvalidData);
+    }
+
+    #[tokio::test]
+    async fn an_endless_line_is_not_gathered() {
+        let (mut ours, mut theirs) = pair();
+        let flood = tokio::spawn(async move { while theirs.write_all(&[b'x'; 4096]).await.is_ok() {} });
+        assert_eq!(ours.line(100).await.unwrap_err().kind(), ErrorKind::InvalidData);
+        assert!(ours.buffer.len() <= 101);
+        drop(ours);
+        flood.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_end_is_told_from_a_broken_line() {
+        let (mut ours, mut theirs) = pair();
+        theirs.write_all(b"whole\nhal").await.unwrap();
+        drop(theirs);
+        assert!(ours.line(100).await.unwrap().is_some());
+        assert_eq!(ours.line(100).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        let (mut ours, theirs) = pair();
+        drop(theirs);
+        assert!(ours.line(100).await.unwrap().is_none());
+        assert!(ours.peek().await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn too_many_descriptors_or_no_bytes_are_refused() {
+        let (mut ours, _theirs) = pair();
+        let descriptors = |n| (0..n).map(|_| fs::File::open("/dev/null").unwrap().into()).collect::<Vec<OwnedFd>>();
+        assert!(ours.send_with(b"x", &descriptors(MAX_DESCRIPTORS + 1)).await.is_err());
+        assert!(ours.send_with(b"", &descriptors(1)).await.is_err());
+    }
+}

@@ -1,0 +1,188 @@
+//! Which identities are open, and until when: as long as a program holds one, and a while after its last use.
+//!
+//! ```text
+//!  Enter ──> Hold (one per connection) ──drop──┐
+//!  Socket, Resolve … ──────────────────────────┴─> last use ── GRACE, and no socket left ──> closed
+//! ```
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use phantom_proto::ident::ApAddress;
+use rand::CryptoRng;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::{Daemon, IdentityRef, Refusal, Space};
+use crate::identity::{ApIdentity, Identities};
+
+/// How long an identity stays open that nobody holds: programs under `LD_PRELOAD` alone hold nothing and ask at every
+/// socket(), with pauses that a person makes. Sockets that still exist prolong it (see [`Space::in_use`]).
+pub const GRACE: Duration = Duration::from_secs(60);
+
+/// Open identities at one time: each is a process, a thread and two network devices.
+pub const MAX_OPEN: usize = 256;
+
+/// An identity that programs are using.
+pub struct Open {
+    /// The identity.
+    pub identity: Arc<ApIdentity>,
+    /// Its phantom namespace.
+    pub space: Arc<dyn Space>,
+}
+
+/// Empty until the namespace is made; several programs may wait for it at once.
+type SpaceCell = Arc<OnceCell<Arc<dyn Space>>>;
+
+struct Entry {
+    identity: Arc<ApIdentity>,
+    space: SpaceCell,
+    holders: usize,
+    last_use: Instant,
+}
+
+/// The open identities.
+pub struct Spaces {
+    daemon: Arc<dyn Daemon>,
+    identities: Arc<Identities>,
+    entries: Mutex<HashMap<IdentityRef, Entry>>,
+}
+
+/// Keeps an identity open until it is dropped.
+pub struct Hold {
+    spaces: Arc<Spaces>,
+    which: IdentityRef,
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        if let Some(entry) = self.spaces.lock().get_mut(&self.which) {
+            entry.holders = entry.holders.saturating_sub(1);
+            entry.last_use = Instant::now();
+        }
+    }
+}
+
+impl Spaces {
+    /// None open yet.
+    pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>) -> Arc<Self> {
+        Arc::new(Self { daemon, identities, entries: Mutex::default() })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<IdentityRef, Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The identity and its phantom namespace, opened when it is not; counts as a use.
+    ///
+    /// # Errors
+    /// When there is no identity of that name, too many are open, or the namespace cannot be made.
+    pub async fn open(&self, which: &IdentityRef, rng: &mut (dyn CryptoRng + Send)) -> Result<Open, Refusal> {
+        let (identity, cell) = self.entry(which, rng)?;
+        let opened = cell.get_or_try_init(|| self.daemon.open(Arc::clone(&identity))).await;
+        match opened {
+            Ok(space) => Ok(Open { identity, space: Arc::clone(space) }),
+            Err(refusal) => {
+                self.lock().retain(|at, entry| at != which || entry.space.initialized() || entry.holders > 0);
+                Err(refusal)
+            }
+        }
+    }
+
+    fn entry(
+        &self,
+        which: &IdentityRef,
+        rng: &mut (dyn CryptoRng + Send),
+    ) -> Result<(Arc<ApIdentity>, SpaceCell), Refusal> {
+        let mut entries = self.lock();
+        if let Some(entry) = entries.get_mut(which) {
+            entry.last_use = Instant::now();
+            return Ok((Arc::clone(&entry.identity), Arc::clone(&entry.space)));
+        }
+        if entries.len() >= MAX_OPEN {
+            return Err(Refusal {
+                errno: libc::EAGAIN,
+                message: format!("{MAX_OPEN} identities are open already"),
+                hint: "end some of the programs that run under phantom-run".to_owned(),
+            });
+        }
+        let identity = self.find(which, rng)?;
+        let space = Arc::default();
+        let entry =
+            Entry { identity: Arc::clone(&identity), space: Arc::clone(&space), holders: 0, last_use: Instant::now() };
+        entries.insert(which.clone(), entry);
+        Ok((identity, space))
+    }
+
+    fn find(&self, which: &IdentityRef, rng: &mut (dyn CryptoRng + Send)) -> Result<Arc<ApIdentity>, Refusal> {
+        match which {
+            IdentityRef::Session(_) => Ok(Arc::new(ApIdentity::fresh(rng))),
+            IdentityRef::Named(name) => self.identities.find(name).ok_or_else(|| Refusal {
+                errno: libc::ENOENT,
+                message: "there is no identity of that name".to_owned(),
+                hint: "`phantom address list` shows them, `phantom address new NAME` makes one".to_owned(),
+            }),
+        }
+    }
+
+    /// Keeps an open identity open. `None` when it is not open any more.
+    pub fn hold(self: &Arc<Self>, which: &IdentityRef) -> Option<Hold> {
+        let mut entries = self.lock();
+        entries.get_mut(which)?.holders += 1;
+        Some(Hold { spaces: Arc::clone(self), which: which.clone() })
+    }
+
+    /// Addresses of the open identities.
+    pub fn addresses(&self) -> Vec<ApAddress> {
+        self.lock().values().map(|entry| entry.identity.address()).collect()
+    }
+
+    /// Closes what nobody has held or used for [`GRACE`] and what has no socket left; to be called every now and then.
+    pub async fn close_unused(&self) {
+        for (which, space) in self.idle() {
+            let used = match space.get() {
+                Some(space) => space.in_use().await,
+                None => false,
+            };
+            if let Some(space) = self.settle(&which, used) {
+                space.close().await;
+            }
+        }
+    }
+
+    fn idle(&self) -> Vec<(IdentityRef, SpaceCell)> {
+        let now = Instant::now();
+        let entries = self.lock();
+        let idle = entries.iter().filter(|(_, entry)| entry.idle(now));
+        idle.map(|(which, entry)| (which.clone(), Arc::clone(&entry.space))).collect()
+    }
+
+    /// Takes an idle entry out, unless it is `used` or somebody came in the meantime.
+    fn settle(&self, which: &IdentityRef, used: bool) -> Option<Arc<dyn Space>> {
+        let now = Instant::now();
+        let mut entries = self.lock();
+        let entry = entries.get_mut(which).filter(|entry| entry.idle(now))?;
+        if used {
+            entry.last_use = now;
+            return None;
+        }
+        entries.remove(which)?.space.get().cloned()
+    }
+
+    /// Closes all: the daemon ends.
+    pub async fn close_all(&self) {
+        let entries: Vec<Entry> = self.lock().drain().map(|(_, entry)| entry).collect();
+        for entry in entries {
+            if let Some(space) = entry.space.get() {
+                space.close().await;
+            }
+        }
+    }
+}
+
+impl Entry {
+    fn idle(&self, now: Instant) -> bool {
+        self.holders == 0 && now.duration_since(self.last_use) >= GRACE
+    }
+}

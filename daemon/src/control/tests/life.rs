@@ -1,0 +1,99 @@
+//! How long an identity lives, and how many there may be.
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::*;
+
+#[tokio::test]
+async fn sessions_are_unlinkable_and_names_persist() {
+    let world = world();
+    let mut admin = world.client().await;
+    let web: Address = admin.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
+    let (mut one, mut other) = (world.hook().await, world.hook().await);
+    let first = one.address(&session(1)).await;
+    assert_eq!(other.address(&session(1)).await, first, "one token, one identity");
+    assert_ne!(other.address(&session(2)).await, first);
+    let named = IdentityRef::Named("web".into());
+    assert_eq!(one.address(&named).await, web.address.octets());
+    let unknown = hook::Request::Info { identity: IdentityRef::Named("mail".into()) };
+    assert_eq!(errno_of(&one.ask(&unknown).await.0), libc::ENOENT);
+    assert_eq!(world.daemon.opened.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_identity_stays_open_while_it_is_held_and_a_while_after() {
+    let world = world();
+    let mut holder = world.hook().await;
+    holder.ask(&hook::Request::Enter { identity: session(1) }).await;
+    sleep(GRACE * 10).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "held");
+    drop(holder);
+    sleep(GRACE / 2).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "the next program of the run may come");
+    sleep(GRACE).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
+    assert!(world.control.spaces().addresses().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn sockets_that_still_exist_keep_an_identity_open() {
+    let world = world();
+    let before = world.hook().await.address(&session(1)).await;
+    world.daemon.in_use.store(true, Ordering::SeqCst);
+    sleep(GRACE * 10).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0);
+    assert_eq!(world.hook().await.address(&session(1)).await, before);
+    world.daemon.in_use.store(false, Ordering::SeqCst);
+    sleep(GRACE * 3).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
+    assert_ne!(world.hook().await.address(&session(1)).await, before, "forgotten: a new one");
+}
+
+#[tokio::test]
+async fn entering_twice_holds_once_and_holds_are_bounded() {
+    let world = world();
+    let mut program = world.hook().await;
+    let mut enter = async |token| program.ask(&hook::Request::Enter { identity: session(token) }).await;
+    for token in 0..8 {
+        assert_eq!(enter(token).await.1.len(), 2);
+        assert_eq!(enter(token).await.1.len(), 2);
+    }
+    assert_eq!(errno_of(&enter(8).await.0), libc::EMFILE);
+}
+
+#[tokio::test]
+async fn open_identities_are_bounded() {
+    let world = world();
+    let mut rng = StdRng::seed_from_u64(1);
+    for n in 0..MAX_OPEN {
+        let mut token = [0; 16];
+        token[..8].copy_from_slice(&n.to_be_bytes());
+        world.control.spaces().open(&IdentityRef::Session(token), &mut rng).await.unwrap();
+    }
+    let reply = world.hook().await.ask(&hook::Request::Info { identity: session(0xff) }).await.0;
+    assert_eq!(errno_of(&reply), libc::EAGAIN);
+}
+
+#[tokio::test]
+async fn a_namespace_that_cannot_be_made_is_said_and_tried_again() {
+    let world = world();
+    world.daemon.refuse_open.store(true, Ordering::SeqCst);
+    let mut program = world.hook().await;
+    let info = hook::Request::Info { identity: session(1) };
+    let hook::Reply::Failed { errno, message } = program.ask(&info).await.0 else { panic!() };
+    assert_eq!((errno, message.as_str()), (libc::EPERM, "no namespaces here: be root"));
+    assert!(world.control.spaces().addresses().is_empty());
+    world.daemon.refuse_open.store(false, Ordering::SeqCst);
+    program.address(&session(1)).await;
+}
+
+#[tokio::test]
+async fn closing_ends_every_identity() {
+    let world = world();
+    let mut program = world.hook().await;
+    program.ask(&hook::Request::Enter { identity: session(1) }).await;
+    program.address(&session(2)).await;
+    world.control.close().await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 2);
+}

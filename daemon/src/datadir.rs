@@ -1,0 +1,269 @@
+//! The daemon's folder on disk: who may touch it, one daemon at a time, private files written whole or not at all.
+
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+/// Held locked while a daemon uses the folder; holds its process id for the message to a second one.
+const LOCK: &str = "lock";
+
+/// Free space below which the daemon does not start: room for the store's next pages, keys and a full log line.
+const MIN_FREE: u64 = 16 << 20;
+
+/// Longest private file that is read, in bytes: keys are 65.
+const MAX_PRIVATE: u64 = 4096;
+
+/// Why the folder cannot be used. Each says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Another daemon runs on it.
+    #[error("another phantomd already runs on {dir}{}\n  stop it with `phantom stop`, or give this one its own --data-dir", pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The other daemon's process id, when it could be read.
+        pid: Option<u32>,
+    },
+    /// It belongs to somebody else, or others may write into it.
+    #[error("{path} {what}: {hint}")]
+    Unsafe {
+        /// Folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        what: &'static str,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// No room.
+    #[error("the disk of {dir} is full ({free} KiB left, {} KiB needed)\n  free some space, or give another --data-dir", MIN_FREE >> 10)]
+    Full {
+        /// The folder.
+        dir: PathBuf,
+        /// Free space in KiB.
+        free: u64,
+    },
+    /// A file holds something else than it should.
+    #[error(
+        "{path} is damaged: {what}\n  restore it from a copy, or move it away and run `phantomd init` for a new one"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// The system refused.
+    #[error("cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+}
+
+impl DataError {
+    fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { doing, path, source }
+    }
+}
+
+/// The daemon's folder, locked until this value is dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Makes the folder when it is missing, checks owner, rights and free space, and locks it.
+    ///
+    /// # Errors
+    /// See [`DataError`].
+    pub fn open(path: &Path) -> Result<Self, DataError> {
+        make_private_dir(path)?;
+        check_space(path)?;
+        let lock = lock(path)?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+/// Makes a folder with mode 0700, or checks that an existing one is ours and that nobody else may write into it.
+///
+/// # Errors
+/// When it cannot be made, or fails the check.
+pub fn make_private_dir(path: &Path) -> Result<(), DataError> {
+    match fs::metadata(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DataError::io("make the folder", path))
+        }
+        Err(error) => Err(DataError::io("look at", path)(error)),
+        Ok(meta) if !meta.is_dir() => Err(unsafe_path(path, "is not a folder", "give another path")),
+        Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
+            Err(unsafe_path(path, "belongs to another user", "give a folder of your own"))
+        }
+        Ok(meta) if meta.mode() & 0o022 != 0 => {
+            Err(unsafe_path(path, "can be written by other users", "run `chmod go-w` on it, or give another"))
+        }
+        Ok(_) => Ok(()),
+    }
+}
+
+fn unsafe_path(path: &Path, what: &'static str, hint: &'static str) -> DataError {
+    DataError::Unsafe { path: path.to_owned(), what, hint }
+}
+
+fn check_space(dir: &Path) -> Result<(), DataError> {
+    let stat = rustix::fs::statvfs(dir).map_err(|error| DataError::io("look at the disk of", dir)(error.into()))?;
+    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    if free < MIN_FREE {
+        return Err(DataError::Full { dir: dir.to_owned(), free: free >> 10 });
+    }
+    Ok(())
+}
+
+fn lock(dir: &Path) -> Result<File, DataError> {
+    let path = dir.join(LOCK);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let mut file = open.map_err(DataError::io("open", &path))?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut text = String::new();
+            let _ = (&file).take(16).read_to_string(&mut text);
+            return Err(DataError::InUse { dir: dir.to_owned(), pid: text.trim().parse().ok() });
+        }
+        Err(TryLockError::Error(error)) => return Err(DataError::io("lock", &path)(error)),
+    }
+    let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+    written.map_err(DataError::io("write", &path))?;
+    Ok(file)
+}
+
+/// Writes a file of mode 0600 so that after a crash either the old or the new content is there, whole.
+///
+/// # Errors
+/// What the file system says; the old content is still there then.
+pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().ok_or(ErrorKind::InvalidInput)?;
+    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let draft = dir.join(name);
+    let written = write_synced(&draft, content).and_then(|()| fs::rename(&draft, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written?;
+    File::open(dir)?.sync_all()
+}
+
+fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
+    // A draft left by a crash may have other rights: begin anew.
+    let _ = fs::remove_file(path);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+/// Reads a private file; `None` when it does not exist.
+///
+/// # Errors
+/// When others may read it, when it is too long, or when the system refuses.
+pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(DataError::io("read", path)(error)),
+    };
+    let meta = file.metadata().map_err(DataError::io("look at", path))?;
+    if meta.mode() & 0o077 != 0 {
+        return Err(unsafe_path(path, "can be read by other users", "run `chmod 600` on it if that was a mistake"));
+    }
+    if meta.len() > MAX_PRIVATE {
+        return Err(DataError::Damaged { path: path.to_owned(), what: "it is too long" });
+    }
+    let mut content = Vec::new();
+    file.take(MAX_PRIVATE).read_to_end(&mut content).map_err(DataError::io("read", path))?;
+    Ok(Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_second_daemon_is_told_about_the_first() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::open(dir.path()).unwrap();
+        match DataDir::open(dir.path()) {
+            Err(DataError::InUse { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
+            other => panic!("{other:?}"),
+        }
+        drop(first);
+        DataDir::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn new_folders_and_files_are_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        let data = DataDir::open(&path).unwrap();
+        write_private(&data.file("key"), b"secret").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(data.file("key")).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(read_private(&data.file("key")).unwrap().as_deref(), Some(&b"secret"[..]));
+        assert!(read_private(&data.file("other")).unwrap().is_none());
+    }
+
+    #[test]
+    fn folders_and_files_open_to_others_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        write_private(&key, b"secret").unwrap();
+        chmod(&key, 0o640);
+        assert!(matches!(read_private(&key), Err(DataError::Unsafe { .. })));
+        chmod(dir.path(), 0o777);
+        assert!(matches!(DataDir::open(dir.path()), Err(DataError::Unsafe { .. })));
+        assert!(matches!(DataDir::open(&key), Err(DataError::Unsafe { .. })));
+    }
+
+    #[test]
+    fn a_failed_write_keeps_the_old_content() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        write_private(&key, b"old").unwrap();
+        // A folder in the draft's place cannot be replaced by a file.
+        fs::create_dir(dir.path().join("key.new")).unwrap();
+        assert!(write_private(&key, b"new").is_err());
+        assert_eq!(fs::read(&key).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_draft_left_by_a_crash_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = dir.path().join("key");
+        fs::write(dir.path().join("key.new"), b"half").unwrap();
+        write_private(&key, b"whole").unwrap();
+        assert_eq!(fs::read(&key).unwrap(), b"whole");
+        assert!(!dir.path().join("key.new").exists());
+    }
+}

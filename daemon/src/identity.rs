@@ -1,0 +1,284 @@
+//! Who this daemon is: the node's own key, and the AP identities that it holds for programs.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use data_encoding::HEXLOWER;
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::ident::{ApAddress, ApName, NodeId};
+use phantom_proto::wire::{Reader, WireError};
+use rand::CryptoRng;
+use zeroize::Zeroizing;
+
+use crate::datadir::{DataError, read_private, write_private};
+use crate::names::{Alias, AliasError};
+use crate::store::{Store, StoreError, Table};
+
+/// File of the node's identity key: the seed in hex.
+const NODE_KEY: &str = "node.key";
+
+/// Named identities of one daemon at most: each may keep paths of its own.
+pub const MAX_NAMED: usize = 1024;
+
+/// Form of a stored identity: this byte, then the seed.
+const STORED_V1: u8 = 1;
+
+/// File of the secret that keys the membership token: in hex.
+const LINK_SECRET: &str = "link.secret";
+
+/// The node's identity key and link secret.
+pub struct NodeIdentity {
+    /// Signs the node's records and answers link handshakes.
+    pub key: SigningKey,
+    /// Published in the node's record, unknown to strangers.
+    pub link_secret: [u8; 32],
+}
+
+impl NodeIdentity {
+    /// Reads the identity from `dir`; `None` when there is none yet.
+    ///
+    /// # Errors
+    /// When a file is damaged, unreadable, or readable by others; when only one of the two is there.
+    pub fn load(dir: &Path) -> Result<Option<Self>, DataError> {
+        let (seed, secret) = (read_secret(dir, NODE_KEY)?, read_secret(dir, LINK_SECRET)?);
+        match (seed, secret) {
+            (Some(seed), Some(secret)) => Ok(Some(Self { key: SigningKey::from_seed(&seed), link_secret: *secret })),
+            (Some(_), None) => Err(DataError::Damaged { path: dir.join(LINK_SECRET), what: "it is missing" }),
+            // The key is written last: a secret alone is a first start that was interrupted.
+            (None, _) => Ok(None),
+        }
+    }
+
+    /// Makes a new identity and writes it to `dir`, over nothing that is complete.
+    ///
+    /// # Errors
+    /// When a file cannot be written.
+    pub fn create(dir: &Path, rng: &mut dyn CryptoRng) -> Result<Self, DataError> {
+        let key = SigningKey::generate(rng);
+        let mut link_secret = [0; 32];
+        rng.fill_bytes(&mut link_secret);
+        write_secret(dir, LINK_SECRET, &link_secret)?;
+        write_secret(dir, NODE_KEY, key.seed())?;
+        Ok(Self { key, link_secret })
+    }
+
+    /// The node's id.
+    pub fn node_id(&self) -> NodeId {
+        NodeId::of(&self.key.verifying_key())
+    }
+}
+
+impl fmt::Debug for NodeIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("NodeIdentity").field(&self.node_id()).finish()
+    }
+}
+
+fn read_secret(dir: &Path, name: &str) -> Result<Option<Zeroizing<[u8; 32]>>, DataError> {
+    let path = dir.join(name);
+    let Some(text) = read_private(&path)?.map(Zeroizing::new) else { return Ok(None) };
+    let bytes = HEXLOWER.decode(text.trim_ascii()).map(Zeroizing::new).ok();
+    let secret = bytes.and_then(|bytes| <[u8; 32]>::try_from(bytes.as_slice()).ok()).map(Zeroizing::new);
+    secret.map(Some).ok_or(DataError::Damaged { path, what: "it does not hold 64 hexadecimal digits" })
+}
+
+fn write_secret(dir: &Path, name: &str, secret: &[u8; 32]) -> Result<(), DataError> {
+    let text = Zeroizing::new(format!("{}\n", HEXLOWER.encode(secret)));
+    let path = dir.join(name);
+    write_private(&path, text.as_bytes()).map_err(|source| DataError::Io { doing: "write", path, source })
+}
+
+/// An anonymized node that this daemon is for some program: an AP key, with a name when it is persistent.
+pub struct ApIdentity {
+    /// The name on this computer; `None` for a fresh identity that lives as long as its program.
+    pub name: Option<Alias>,
+    /// The AP key.
+    pub key: SigningKey,
+}
+
+impl ApIdentity {
+    /// A fresh one, unlinkable to any other.
+    pub fn fresh(rng: &mut dyn CryptoRng) -> Self {
+        Self { name: None, key: SigningKey::generate(rng) }
+    }
+
+    /// Its AP address.
+    pub fn address(&self) -> ApAddress {
+        ApAddress::of(&self.key.verifying_key())
+    }
+
+    /// Its full name, from which the key can be read.
+    pub fn phantom_name(&self) -> ApName {
+        ApName(self.key.verifying_key())
+    }
+}
+
+/// Redacted: neither key nor address nor name.
+impl fmt::Debug for ApIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.name.is_some() { "ApIdentity(named)" } else { "ApIdentity(fresh)" })
+    }
+}
+
+/// Why an identity is not to be had.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// No such name can be given.
+    #[error(transparent)]
+    Name(#[from] AliasError),
+    /// The name is taken.
+    #[error("there is an identity of that name already")]
+    Exists,
+    /// Too many.
+    #[error("{MAX_NAMED} identities are the limit of one daemon")]
+    Full,
+    /// The store failed.
+    #[error("the store failed: {0}")]
+    Store(#[from] StoreError),
+    /// An entry of the store is no identity.
+    #[error(
+        "the list of identities in store.redb is damaged\n  restore the file from a copy, or move it away to begin anew"
+    )]
+    Damaged,
+}
+
+/// The named identities, in memory and in the store.
+#[derive(Debug)]
+pub struct Identities {
+    store: Arc<Store>,
+    named: Mutex<BTreeMap<Alias, Arc<ApIdentity>>>,
+}
+
+impl Identities {
+    /// Reads them from the store.
+    ///
+    /// # Errors
+    /// When the store fails or holds something else.
+    pub fn load(store: Arc<Store>) -> Result<Self, IdentityError> {
+        let mut named = BTreeMap::new();
+        for (name, value) in store.scan(Table::Identities)? {
+            let value = Zeroizing::new(value);
+            let name: Alias =
+                String::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(IdentityError::Damaged)?;
+            let key = read_key(&value).map_err(|_| IdentityError::Damaged)?;
+            named.insert(name.clone(), Arc::new(ApIdentity { name: Some(name), key }));
+        }
+        Ok(Self { store, named: Mutex::new(named) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Alias, Arc<ApIdentity>>> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a persistent identity; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// When the name is wrong or taken, when there are too many, when the store fails.
+    pub fn create(&self, name: &str, rng: &mut dyn CryptoRng) -> Result<Arc<ApIdentity>, IdentityError> {
+        let name: Alias = name.parse()?;
+        let mut named = self.lock();
+        if named.contains_key(&name) {
+            return Err(IdentityError::Exists);
+        }
+        if named.len() >= MAX_NAMED {
+            return Err(IdentityError::Full);
+        }
+        let key = SigningKey::generate(rng);
+        let value = Zeroizing::new([&[STORED_V1], &key.seed()[..]].concat());
+        self.store.save(Table::Identities, name.as_str().as_bytes(), &value)?;
+        let identity = Arc::new(ApIdentity { name: Some(name.clone()), key });
+        named.insert(name, Arc::clone(&identity));
+        Ok(identity)
+    }
+
+    /// All, by name.
+    pub fn list(&self) -> Vec<Arc<ApIdentity>> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// The one of that name.
+    pub fn find(&self, name: &str) -> Option<Arc<ApIdentity>> {
+        let name: Alias = name.parse().ok()?;
+        self.lock().get(&name).cloned()
+    }
+}
+
+fn read_key(value: &[u8]) -> Result<SigningKey, WireError> {
+    let mut reader = Reader::new(value);
+    if reader.u8()? != STORED_V1 {
+        return Err(WireError::Value);
+    }
+    let seed = Zeroizing::new(reader.array::<32>()?);
+    reader.finish()?;
+    Ok(SigningKey::from_seed(&seed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rand::SeedableRng;
+    use rand_chacha::ChaCha20Rng;
+
+    fn store() -> (Arc<Store>, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        (Arc::new(Store::open(&dir.path().join("store")).unwrap()), dir)
+    }
+
+    #[test]
+    fn named_identities_survive_a_restart() {
+        let (store, _dir) = store();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let first = Identities::load(Arc::clone(&store)).unwrap();
+        let made = first.create("web", &mut rng).unwrap();
+        assert_eq!(made.phantom_name().address(), made.address());
+        let again = Identities::load(store).unwrap();
+        assert_eq!(again.find("web").unwrap().address(), made.address());
+        assert_eq!(again.list().len(), 1);
+        assert!(again.find("other").is_none() && again.find("../x").is_none());
+    }
+
+    #[test]
+    fn a_name_is_given_once_and_must_be_one() {
+        let (store, _dir) = store();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let identities = Identities::load(store).unwrap();
+        let address = identities.create("web", &mut rng).unwrap().address();
+        assert!(matches!(identities.create("web", &mut rng), Err(IdentityError::Exists)));
+        assert!(matches!(identities.create("a b", &mut rng), Err(IdentityError::Name(_))));
+        assert_eq!(identities.find("web").unwrap().address(), address, "the first one stays");
+    }
+
+    #[test]
+    fn fresh_identities_differ_and_leave_no_trace() {
+        let (store, _dir) = store();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let (one, other) = (ApIdentity::fresh(&mut rng), ApIdentity::fresh(&mut rng));
+        assert_ne!(one.address(), other.address());
+        assert!(store.scan(Table::Identities).unwrap().is_empty());
+        assert!(!format!("{one:?}").contains(&one.address().to_string()));
+    }
+
+    #[test]
+    fn a_damaged_entry_is_refused_without_panic() {
+        for (name, value) in [("web", &[1u8; 32][..]), ("web", &[2; 33]), ("web", &[]), ("a b", &[1; 33])] {
+            let (store, _dir) = store();
+            store.save(Table::Identities, name.as_bytes(), value).unwrap();
+            assert!(matches!(Identities::load(store), Err(IdentityError::Damaged)), "{name} {value:?}");
+        }
+    }
+
+    #[test]
+    fn the_node_keeps_its_id_and_its_files_are_private() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        assert!(NodeIdentity::load(dir.path()).unwrap().is_none());
+        let made = NodeIdentity::create(dir.path(), &mut ChaCha20Rng::seed_from_u64(1)).unwrap();
+        let read = NodeIdentity::load(dir.path()).unwrap().unwrap();
+        assert_eq!((read.node_id(), read.link_secret), (made.node_id(), made.link_secret));
+        for name in [NODE_KEY, LINK_SECRET] {
+            assert_eq!(dir.path().join(name).metadata().unwrap().mode() & 0o777, 0o600, "{name}");
+        }
+    }
+}

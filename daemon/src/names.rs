@@ -1,0 +1,343 @@
+//! Text for nodes and addresses: peer strings, `.phantom` names, local aliases. Nothing here asks a network.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use data_encoding::BASE64URL_NOPAD;
+use phantom_proto::crypto::derive;
+use phantom_proto::ident::{ApAddress, ApName, NAME_SUFFIX};
+use phantom_proto::wire::{NodeContact, Wire};
+use serde::Deserialize;
+
+/// What every peer string begins with.
+pub const PEER_PREFIX: &str = "phantom-peer:";
+
+/// Bytes of BLAKE3 at the end of a peer string, so that a mistyped character is noticed.
+const PEER_CHECKSUM_LEN: usize = 4;
+
+/// Longest alias: one label of a DNS name.
+pub const MAX_ALIAS: usize = 63;
+
+/// Full names remembered for reverse look-ups; some 100 bytes each, so at most about half a megabyte.
+const MAX_REMEMBERED: usize = 4096;
+
+/// A node's contact as text: what one hands to somebody who wants to join.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Peer(pub NodeContact);
+
+/// Why a text is no peer string.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// It does not begin with the prefix.
+    #[error("not a peer string: it must begin with `{PEER_PREFIX}` (see `phantom status` on the other node)")]
+    Prefix,
+    /// A character is missing, added or mistyped.
+    #[error("the peer string is damaged: a character is missing or mistyped; copy it again")]
+    Damaged,
+}
+
+fn peer_checksum(contact: &[u8]) -> [u8; PEER_CHECKSUM_LEN] {
+    let hash = derive("phantom v1 peer string checksum", &[contact]);
+    let mut checksum = [0; PEER_CHECKSUM_LEN];
+    checksum.copy_from_slice(&hash[..PEER_CHECKSUM_LEN]);
+    checksum
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut bytes = self.0.to_bytes();
+        bytes.extend_from_slice(&peer_checksum(&bytes));
+        write!(f, "{PEER_PREFIX}{}", BASE64URL_NOPAD.encode(&bytes))
+    }
+}
+
+impl FromStr for Peer {
+    type Err = PeerError;
+
+    fn from_str(text: &str) -> Result<Self, PeerError> {
+        let code = text.trim().strip_prefix(PEER_PREFIX).ok_or(PeerError::Prefix)?;
+        let bytes = BASE64URL_NOPAD.decode(code.as_bytes()).map_err(|_| PeerError::Damaged)?;
+        let (contact, checksum) = bytes.split_last_chunk().ok_or(PeerError::Damaged)?;
+        if *checksum != peer_checksum(contact) {
+            return Err(PeerError::Damaged);
+        }
+        NodeContact::from_bytes(contact).map(Self).map_err(|_| PeerError::Damaged)
+    }
+}
+
+impl TryFrom<String> for Peer {
+    type Error = PeerError;
+
+    fn try_from(text: String) -> Result<Self, PeerError> {
+        text.parse()
+    }
+}
+
+/// A short name for an address on this computer: one label of lower-case letters, digits and inner hyphens.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Alias(String);
+
+/// A text is no alias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a name must be 1 to {MAX_ALIAS} characters of a-z, 0-9 and inner hyphens, and not `localhost` or `{NAME_SUFFIX}`"
+)]
+pub struct AliasError;
+
+impl Alias {
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Alias {
+    type Err = AliasError;
+
+    fn from_str(text: &str) -> Result<Self, AliasError> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let edges = text.starts_with('-') || text.ends_with('-');
+        let reserved = text == "localhost" || text == NAME_SUFFIX;
+        // All digits would be read as an IPv4 address by resolvers.
+        let number = text.bytes().all(|byte| byte.is_ascii_digit());
+        let fits = (1..=MAX_ALIAS).contains(&text.len());
+        if fits && plain && !edges && !reserved && !number { Ok(Self(text.to_owned())) } else { Err(AliasError) }
+    }
+}
+
+impl TryFrom<String> for Alias {
+    type Error = AliasError;
+
+    fn try_from(text: String) -> Result<Self, AliasError> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for Alias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Redacted: names stay out of logs.
+impl fmt::Debug for Alias {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Alias(…)")
+    }
+}
+
+/// What an alias stands for, as configured: an AP address or a full name.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Target {
+    address: ApAddress,
+    name: Option<ApName>,
+}
+
+/// A text is neither an AP address nor a full name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("neither an AP address (fd70:…) nor a full name (56 characters, then .{NAME_SUFFIX})")]
+pub struct TargetError;
+
+impl Target {
+    /// The address meant.
+    pub fn address(&self) -> ApAddress {
+        self.address
+    }
+}
+
+impl FromStr for Target {
+    type Err = TargetError;
+
+    fn from_str(text: &str) -> Result<Self, TargetError> {
+        if let Ok(name) = text.parse::<ApName>() {
+            return Ok(Self { address: name.address(), name: Some(name) });
+        }
+        let address = text.parse::<Ipv6Addr>().ok().and_then(ApAddress::from_ipv6).ok_or(TargetError)?;
+        Ok(Self { address, name: None })
+    }
+}
+
+impl TryFrom<String> for Target {
+    type Error = TargetError;
+
+    fn try_from(text: String) -> Result<Self, TargetError> {
+        text.parse()
+    }
+}
+
+/// Redacted like [`ApAddress`].
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Target(…)")
+    }
+}
+
+/// Resolves names of the phantom world and no other.
+#[derive(Debug, Default)]
+pub struct Names {
+    aliases: BTreeMap<Alias, ApAddress>,
+    by_address: HashMap<ApAddress, Alias>,
+    remembered: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Remembered {
+    names: HashMap<ApAddress, ApName>,
+    order: VecDeque<ApAddress>,
+}
+
+impl Remembered {
+    fn put(&mut self, name: ApName) {
+        let address = name.address();
+        if self.names.insert(address, name).is_none() {
+            self.order.push_back(address);
+        }
+        while self.order.len() > MAX_REMEMBERED {
+            if let Some(oldest) = self.order.pop_front() {
+                self.names.remove(&oldest);
+            }
+        }
+    }
+}
+
+impl Names {
+    /// With the aliases of the configuration.
+    pub fn new(aliases: &BTreeMap<Alias, Target>) -> Self {
+        let names = Self {
+            aliases: aliases.iter().map(|(alias, target)| (alias.clone(), target.address)).collect(),
+            by_address: aliases.iter().map(|(alias, target)| (target.address, alias.clone())).collect(),
+            remembered: Mutex::default(),
+        };
+        aliases.values().filter_map(|target| target.name).for_each(|name| names.remember(name));
+        names
+    }
+
+    /// The address behind `<56 characters>.phantom`, `<alias>.phantom` or `<alias>`; `None` means "not found". Upper
+    /// case and one trailing dot are accepted, as in DNS.
+    pub fn resolve(&self, text: &str) -> Option<ApAddress> {
+        if let Ok(name) = text.parse::<ApName>() {
+            self.remember(name);
+            return Some(name.address());
+        }
+        let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
+        let label = lower.strip_suffix(NAME_SUFFIX).and_then(|head| head.strip_suffix('.')).unwrap_or(&lower);
+        self.aliases.get(&label.parse::<Alias>().ok()?).copied()
+    }
+
+    /// A name for `address`: its alias with suffix, else the full name when it was seen before.
+    pub fn name_of(&self, address: ApAddress) -> Option<String> {
+        if let Some(alias) = self.by_address.get(&address) {
+            return Some(format!("{alias}.{NAME_SUFFIX}"));
+        }
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.names.get(&address).map(ToString::to_string)
+    }
+
+    /// Keeps a full name for later reverse look-ups. The oldest are forgotten beyond a bound.
+    pub fn remember(&self, name: ApName) {
+        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).put(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use phantom_proto::crypto::VerifyingKey;
+    use proptest::prelude::*;
+
+    fn contact() -> NodeContact {
+        NodeContact { identity: VerifyingKey([3; 32]), addr: "127.10.0.1:8443".parse().unwrap(), link_secret: [5; 32] }
+    }
+
+    fn names(aliases: &[(&str, String)]) -> Names {
+        let pairs = aliases.iter().map(|(alias, target)| (alias.parse().unwrap(), target.parse().unwrap()));
+        Names::new(&pairs.collect())
+    }
+
+    proptest! {
+        #[test]
+        fn peer_strings_round_trip(identity: [u8; 32], link_secret: [u8; 32], ip: [u8; 4], port in 1u16..) {
+            let addr = (ip, port).into();
+            let peer = Peer(NodeContact { identity: VerifyingKey(identity), addr, link_secret });
+            prop_assert_eq!(peer.to_string().parse::<Peer>(), Ok(peer));
+        }
+
+        #[test]
+        fn a_damaged_peer_string_is_refused(at in 0usize..114, with in "[A-Za-z0-9_-]") {
+            let good = Peer(contact()).to_string();
+            let at = PEER_PREFIX.len() + at;
+            prop_assert_eq!(good.len(), PEER_PREFIX.len() + 115);
+            let mut bad = good.clone();
+            bad.replace_range(at..=at, &with);
+            prop_assume!(bad != good);
+            prop_assert_eq!(bad.parse::<Peer>(), Err(PeerError::Damaged));
+        }
+
+        #[test]
+        fn any_text_is_read_without_panic(text: String) {
+            let _ = text.parse::<Peer>();
+            let _ = format!("{PEER_PREFIX}{text}").parse::<Peer>();
+            let _ = names(&[]).resolve(&text);
+        }
+    }
+
+    #[test]
+    fn peer_strings_of_another_kind_are_refused() {
+        assert_eq!("127.0.0.1:8443".parse::<Peer>(), Err(PeerError::Prefix));
+        assert_eq!(PEER_PREFIX.parse::<Peer>(), Err(PeerError::Damaged));
+    }
+
+    #[test]
+    fn full_names_and_aliases_resolve_and_nothing_else() {
+        let name = ApName(VerifyingKey([1; 32]));
+        let other = ApAddress::of(&VerifyingKey([2; 32]));
+        let names = names(&[("web", name.to_string()), ("git-1", other.to_string())]);
+        for text in [name.to_string(), "web".into(), "web.phantom".into(), "WEB.Phantom.".into()] {
+            assert_eq!(names.resolve(&text), Some(name.address()), "{text}");
+        }
+        assert_eq!(names.resolve("git-1.phantom"), Some(other));
+        for text in ["", ".", "phantom", ".phantom", "web.", "x.web.phantom", "example.com", "web.com", "10.0.0.1"] {
+            let expected = (text == "web.").then(|| name.address());
+            assert_eq!(names.resolve(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn reverse_look_ups_know_aliases_and_names_seen_before() {
+        let aliased = ApName(VerifyingKey([1; 32]));
+        let seen = ApName(VerifyingKey([2; 32]));
+        let names = names(&[("web", aliased.to_string())]);
+        assert_eq!(names.name_of(aliased.address()).as_deref(), Some("web.phantom"));
+        assert_eq!(names.name_of(seen.address()), None);
+        names.resolve(&seen.to_string());
+        assert_eq!(names.name_of(seen.address()), Some(seen.to_string()));
+    }
+
+    #[test]
+    fn remembered_names_are_bounded() {
+        let names = names(&[]);
+        let name = |n: u32| {
+            let mut key = [0; 32];
+            key[..4].copy_from_slice(&n.to_be_bytes());
+            ApName(VerifyingKey(key))
+        };
+        let count = u32::try_from(MAX_REMEMBERED).unwrap() + 1;
+        (0..count).for_each(|n| names.remember(name(n)));
+        assert_eq!(names.name_of(name(0).address()), None);
+        assert!(names.name_of(name(count - 1).address()).is_some());
+        assert_eq!(names.remembered.lock().unwrap().names.len(), MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn aliases_that_mean_something_else_are_refused() {
+        for text in ["", "-a", "a-", "A", "a.b", "ä", "localhost", "phantom", "1", "127", &"a".repeat(64)] {
+            assert_eq!(text.parse::<Alias>(), Err(AliasError), "{text}");
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What the node tells people: status, paths, peers, connections.
+
+use std::sync::PoisonError;
+
+use phantom_ipc::admin::{self, ConnectionState, Direction, PathKind, PathState};
+use phantom_proto::ident::{ApAddress, ApName};
+use phantom_proto::node::Purpose;
+use phantom_proto::record::ApRecord;
+use phantom_proto::wire::NodeContact;
+
+use super::Running;
+use crate::clock::unix_seconds;
+use crate::names::Peer;
+use crate::netdb::Known;
+
+fn hop(contact: &NodeContact) -> admin::Hop {
+    admin::Hop { node_id: contact.node_id().to_string(), addr: contact.addr.to_string() }
+}
+
+/// A database entry for people.
+pub(super) fn lookup(record: &ApRecord) -> admin::Lookup {
+    admin::Lookup {
+        address: record.address().ipv6(),
+        phantom_name: ApName(record.key).to_string(),
+        entry_nodes: record.entries.iter().map(|entry| hop(&entry.entry_node)).collect(),
+        expires_in_seconds: record.expires.saturating_sub(unix_seconds()),
+    }
+}
+
+impl Running {
+    pub(super) async fn status_now(&self) -> admin::Status {
+        let known = self.database.known().borrow().clone();
+        let snapshot = self.handle.snapshot().await.unwrap_or_default();
+        let ready_tunnels = self.handle.ready().tunnels();
+        let waiting_for = waiting_for(&known, snapshot.exit_paths, snapshot.problem, ready_tunnels);
+        let open = self.network.connections().iter().filter(|connection| connection.open).count();
+        admin::Status {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            node_id: self.contact.node_id().to_string(),
+            listen: vec![self.contact.addr.to_string()],
+            peer: Peer(self.contact.clone()).to_string(),
+            ready: waiting_for.is_empty(),
+            waiting_for,
+            peers: known.connected as u64,
+            exit_paths: snapshot.exit_paths as u64,
+            entry_paths: snapshot.entry_paths as u64,
+            ready_tunnels: ready_tunnels as u64,
+            open_connections: open as u64,
+            relayed_bytes: self.counters.relayed_bytes(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+        }
+    }
+
+    pub(super) fn own_paths(&self) -> Vec<admin::Path> {
+        let paths = self.handle.ready().paths();
+        let one = |(path, ready): &(crate::driver::OwnPath, usize)| admin::Path {
+            id: path.no.0.to_string(),
+            kind: if matches!(path.purpose, Purpose::Entry(_)) { PathKind::Entry } else { PathKind::Exit },
+            state: PathState::Ready,
+            identity: match path.purpose {
+                Purpose::Exit(address) | Purpose::Entry(address) => self.name_of(address),
+                Purpose::Spare => None,
+            },
+            hops: path.hops.iter().map(hop).collect(),
+            age_seconds: path.since.elapsed().as_secs(),
+            ready_tunnels: *ready as u64,
+        };
+        paths.iter().map(one).collect()
+    }
+
+    pub(super) fn known_peers(&self) -> Vec<admin::Peer> {
+        let known = self.database.known().borrow().clone();
+        let now = unix_seconds();
+        let one = |record: &std::sync::Arc<phantom_proto::record::NodeRecord>| admin::Peer {
+            node_id: record.contact.node_id().to_string(),
+            addr: record.contact.addr.to_string(),
+            connected: known.connected_to.contains(&record.contact.node_id()),
+            last_seen_seconds: Some(now.saturating_sub(record.issued)),
+        };
+        known.nodes.iter().map(one).collect()
+    }
+
+    pub(super) fn connection_list(&self) -> Vec<admin::Connection> {
+        let list = self.network.connections();
+        let one = |(id, connection): (usize, &crate::network::Connection)| admin::Connection {
+            id: id as u64,
+            direction: if connection.incoming { Direction::Incoming } else { Direction::Outgoing },
+            state: if connection.open { ConnectionState::Open } else { ConnectionState::Closed },
+            identity: self.name_of(connection.identity),
+            peer_address: connection.peer.ipv6(),
+            port: connection.port,
+            age_seconds: connection.since.elapsed().as_secs(),
+            sent_bytes: connection.traffic.sent(),
+            received_bytes: connection.traffic.received(),
+            own_hops: connection.path.iter().flat_map(|path| path.hops.iter().map(hop)).collect(),
+            far_node: connection.entry.as_ref().map(hop),
+            far_hops: None,
+        };
+        list.iter().enumerate().map(one).collect()
+    }
+
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
+    }
+}
+
+fn waiting_for(known: &Known, exit_paths: usize, problem: Option<String>, tunnels: usize) -> Vec<String> {
+    if known.connected == 0 && known.nodes.is_empty() {
+        return vec!["another node: none of the known ones answers (give one with --peer)".into()];
+    }
+    if exit_paths == 0 || tunnels == 0 {
+        let why = problem.map(|problem| format!(" ({problem})")).unwrap_or_default();
+        return vec![format!("a first exit path{why}; {} nodes are known", known.nodes.len())];
+    }
+    Vec::new()
+}

@@ -1,0 +1,316 @@
+//! The running node: joins link, database, driver, network, gates and the control socket; the only file that knows them all.
+
+mod answers;
+mod space;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use async_trait::async_trait;
+use phantom_ipc::admin;
+use phantom_proto::crypto::dh::DhSecret;
+use phantom_proto::crypto::kem::KemSecret;
+use phantom_proto::ident::ApAddress;
+use phantom_proto::node::{Node, Settings};
+use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
+use phantom_proto::record::{NodeRecord, Signed};
+use phantom_proto::wire::{NodeContact, Wire};
+use tokio::sync::{mpsc, watch};
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, interval, sleep};
+
+use crate::clock::unix_seconds;
+use crate::control::{Daemon, Refusal, Space};
+use crate::driver::{self, Handle, Services};
+use crate::identity::ApIdentity;
+use crate::link::{Certificate, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
+use crate::netdb::{Database, Known, NetDb, NetDbConfig};
+use crate::network::Network;
+use crate::relay::Counters;
+use crate::startup::Setup;
+use crate::store::{Store, Table};
+
+/// Links for the database that wait for its task.
+const DATABASE_LINKS: usize = 64;
+
+/// Connections that wait to be answered.
+const INCOMING: usize = 256;
+
+/// Life of a path-building key pair and of the node record that carries it, in seconds; the pair serves for as long again.
+const KEY_LIFE: u64 = 6 * 3600;
+
+/// How often known nodes are written to disk.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// Time for the last frames after the listener is closed.
+const GOODBYE: Duration = Duration::from_millis(100);
+
+/// Everything that answers the control socket.
+pub(crate) struct Running {
+    pub(crate) setup: Arc<Setup>,
+    pub(crate) contact: NodeContact,
+    pub(crate) handle: Handle,
+    pub(crate) network: Arc<Network>,
+    pub(crate) database: NetDb,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) started: Instant,
+    /// Local names of the identities that are open, for people.
+    pub(crate) names: Mutex<BTreeMap<ApAddress, String>>,
+    transport: Arc<dyn Transport>,
+    stop_tx: watch::Sender<bool>,
+}
+
+/// Starts the node that was prepared.
+///
+/// # Errors
+/// When a part cannot start; says which and why.
+pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
+    let contact = setup.contact.clone();
+    let transport: Arc<dyn Transport> = Arc::new(bind(&setup)?);
+    let links = Arc::new(LinkPool::new(transport.clone()));
+    let (database_tx, database_rx) = mpsc::channel(DATABASE_LINKS);
+    let mut known = known_nodes(&setup.store)?;
+    known.extend(setup.config.peers.iter().map(|peer| peer.0.clone()));
+    let database =
+        NetDb::start(NetDbConfig { own: contact.clone(), known, links: transport.clone(), incoming_rx: database_rx })?;
+    let (keys, candidate) = path_keys(&contact);
+    let (stop_tx, stop_rx) = watch::channel(false);
+    let (incoming_tx, incoming_rx) = mpsc::channel(INCOMING);
+    let (guards_tx, guards_rx) = watch::channel(Vec::new());
+    let counters = Arc::new(Counters::default());
+    let node = Node::new(
+        candidate.clone(),
+        Hop::new(contact.identity, keys),
+        guards(&setup.store)?,
+        settings(&setup),
+        Box::new(crate::service::system_rng()?),
+    );
+    let services =
+        Services { links, database: Arc::new(database.clone()), counters: counters.clone(), incoming_tx, guards_tx };
+    let handle = driver::start(node, services, stop_rx);
+    let network = Network::start(handle.clone(), incoming_rx);
+    database.register(&record(&setup, &candidate)).await;
+    tokio::spawn(accept(transport.clone(), handle.clone(), database_tx));
+    tokio::spawn(feed_sample(database.known(), handle.clone()));
+    tokio::spawn(keep_nodes(database.known(), setup.store.clone()));
+    tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
+    tokio::spawn(rotate(setup.clone(), handle.clone(), database.clone()));
+    Ok(Arc::new(Running {
+        contact,
+        handle,
+        network,
+        database,
+        counters,
+        started: Instant::now(),
+        names: Mutex::default(),
+        transport,
+        stop_tx,
+        setup,
+    }))
+}
+
+fn bind(setup: &Setup) -> anyhow::Result<TlsTransport> {
+    let face = match &setup.config.face {
+        crate::config::Face::Builtin => Face::BuiltIn,
+        crate::config::Face::Folder(path) => Face::Folder(Arc::new(path.clone())),
+        crate::config::Face::Proxy(addr) => Face::Proxy(*addr),
+    };
+    let listener = setup.listener.try_clone().context("the listening socket")?;
+    let config = LinkConfig {
+        listen: setup.contact.addr,
+        identity: Arc::new(phantom_proto::crypto::SigningKey::from_seed(setup.node.key.seed())),
+        link_secret: setup.node.link_secret,
+        face,
+        certificate: certificate(setup)?,
+        limits: Limits::default(),
+    };
+    Ok(TlsTransport::with_listener(config, listener)?)
+}
+
+/// The certificate that strangers see stays the same over restarts, as a web server's does.
+fn certificate(setup: &Setup) -> anyhow::Result<Certificate> {
+    if let Some(bytes) = setup.store.load(Table::Meta, b"certificate")?
+        && let Some(certificate) = Certificate::from_bytes(&bytes)
+    {
+        return Ok(certificate);
+    }
+    let certificate = Certificate::self_signed(&setup.contact.addr.ip().to_string())?;
+    setup.store.save(Table::Meta, b"certificate", &certificate.to_bytes())?;
+    Ok(certificate)
+}
+
+fn settings(setup: &Setup) -> Settings {
+    let paths = &setup.config.paths;
+    Settings {
+        hops: paths.hops as usize,
+        spare_exits: paths.exit as usize,
+        entry_paths: paths.entry as usize,
+        ready_tunnels: paths.ready_tunnels as usize,
+        ..Settings::default()
+    }
+}
+
+fn path_keys(contact: &NodeContact) -> (PathKeys, Candidate) {
+    let keys = PathKeys { dh: DhSecret::generate(&mut crate::random()), kem: KemSecret::generate() };
+    let candidate = Candidate {
+        contact: contact.clone(),
+        path_dh: keys.dh.public(),
+        path_kem: Arc::new(*keys.kem.public()),
+        weight: 1,
+    };
+    (keys, candidate)
+}
+
+fn record(setup: &Setup, own: &Candidate) -> Signed<NodeRecord> {
+    let now = unix_seconds();
+    let record = NodeRecord {
+        contact: own.contact.clone(),
+        path_dh: own.path_dh,
+        path_kem: Box::new(*own.path_kem),
+        issued: now,
+        expires: now + 2 * KEY_LIFE,
+    };
+    Signed::sign(&record, &setup.node.key)
+}
+
+fn known_nodes(store: &Store) -> anyhow::Result<Vec<NodeContact>> {
+    let entries = store.scan(Table::Nodes)?;
+    // What an older version wrote and this one cannot read is only a hint that is lost.
+    Ok(entries.iter().filter_map(|(_, bytes)| NodeContact::from_bytes(bytes).ok()).collect())
+}
+
+fn guards(store: &Store) -> anyhow::Result<Guards> {
+    match store.load(Table::Guards, b"set")? {
+        Some(bytes) => Guards::from_bytes(&bytes).context("the guard set in the store cannot be read"),
+        None => Ok(Guards::default()),
+    }
+}
+
+async fn accept(transport: Arc<dyn Transport>, handle: Handle, database_tx: mpsc::Sender<Link>) {
+    while let Some(link) = transport.accept().await {
+        match link.purpose {
+            Purpose::Frames => handle.accepted(link).await,
+            // More than the database keeps up with: the peer tries again.
+            Purpose::Database => drop(database_tx.try_send(link)),
+        }
+    }
+}
+
+async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
+    let mut again = interval(Duration::from_secs(2));
+    loop {
+        tokio::select! {
+            changed = known_rx.changed() => if changed.is_err() { return },
+            // Guards are chosen after some time even when nothing changes any more.
+            _ = again.tick() => {}
+        }
+        let nodes = known_rx.borrow_and_update().nodes.clone();
+        let candidate = |record: &Arc<NodeRecord>| Candidate {
+            contact: record.contact.clone(),
+            path_dh: record.path_dh,
+            path_kem: Arc::new(*record.path_kem),
+            weight: 1,
+        };
+        handle.sample(nodes.iter().map(candidate).collect()).await;
+        // A burst of news becomes one sample.
+        sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn keep_nodes(known_rx: watch::Receiver<Known>, store: Arc<Store>) {
+    let mut save = interval(SAVE_EVERY);
+    while known_rx.has_changed().is_ok() {
+        save.tick().await;
+        let nodes = known_rx.borrow().nodes.clone();
+        if nodes.is_empty() {
+            // Nothing heard yet: what an earlier run knew is worth more.
+            continue;
+        }
+        let entries: Vec<_> =
+            nodes.iter().map(|record| (record.contact.node_id().0.to_vec(), record.contact.to_bytes())).collect();
+        save_quietly("known nodes", store.clone(), move |store| store.replace(Table::Nodes, &entries)).await;
+    }
+}
+
+async fn keep_guards(mut guards_rx: watch::Receiver<Vec<u8>>, store: Arc<Store>) {
+    while guards_rx.changed().await.is_ok() {
+        let guards = guards_rx.borrow_and_update().clone();
+        save_quietly("the guard set", store.clone(), move |store| store.save(Table::Guards, b"set", &guards)).await;
+    }
+}
+
+async fn save_quietly(
+    what: &'static str,
+    store: Arc<Store>,
+    save: impl FnOnce(&Store) -> Result<(), crate::store::StoreError> + Send + 'static,
+) {
+    if let Ok(Err(error)) = spawn_blocking(move || save(&store)).await {
+        tracing::warn!("{what} could not be saved: {error}");
+    }
+}
+
+async fn rotate(setup: Arc<Setup>, handle: Handle, database: NetDb) {
+    loop {
+        sleep(Duration::from_secs(KEY_LIFE)).await;
+        let (keys, candidate) = path_keys(&setup.contact);
+        database.register(&record(&setup, &candidate)).await;
+        handle.rotate(keys, candidate).await;
+    }
+}
+
+#[async_trait]
+impl Daemon for Running {
+    async fn status(&self) -> admin::Status {
+        self.status_now().await
+    }
+
+    async fn paths(&self) -> Vec<admin::Path> {
+        self.own_paths()
+    }
+
+    async fn peers(&self) -> Vec<admin::Peer> {
+        self.known_peers()
+    }
+
+    async fn connections(&self) -> Vec<admin::Connection> {
+        self.connection_list()
+    }
+
+    async fn lookup(&self, address: ApAddress) -> Result<admin::Lookup, admin::Failure> {
+        match self.database.lookup(address).await {
+            Ok(Some((record, _))) => Ok(answers::lookup(&record)),
+            Ok(None) => Err(admin::Failure {
+                message: "the network database has no entry for this address".into(),
+                hint: Some("its owner must be online with a program that listens".into()),
+            }),
+            Err(error) => Err(admin::Failure {
+                message: error.to_string(),
+                hint: Some("see `phantom status`: is this node connected?".into()),
+            }),
+        }
+    }
+
+    async fn created(&self, _: Arc<ApIdentity>) {}
+
+    async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
+        if let Some(name) = &identity.name {
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
+        }
+        space::open(&self.setup, &self.network, &identity).await
+    }
+
+    async fn stop(&self) {
+        self.stop_tx.send_replace(true);
+        self.transport.close().await;
+        let nodes = self.database.known().borrow().nodes.clone();
+        let entries: Vec<_> =
+            nodes.iter().map(|record| (record.contact.node_id().0.to_vec(), record.contact.to_bytes())).collect();
+        if !entries.is_empty() {
+            save_quietly("known nodes", self.setup.store.clone(), move |store| store.replace(Table::Nodes, &entries))
+                .await;
+        }
+        sleep(GOODBYE).await;
+    }
+}

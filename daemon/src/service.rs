@@ -1,0 +1,154 @@
+//! The life of the daemon process: start, serve the local socket, end on a signal or on request.
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+
+use crate::control::{self, Control, Daemon, Listener};
+use crate::startup::Setup;
+
+/// How long the node gets to say good-bye. With [`ABORT_TIME`] it stays below the two seconds that are promised.
+pub const STOP_TIME: Duration = Duration::from_millis(1400);
+
+/// How long tasks get that do not end by themselves.
+pub const ABORT_TIME: Duration = Duration::from_millis(300);
+
+/// Descriptors wanted: two links per relayed tunnel, some for programs. The system's hard limit caps it.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Runs a prepared node until SIGTERM, SIGINT, SIGHUP or a request to stop. `start` makes the node itself.
+///
+/// # Errors
+/// When the local socket cannot be offered or the node does not start.
+pub async fn run<F, Started>(setup: Setup, start: F) -> anyhow::Result<()>
+where
+    F: FnOnce(Arc<Setup>) -> Started,
+    Started: Future<Output = anyhow::Result<Arc<dyn Daemon>>>,
+{
+    raise_descriptor_limit();
+    // Before anything else runs: a signal during start must end it too.
+    let mut signals = Signals::new()?;
+    let listener = Listener::bind(&setup.config.socket)?;
+    let setup = Arc::new(setup);
+    tracing::info!(
+        node = %setup.node.node_id(),
+        listen = %setup.contact.addr,
+        socket = %setup.config.socket.display(),
+        "starting"
+    );
+    let daemon = tokio::select! {
+        started = start(Arc::clone(&setup)) => started?,
+        name = signals.next() => {
+            tracing::info!("stopped by {name} while starting");
+            return Ok(());
+        }
+    };
+    let control = Control::new(Arc::clone(&daemon), Arc::clone(&setup.identities), Arc::clone(&setup.names));
+    tokio::select! {
+        () = control::serve(listener, Arc::clone(&control)) => tracing::info!("stopped by request"),
+        name = signals.next() => tracing::info!("stopped by {name}"),
+    }
+    let ended = timeout(STOP_TIME, async {
+        control.close().await;
+        daemon.stop().await;
+    });
+    if ended.await.is_err() {
+        tracing::warn!("some connections did not close in time and were cut");
+    }
+    Ok(())
+}
+
+/// Runs `work` on a runtime of many threads and ends the runtime within [`ABORT_TIME`].
+///
+/// # Errors
+/// What `work` says, or that the system gives no threads.
+pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    runtime.shutdown_timeout(ABORT_TIME);
+    result
+}
+
+/// Randomness for keys, seeded by the system.
+///
+/// # Errors
+/// When the system has none, which no key should be made without.
+pub fn system_rng() -> anyhow::Result<StdRng> {
+    StdRng::try_from_rng(&mut SysRng).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))
+}
+
+/// Says an error with its causes on standard error.
+pub fn complain(program: &str, error: &anyhow::Error, code: u8) -> ExitCode {
+    eprintln!("{program}: {}", explain(error));
+    ExitCode::from(code)
+}
+
+/// An error and those of its causes that it does not mention itself.
+fn explain(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
+        if !text.contains(&cause) {
+            let join = if text.is_empty() { "" } else { ": " };
+            text.push_str(join);
+            text.push_str(&cause);
+        }
+        text
+    })
+}
+
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+            _ = self.hup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// The usual soft limit of 1024 is for programs that use select(); a relay has more connections than that.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
+    if limit.current.is_some_and(|soft| soft < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let cause = std::io::Error::other("disk on fire");
+        let error = anyhow::Error::new(cause).context("cannot write: disk on fire\n  get water");
+        assert_eq!(explain(&error), "cannot write: disk on fire\n  get water");
+        let error = Err::<(), _>(std::io::Error::other("disk on fire")).context("cannot write").unwrap_err();
+        assert_eq!(explain(&error), "cannot write: disk on fire");
+    }
+}

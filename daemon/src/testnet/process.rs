@@ -1,0 +1,154 @@
+//! Processes by id: started in the background, watched, stopped; never mistaken for a later process of the same id.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+
+/// How long a daemon gets between SIGTERM and SIGKILL: it promises two seconds; loaded machines get more.
+pub(super) const STOP_TIME: Duration = Duration::from_secs(10);
+
+/// Between two looks at a process that is not our child: the system sends no event for those.
+const LOOK_PAUSE: Duration = Duration::from_millis(20);
+
+/// How much of a log is shown.
+const TAIL: u64 = 2000;
+
+/// A process and the moment it began, which tells it from a later one with the same id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Process {
+    pid: i32,
+    /// Clock ticks since boot (field 22 of /proc/PID/stat).
+    began: u64,
+}
+
+impl Process {
+    /// Starts `program` in the background: own process group, no terminal, output appended to `log`.
+    pub(super) fn start(program: &Path, arguments: &[&std::ffi::OsStr], log: &Path) -> io::Result<(Self, Child)> {
+        let output = File::options().append(true).create(true).open(log)?;
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // Ctrl-C on the terminal is for the one who asked for the network; that one stops the nodes.
+        let mut child = command.process_group(0).spawn()?;
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        // Not yet waited for, so the entry in /proc is there even if it has ended.
+        match stat(pid) {
+            Some((_, began)) => Ok((Self { pid, began }, child)),
+            None => {
+                let _ = child.kill();
+                let _ = child.wait();
+                Err(io::Error::other("/proc does not show the new process"))
+            }
+        }
+    }
+
+    /// Whether it still runs.
+    pub(super) fn lives(self) -> bool {
+        stat(self.pid).is_some_and(|(state, began)| began == self.began && state != 'Z' && state != 'X')
+    }
+
+    fn signal(self, signal: Signal) {
+        if let Some(pid) = Pid::from_raw(self.pid).filter(|_| self.lives()) {
+            // It may end in between; then there is nothing to do.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+/// Stops all: SIGTERM to each, then SIGKILL to those that do not end in time. Returns how many had to be killed.
+pub(super) fn stop(processes: &[Process]) -> usize {
+    processes.iter().for_each(|process| process.signal(Signal::TERM));
+    let deadline = Instant::now() + STOP_TIME;
+    wait_for_end(processes, deadline);
+    let left: Vec<Process> = processes.iter().copied().filter(|process| process.lives()).collect();
+    left.iter().for_each(|process| process.signal(Signal::KILL));
+    wait_for_end(&left, Instant::now() + STOP_TIME);
+    left.len()
+}
+
+fn wait_for_end(processes: &[Process], deadline: Instant) {
+    while processes.iter().any(|process| process.lives()) && Instant::now() < deadline {
+        std::thread::sleep(LOOK_PAUSE);
+    }
+}
+
+/// State letter and time of start of a process.
+fn stat(pid: i32) -> Option<(char, u64)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name stands in parentheses and may hold anything; the fields begin after the last one.
+    let mut fields = text.get(text.rfind(')')? + 1..)?.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    Some((state, fields.nth(18)?.parse().ok()?))
+}
+
+/// The last lines of a log, for an error message.
+pub(super) fn tail(log: &Path) -> String {
+    let read = || -> io::Result<String> {
+        let mut file = File::open(log)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(TAIL)))?;
+        let mut bytes = Vec::new();
+        file.take(TAIL).read_to_end(&mut bytes)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    match read() {
+        Ok(text) if text.trim().is_empty() => "(its log is empty)".to_owned(),
+        Ok(text) => text.trim_end().to_owned(),
+        Err(error) => format!("(its log cannot be read: {error})"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(script: &str) -> (Process, Child, tempfile::TempDir) {
+        let dir = tempfile::tempdir().unwrap();
+        let arguments = ["-c".as_ref(), script.as_ref()];
+        let (process, child) = Process::start(Path::new("/bin/sh"), &arguments, &dir.path().join("log")).unwrap();
+        (process, child, dir)
+    }
+
+    /// Waits until the script has said something, so that its traps are set.
+    fn wait_for_log(dir: &tempfile::TempDir) {
+        let deadline = Instant::now() + STOP_TIME;
+        while fs::read(dir.path().join("log")).unwrap().is_empty() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn a_process_that_obeys_is_asked() {
+        let (process, mut child, dir) = start("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.01; done");
+        wait_for_log(&dir);
+        assert!(process.lives());
+        assert_eq!(stop(&[process]), 0);
+        assert!(child.wait().unwrap().success());
+        assert!(!process.lives());
+        assert_eq!(tail(&dir.path().join("log")), "up\nbye");
+    }
+
+    #[test]
+    fn another_process_of_the_same_id_is_left_alone() {
+        let (process, mut child, _dir) = start("exec sleep 100");
+        let earlier = Process { began: process.began - 1, ..process };
+        assert!(!earlier.lives());
+        earlier.signal(Signal::KILL);
+        assert!(child.try_wait().unwrap().is_none(), "must still run");
+        process.signal(Signal::KILL);
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_missing_or_empty_log_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(tail(&dir.path().join("none")).contains("cannot be read"));
+        fs::write(dir.path().join("empty"), "\n").unwrap();
+        assert_eq!(tail(&dir.path().join("empty")), "(its log is empty)");
+    }
+}
