@@ -1,0 +1,390 @@
+//! The hook's dialect: what a program's side asks of the daemon, in bounded binary frames with descriptors beside them.
+//!
+//! ```text
+//!  client                                              daemon
+//!    | PREAMBLE, once per connection                     |
+//!    | frame(Request) ---------------------------------> |   any number of requests,
+//!    | <------ frame(Reply), descriptors on its 1st byte |   one reply each, in order
+//!
+//!  frame  = length u32, body            length of the body, 1 to MAX_FRAME
+//!  body   = tag u8, fields              nothing may follow the last field
+//!  text   = length u16, UTF-8           integers are big-endian; signed ones as their two's complement
+//!  option = 0 | 1, value
+//! ```
+//!
+//! One value has one encoding. A daemon that reads another version's preamble answers [`Reply::Failed`] with EPROTO and
+//! closes. Descriptors travel by SCM_RIGHTS; passing them is the caller's, [`Reply::descriptors`] says how many there are.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use crate::VERSION;
+use bytes::{Reader, Writer};
+
+mod bytes;
+
+/// First bytes of a connection: two letters, a zero that no text protocol would send, the version.
+pub const PREAMBLE: [u8; 4] = [b'P', b'H', 0, VERSION];
+
+/// Longest body of a frame, bytes: the longest message with its text at the limits fits four times over.
+pub const MAX_FRAME: usize = 4096;
+
+/// Longest host name, bytes: 253 of DNS, a final dot, and one to spare.
+pub const MAX_NAME: usize = 255;
+
+/// Longest name of an identity, bytes.
+pub const MAX_IDENTITY: usize = 64;
+
+/// Longest error message, bytes; [`Reply::failed`] cuts longer ones.
+pub const MAX_MESSAGE: usize = 512;
+
+/// Bytes of a frame before its body.
+pub const HEADER: usize = 4;
+
+/// Why bytes are no message, or a message cannot be put into bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// A frame's length is 0 or above [`MAX_FRAME`].
+    #[error("a frame of {0} bytes")]
+    Length(usize),
+    /// The body ends inside a field.
+    #[error("the message ends too early")]
+    Short,
+    /// Bytes are left after the last field.
+    #[error("bytes are left after the message")]
+    Leftover,
+    /// A tag, flag or address family of no meaning.
+    #[error("tag {0} has no meaning here")]
+    Tag(u8),
+    /// A text is empty, too long, holds a zero byte, or is not UTF-8.
+    #[error("a text is empty, too long or not UTF-8")]
+    Text,
+}
+
+/// As whom a program runs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum IdentityRef {
+    /// The identity of that name, which the daemon keeps.
+    Named(String),
+    /// The fresh identity of one run: made when its token is first seen, forgotten after the run.
+    Session([u8; 16]),
+}
+
+/// What a program's side asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// A socket of the identity's phantom namespace; the arguments are those of socket(2), flags in `kind` included.
+    /// Answered by [`Reply::Descriptor`].
+    Socket {
+        /// As whom.
+        identity: IdentityRef,
+        /// Address family.
+        domain: i32,
+        /// Type and flags.
+        kind: i32,
+        /// Protocol.
+        protocol: i32,
+    },
+    /// The namespaces themselves; they stay as long as this connection. Answered by [`Reply::Entered`].
+    Enter {
+        /// As whom.
+        identity: IdentityRef,
+    },
+    /// Addresses of a name. Answered by [`Reply::Addresses`] or [`Reply::NotFound`].
+    Resolve {
+        /// As whom: addresses for IPv4 programs may differ.
+        identity: IdentityRef,
+        /// Host name, at most [`MAX_NAME`] bytes.
+        name: String,
+    },
+    /// Name of an address. Answered by [`Reply::Name`] or [`Reply::NotFound`].
+    Reverse {
+        /// As whom.
+        identity: IdentityRef,
+        /// The address.
+        address: IpAddr,
+    },
+    /// Who the identity is. Answered by [`Reply::Info`].
+    Info {
+        /// As whom.
+        identity: IdentityRef,
+    },
+}
+
+/// What the daemon answers. Any request may be answered by [`Reply::Failed`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// A socket: one descriptor beside.
+    Descriptor,
+    /// Namespaces: one descriptor beside for the network, a second for the user namespace that owns it, if it has one.
+    Entered {
+        /// AP address of the identity.
+        address: [u8; 16],
+        /// Its address for IPv4 programs.
+        ipv4: [u8; 4],
+        /// Its name as others may use it.
+        name: String,
+        /// Whether the second descriptor is there.
+        has_user_namespace: bool,
+    },
+    /// Addresses of the name; at least one.
+    Addresses {
+        /// AP address.
+        v6: Option<[u8; 16]>,
+        /// Address for IPv4 programs, of 198.18.0.0/15.
+        v4: Option<[u8; 4]>,
+    },
+    /// There is no such name or address.
+    NotFound,
+    /// Name of the address.
+    Name(String),
+    /// Who the identity is.
+    Info {
+        /// AP address of the identity.
+        address: [u8; 16],
+        /// Its address for IPv4 programs.
+        ipv4: [u8; 4],
+        /// Its name as others may use it.
+        name: String,
+    },
+    /// It did not work.
+    Failed {
+        /// Error number for the program, as Linux counts.
+        errno: i32,
+        /// For people; at most [`MAX_MESSAGE`] bytes, neither addresses nor names in it.
+        message: String,
+    },
+}
+
+impl Request {
+    /// As whom the request is made.
+    pub fn identity(&self) -> &IdentityRef {
+        match self {
+            Self::Socket { identity, .. }
+            | Self::Enter { identity }
+            | Self::Resolve { identity, .. }
+            | Self::Reverse { identity, .. }
+            | Self::Info { identity } => identity,
+        }
+    }
+
+    /// The frame, header included.
+    ///
+    /// # Errors
+    /// [`Malformed::Text`] when a text breaks its limits.
+    pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
+        let mut to = Writer::new(match self {
+            Self::Socket { .. } => 1,
+            Self::Enter { .. } => 2,
+            Self::Resolve { .. } => 3,
+            Self::Reverse { .. } => 4,
+            Self::Info { .. } => 5,
+        });
+        put_identity(&mut to, self.identity())?;
+        match self {
+            Self::Socket { domain, kind, protocol, .. } => {
+                to.i32(*domain);
+                to.i32(*kind);
+                to.i32(*protocol);
+            }
+            Self::Resolve { name, .. } => to.text(name, MAX_NAME)?,
+            Self::Reverse { address, .. } => put_address(&mut to, *address),
+            Self::Enter { .. } | Self::Info { .. } => {}
+        }
+        Ok(to.finish())
+    }
+
+    /// Reads the body of a frame.
+    ///
+    /// # Errors
+    /// When it is not exactly one request.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader::new(body)?;
+        let tag = from.u8()?;
+        if !(1..=5).contains(&tag) {
+            return Err(Malformed::Tag(tag));
+        }
+        let identity = take_identity(&mut from)?;
+        let request = match tag {
+            1 => Self::Socket { identity, domain: from.i32()?, kind: from.i32()?, protocol: from.i32()? },
+            2 => Self::Enter { identity },
+            3 => Self::Resolve { identity, name: from.text(MAX_NAME)? },
+            4 => Self::Reverse { identity, address: take_address(&mut from)? },
+            _ => Self::Info { identity },
+        };
+        from.finish(request)
+    }
+}
+
+impl Reply {
+    /// A failure; `message` is cut to [`MAX_MESSAGE`] bytes, and is "failed" when empty.
+    pub fn failed(errno: i32, message: &str) -> Self {
+        let clean = message.replace('\0', " ");
+        let end = (0..=MAX_MESSAGE.min(clean.len())).rev().find(|end| clean.is_char_boundary(*end)).unwrap_or(0);
+        let message = if end == 0 { "failed" } else { &clean[..end] };
+        Self::Failed { errno, message: message.to_owned() }
+    }
+
+    /// How many descriptors lie beside the reply.
+    pub fn descriptors(&self) -> usize {
+        match self {
+            Self::Descriptor => 1,
+            Self::Entered { has_user_namespace, .. } => 1 + usize::from(*has_user_namespace),
+            _ => 0,
+        }
+    }
+
+    /// The frame, header included.
+    ///
+    /// # Errors
+    /// [`Malformed::Text`] when a text breaks its limits.
+    pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
+        let to = match self {
+            Self::Descriptor => Writer::new(1),
+            Self::Entered { address, ipv4, name, has_user_namespace } => {
+                let mut to = put_who(2, address, ipv4, name)?;
+                to.u8(u8::from(*has_user_namespace));
+                to
+            }
+            Self::Addresses { v6, v4 } => {
+                let mut to = Writer::new(3);
+                to.option(v6.as_ref().map(<[u8; 16]>::as_slice));
+                to.option(v4.as_ref().map(<[u8; 4]>::as_slice));
+                to
+            }
+            Self::NotFound => Writer::new(4),
+            Self::Name(name) => {
+                let mut to = Writer::new(5);
+                to.text(name, MAX_NAME)?;
+                to
+            }
+            Self::Info { address, ipv4, name } => put_who(6, address, ipv4, name)?,
+            Self::Failed { errno, message } => {
+                let mut to = Writer::new(7);
+                to.i32(*errno);
+                to.text(message, MAX_MESSAGE)?;
+                to
+            }
+        };
+        Ok(to.finish())
+    }
+
+    /// Reads the body of a frame.
+    ///
+    /// # Errors
+    /// When it is not exactly one reply.
+    pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
+        let mut from = Reader::new(body)?;
+        let reply = match from.u8()? {
+            1 => Self::Descriptor,
+            2 => Self::Entered {
+                address: from.array()?,
+                ipv4: from.array()?,
+                name: from.text(MAX_NAME)?,
+                has_user_namespace: from.flag()?,
+            },
+            3 => Self::Addresses { v6: from.option()?, v4: from.option()? },
+            4 => Self::NotFound,
+            5 => Self::Name(from.text(MAX_NAME)?),
+            6 => Self::Info { address: from.array()?, ipv4: from.array()?, name: from.text(MAX_NAME)? },
+            7 => Self::Failed { errno: from.i32()?, message: from.text(MAX_MESSAGE)? },
+            tag => return Err(Malformed::Tag(tag)),
+        };
+        from.finish(reply)
+    }
+}
+
+/// Length of the body that follows a header.
+///
+/// # Errors
+/// [`Malformed::Length`] when there is no such frame.
+pub fn body_length(header: [u8; HEADER]) -> Result<usize, Malformed> {
+    let length = u32::from_be_bytes(header) as usize;
+    if (1..=MAX_FRAME).contains(&length) { Ok(length) } else { Err(Malformed::Length(length)) }
+}
+
+/// The first frame's body in `buffer` and the bytes that the frame takes; `None` while it is incomplete.
+///
+/// # Errors
+/// [`Malformed::Length`] when no frame begins here.
+pub fn split_frame(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
+    let Some((header, rest)) = buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
+    let length = body_length(*header)?;
+    Ok(rest.get(..length).map(|body| (body, HEADER + length)))
+}
+
+/// Reads a session token as [`crate::ENV_SESSION`] has it: exactly 32 lower-case hexadecimal digits.
+pub fn parse_session(text: &str) -> Option<[u8; 16]> {
+    let digits = text.as_bytes();
+    let mut token = [0; 16];
+    if digits.len() != 2 * token.len() {
+        return None;
+    }
+    for (byte, pair) in token.iter_mut().zip(digits.chunks_exact(2)) {
+        *byte = hex_digit(pair[0])? << 4 | hex_digit(pair[1])?;
+    }
+    Some(token)
+}
+
+fn hex_digit(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        _ => None,
+    }
+}
+
+/// Writes a session token for [`crate::ENV_SESSION`].
+pub fn format_session(token: &[u8; 16]) -> String {
+    token.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn put_identity(to: &mut Writer, identity: &IdentityRef) -> Result<(), Malformed> {
+    match identity {
+        IdentityRef::Named(name) => {
+            to.u8(0);
+            to.text(name, MAX_IDENTITY)
+        }
+        IdentityRef::Session(token) => {
+            to.u8(1);
+            to.bytes(token);
+            Ok(())
+        }
+    }
+}
+
+fn take_identity(from: &mut Reader) -> Result<IdentityRef, Malformed> {
+    match from.u8()? {
+        0 => Ok(IdentityRef::Named(from.text(MAX_IDENTITY)?)),
+        1 => Ok(IdentityRef::Session(from.array()?)),
+        tag => Err(Malformed::Tag(tag)),
+    }
+}
+
+fn put_address(to: &mut Writer, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => {
+            to.u8(4);
+            to.bytes(&address.octets());
+        }
+        IpAddr::V6(address) => {
+            to.u8(6);
+            to.bytes(&address.octets());
+        }
+    }
+}
+
+fn take_address(from: &mut Reader) -> Result<IpAddr, Malformed> {
+    match from.u8()? {
+        4 => Ok(Ipv4Addr::from(from.array::<4>()?).into()),
+        6 => Ok(Ipv6Addr::from(from.array::<16>()?).into()),
+        tag => Err(Malformed::Tag(tag)),
+    }
+}
+
+fn put_who(tag: u8, address: &[u8; 16], ipv4: &[u8; 4], name: &str) -> Result<Writer, Malformed> {
+    let mut to = Writer::new(tag);
+    to.bytes(address);
+    to.bytes(ipv4);
+    to.text(name, MAX_NAME)?;
+    Ok(to)
+}
