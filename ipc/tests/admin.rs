@@ -1,0 +1,151 @@
+//! The admin dialect: lines as they are in the vectors, versions, limits.
+#![allow(clippy::unwrap_used)] // helpers of tests fail by panic
+
+use phantom_ipc::admin::*;
+use proptest::prelude::*;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+const VECTORS: &str = include_str!("../vectors/admin.jsonl");
+
+fn hop(letter: &str) -> Hop {
+    Hop { node_id: letter.repeat(64), addr: "192.0.2.7:443".to_owned() }
+}
+
+fn address() -> Address {
+    Address { name: "web".to_owned(), address: "fd70::1".parse().unwrap(), phantom_name: "a.phantom".to_owned() }
+}
+
+fn status() -> Status {
+    Status {
+        version: "0.1.0".to_owned(),
+        node_id: "ab".repeat(32),
+        listen: vec!["192.0.2.7:443".to_owned()],
+        ready: false,
+        waiting_for: vec!["an exit path".to_owned()],
+        peers: 8,
+        exit_paths: 0,
+        entry_paths: 2,
+        ready_tunnels: 6,
+        open_connections: 1,
+        relayed_bytes: u64::MAX,
+        uptime_seconds: 60,
+    }
+}
+
+fn path() -> Path {
+    Path {
+        id: "1f2e".to_owned(),
+        kind: PathKind::Exit,
+        state: PathState::Ready,
+        identity: None,
+        hops: vec![hop("a"), hop("b")],
+        age_seconds: 5,
+        ready_tunnels: 3,
+    }
+}
+
+fn connection() -> Connection {
+    Connection {
+        id: 1,
+        direction: Direction::Outgoing,
+        state: ConnectionState::Open,
+        identity: Some("web".to_owned()),
+        peer_address: "fd70::2".parse().unwrap(),
+        port: 80,
+        age_seconds: 2,
+        sent_bytes: 78,
+        received_bytes: 1024,
+        own_hops: vec![hop("a")],
+        far_node: Some(hop("c")),
+        far_hops: None,
+    }
+}
+
+/// `value` is the next line of the vectors, both ways.
+fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(line: &str, value: T) {
+    let reply = Reply::Ok(value);
+    assert_eq!(reply.to_line().unwrap().trim_end(), line);
+    assert_eq!(Reply::from_line(line.as_bytes()).unwrap(), reply);
+}
+
+#[test]
+fn lines_are_those_of_the_vectors() {
+    let mut lines = VECTORS.lines();
+    let name = || "web".to_owned();
+    let requests = [
+        Request::Status,
+        Request::AddressNew { name: name() },
+        Request::AddressList,
+        Request::AddressShow { name: name() },
+        Request::PathList,
+        Request::PeerList,
+        Request::NetdbLookup { address: "fd70::1".to_owned() },
+        Request::Connections,
+        Request::Stop,
+    ];
+    for request in requests {
+        let line = lines.next().unwrap();
+        assert_eq!(request.to_line().unwrap().trim_end(), line);
+        assert_eq!(Request::from_line(format!("{line}\n").as_bytes()).unwrap(), request);
+    }
+    let mut next = || lines.next().unwrap();
+    same(next(), status());
+    same(next(), vec![address()]);
+    same(next(), vec![path()]);
+    same(next(), vec![Peer { node_id: "a".repeat(64), addr: hop("a").addr, connected: true, last_seen_seconds: None }]);
+    same(
+        next(),
+        Lookup {
+            address: address().address,
+            phantom_name: address().phantom_name,
+            entry_nodes: vec![hop("c")],
+            expires_in_seconds: 3600,
+        },
+    );
+    same(next(), vec![connection()]);
+    same(next(), ());
+    let failure = Failure { message: "there is no such identity".to_owned(), hint: Some("make it".to_owned()) };
+    let error = next();
+    assert_eq!(Reply::<()>::Error(failure.clone()).to_line().unwrap().trim_end(), error);
+    assert_eq!(Result::from(Reply::<Status>::from_line(error.as_bytes()).unwrap()), Err(failure));
+    assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn another_version_is_refused_whatever_it_asks() {
+    let refused = Request::from_line(br#"{"version":9,"request":{"unheard-of":[]}}"#);
+    assert!(matches!(refused, Err(BadLine::Version(9))));
+}
+
+#[test]
+fn what_is_unknown_or_too_long_is_refused() {
+    for line in [
+        r#"{"version":1,"request":"dance"}"#,
+        r#"{"version":1,"request":"status","more":1}"#,
+        r#"{"version":1,"request":{"address-new":{"name":"a","more":1}}}"#,
+        r#"{"request":"status"}"#,
+        "{",
+        "",
+    ] {
+        assert!(matches!(Request::from_line(line.as_bytes()), Err(BadLine::Form(_))), "{line}");
+    }
+    assert!(matches!(Request::from_line(&[b' '; MAX_REQUEST + 1]), Err(BadLine::Long(_))));
+}
+
+proptest! {
+    #[test]
+    fn any_name_fits_one_line(name in "\\PC*|[\n\r\"\\\\]*") {
+        let request = Request::AddressNew { name };
+        let line = request.to_line().unwrap();
+        prop_assert_eq!(line.find('\n'), Some(line.len() - 1));
+        if line.len() <= MAX_REQUEST {
+            prop_assert_eq!(Request::from_line(line.as_bytes()).unwrap(), request);
+        }
+    }
+
+    #[test]
+    fn any_line_is_read_without_panic(line: Vec<u8>) {
+        let _ = (Request::from_line(&line).is_ok(), Reply::<Status>::from_line(&line).is_ok());
+    }
+}
