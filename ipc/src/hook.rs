@@ -21,6 +21,9 @@ use crate::VERSION;
 use bytes::{Reader, Writer};
 
 mod bytes;
+mod socket;
+
+pub use socket::{SocketFrame, SocketReply};
 
 /// First bytes of a connection: two letters, a zero that no text protocol would send, the version.
 pub const PREAMBLE: [u8; 4] = [b'P', b'H', 0, VERSION];

@@ -94,6 +94,20 @@ proptest! {
     }
 
     #[test]
+    fn the_short_way_for_sockets_says_the_same(identity in identity(), [domain, kind, protocol]: [i32; 3], reply in reply()) {
+        let frame = SocketFrame::new(&identity).unwrap().with(domain, kind, protocol);
+        let request = Request::Socket { identity, domain, kind, protocol }.encode().unwrap();
+        prop_assert_eq!(frame.bytes(), &request[..]);
+        let encoded = reply.encode().unwrap();
+        let short = SocketReply::decode(body(&encoded));
+        match &reply {
+            Reply::Descriptor => prop_assert_eq!(short, Ok(SocketReply::Descriptor)),
+            Reply::Failed { errno, message } => prop_assert_eq!(short, Ok(SocketReply::Failed(*errno, message))),
+            _ => prop_assert!(short.is_err()),
+        }
+    }
+
+    #[test]
     fn session_tokens_round_trip(token: [u8; 16]) {
         prop_assert_eq!(parse_session(&format_session(&token)), Some(token));
     }
@@ -113,6 +127,7 @@ fn limits_hold_on_both_sides() {
     assert_eq!(resolve(0).encode(), Err(Malformed::Text));
     let info = |name: &str| Request::Info { identity: IdentityRef::Named(name.to_owned()) }.encode();
     assert!(info(&"i".repeat(MAX_IDENTITY)).is_ok());
+    assert!(SocketFrame::new(&IdentityRef::Named("i".repeat(MAX_IDENTITY))).is_ok());
     assert_eq!(info(&"i".repeat(MAX_IDENTITY + 1)), Err(Malformed::Text));
     assert_eq!(info("zero\0byte"), Err(Malformed::Text));
     let long = [&[5u8, 1, 0][..], &[b'n'; 256]].concat();

@@ -84,11 +84,15 @@ impl<'a> Reader<'a> {
         if self.flag()? { self.array().map(Some) } else { Ok(None) }
     }
 
-    pub(super) fn text(&mut self, limit: usize) -> Result<String, Malformed> {
+    pub(super) fn str(&mut self, limit: usize) -> Result<&'a str, Malformed> {
         let length = u16::from_be_bytes(self.array()?);
         let bytes = self.take(length.into())?;
         check(bytes, limit)?;
-        String::from_utf8(bytes.to_vec()).map_err(|_| Malformed::Text)
+        std::str::from_utf8(bytes).map_err(|_| Malformed::Text)
+    }
+
+    pub(super) fn text(&mut self, limit: usize) -> Result<String, Malformed> {
+        self.str(limit).map(str::to_owned)
     }
 
     /// `value`, if all bytes are used up.
