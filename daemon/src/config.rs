@@ -105,7 +105,7 @@ pub struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FilePaths {
-    hops: Option<Within<2, 8>>,
+    hops: Option<Within<2, 4>>,
     exit: Option<Within<1, 16>>,
     entry: Option<Within<1, 16>>,
     ready_tunnels: Option<Within<0, 64>>,

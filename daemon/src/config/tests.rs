@@ -106,8 +106,8 @@ fn wrong_values_are_named_with_line_and_range() {
     for (text, line, says) in [
         ("listen = '8443'", "line 1", "socket address"),
         ("\npeers = ['x']", "line 2", "phantom-peer:"),
-        ("[paths]\nhops = 1", "line 2", "between 2 and 8"),
-        ("[paths]\nhops = -1", "line 2", "between 2 and 8"),
+        ("[paths]\nhops = 1", "line 2", "between 2 and 4"),
+        ("[paths]\nhops = -1", "line 2", "between 2 and 4"),
         ("[limits]\nlinks = 1", "line 2", "between 16 and 65536"),
         ("face = 'mirror'", "line 1", "`builtin`, `folder`, `proxy`"),
         ("[aliases]\n'a.b' = 'fd70::1'", "line 2", "a-z, 0-9"),
