@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 fn run(program: &str, home: &Path, arguments: &[&str]) -> Output {
     let mut command = Command::new(program);
     command.args(arguments).env_clear().env("HOME", home).env("XDG_RUNTIME_DIR", home.join("run"));
-    command.stdin(Stdio::null()).output().unwrap()
+    command.stdin(Stdio::null()).output().expect("the program starts")
 }
 
 fn phantomd(home: &Path, arguments: &[&str]) -> Output {
