@@ -45,6 +45,7 @@ impl Own {
         let path = absolute(&path).unwrap_or(path);
         let (identity, setting) = identity();
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
+        let identity = identity.filter(|_| frame.is_some());
         let kept = Kept {
             library: library().into_os_string().into_vec(),
             socket: entry(ENV_SOCKET, path.as_os_str()),
