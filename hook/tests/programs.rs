@@ -117,11 +117,15 @@ fn other_programs_resolve_too() {
 fn node_and_java_work() {
     let world = World::new();
     let script = "require('http').get('http://web.phantom/', r => r.pipe(process.stdout))";
-    in_phantom(&run(world.hooked("node").args(["-e", script])));
+    if world::installed("node") {
+        in_phantom(&run(world.hooked("node").args(["-e", script])));
+    }
     let source = "class Get { public static void main(String[] a) throws Exception {
         System.out.print(new String(new java.net.URL(\"http://web.phantom/\").openStream().readAllBytes())); } }";
     let path = world.write("Get.java", source);
-    in_phantom(&run(world.hooked("java").arg(path)));
+    if world::installed("java") {
+        in_phantom(&run(world.hooked("java").arg(path)));
+    }
     assert_eq!(world.questions(), 0);
 }
 
@@ -182,4 +186,33 @@ assert socket.getaddrinfo('127.0.0.1', 80)
     gone("no token", "PHANTOM_SESSION");
     gone(&"name".repeat(40), "PHANTOM_IDENTITY");
     assert_eq!((world.questions(), world.requests().len()), (0, 0));
+}
+
+#[test]
+fn a_daemon_that_talks_nonsense_is_no_network() {
+    let world = World::new();
+    let script = "
+import socket, errno
+try: socket.socket(socket.AF_INET6)
+except OSError as e: print(errno.errorcode[e.errno])
+try: print(socket.getaddrinfo('web.phantom', 80))
+except socket.gaierror as e: assert e.errno == socket.EAI_FAIL, e
+";
+    let replies: [&[u8]; 8] = [
+        b"",
+        b"\0\0",
+        b"\0\0\0\x02\x01",
+        b"\0\0\0\x01\x09",
+        b"\0\0\0\x02\x01\x01",
+        b"\xff\xff\xff\xff\x01",
+        b"\0\0\0\x01\x01\0\0\0\x01\x01",
+        b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    ];
+    for (number, reply) in replies.into_iter().enumerate() {
+        let path = world.path(&format!("nonsense{number}.sock"));
+        world::answer_always(&path, reply);
+        let ran = run(world.hooked("python3").args(["-c", script]).env("PHANTOM_SOCKET", &path));
+        assert_eq!((ran.out.as_str(), ran.code), ("ENETDOWN\n", Some(0)), "{number} {ran:?}");
+    }
+    assert_eq!(world.questions(), 0);
 }

@@ -11,7 +11,7 @@
 //!
 //! Making namespaces takes root, or `unshare -Ur cargo test`.
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests fail by panic
-#![allow(dead_code)] // each test uses its part
+#![allow(dead_code, unused_imports)] // each test uses its part
 
 mod namespace;
 mod server;
@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use phantom_ipc::hook::Request;
 use tempfile::TempDir;
 
-pub(crate) use server::{ADDRESS, IPV4};
+pub(crate) use server::{ADDRESS, IPV4, answer_always};
 
 /// Longest run of a victim.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -206,6 +206,16 @@ pub(crate) fn library() -> &'static Path {
         assert!(cargo.status().unwrap().success(), "the library does not build");
         profile.join("libphantom.so")
     })
+}
+
+/// Whether a large tool is here; its tests say so when they are left out.
+pub(crate) fn installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found = std::env::split_paths(&path).any(|directory| directory.join(program).is_file());
+    if !found {
+        eprintln!("left out: {program} is not installed");
+    }
+    found
 }
 
 /// A victim in C, compiled.

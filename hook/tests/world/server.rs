@@ -34,6 +34,20 @@ pub(crate) fn listen(path: &Path, seen: &Arc<Seen>) {
     });
 }
 
+/// Listens at `path`; whatever is asked, the answer is `reply`, and then nothing.
+pub(crate) fn answer_always(path: &Path, reply: &'static [u8]) {
+    let listener = UnixListener::bind(path).unwrap();
+    thread::spawn(move || {
+        for connection in listener.incoming() {
+            let _ = connection.and_then(|mut line| {
+                // The whole request, so that closing does not reset the connection.
+                let _ = line.read(&mut [0; 4096])?;
+                line.write_all(reply)
+            });
+        }
+    });
+}
+
 /// Answers until the other end closes.
 fn converse(mut line: UnixStream, seen: &Seen) {
     let mut preamble = [0; PREAMBLE.len()];
