@@ -1,0 +1,154 @@
+//! One request to the daemon: a short connection of its own, over raw system calls, without anything kept afterwards.
+
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use phantom_ipc::hook::{self, PREAMBLE, Reply, Request, SocketReply};
+use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
+    SocketType, connect, recvmsg, sendmsg, socket_with,
+};
+
+use super::own::{Own, own};
+
+/// Longest wait for the daemon: names of the ordinary DNS are looked up over Phantom, which takes seconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Room for a whole frame.
+type Buffer = [u8; hook::HEADER + hook::MAX_FRAME];
+
+/// Asks for a socket of the phantom namespace. Allocates nothing. The descriptor is the lowest that was free, as
+/// socket(2) promises, and closes on exec if `kind` says so.
+pub(super) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, i32> {
+    let own = own();
+    let frame = own.frame.as_ref().ok_or_else(nobody)?.with(domain, kind, protocol);
+    let mut line = call(own, frame.bytes())?;
+    let mut buffer = [0; size_of::<Buffer>()];
+    let (length, received) = receive(&line, &mut buffer).map_err(gone)?;
+    match SocketReply::decode(&buffer[hook::HEADER..length]) {
+        Ok(SocketReply::Descriptor) => {
+            // The kernel leaves out what does not fit the program's table.
+            let received = received.ok_or(libc::EMFILE)?;
+            settle(&received, &mut line, kind).map_err(Errno::raw_os_error)?;
+            Ok(line)
+        }
+        Ok(SocketReply::Failed(errno, message)) => Err(refused(errno, message)),
+        Err(_) => Err(gone(Errno::PROTO)),
+    }
+}
+
+/// Puts the received socket in the place of the connection, whose descriptor was the lowest free one.
+fn settle(received: &OwnedFd, line: &mut OwnedFd, kind: i32) -> Result<(), Errno> {
+    let close = kind & libc::SOCK_CLOEXEC != 0;
+    let flags = if close { rustix::io::DupFlags::CLOEXEC } else { rustix::io::DupFlags::empty() };
+    let wait = kind & libc::SOCK_NONBLOCK == 0;
+    let mode = if wait { rustix::fs::OFlags::empty() } else { rustix::fs::OFlags::NONBLOCK };
+    rustix::fs::fcntl_setfl(received, mode)?;
+    rustix::io::dup3(received, line, flags)
+}
+
+/// Asks anything but for sockets.
+pub(super) fn ask(request: impl FnOnce(hook::IdentityRef) -> Request) -> Result<Reply, i32> {
+    let own = own();
+    let request = request(own.identity.clone().ok_or_else(nobody)?);
+    // A text that breaks the limits of the dialect is no name of anything.
+    let Ok(frame) = request.encode() else { return Ok(Reply::NotFound) };
+    let line = call(own, &frame)?;
+    let mut buffer = [0; size_of::<Buffer>()];
+    let (length, _) = receive(&line, &mut buffer).map_err(gone)?;
+    match Reply::decode(&buffer[hook::HEADER..length]) {
+        Ok(Reply::Failed { errno, message }) => Err(refused(errno, &message)),
+        Ok(reply) => Ok(reply),
+        Err(_) => Err(gone(Errno::PROTO)),
+    }
+}
+
+/// A connection on which the request was sent.
+fn call(own: &Own, frame: &[u8]) -> Result<OwnedFd, i32> {
+    let address = own.socket.as_ref().ok_or_else(|| gone(Errno::NAMETOOLONG))?;
+    let line = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
+        .map_err(Errno::raw_os_error)?;
+    let sent = || {
+        set_socket_timeout(&line, Timeout::Send, Some(PATIENCE))?;
+        set_socket_timeout(&line, Timeout::Recv, Some(PATIENCE))?;
+        retry_on_intr(|| connect(&line, address))?;
+        let pieces = [IoSlice::new(&PREAMBLE), IoSlice::new(frame)];
+        // Far below the size of any socket buffer: all of it is taken or none.
+        retry_on_intr(|| sendmsg(&line, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+    };
+    match sent() {
+        Ok(length) if length == PREAMBLE.len() + frame.len() => Ok(line),
+        Ok(_) => Err(gone(Errno::PROTO)),
+        Err(error) => Err(gone(error)),
+    }
+}
+
+/// The frame that comes: its length in the buffer, header included, and the descriptor beside it.
+fn receive(line: &OwnedFd, buffer: &mut Buffer) -> Result<(usize, Option<OwnedFd>), Errno> {
+    let begun = Instant::now();
+    let (mut length, mut received) = (0, None);
+    loop {
+        match receive_some(line, &mut buffer[length..], &mut received) {
+            Ok(0) => return Err(Errno::CONNRESET),
+            Ok(more) => length += more,
+            // Signals begin the kernel's wait anew; without this, a timer's could stretch it without end.
+            Err(Errno::INTR) if begun.elapsed() < PATIENCE => continue,
+            Err(error) => return Err(error),
+        }
+        match hook::split_frame(&buffer[..length]) {
+            Ok(Some((_, used))) if used == length => return Ok((length, received)),
+            Ok(None) if length < buffer.len() => {}
+            _ => return Err(Errno::PROTO),
+        }
+    }
+}
+
+fn receive_some(line: &OwnedFd, buffer: &mut [u8], received: &mut Option<OwnedFd>) -> Result<usize, Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+    let mut beside = RecvAncillaryBuffer::new(&mut space);
+    let got = recvmsg(line, &mut [IoSliceMut::new(buffer)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    for message in beside.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+            // Further ones, which no reply to a hook has, are closed here.
+            descriptors.for_each(|descriptor| {
+                received.get_or_insert(descriptor);
+            });
+        }
+    }
+    Ok(got.bytes)
+}
+
+/// No identity: the environment's is malformed.
+fn nobody() -> i32 {
+    complain("PHANTOM_IDENTITY or PHANTOM_SESSION is malformed");
+    libc::ENETDOWN
+}
+
+/// The daemon does not answer.
+fn gone(_: Errno) -> i32 {
+    complain("the daemon does not answer at PHANTOM_SOCKET");
+    libc::ENETDOWN
+}
+
+/// The daemon refuses. Only what concerns all of the program's network is worth a line on its standard error.
+fn refused(errno: i32, message: &str) -> i32 {
+    if errno == libc::ENETDOWN {
+        complain(message);
+    }
+    errno
+}
+
+/// One line on standard error, the first time only, without allocation.
+fn complain(message: &str) {
+    static COMPLAINED: AtomicBool = AtomicBool::new(false);
+    if !COMPLAINED.swap(true, Ordering::Relaxed) {
+        let pieces =
+            ["phantom: no network for this program: ", message, "\n"].map(|piece| IoSlice::new(piece.as_bytes()));
+        // Where nobody reads standard error, nobody is told.
+        let _ = rustix::io::writev(rustix::stdio::stderr(), &pieces);
+    }
+}

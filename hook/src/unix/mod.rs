@@ -1,0 +1,38 @@
+//! The Unix half: what the library exports, in C's terms.
+//!
+//! Functions are exported by redhook's `hook!`, real ones found by its `real!`, with three exceptions: variadic functions
+//! ([`exec_variadic`]), which it cannot define; `syscall` ([`syscall`]), which its own locks call; and functions that this
+//! libc may not have. Its wrapper answers a panic with the real function, which would leak: [`glue::conclude`] comes first.
+//!
+//! Own system calls go around libc ([`raw`], rustix): its `socket` and `syscall` are this library's.
+
+mod addrinfo;
+mod daemon;
+mod directory;
+mod environment;
+mod exec;
+mod exec_variadic;
+mod glue;
+mod hostent;
+mod interfaces;
+mod netlink;
+mod own;
+mod policy;
+mod raw;
+mod refused;
+mod resolv;
+mod socket;
+mod spawn;
+mod syscall;
+
+/// Fixes who the program is before it can change its environment, and finds the real functions while nobody forks.
+///
+/// All of it also happens on first use: other libraries' constructors may come before this one.
+#[ctor::ctor(unsafe)]
+fn start() {
+    glue::quietly(|| {
+        own::own();
+        exec::prepare();
+        spawn::prepare();
+    });
+}

@@ -1,0 +1,100 @@
+//! Who this program is: fixed when the library is loaded, and handed to every program that it starts.
+
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf, absolute};
+use std::sync::OnceLock;
+
+use phantom_ipc::hook::{IdentityRef, SocketFrame, format_session, parse_session};
+use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, socket_path};
+use rustix::net::SocketAddrUnix;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+/// What is fixed.
+pub(super) struct Own {
+    /// As whom; none when the environment names nobody that can be: then nothing works.
+    pub(super) identity: Option<IdentityRef>,
+    /// The request for sockets, ready to send.
+    pub(super) frame: Option<SocketFrame>,
+    /// Where the daemon listens; none when that is no path for a socket.
+    pub(super) socket: Option<SocketAddrUnix>,
+    /// What the programs started get to know.
+    pub(super) kept: Kept,
+}
+
+/// Settings that programs keep, each as the environment has it.
+pub(super) struct Kept {
+    /// Absolute path of this library.
+    pub(super) library: Vec<u8>,
+    /// `PHANTOM_SOCKET=…`
+    pub(super) socket: CString,
+    /// `PHANTOM_IDENTITY=…` or `PHANTOM_SESSION=…`
+    pub(super) identity: CString,
+}
+
+/// Who this program is. After the first call, which allocates, it does no more than look.
+pub(super) fn own() -> &'static Own {
+    static OWN: OnceLock<Own> = OnceLock::new();
+    OWN.get_or_init(Own::find)
+}
+
+impl Own {
+    fn find() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        let path = socket_path(variable(ENV_SOCKET), variable("XDG_RUNTIME_DIR"), uid);
+        let path = absolute(&path).unwrap_or(path);
+        let (identity, setting) = identity();
+        let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
+        let identity = identity.filter(|_| frame.is_some());
+        let kept = Kept {
+            library: library().into_os_string().into_vec(),
+            socket: entry(ENV_SOCKET, path.as_os_str()),
+            identity: setting,
+        };
+        Self { identity, frame, socket: SocketAddrUnix::new(&path).ok(), kept }
+    }
+}
+
+/// A variable of the environment that is set and not empty.
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
+}
+
+/// The identity, and the setting that tells it. Without one, a new session begins and the environment says so.
+fn identity() -> (Option<IdentityRef>, CString) {
+    if let Some(name) = variable(ENV_IDENTITY) {
+        let setting = entry(ENV_IDENTITY, &name);
+        return (name.into_string().ok().map(IdentityRef::Named), setting);
+    }
+    if let Some(token) = variable(ENV_SESSION) {
+        let setting = entry(ENV_SESSION, &token);
+        return (token.to_str().and_then(parse_session).map(IdentityRef::Session), setting);
+    }
+    let mut token = [0; 16];
+    let Ok(16) = getrandom(&mut token, GetRandomFlags::empty()) else { return (None, CString::default()) };
+    let text = format_session(&token);
+    // SAFETY: this runs while libraries are loaded, before the program has threads that could read the environment.
+    unsafe { std::env::set_var(ENV_SESSION, &text) };
+    (Some(IdentityRef::Session(token)), entry(ENV_SESSION, OsStr::new(&text)))
+}
+
+fn entry(name: &str, value: &OsStr) -> CString {
+    // Values come from C strings: there is no zero in them.
+    CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).unwrap_or_default()
+}
+
+/// Where this library lies, so that programs that are started elsewhere find it too.
+fn library() -> PathBuf {
+    // SAFETY: all zeros, that is NULL pointers, is a value of this type.
+    let mut about: libc::Dl_info = unsafe { std::mem::zeroed() };
+    let inside: *const libc::c_void = (library as fn() -> PathBuf as *const ()).cast();
+    // SAFETY: `about` can be written; dladdr accepts any address.
+    let found = unsafe { libc::dladdr(inside, &raw mut about) };
+    if found == 0 || about.dli_fname.is_null() {
+        return PathBuf::new();
+    }
+    // SAFETY: dladdr gave a C string that lives as long as the library.
+    let name = unsafe { CStr::from_ptr(about.dli_fname) };
+    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
+    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+}
