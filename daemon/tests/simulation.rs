@@ -179,7 +179,8 @@ impl World {
     }
 }
 
-fn simulate<T>(work: impl Future<Output = T>) -> T {
+fn simulate<T>(seed: u64, work: impl Future<Output = T>) -> T {
+    phantom_daemon::random::follow_seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         clock::follow_tokio(Duration::from_secs(1_800_000_000));
@@ -189,7 +190,7 @@ fn simulate<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn bytes_go_over_three_and_three_hops() {
-    simulate(async {
+    simulate(1, async {
         let mut world = World::new(1, 12).await;
         let server = world.server(1).await;
         let client = world.identity(2).await;
@@ -209,7 +210,7 @@ fn bytes_go_over_three_and_three_hops() {
 
 /// What happened, as far as it does not depend on key bytes that the library draws by itself: who relayed how much.
 fn story(seed: u64) -> Vec<u64> {
-    simulate(async {
+    simulate(seed, async {
         let mut world = World::new(seed, 40).await;
         let server = world.server(1).await;
         let client = world.identity(2).await;
@@ -228,7 +229,7 @@ fn one_seed_tells_one_story() {
 /// 200 nodes; a tenth of them is lost at once; builds and transfers go on.
 #[test]
 fn two_hundred_nodes_and_the_loss_of_a_tenth() {
-    simulate(async {
+    simulate(1, async {
         let mut world = World::new(3, 200).await;
         let pairs: Vec<_> = (0..5).map(|pair| (pair * 2, pair * 2 + 1)).collect();
         let mut addresses = Vec::new();
@@ -252,7 +253,7 @@ fn two_hundred_nodes_and_the_loss_of_a_tenth() {
 /// What programs, neighbours and time-outs leave behind is nothing: tables are empty again when identities are gone.
 #[test]
 fn closing_an_identity_leaves_nothing_behind() {
-    simulate(async {
+    simulate(1, async {
         let mut world = World::new(5, 12).await;
         let server = world.server(1).await;
         let client = world.identity(2).await;
