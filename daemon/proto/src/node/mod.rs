@@ -265,3 +265,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

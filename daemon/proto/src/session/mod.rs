@@ -201,11 +201,7 @@ impl Session {
 
     /// The program sends no more.
     pub fn app_end(&mut self) -> Result<(), SessionError> {
-        if !std::mem::replace(&mut self.app_ended, true)
-            && let Some(tls) = &mut self.tls
-        {
-            tls.send_close_notify();
-        }
+        self.app_ended = true;
         self.flush_tls()
     }
 
@@ -221,6 +217,10 @@ impl Session {
 
     /// Moves bytes for the program to the end of `out`; say with [`Session::app_took`] when the program has them.
     pub fn take_app(&mut self, out: &mut Vec<u8>) {
+        // What arrives before the peer is known begins with its ports, of which a part may be missing yet.
+        if matches!(self.side, Side::Server { peer_told: false, .. }) {
+            return;
+        }
         self.untaken += self.app_out.len();
         out.append(&mut self.app_out);
     }
@@ -383,12 +383,17 @@ impl Session {
     /// Moves what TLS wants to send into the stream; ends it after TLS' own end.
     fn flush_tls(&mut self) -> Result<(), SessionError> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
+        // Not before the handshake is done: TLS would say its end in the clear, before the verdict.
+        let ends = self.app_ended && !tls.is_handshaking();
+        if ends {
+            tls.send_close_notify();
+        }
         let mut bytes = Vec::new();
         while tls.wants_write() {
             tls.write_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("TLS cannot write"))?;
         }
         self.stream.send(bytes, &mut self.far_out);
-        if self.app_ended && !tls.is_handshaking() {
+        if ends {
             self.stream.finish(&mut self.far_out);
         }
         Ok(())
