@@ -19,18 +19,47 @@ pub enum Op {
     Drop,
     Repeat,
     Swap,
-    Change { at: u16, with: u8 },
-    Cut { link: u8 },
+    Change {
+        at: u16,
+        with: u8,
+    },
+    Cut {
+        link: u8,
+    },
     Tick(u8),
-    WantExit { node: u8, identity: u8 },
-    WantEntry { node: u8, identity: u8 },
-    Forget { node: u8, identity: u8 },
-    Spent { node: u8, path: u8 },
-    Rotate { node: u8 },
+    WantExit {
+        node: u8,
+        identity: u8,
+    },
+    WantEntry {
+        node: u8,
+        identity: u8,
+    },
+    Forget {
+        node: u8,
+        identity: u8,
+    },
+    Spent {
+        node: u8,
+        path: u8,
+    },
+    Rotate {
+        node: u8,
+    },
     /// A stranger, or a peer in its own name, opens a link and says something.
-    Say { node: u8, peer: u8, kind: u8, payload: Vec<u8> },
+    Say {
+        node: u8,
+        peer: u8,
+        kind: u8,
+        payload: Vec<u8>,
+    },
     /// More frames on a link that stands.
-    Flood { link: u8, kind: u8, length: u8, count: u8 },
+    Flood {
+        link: u8,
+        kind: u8,
+        length: u8,
+        count: u8,
+    },
 }
 
 type End = (u8, LinkId);
@@ -52,7 +81,8 @@ const NOBODY: u8 = NODES;
 impl Net {
     /// All nodes, who know each other.
     pub fn new() -> Self {
-        let settings = Settings { hops: 2, spare_exits: 0, ready_tunnels: 1, spread: Spread::Nodes, ..Settings::default() };
+        let settings =
+            Settings { hops: 2, spare_exits: 0, ready_tunnels: 1, spread: Spread::Nodes, ..Settings::default() };
         let node = |number: u8| {
             let rng = Box::new(rng(number.into()));
             Node::new(candidate(number).clone(), hop(number), Guards::default(), settings.clone(), rng)

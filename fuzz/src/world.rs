@@ -50,10 +50,7 @@ pub fn sample(own: u8) -> Vec<Candidate> {
 /// The node's key pair for paths.
 pub fn path_keys(number: u8) -> PathKeys {
     let keys = &all()[usize::from(number)];
-    PathKeys {
-        dh: DhSecret::from_bytes(&keys.dh),
-        kem: KemSecret::from_bytes(&keys.kem).expect("its own bytes"),
-    }
+    PathKeys { dh: DhSecret::from_bytes(&keys.dh), kem: KemSecret::from_bytes(&keys.kem).expect("its own bytes") }
 }
 
 /// A fresh hop with the node's keys.

@@ -32,8 +32,7 @@ fuzz_target!(|case: Case| {
     let (plan, mut now) = (a_plan(&mut rng, kind), NOW);
     let ap_record = if case.entry { vec![7; 900] } else { Vec::new() };
     let terms = Terms { until: now + 3600, handle: [1; 16], ap_record };
-    let (mut build, mut send) =
-        Build::start(&mut rng, now, plan.clone(), candidate(0), terms).expect("good terms");
+    let (mut build, mut send) = Build::start(&mut rng, now, plan.clone(), candidate(0), terms).expect("good terms");
     let numbers: Vec<u8> = plan.nodes().into_iter().filter_map(number).collect();
     let mut hops: BTreeMap<u8, _> = numbers.iter().map(|number| (*number, hop(*number))).collect();
     let (mut frames, mut taken) = (0, BTreeMap::new());
@@ -44,7 +43,9 @@ fuzz_target!(|case: Case| {
             now += delay.sum::<u64>();
             let frame = change(send.frame, frames, &case);
             frames += 1;
-            let Ok(done) = hops.get_mut(number).expect("of the circle").handle(&mut rng, now, from, frame) else { return };
+            let Ok(done) = hops.get_mut(number).expect("of the circle").handle(&mut rng, now, from, frame) else {
+                return;
+            };
             taken.extend(done.path.map(|path| (*number, path)));
             from = candidate(*number).contact.node_id();
             send = done.send;

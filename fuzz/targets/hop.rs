@@ -13,9 +13,16 @@ use phantom_proto::wire::array::{ArrayFrame, Kind};
 
 #[derive(Arbitrary, Debug)]
 enum Op {
-    Noise { peer: u8, bytes: Vec<u8> },
+    Noise {
+        peer: u8,
+        bytes: Vec<u8>,
+    },
     /// The first frame of a real build, changed or not.
-    First { seed: u8, peer: Option<u8>, changes: Vec<(u16, u8)> },
+    First {
+        seed: u8,
+        peer: Option<u8>,
+        changes: Vec<(u16, u8)>,
+    },
     Pass(u8),
     Rotate,
     DropPrevious,

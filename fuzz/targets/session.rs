@@ -16,9 +16,14 @@ enum Op {
     Raw(Vec<u8>),
     Hello(u16),
     /// Bytes of TLS at an offset from where they should be.
-    Data { skew: i8, bytes: Vec<u8> },
+    Data {
+        skew: i8,
+        bytes: Vec<u8>,
+    },
     /// The next bytes of a real other end.
-    Real { limit: u16 },
+    Real {
+        limit: u16,
+    },
     Ack(u32),
     Fin(u32),
     Reset,

@@ -21,13 +21,22 @@ struct Pick {
 enum Op {
     OwnerStart,
     EndStart,
-    HopSeed { b: bool, seed: Pick },
+    HopSeed {
+        b: bool,
+        seed: Pick,
+    },
     OwnerSeed(Pick),
     EndSeed(Pick),
-    HopTunnel { b: bool, open: Pick },
+    HopTunnel {
+        b: bool,
+        open: Pick,
+    },
     OwnerTunnel(Pick),
     EndTunnel(Pick),
-    HopConfirm { b: bool, block: Pick },
+    HopConfirm {
+        b: bool,
+        block: Pick,
+    },
     OwnerConfirm(Pick),
     EndConfirm(Pick),
     Pass(u16),
