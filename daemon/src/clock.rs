@@ -1,17 +1,19 @@
 //! The daemon's wall clock. In a simulation it follows tokio's paused clock instead.
 
-use std::sync::OnceLock;
+use std::cell::Cell;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::time::Instant;
 
-/// Set once by a simulation: when virtual time began, and what it is then.
-static VIRTUAL: OnceLock<(Instant, Duration)> = OnceLock::new();
+thread_local! {
+    /// Set by a simulation, which has one thread: when virtual time began, and what it was then.
+    static VIRTUAL: Cell<Option<(Instant, Duration)>> = const { Cell::new(None) };
+}
 
 /// Milliseconds since 1970.
 pub fn unix_millis() -> u64 {
     let time = match VIRTUAL.get() {
-        Some((start, base)) => *base + start.elapsed(),
+        Some((start, base)) => base + start.elapsed(),
         None => SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default(),
     };
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
@@ -22,7 +24,7 @@ pub fn unix_seconds() -> u64 {
     unix_millis() / 1000
 }
 
-/// From now on, in this process, time is tokio's (which a test can pause), beginning at `base` after 1970.
+/// From now on, on this thread, time is tokio's (which a test can pause), beginning at `base` after 1970.
 pub fn follow_tokio(base: Duration) {
-    VIRTUAL.get_or_init(|| (Instant::now(), base));
+    VIRTUAL.set(Some((Instant::now(), base)));
 }

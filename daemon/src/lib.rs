@@ -17,13 +17,11 @@ pub mod names;
 pub mod netdb;
 pub mod network;
 pub mod node;
+pub mod random;
 pub mod relay;
 pub mod service;
 pub mod startup;
 pub mod store;
 pub mod testnet;
 
-/// The system's randomness, which does not run dry: failing to get it at all is no state to go on in.
-pub fn random() -> impl rand::CryptoRng + Send {
-    rand::rand_core::UnwrapErr(rand::rngs::SysRng)
-}
+pub use random::random;

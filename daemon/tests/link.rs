@@ -1,4 +1,5 @@
 //! The link level: the same promises over TLS and in memory, and what strangers get.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,5 @@
 //! The whole protocol in one thread, on a virtual clock, from one seed: builds, transfers, loss of nodes.
+#![allow(clippy::unwrap_used, reason = "tests")]
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -178,7 +179,8 @@ impl World {
     }
 }
 
-fn simulate<T>(work: impl Future<Output = T>) -> T {
+fn simulate<T>(seed: u64, work: impl Future<Output = T>) -> T {
+    phantom_daemon::random::follow_seed(seed);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(async {
         clock::follow_tokio(Duration::from_secs(1_800_000_000));
@@ -188,7 +190,7 @@ fn simulate<T>(work: impl Future<Output = T>) -> T {
 
 #[test]
 fn bytes_go_over_three_and_three_hops() {
-    simulate(async {
+    simulate(1, async {
         let mut world = World::new(1, 12).await;
         let server = world.server(1).await;
         let client = world.identity(2).await;
@@ -203,5 +205,68 @@ fn bytes_go_over_three_and_three_hops() {
         let nobody = ApAddress::of(&SigningKey::from_seed(&[77; 32]).verifying_key());
         let unreachable = world.nodes[2].network.connect(client, 1, nobody, 80).await.err();
         assert_eq!(unreachable, Some(ConnectError::Unreachable));
+    });
+}
+
+/// What happened, as far as it does not depend on key bytes that the library draws by itself: who relayed how much.
+fn story(seed: u64) -> Vec<u64> {
+    simulate(seed, async {
+        let mut world = World::new(seed, 40).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 200_000).await;
+        world.relayed()
+    })
+}
+
+#[test]
+fn one_seed_tells_one_story() {
+    let first = story(7);
+    assert_eq!(story(7), first);
+    assert_ne!(story(8), first);
+}
+
+/// 200 nodes; a tenth of them is lost at once; builds and transfers go on.
+#[test]
+fn two_hundred_nodes_and_the_loss_of_a_tenth() {
+    simulate(1, async {
+        let mut world = World::new(3, 200).await;
+        let pairs: Vec<_> = (0..5).map(|pair| (pair * 2, pair * 2 + 1)).collect();
+        let mut addresses = Vec::new();
+        for (server, client) in &pairs {
+            addresses.push((world.server(*server).await, world.identity(*client).await));
+        }
+        for ((_, client), (to, from)) in pairs.iter().zip(&addresses) {
+            world.echo(*client, *from, *to, 100_000).await;
+        }
+        let mut others: Vec<_> = (10..200).collect();
+        others.shuffle(&mut world.rng);
+        for node in &others[..20] {
+            world.kill(*node).await;
+        }
+        for ((_, client), (to, from)) in pairs.iter().zip(&addresses) {
+            world.echo(*client, *from, *to, 100_000).await;
+        }
+    });
+}
+
+/// What programs, neighbours and time-outs leave behind is nothing: tables are empty again when identities are gone.
+#[test]
+fn closing_an_identity_leaves_nothing_behind() {
+    simulate(1, async {
+        let mut world = World::new(5, 12).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 10_000).await;
+        world.nodes[1].network.close(server).await;
+        world.nodes[2].network.close(client).await;
+        // Longer than any warm link, set-up or build lives.
+        tokio::time::sleep(Duration::from_secs(400)).await;
+        for node in &world.nodes {
+            assert!(node.handle.ready().paths().is_empty());
+            assert_eq!(node.counters.open_relays(), 0);
+            let load = node.handle.snapshot().await.unwrap().load;
+            assert_eq!(load.iter().sum::<usize>(), 0, "{load:?}");
+        }
     });
 }

@@ -130,7 +130,7 @@ pub struct Status {
     /// Whether programs can be served now.
     pub ready: bool,
     /// What is missing for that, in words; empty when ready.
-    pub waiting_for: Vec<String>,
+    pub waiting_for: String,
     /// Nodes that there is a link with.
     pub peers: u64,
     /// Own exit paths that are ready.

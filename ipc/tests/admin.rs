@@ -23,7 +23,7 @@ fn status() -> Status {
         listen: vec!["192.0.2.7:443".to_owned()],
         peer: "phantom-peer:AAAA".to_owned(),
         ready: false,
-        waiting_for: vec!["an exit path".to_owned()],
+        waiting_for: "an exit path".to_owned(),
         peers: 8,
         exit_paths: 0,
         entry_paths: 2,

@@ -2,7 +2,8 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -18,6 +19,15 @@ pub fn binary(name: &str) -> PathBuf {
     assert!(path.exists(), "{} is missing: run `cargo build --workspace` first, or scripts/test", path.display());
     path
 }
+
+/// Nodes of a private network: a circle takes the owner and eight others, and the rest may break.
+pub const NODES: usize = 12;
+
+/// The node that tests put servers on.
+pub const SERVER: usize = 1;
+
+/// The node that tests put clients on.
+pub const CLIENT: usize = 2;
 
 /// One node of a private network.
 #[derive(Debug, Clone)]
@@ -40,6 +50,18 @@ pub struct Network {
 }
 
 impl Network {
+    /// The network that the tests of one file share, so that it is started once; the last of them stops it.
+    pub fn shared() -> Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Network>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(network) = shared.upgrade() {
+            return Ok(network);
+        }
+        let network = Arc::new(Self::up(NODES)?);
+        *shared = Arc::downgrade(&network);
+        Ok(network)
+    }
+
     /// Starts `nodes` daemons and waits until each can build paths.
     pub fn up(nodes: usize) -> Result<Self> {
         let dir = tempfile::tempdir()?;
@@ -78,10 +100,51 @@ impl Network {
         Ok(serde_json::from_str(&stdout(&output)?)?)
     }
 
-    /// Makes a persistent address on a node and returns its `.phantom` name.
+    /// The `.phantom` name of a persistent address on a node, made if it is not there yet.
     pub fn address(&self, node: usize, name: &str) -> Result<String> {
-        let address = self.phantom(node, &["address", "new", name])?;
+        let show = self.phantom(node, &["address", "show", name]);
+        let address = show.or_else(|_| self.phantom(node, &["address", "new", name]))?;
         Ok(address["phantom_name"].as_str().context("no phantom_name")?.to_owned())
+    }
+
+    /// Waits until a server's address can be found from the client's node: its entry nodes are published.
+    pub fn published(&self, name: &str) -> Result<()> {
+        eventually(|| {
+            let found = self.phantom(CLIENT, &["netdb", "lookup", name])?;
+            ensure!(found["entry_nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()), "not published: {found}");
+            Ok(())
+        })
+    }
+
+    /// A program in the background as `identity` on the server's node, as soon as its address can be found.
+    pub fn serve(&self, way: Way, identity: &str, program: &[&str], says: &str) -> Result<(Server, String)> {
+        let name = self.address(SERVER, identity)?;
+        let server = Server::start_until(self.program(SERVER, way, Some(identity), program), says)?;
+        self.published(&name)?;
+        Ok((server, name))
+    }
+
+    /// Runs a program on the client's node to its end, as nobody in particular; what it printed.
+    pub fn run(&self, way: Way, program: &[&str]) -> Result<String> {
+        let output = self.program(CLIENT, way, None, program).output()?;
+        stdout(&output).with_context(|| format!("{program:?} by {way:?}"))
+    }
+
+    /// A folder of its own for a test.
+    pub fn folder(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.dir.path().join(name);
+        std::fs::create_dir(&folder)?;
+        Ok(folder)
+    }
+
+    /// The process of a node.
+    pub fn pid(&self, node: usize) -> Result<libc::pid_t> {
+        let own = self.nodes[node].data_dir.to_str().context("path")?;
+        processes()?
+            .into_iter()
+            .find(|process| process.words.iter().any(|word| word.contains(own)) && process.is("phantomd"))
+            .map(|process| process.pid)
+            .with_context(|| format!("node {node} does not run"))
     }
 
     /// A program under `phantom-run` on a node.
@@ -93,11 +156,6 @@ impl Network {
         }
         command.arg("--").args(program);
         command
-    }
-
-    /// Where a test may keep files while the network stands.
-    pub fn scratch(&self) -> &Path {
-        self.dir.path()
     }
 }
 
@@ -167,6 +225,11 @@ impl Server {
         bail!("the server ended with {status} before it said {word:?}")
     }
 
+    /// Waits for its end.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        Ok(self.0.wait()?)
+    }
+
     /// Its process id.
     pub fn id(&self) -> u32 {
         self.0.id()
@@ -175,13 +238,49 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // SIGTERM, which phantom-run passes on to the program.
-        if let Ok(pid) = i32::try_from(self.0.id()) {
-            // SAFETY: kill(2) takes any pid; this child has not been waited for, so the pid is still its own.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
+        // SIGTERM, which phantom-run passes on to the program. It has not been waited for, so the pid is still its own.
+        if let (Ok(None), Ok(pid)) = (self.0.try_wait(), i32::try_from(self.0.id())) {
+            signal(pid, libc::SIGTERM);
         }
         let _ = self.0.wait();
     }
+}
+
+/// Sends a signal to one process; nobody there is fine too.
+pub fn signal(pid: libc::pid_t, number: libc::c_int) {
+    // SAFETY: kill(2) takes any two numbers.
+    unsafe { libc::kill(pid, number) };
+}
+
+/// A running process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its id.
+    pub pid: libc::pid_t,
+    /// Its parent's.
+    pub parent: libc::pid_t,
+    /// Its command line.
+    pub words: Vec<String>,
+}
+
+impl Process {
+    /// Whether the program's file has this name.
+    pub fn is(&self, program: &str) -> bool {
+        self.words.first().is_some_and(|word| Path::new(word).file_name().is_some_and(|name| name == program))
+    }
+}
+
+/// All processes that have a command line: neither the kernel's nor the dead.
+pub fn processes() -> Result<Vec<Process>> {
+    let pids = std::fs::read_dir("/proc")?.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let process = |pid: libc::pid_t| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok().filter(|line| !line.is_empty())?;
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // After the program's name in brackets: state, then parent.
+        let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()?;
+        Some(Process { pid, parent, words: line.split_terminator('\0').map(str::to_owned).collect() })
+    };
+    Ok(pids.filter_map(process).collect())
 }
 
 /// Tries until it works or [`PATIENCE`] is over; returns the last error then.

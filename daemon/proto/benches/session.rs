@@ -1,72 +1,71 @@
-//! What a session carries on one core, both ends together, and what opening one costs.
+//! What a session costs: until connect() returns and the first byte arrives, and per byte after that, both ends on one core.
 
 use std::sync::Arc;
 
-use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use phantom_proto::cell::CELL_DATA_MAX;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::session::{Event, Session};
 use rand::SeedableRng;
-use rand_chacha::ChaCha20Rng;
+use rand::rngs::StdRng;
 
-/// Bytes per measured stretch.
-const BULK: usize = 4 << 20;
+/// What a program hands over at once.
+const PIECE: usize = 64 * 1024;
 
-/// Given to the session at once, as the daemon does.
-const CHUNK: usize = 64 * 1024;
+/// Of each size of measured transfer.
+const BULK: usize = 4 * 1024 * 1024;
 
-/// A client and a server that have accepted each other.
-fn open() -> (Session, Session) {
-    let (client_key, server_key) = (SigningKey::from_seed(&[1; 32]), Arc::new(SigningKey::from_seed(&[2; 32])));
-    let address = ApAddress::of(&server_key.verifying_key());
-    let mut rng = ChaCha20Rng::seed_from_u64(1);
-    let mut client = Session::connect(&mut rng, &client_key, address, 80, 40_000).expect("a client");
-    client.expect_record(&server_key.verifying_key()).expect("the address's own key");
-    let mut server = Session::accept(server_key);
-    let mut peer_is_known = false;
-    while !peer_is_known {
-        pass(&mut client, &mut server);
-        while let Some(event) = server.poll() {
-            match event {
-                Event::Hello { .. } => server.verdict(true).expect("a verdict"),
-                Event::Peer { .. } => peer_is_known = true,
-                other => panic!("{other:?}"),
-            }
-        }
-        pass(&mut server, &mut client);
+fn carry(from: &mut Session, to: &mut Session, bytes: &mut Vec<u8>) {
+    from.take_far(bytes);
+    for cell in bytes.chunks(CELL_DATA_MAX) {
+        to.far_input(cell).expect("the other end keeps to the protocol");
     }
+    bytes.clear();
+}
+
+fn opened() -> (Session, Session) {
+    let (client_key, server_key) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
+    let record = server_key.verifying_key();
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut client =
+        Session::connect(&mut rng, &client_key, ApAddress::of(&record), 80, 40_000).expect("TLS takes the key");
+    client.expect_record(&record).expect("the key of the address");
+    let mut server = Session::accept(Arc::new(server_key));
+    let mut bytes = Vec::new();
+    carry(&mut client, &mut server, &mut bytes);
+    server.verdict(true).expect("asked for");
+    carry(&mut server, &mut client, &mut bytes);
+    assert_eq!(client.poll(), Some(Event::Accepted));
+    carry(&mut client, &mut server, &mut bytes);
     (client, server)
 }
 
-fn pass(from: &mut Session, to: &mut Session) {
-    let mut bytes = Vec::new();
-    from.take_far(&mut bytes);
-    to.far_input(&bytes).expect("honest bytes");
+fn open(c: &mut Criterion) {
+    c.bench_function("session: open, both ends", |b| b.iter(opened));
 }
 
 fn bulk(c: &mut Criterion) {
     let mut group = c.benchmark_group("session");
     group.throughput(Throughput::Bytes(BULK as u64));
-    let (mut client, mut server) = open();
-    let (chunk, mut taken) = (vec![7; CHUNK], Vec::new());
-    group.bench_function("bulk, client to server", |b| {
-        b.iter(|| {
-            for _ in 0..BULK / CHUNK {
-                client.app_input(&chunk).expect("room");
-                pass(&mut client, &mut server);
-                server.take_app(&mut taken);
-                server.app_took(taken.len());
-                taken.clear();
-                pass(&mut server, &mut client);
-            }
+    for piece in [1024, PIECE] {
+        let (mut client, mut server) = opened();
+        let (data, mut far, mut app) = (vec![7; piece], Vec::new(), Vec::new());
+        group.bench_function(format!("bulk in pieces of {piece} B, both ends"), |b| {
+            b.iter(|| {
+                for _ in 0..BULK / piece {
+                    client.app_input(&data).expect("acknowledged in time");
+                    carry(&mut client, &mut server, &mut far);
+                    server.take_app(&mut app);
+                    server.app_took(app.len());
+                    app.clear();
+                    carry(&mut server, &mut client, &mut far);
+                }
+            });
         });
-    });
+    }
     group.finish();
 }
 
-fn opening(c: &mut Criterion) {
-    c.bench_function("session: opening, both ends", |b| b.iter_batched(|| (), |()| open(), BatchSize::SmallInput));
-}
-
-criterion_group!(benches, bulk, opening);
+criterion_group!(benches, open, bulk);
 criterion_main!(benches);

@@ -10,8 +10,7 @@ use super::table::{bytes, pairs, table};
 const SHORT_ID: usize = 12;
 
 pub(super) fn status(status: &Status) -> String {
-    let waiting =
-        if status.ready { String::new() } else { format!(", waiting for: {}", status.waiting_for.join("; ")) };
+    let waiting = if status.ready { String::new() } else { format!(", waiting for: {}", status.waiting_for) };
     pairs(&[
         ("ready", format!("{}{waiting}", if status.ready { "yes" } else { "no" })),
         ("node id", status.node_id.clone()),
@@ -183,7 +182,7 @@ mod tests {
             listen: Vec::new(),
             peer: "phantom-peer:x".into(),
             ready: false,
-            waiting_for: vec!["a first peer".into(), "an exit path".into()],
+            waiting_for: "a first peer; an exit path".into(),
             peers: 0,
             exit_paths: 0,
             entry_paths: 0,

@@ -52,7 +52,7 @@ impl Daemon for TestDaemon {
             listen: vec!["127.0.0.1:1".into()],
             peer: "phantom-peer:x".into(),
             ready: true,
-            waiting_for: Vec::new(),
+            waiting_for: String::new(),
             peers: 11,
             exit_paths: 2,
             entry_paths: 1,

@@ -54,6 +54,8 @@ pub struct Snapshot {
     pub entry_paths: usize,
     /// Why no path can be built, in words.
     pub problem: Option<String>,
+    /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
+    pub load: [usize; 6],
 }
 
 /// What the control task needs of the rest of the daemon.
@@ -206,7 +208,7 @@ impl Driver {
             Event::Query(answer_tx) => {
                 let (exit_paths, entry_paths) = self.node.path_counts();
                 let problem = self.node.problem().map(str::to_owned);
-                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, problem });
+                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, problem, load: self.node.load() });
             }
         }
     }

@@ -118,15 +118,38 @@ enum Role {
 async fn carry(shared: Arc<Shared>, tunnel: Tunnel, app: DuplexStream, ends: Arc<Ends>, role: Role) {
     let Tunnel { mut incoming, mut outgoing } = tunnel;
     let (app_read, app_write) = tokio::io::split(app);
-    let from_far = from_far(&shared, &mut incoming, &role, &ends);
-    let to_far = to_far(&shared, &mut outgoing);
-    let from_app = from_app(&shared, app_read, &ends);
-    let to_app = to_app(&shared, app_write);
-    let result = tokio::try_join!(from_far, to_far, from_app, to_app);
+    let result = {
+        let moving = async {
+            tokio::try_join!(
+                from_far(&shared, &mut incoming, &role, &ends),
+                to_far(&shared, &mut outgoing),
+                from_app(&shared, app_read, &ends)
+            )
+        };
+        tokio::pin!(moving);
+        let to_app = to_app(&shared, app_write);
+        tokio::pin!(to_app);
+        let mut delivered = false;
+        let result = loop {
+            tokio::select! {
+                result = &mut moving => break result,
+                () = &mut to_app, if !delivered => delivered = true,
+            }
+        };
+        if result.is_err() {
+            ends.reset();
+            lock(&shared.session).far_closed();
+            shared.app_ready.notify_one();
+        }
+        if !delivered {
+            // What came before the break is still the program's, if it reads.
+            let limit = if result.is_err() { LINGER } else { Duration::MAX };
+            let _ = timeout(limit, to_app).await;
+        }
+        result
+    };
     if let Err(error) = result {
         tracing::debug!(%error, "a session ended");
-        ends.reset();
-        lock(&shared.session).far_closed();
         outgoing.abort(Reason::GoingAway).await;
         role.fail();
     } else if outgoing.close().await.is_ok() {
@@ -312,7 +335,7 @@ async fn wait_for_room(shared: &Shared) -> bool {
 }
 
 /// Session to program, until the far end's end.
-async fn to_app(shared: &Shared, mut app: WriteHalf<DuplexStream>) -> Result<(), RelayError> {
+async fn to_app(shared: &Shared, mut app: WriteHalf<DuplexStream>) {
     let mut bytes = Vec::new();
     loop {
         let ready = shared.app_ready.notified();
@@ -331,12 +354,12 @@ async fn to_app(shared: &Shared, mut app: WriteHalf<DuplexStream>) -> Result<(),
             bytes.clear();
             // The program is gone: from_app learns it and says so to the far end.
             if written.is_err() {
-                return Ok(());
+                return;
             }
         } else if ended {
             // As above.
             let _ = app.shutdown().await;
-            return Ok(());
+            return;
         } else {
             ready.await;
         }

@@ -104,13 +104,13 @@ impl Running {
     }
 }
 
-fn waiting_for(known: &Known, exit_paths: usize, problem: Option<String>, tunnels: usize) -> Vec<String> {
+fn waiting_for(known: &Known, exit_paths: usize, problem: Option<String>, tunnels: usize) -> String {
     if known.connected == 0 && known.nodes.is_empty() {
-        return vec!["another node: none of the known ones answers (give one with --peer)".into()];
+        return "another node: none of the known ones answers (give one with --peer)".into();
     }
     if exit_paths == 0 || tunnels == 0 {
         let why = problem.map(|problem| format!(" ({problem})")).unwrap_or_default();
-        return vec![format!("a first exit path{why}; {} nodes are known", known.nodes.len())];
+        return format!("a first exit path{why}; {} nodes are known", known.nodes.len());
     }
-    Vec::new()
+    String::new()
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
@@ -107,7 +108,8 @@ pub(super) async fn open(
     // The exit path is on its way while the namespace is made.
     let key = Arc::new(SigningKey::from_seed(identity.key.seed()));
     network.open(key, inside.clone()).await;
-    let helper = std::env::current_exe().map_err(|error| refused(error.to_string()))?;
+    // The running executable itself, also when an update has replaced its file meanwhile.
+    let helper = PathBuf::from("/proc/self/exe");
     let outside = Arc::new(Outside { network: network.clone(), names: setup.names.clone() });
     setup.names.remember(identity.phantom_name());
     let gate = match Gate::open(GateConfig::new(address, helper), outside).await {

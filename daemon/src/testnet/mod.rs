@@ -355,7 +355,7 @@ async fn waits_for(node: &Node, before: String) -> Option<String> {
         Ok(mut client) => match client.status().await {
             Ok(status) if status.ready => None,
             Ok(status) if status.waiting_for.is_empty() => Some(before),
-            Ok(status) => Some(status.waiting_for.join("; ")),
+            Ok(status) => Some(status.waiting_for),
             Err(error) => Some(error.to_string()),
         },
         // Not listening yet.

@@ -17,6 +17,8 @@ const UDP: i32 = 17;
 pub(crate) enum Family {
     V4,
     V6,
+    /// One that has no names.
+    Other,
 }
 
 /// What is asked.
@@ -35,6 +37,8 @@ pub(crate) struct Wanted<'a> {
     pub(crate) numeric_service: bool,
     pub(crate) v4_mapped: bool,
     pub(crate) all: bool,
+    /// Flags that have no meaning.
+    pub(crate) unknown: bool,
 }
 
 /// Something to connect or bind to.
@@ -58,6 +62,7 @@ pub(crate) struct Found {
 pub(crate) enum Refusal {
     BadFlags,
     NoName,
+    Family,
     /// The name has no address of that family.
     AddressFamily,
     Service,
@@ -86,10 +91,13 @@ pub(crate) fn find(wanted: &Wanted, directory: &impl Directory) -> Result<Found,
     if node.is_none() && service.is_none() {
         return Err(Refusal::NoName);
     }
-    if wanted.canonical && node.is_none() {
+    if wanted.unknown || wanted.canonical && node.is_none() {
         return Err(Refusal::BadFlags);
     }
-    let ways = ways(wanted, service, directory)?;
+    if wanted.family == Some(Family::Other) {
+        return Err(Refusal::Family);
+    }
+    let ways = ways(wanted, service.filter(|service| !service.is_empty()), directory)?;
     let addresses = match node {
         Some(node) => of_node(wanted, node, directory)?,
         None => of_nobody(wanted),
@@ -104,45 +112,47 @@ pub(crate) fn find(wanted: &Wanted, directory: &impl Directory) -> Result<Found,
 const OFFERED: [(i32, i32, &str); 2] = [(STREAM, TCP, "tcp"), (DATAGRAM, UDP, "udp")];
 
 fn ways(wanted: &Wanted, service: Option<&str>, directory: &impl Directory) -> Result<Vec<Way>, Refusal> {
+    let port = service.map(|service| numeric_port(service).ok_or(service)).unwrap_or(Ok(0));
+    if wanted.numeric_service && port.is_err() {
+        return Err(Refusal::NoName);
+    }
     let fits = |kind, protocol| {
         (wanted.kind == 0 || wanted.kind == kind) && (wanted.protocol == 0 || wanted.protocol == protocol)
     };
-    let open = wanted.kind == 0 && wanted.protocol == 0;
-    let offered = OFFERED.into_iter().filter(|(kind, protocol, _)| fits(*kind, *protocol));
-    // A raw socket takes any protocol.
-    let raw = wanted.kind == RAW || open || (wanted.kind == 0 && offered.clone().next().is_none());
-    if !raw && offered.clone().next().is_none() {
-        return Err(if wanted.kind != 0 { Refusal::SocketType } else { Refusal::Service });
+    let offered: Vec<_> = OFFERED.into_iter().filter(|(kind, protocol, _)| fits(*kind, *protocol)).collect();
+    if offered.is_empty() {
+        return only_raw(wanted, service);
     }
-    let Some(name) = service else { return Ok(with_raw(offered.map(|(k, p, _)| (k, p, 0)).collect(), raw, wanted, 0)) };
-    if let Some(port) = numeric_port(name)? {
-        return Ok(with_raw(offered.map(|(k, p, _)| (k, p, port)).collect(), raw, wanted, port));
+    let mut ways: Vec<Way> = match port {
+        Ok(port) => offered.into_iter().map(|(kind, protocol, _)| (kind, protocol, port)).collect(),
+        Err(name) => named(&directory.services(), name, &offered),
+    };
+    if ways.is_empty() {
+        return Err(Refusal::Service);
     }
-    if wanted.numeric_service {
-        return Err(Refusal::NoName);
+    if let (0, 0, Ok(port)) = (wanted.kind, wanted.protocol, port) {
+        ways.push((RAW, 0, port));
     }
-    let file = directory.services();
-    let named = |(kind, protocol, word): (i32, i32, &str)| Some((kind, protocol, services::port(&file, name, word)?));
-    let ways: Vec<Way> = offered.filter_map(named).collect();
-    if ways.is_empty() { Err(Refusal::Service) } else { Ok(ways) }
+    Ok(ways)
 }
 
-fn with_raw(mut ways: Vec<Way>, raw: bool, wanted: &Wanted, port: u16) -> Vec<Way> {
-    if raw {
-        ways.push((RAW, wanted.protocol, port));
-    }
-    ways
+fn named(file: &[u8], name: &str, offered: &[(i32, i32, &str)]) -> Vec<Way> {
+    let way = |&(kind, protocol, word): &(i32, i32, &str)| Some((kind, protocol, services::port(file, name, word)?));
+    offered.iter().filter_map(way).collect()
 }
 
-/// The port that a text of digits only is; too large ones are no service.
-fn numeric_port(text: &str) -> Result<Option<u16>, Refusal> {
-    if text.is_empty() {
-        return Ok(Some(0));
+/// A raw socket takes any protocol, but has no services.
+fn only_raw(wanted: &Wanted, service: Option<&str>) -> Result<Vec<Way>, Refusal> {
+    match (wanted.kind, service) {
+        (0 | RAW, None) => Ok(vec![(RAW, wanted.protocol, 0)]),
+        (0 | RAW, Some(_)) => Err(Refusal::Service),
+        _ => Err(Refusal::SocketType),
     }
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| Refusal::Service)
+}
+
+/// The port that a text of digits only is. One that is too large is none, nor is it a service's name.
+fn numeric_port(text: &str) -> Option<u16> {
+    text.parse().ok().filter(|_| text.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// Addresses where no node is named: to bind to (in libc's order, IPv4 first), or of this machine.
@@ -156,7 +166,7 @@ fn of_nobody(wanted: &Wanted) -> Vec<Scoped> {
 }
 
 fn of_family(address: IpAddr, family: Option<Family>) -> bool {
-    family.is_none_or(|family| (family == Family::V4) == address.is_ipv4())
+    family.is_none_or(|family| family == if address.is_ipv4() { Family::V4 } else { Family::V6 })
 }
 
 fn of_node(wanted: &Wanted, node: &str, directory: &impl Directory) -> Result<Vec<Scoped>, Refusal> {
@@ -194,5 +204,6 @@ fn of_name(wanted: &Wanted, found: Addresses) -> Vec<IpAddr> {
             let wants_mapped = wanted.v4_mapped && (wanted.all || v6.is_none());
             v6.into_iter().chain(mapped.filter(|_| wants_mapped)).collect()
         }
+        Some(Family::Other) => Vec::new(),
     }
 }

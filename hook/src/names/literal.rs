@@ -21,11 +21,16 @@ pub(crate) fn parse(text: &str, interface: impl FnOnce(&str) -> Option<u32>) -> 
     if let Some(address) = parse_v4(text) {
         return Some(Scoped::plain(address));
     }
-    let (address, scope) = match text.split_once('%') {
-        Some((address, name)) => (address, name.parse().ok().or_else(|| interface(name))?),
-        None => (text, 0),
-    };
-    Some(Scoped { address: address.parse::<Ipv6Addr>().ok()?.into(), scope })
+    let (text, name) = text.split_once('%').map_or((text, None), |(text, name)| (text, Some(name)));
+    let address: Ipv6Addr = text.parse().ok()?;
+    // Only addresses of one link may name it; numbers go with any.
+    let named = |name: &str| if is_of_link(address) { interface(name) } else { None };
+    let scope = name.map_or(Some(0), |name| name.parse().ok().or_else(|| named(name)))?;
+    Some(Scoped { address: address.into(), scope })
+}
+
+fn is_of_link(address: Ipv6Addr) -> bool {
+    address.is_unicast_link_local() || address.segments()[0] & 0xff0f == 0xff02
 }
 
 /// Reads an IPv4 address of one to four parts, each decimal, octal (`0…`) or hexadecimal (`0x…`); the last part fills

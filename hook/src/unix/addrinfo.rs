@@ -105,11 +105,8 @@ unsafe fn look_up(
         libc::AF_UNSPEC => None,
         libc::AF_INET => Some(Family::V4),
         libc::AF_INET6 => Some(Family::V6),
-        _ => return libc::EAI_FAMILY,
+        _ => Some(Family::Other),
     };
-    if flags & !KNOWN_FLAGS != 0 {
-        return libc::EAI_BADFLAGS;
-    }
     if flags & INTERNATIONAL != 0 && node.is_some_and(|node| !node.is_ascii()) {
         return NOT_ENCODED;
     }
@@ -126,6 +123,7 @@ unsafe fn look_up(
         numeric_service: has(libc::AI_NUMERICSERV),
         v4_mapped: has(libc::AI_V4MAPPED),
         all: has(libc::AI_ALL),
+        unknown: flags & !KNOWN_FLAGS != 0,
     };
     let found = match find(&wanted, &Daemon) {
         Ok(found) => found,
@@ -141,6 +139,7 @@ fn code(refusal: Refusal) -> c_int {
     match refusal {
         Refusal::BadFlags => libc::EAI_BADFLAGS,
         Refusal::NoName => libc::EAI_NONAME,
+        Refusal::Family => libc::EAI_FAMILY,
         Refusal::AddressFamily => NO_SUCH_FAMILY,
         Refusal::Service => libc::EAI_SERVICE,
         Refusal::SocketType => libc::EAI_SOCKTYPE,
@@ -289,11 +288,14 @@ unsafe fn name(
     }
     // SAFETY: as the caller says.
     let end = unsafe { read_end(address, length) }.ok_or(libc::EAI_FAMILY)?;
-    if !wants(host) && !wants(service) {
+    if has(libc::NI_NAMEREQD) && !wants(host) && !wants(service) {
         return Err(libc::EAI_NONAME);
     }
     let (host_text, service_text) = match end {
-        End::Local(path) => (Daemon.own_name().unwrap_or_else(|| "localhost".to_owned()), path),
+        End::Local(path) => {
+            let own = if has(libc::NI_NUMERICHOST) { None } else { Daemon.own_name() };
+            (own.unwrap_or_else(|| "localhost".to_owned()), path)
+        }
         End::Internet(at, port) => {
             let name = |at| reverse::host(at, has(libc::NI_NUMERICHOST), has(libc::NI_NAMEREQD), &Daemon);
             let host = if wants(host) { name(at).map_err(name_code)? } else { String::new() };

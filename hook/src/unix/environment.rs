@@ -56,17 +56,13 @@ pub(super) unsafe fn completed<T>(envp: Entries, start: impl FnOnce(Entries) -> 
 
 /// Completes the environment of this process itself, for functions of libc that start programs with it.
 pub(super) fn complete_own() {
-    // SAFETY: `environ` is libc's, an array as required.
-    let present = unsafe { inspect(current(), &own().kept) };
     let kept = &own().kept;
+    // SAFETY: `environ` is libc's, an array as required.
+    let present = unsafe { inspect(current(), kept) };
     if !present.library {
         let before = std::env::var_os(ENV_PRELOAD).unwrap_or_default();
-        let mut value = kept.library.clone();
-        if !before.is_empty() {
-            value.push(b':');
-            value.extend(std::os::unix::ffi::OsStrExt::as_bytes(before.as_os_str()));
-        }
-        set(&[ENV_PRELOAD.as_bytes(), b"=", &value].concat());
+        let before = std::os::unix::ffi::OsStrExt::as_bytes(before.as_os_str());
+        set(&preload(before, kept).flatten().copied().collect::<Vec<u8>>());
     }
     if !present.socket {
         set(kept.socket.as_bytes());
@@ -134,7 +130,7 @@ unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
 
 /// Whether a value of LD_PRELOAD names the library by its absolute path: another might not be found from elsewhere.
 fn names_library(value: &[u8], library: &[u8]) -> bool {
-    value.split(|byte| matches!(byte, b':' | b' ')).any(|path| path == library)
+    value.split(is_separator).any(|path| path == library)
 }
 
 /// # Safety
@@ -163,7 +159,7 @@ unsafe fn complete<T>(
         to[length] = entry.as_ptr();
         length += 1;
     }
-    let preload = if present.library { None } else { Some(preloading(preload, &kept.library, before)?) };
+    let preload = if present.library { None } else { Some(preloading(preload, before, kept)?) };
     let socket = (!present.socket).then_some(kept.socket.as_c_str());
     let identity = (!present.identity).then_some(kept.identity.as_c_str());
     for entry in [preload, socket, identity].into_iter().flatten() {
@@ -174,11 +170,21 @@ unsafe fn complete<T>(
     Ok(start(to.as_ptr()))
 }
 
-/// The entry that preloads the library, and what was preloaded before.
-fn preloading<'a>(buffer: &'a mut [u8; LONGEST_PRELOAD], library: &[u8], before: &[u8]) -> Result<&'a CStr, i32> {
-    let separator: &[u8] = if before.is_empty() { b"" } else { b":" };
+/// Pieces of the entry that preloads the library, and what was preloaded before, except this library by another path.
+fn preload<'a>(before: &'a [u8], kept: &'a Kept) -> impl Iterator<Item = &'a [u8]> {
+    let others = before.split(is_separator).filter(|path| !path.is_empty() && *path != kept.spelled);
+    let first: [&[u8]; 3] = [ENV_PRELOAD.as_bytes(), b"=", &kept.library];
+    first.into_iter().chain(others.flat_map(|path| [b":", path]))
+}
+
+fn is_separator(byte: &u8) -> bool {
+    matches!(byte, b':' | b' ')
+}
+
+/// That entry as a C string.
+fn preloading<'a>(buffer: &'a mut [u8; LONGEST_PRELOAD], before: &[u8], kept: &Kept) -> Result<&'a CStr, i32> {
     let mut length = 0;
-    for piece in [ENV_PRELOAD.as_bytes(), b"=", library, separator, before, b"\0"] {
+    for piece in preload(before, kept).chain([&b"\0"[..]]) {
         buffer.get_mut(length..length + piece.len()).ok_or(libc::E2BIG)?.copy_from_slice(piece);
         length += piece.len();
     }

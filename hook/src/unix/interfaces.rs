@@ -134,7 +134,7 @@ unsafe fn fill_address(entry: *mut Entry, address: &Address, link: &Link) {
         fill_name(entry, address.label.as_deref().unwrap_or(&link.name), link.flags);
         (*entry).head.ifa_addr = fill_internet(&raw mut (*entry).address, address.local, link.index);
         (*entry).head.ifa_netmask = fill_internet(&raw mut (*entry).mask, mask(address.local, address.prefix), 0);
-        if let Some(other) = address.peer.or(address.broadcast) {
+        if let Some(other) = address.broadcast.or(address.peer) {
             (*entry).head.ifa_ifu = fill_internet(&raw mut (*entry).other, other, link.index);
         }
     }

@@ -166,9 +166,9 @@ fn address(body: &[u8]) -> Option<Address> {
         }
     }
     let index = u32::from_ne_bytes(field(body, 4)?);
-    // Where there is no peer, the kernel gives the own address as one, or as nothing else.
-    let peer_of = local.and(peer).filter(|peer| Some(*peer) != local);
-    Some(Address { index, prefix: *body.get(1)?, label, local: local.or(peer)?, peer: peer_of, broadcast })
+    // Without a local address, what is called the peer is the interface's own.
+    let far = local.and(peer);
+    Some(Address { index, prefix: *body.get(1)?, label, local: local.or(peer)?, peer: far, broadcast })
 }
 
 fn ip(value: &[u8]) -> Option<IpAddr> {

@@ -26,6 +26,8 @@ pub(super) struct Own {
 pub(super) struct Kept {
     /// Absolute path of this library.
     pub(super) library: Vec<u8>,
+    /// The path by which it was loaded, which may be found from one directory only.
+    pub(super) spelled: Vec<u8>,
     /// `PHANTOM_SOCKET=…`
     pub(super) socket: CString,
     /// `PHANTOM_IDENTITY=…` or `PHANTOM_SESSION=…`
@@ -45,8 +47,12 @@ impl Own {
         let path = absolute(&path).unwrap_or(path);
         let (identity, setting) = identity();
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
+        let identity = identity.filter(|_| frame.is_some());
+        let spelled = library();
+        let library = spelled.canonicalize().unwrap_or_else(|_| spelled.clone());
         let kept = Kept {
-            library: library().into_os_string().into_vec(),
+            library: library.into_os_string().into_vec(),
+            spelled: spelled.into_os_string().into_vec(),
             socket: entry(ENV_SOCKET, path.as_os_str()),
             identity: setting,
         };
@@ -82,7 +88,7 @@ fn entry(name: &str, value: &OsStr) -> CString {
     CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).unwrap_or_default()
 }
 
-/// Where this library lies, so that programs that are started elsewhere find it too.
+/// The path by which this library was loaded.
 fn library() -> PathBuf {
     // SAFETY: all zeros, that is NULL pointers, is a value of this type.
     let mut about: libc::Dl_info = unsafe { std::mem::zeroed() };
@@ -94,6 +100,5 @@ fn library() -> PathBuf {
     }
     // SAFETY: dladdr gave a C string that lives as long as the library.
     let name = unsafe { CStr::from_ptr(about.dli_fname) };
-    let path = Path::new(OsStr::from_bytes(name.to_bytes()));
-    path.canonicalize().unwrap_or_else(|_| path.to_owned())
+    Path::new(OsStr::from_bytes(name.to_bytes())).to_owned()
 }

@@ -14,7 +14,7 @@ pub fn derive(context: &'static str, parts: &[&[u8]]) -> Hash32 {
     out
 }
 
-/// As [`derive`], for any length of output.
+/// As [`derive()`], for any length of output.
 pub fn derive_into(context: &'static str, parts: &[&[u8]], out: &mut [u8]) {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     absorb(&mut hasher, parts);
@@ -22,7 +22,7 @@ pub fn derive_into(context: &'static str, parts: &[&[u8]], out: &mut [u8]) {
     hasher.zeroize();
 }
 
-/// MAC of `parts` under a 32-byte key (BLAKE3 keyed mode); the parts are framed as in [`derive`].
+/// MAC of `parts` under a 32-byte key (BLAKE3 keyed mode); the parts are framed as in [`derive()`].
 ///
 /// Compare it with [`same`], never with `==`.
 pub fn keyed(key: &Hash32, parts: &[&[u8]]) -> Hash32 {

@@ -11,14 +11,21 @@ use crate::path::plan::Role;
 use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Plan, PlanError, Step, Terms, Wish};
 use crate::record::{ApRecord, RoutingEntry, Signed};
 use crate::tunnel;
-use crate::wire::array::ArrayFrame;
+use crate::wire::array::{ArrayFrame, BuildId};
 use crate::wire::{NodeContact, Wire};
 
 /// Builds of our own under way at once: more would be a burst that an observer sees.
 const MAX_BUILDS: usize = 6;
 
 /// First and longest wait after a failed build, in milliseconds; it doubles in between.
-const BACKOFF: (u64, u64) = (500, 30_000);
+const BACKOFF: (u64, u64) = (500, 10_000);
+
+/// How long the owner waits for an array to come home, in milliseconds: five times what sixteen hops across the world take. The
+/// nodes in between wait longer (`BUILD_LIFE`).
+const BUILD_PATIENCE: u64 = 12_000;
+
+/// How long a node that did not answer is left out of plans, in milliseconds.
+const AWAY: u64 = 600_000;
 
 /// Candidates that are plenty to draw guards from: the first few nodes that a newcomer hears of must not become its guards.
 const AMPLE_SAMPLE: usize = 64;
@@ -34,6 +41,7 @@ pub(super) struct Building {
     build: Build,
     purpose: Purpose,
     entry: Option<RoutingEntry>,
+    since: u64,
 }
 
 /// When the next try for a purpose may start.
@@ -149,11 +157,15 @@ impl Node {
 
     fn build(&mut self, now: u64, purpose: Purpose) -> Result<(), CannotBuild> {
         let wish = Wish { kind: Self::kind_of(purpose), hops: self.settings.hops, spread: self.settings.spread };
-        let plan = path::plan(&mut *self.rng, &wish, &self.own.contact, &self.sample, &self.guards, &self.accounts)?;
+        self.away.retain(|_, until| now < *until);
+        let present: Vec<_> =
+            self.sample.iter().filter(|node| !self.away.contains_key(&node.contact.node_id())).cloned().collect();
+        let plan = path::plan(&mut *self.rng, &wish, &self.own.contact, &present, &self.guards, &self.accounts)?;
         let (terms, entry) = self.terms(now, purpose, &plan);
         let (build, send) = Build::start(&mut *self.rng, now / 1000, plan, &self.own, terms)?;
-        self.builds.insert(build.build_id(), Building { build, purpose, entry });
-        self.deliver(send.to, send.frame);
+        let id = build.build_id();
+        self.builds.insert(id, Building { build, purpose, entry, since: now });
+        self.deliver(send.to, send.frame, Some(id));
         Ok(())
     }
 
@@ -192,8 +204,35 @@ impl Node {
         Signed::sign(&record, key).bytes().to_vec()
     }
 
-    fn deliver(&mut self, to: NodeContact, frame: ArrayFrame) {
-        self.dial(to, Errand::Array(Box::new(frame)));
+    fn deliver(&mut self, to: NodeContact, frame: ArrayFrame, own: Option<BuildId>) {
+        self.dial(to, Errand::Array(Box::new(frame), own));
+    }
+
+    /// A node did not answer us: it is left out for a while.
+    pub(super) fn away(&mut self, now: u64, node: NodeId) {
+        self.away.insert(node, now + AWAY);
+    }
+
+    /// The first node of one of our circles did not answer.
+    pub(super) fn first_node_away(&mut self, now: u64, build: BuildId) {
+        let Some(building) = self.builds.remove(&build) else { return };
+        if let Some(first) = building.build.nodes().first() {
+            self.away(now, *first);
+        }
+        self.failed(now, building.purpose);
+        self.pursue(now);
+    }
+
+    /// A dead guard would fail every build: after a failure the owner looks whether those of this circle are there. Rarely, since
+    /// it shows them a link that leads to nothing.
+    fn probe(&mut self, nodes: &[NodeId]) {
+        let guards: Vec<_> = self.guards.nodes().filter(|guard| nodes.contains(guard)).collect();
+        for node in guards {
+            let contact = self.sample.iter().find(|known| known.contact.node_id() == node);
+            if let Some(contact) = contact.map(|known| known.contact.clone()) {
+                self.dial(contact, Errand::Probe(node));
+            }
+        }
     }
 
     /// An array arrived: home to one of our builds, or to be passed on.
@@ -206,16 +245,17 @@ impl Node {
         if let Some(path) = done.path {
             self.join_path(now, path);
         }
-        self.deliver(done.send.to, done.send.frame);
+        self.deliver(done.send.to, done.send.frame, None);
     }
 
     fn array_home(&mut self, now: u64, peer: NodeId, building: Building, frame: ArrayFrame) {
-        let Building { build, purpose, entry } = building;
+        let Building { build, purpose, entry, since } = building;
         let nodes = build.nodes();
         match build.handle(&mut *self.rng, now / 1000, peer, frame) {
             Ok(Step::Send(build, send)) => {
-                self.builds.insert(build.build_id(), Building { build: *build, purpose, entry });
-                self.deliver(send.to, send.frame);
+                let id = build.build_id();
+                self.builds.insert(id, Building { build: *build, purpose, entry, since });
+                self.deliver(send.to, send.frame, Some(id));
             }
             Ok(Step::Built(path)) => {
                 self.accounts.note(&nodes, true);
@@ -238,6 +278,7 @@ impl Node {
 
     fn build_failed(&mut self, now: u64, purpose: Purpose, nodes: &[NodeId]) {
         self.accounts.note(nodes, false);
+        self.probe(nodes);
         self.failed(now, purpose);
     }
 
@@ -245,7 +286,7 @@ impl Node {
         let over: Vec<_> = self
             .builds
             .iter()
-            .filter(|(_, building)| now / 1000 >= building.build.deadline())
+            .filter(|(_, building)| now > building.since + BUILD_PATIENCE || now / 1000 >= building.build.deadline())
             .map(|(id, _)| *id)
             .collect();
         for id in over {

@@ -2,7 +2,7 @@
 
 use super::{LinkId, Node, Output};
 use crate::ident::{NodeId, PathId, TunnelId};
-use crate::wire::array::ArrayFrame;
+use crate::wire::array::{ArrayFrame, BuildId};
 use crate::wire::frame::kind;
 use crate::wire::{NodeContact, Wire};
 
@@ -41,8 +41,10 @@ pub(super) enum Role {
 
 /// Why we dial.
 pub(super) enum Errand {
-    /// Deliver an array.
-    Array(Box<ArrayFrame>),
+    /// Deliver an array; of one of our own builds, if it is named.
+    Array(Box<ArrayFrame>, Option<BuildId>),
+    /// See whether a guard is there, after a build failed.
+    Probe(NodeId),
     /// Be the standing connection of a segment.
     Attach(PathId),
     /// Be a segment of a tunnel: its set-up, and the TUNNEL frame.
@@ -76,7 +78,11 @@ impl Node {
     /// None: the link is not ours any more.
     fn run_errand(&mut self, link: LinkId, errand: Errand) -> Option<Role> {
         match errand {
-            Errand::Array(frame) => {
+            Errand::Probe(_) => {
+                self.out.push_back(Output::Release { link });
+                None
+            }
+            Errand::Array(frame, _) => {
                 self.send(link, kind::ARRAY, frame.to_bytes());
                 self.out.push_back(Output::Release { link });
                 None
@@ -99,8 +105,10 @@ impl Node {
         match self.errands.remove(&link) {
             Some(Errand::Attach(path)) => self.segment_lost(now, path),
             Some(Errand::Tunnel { setup, .. }) => self.drop_setup(setup),
+            Some(Errand::Array(_, Some(build))) => self.first_node_away(now, build),
+            Some(Errand::Probe(node)) => self.away(now, node),
             // A lost array is silence: its owner gives up by itself.
-            Some(Errand::Array(_)) | None => {}
+            Some(Errand::Array(_, None)) | None => {}
         }
     }
 

@@ -154,6 +154,8 @@ pub struct Node {
     sampled: Option<u64>,
     guards: Guards,
     accounts: Accounts,
+    /// Nodes that did not answer us, until when they are left out.
+    away: BTreeMap<NodeId, u64>,
     builds: BTreeMap<BuildId, Building>,
     exits: Vec<ApAddress>,
     entries: BTreeMap<ApAddress, Arc<SigningKey>>,
@@ -182,6 +184,7 @@ impl Node {
             sampled: None,
             guards,
             accounts: Accounts::default(),
+            away: BTreeMap::new(),
             builds: BTreeMap::new(),
             exits: Vec::new(),
             entries: BTreeMap::new(),

@@ -110,7 +110,7 @@ impl Node {
     /// TUNNEL on a new link: the answer to a seed that we sent or passed on.
     pub(super) fn tunnel_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
         let Some((id, r, p)) = tunnel_payload(payload) else { return false };
-        let Some((no, _)) = self.seeds.remove(&id) else { return false };
+        let Some((no, _)) = self.seeds.get(&id).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
         let Some(from) = path.sides.iter().position(|side| side.segment.neighbour.node_id() == peer) else {
             return false;
@@ -132,6 +132,8 @@ impl Node {
                 self.answered(now, no, link, Phase::Own(tunnel), &q);
             }
         }
+        // Only now: a TUNNEL that did not hold must not use the seed up.
+        self.seeds.remove(&id);
         true
     }
 

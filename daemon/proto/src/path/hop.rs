@@ -35,7 +35,7 @@ pub const PENDING_PER_PEER: usize = 64;
 /// Builds between their rounds in total: about 2 MB.
 pub const PENDING_MAX: usize = 4096;
 
-/// Packages remembered against replay. Never full: [`OPENS_MAX`] in each of the windows that [`EXPIRES_MAX`] touches.
+/// Packages remembered against replay. Never full: `OPENS_MAX` in each of the windows that [`EXPIRES_MAX`] touches.
 pub const REPLAYS_MAX: usize = OPENS_MAX as usize * (EXPIRES_MAX / WINDOW + 1) as usize;
 
 /// By how much clocks may differ, in seconds, when a path's life is checked.

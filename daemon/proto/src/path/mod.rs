@@ -2,9 +2,9 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`plan`] | choice and order of nodes |
+//! | [`mod@plan`] | choice and order of nodes |
 //! | [`guards`], [`accounts`] | who may stand next to the owner; whose builds fail |
-//! | [`array`] | what one node does to the arrays |
+//! | [`mod@array`] | what one node does to the arrays |
 //! | [`weave`] | all of that, foreseen by the owner |
 //! | [`owner`] | both rounds, from the owner's side |
 //! | [`hop`] | both rounds, from a node's side |

@@ -8,6 +8,13 @@
 //!   Certificate … Finished, ports, program's bytes ───▶   peer = hash of its key; connect to the program
 //! ```
 
+//!
+//! The caller carries bytes: [`Session::far_input`] and [`Session::take_far`] on the side of the full connection,
+//! [`Session::app_input`] and [`Session::take_app`] on the program's, and polls [`Event`]s after each input. Bytes leave in one
+//! contiguous run that the caller's buffer takes over; back-pressure is [`Session::wants_app`] one way and, the other way,
+//! [`Session::app_took`], without which the other end's window closes. No timers: acknowledgements go by bytes.
+
+mod resume;
 mod stream;
 mod tls;
 
@@ -21,13 +28,23 @@ use rustls::Connection;
 use crate::crypto::{SigningKey, VerifyingKey};
 use crate::ident::ApAddress;
 use crate::wire::session::{Message, ResetCode};
+pub use resume::{End, ResumeKey};
 use stream::{Stream, WINDOW};
+
+/// Most bytes of one [`Session::app_input`].
+pub const APP_MAX: usize = 128 * 1024;
+
+/// Kept free of the window for what is not asked for: one input beyond the mark, TLS' own bytes, its key updates.
+const WINDOW_RESERVE: u64 = 2 * APP_MAX as u64;
 
 /// Bytes for the program that may wait here while arrivals are still acknowledged.
 const BACKLOG: usize = 512 * 1024;
 
 /// Bytes of a client's TLS that may wait for the verdict: its first flight.
 const HELD: usize = 64 * 1024;
+
+/// Bytes of a client's program that may wait for the verdict. A program seldom writes before its connect() has returned.
+const EARLY: usize = 64 * 1024;
 
 /// Why a session ended badly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,6 +55,9 @@ pub enum SessionError {
     /// TLS refused: the other end is not who it must be, or bytes were changed.
     #[error("TLS refused: {0}")]
     Tls(String),
+    /// The caller did what this session does not allow.
+    #[error("wrong use: {0}")]
+    Local(&'static str),
 }
 
 impl From<rustls::Error> for SessionError {
@@ -69,17 +89,19 @@ pub enum Event {
     },
     /// No more bytes come, after those of [`Session::take_app`].
     End,
-    /// The other end reset the connection.
+    /// The other end reset the connection, or the full connection broke. What [`Session::take_app`] still gives came before that.
     Reset,
 }
 
 enum Side {
-    Client { target: ApAddress, record_seen: bool, verdict_seen: bool },
-    Server { key: Arc<SigningKey>, port: Option<u16>, peer_told: bool },
+    Client { target: ApAddress, record: Option<VerifyingKey> },
+    Server { key: Arc<SigningKey>, port: Option<u16> },
 }
 
 /// One end of a session.
 pub struct Session {
+    /// From HELLO.
+    id: [u8; 16],
     side: Side,
     /// A server's begins with its verdict.
     tls: Option<Connection>,
@@ -88,14 +110,21 @@ pub struct Session {
     stream: Stream,
     /// Bytes from far that are no whole message yet.
     partial: Vec<u8>,
-    far_out: Vec<u8>,
+    /// Messages other than DATA and FIN that wait to be sent.
+    control: Vec<u8>,
     app_out: Vec<u8>,
     /// Bytes taken by the caller that the program has not.
     untaken: usize,
+    /// Bytes of the program that TLS keeps until its handshake is done.
+    early: usize,
     events: VecDeque<Event>,
+    /// Each end has proven itself and said what comes before the programs' bytes.
+    open: bool,
     app_ended: bool,
     ended_there: bool,
     over: bool,
+    /// Goes out after everything else.
+    last_word: Option<ResetCode>,
 }
 
 impl Session {
@@ -107,11 +136,10 @@ impl Session {
         dst_port: u16,
         src_port: u16,
     ) -> Result<Self, SessionError> {
-        let side = Side::Client { target, record_seen: false, verdict_seen: false };
-        let mut session = Self::new(side, Some(tls::client(key, target)?.into()));
-        let mut id = [0; 16];
-        rng.fill_bytes(&mut id);
-        Message::Hello { session: id, port: dst_port }.write(&mut session.far_out);
+        let tls = tls::client(key, target)?.into();
+        let mut session = Self::new(Side::Client { target, record: None }, Some(tls));
+        rng.fill_bytes(&mut session.id);
+        Message::Hello { session: session.id, port: dst_port }.write(&mut session.control);
         let ports = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
         session.write_plain(&ports)?;
         session.flush_tls()?;
@@ -120,43 +148,56 @@ impl Session {
 
     /// A server for one full connection that arrives.
     pub fn accept(key: Arc<SigningKey>) -> Self {
-        Self::new(Side::Server { key, port: None, peer_told: false }, None)
+        Self::new(Side::Server { key, port: None }, None)
     }
 
     fn new(side: Side, tls: Option<Connection>) -> Self {
         Self {
+            id: [0; 16],
             side,
             tls: tls.map(unlimited),
             held: Vec::new(),
             stream: Stream::default(),
             partial: Vec::new(),
-            far_out: Vec::new(),
+            control: Vec::new(),
             app_out: Vec::new(),
             untaken: 0,
+            early: 0,
             events: VecDeque::new(),
+            open: false,
             app_ended: false,
             ended_there: false,
             over: false,
+            last_word: None,
         }
     }
 
-    /// Client: the key in the AP record that the exit node found. Must be known before the server's answer.
+    /// Client: the key in the AP record that the exit node found. Must be known before the server's answer, and be the server's.
     pub fn expect_record(&mut self, key: &VerifyingKey) -> Result<(), SessionError> {
-        let Side::Client { target, record_seen, .. } = &mut self.side else {
-            return Err(SessionError::Misbehaved("a record for a server"));
+        let Side::Client { target, record } = &mut self.side else {
+            return Err(SessionError::Local("a record for a server"));
         };
         if ApAddress::of(key) != *target {
+            self.reset(ResetCode::Protocol);
             return Err(SessionError::Misbehaved("the AP record is of another address"));
         }
-        *record_seen = true;
+        if record.is_none() {
+            *record = Some(*key);
+        }
         Ok(())
     }
 
-    /// Server: the answer to [`Event::Hello`].
+    /// Server: the answer to [`Event::Hello`], once.
     pub fn verdict(&mut self, accepted: bool) -> Result<(), SessionError> {
-        let Side::Server { key, .. } = &self.side else {
-            return Err(SessionError::Misbehaved("a verdict of a client"));
+        let Side::Server { key, port: Some(_) } = &self.side else {
+            return Err(SessionError::Local("a verdict that nobody asked for"));
         };
+        if self.over {
+            return Ok(());
+        }
+        if self.tls.is_some() {
+            return Err(SessionError::Local("a second verdict"));
+        }
         self.tls = Some(unlimited(tls::server(key, accepted)?.into()));
         let held = std::mem::take(&mut self.held);
         let result = self.tls_input(&held).and_then(|()| self.flush_tls());
@@ -182,30 +223,41 @@ impl Session {
 
     /// The full connection is gone. Without both ends' orderly end that is a reset.
     pub fn far_closed(&mut self) {
-        if !self.over && !self.stream.ended_there() {
+        if !self.is_over() {
             self.events.push_back(Event::Reset);
         }
         self.over = true;
     }
 
-    /// Whether bytes of the program are wanted: false while too many wait for acknowledgement.
+    /// Whether bytes of the program are wanted: false while too many wait for acknowledgement, and for a server before
+    /// [`Event::Peer`].
     pub fn wants_app(&self) -> bool {
-        !self.over && !self.app_ended && self.stream.in_flight() < WINDOW
+        let room = if self.open {
+            self.stream.in_flight() < WINDOW - WINDOW_RESERVE
+        } else {
+            matches!(self.side, Side::Client { .. }) && self.early < EARLY
+        };
+        room && !self.over && !self.app_ended
     }
 
-    /// Bytes of the program.
+    /// Bytes of the program, at most [`APP_MAX`], when they are wanted. Ignored when the session is over.
     pub fn app_input(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
+        if self.over {
+            return Ok(());
+        }
+        if bytes.len() > APP_MAX || !self.wants_app() {
+            return Err(SessionError::Local("bytes that were not asked for"));
+        }
+        if !self.open {
+            self.early += bytes.len();
+        }
         self.write_plain(bytes)?;
         self.flush_tls()
     }
 
     /// The program sends no more.
     pub fn app_end(&mut self) -> Result<(), SessionError> {
-        if !std::mem::replace(&mut self.app_ended, true)
-            && let Some(tls) = &mut self.tls
-        {
-            tls.send_close_notify();
-        }
+        self.app_ended = true;
         self.flush_tls()
     }
 
@@ -216,24 +268,34 @@ impl Session {
 
     /// Moves bytes for the full connection to the end of `out`.
     pub fn take_far(&mut self, out: &mut Vec<u8>) {
-        out.append(&mut self.far_out);
+        // An acknowledgement beside bytes that go anyway costs nothing, and lets the other end forget early.
+        if self.stream.has_news() {
+            self.acknowledge(true);
+        }
+        hand_over(&mut self.control, out);
+        self.stream.frame(out);
+        if let Some(code) = self.last_word.take() {
+            Message::Reset(code).write(out);
+        }
     }
 
     /// Moves bytes for the program to the end of `out`; say with [`Session::app_took`] when the program has them.
     pub fn take_app(&mut self, out: &mut Vec<u8>) {
-        self.untaken += self.app_out.len();
-        out.append(&mut self.app_out);
+        if self.open {
+            self.untaken += self.app_out.len();
+            hand_over(&mut self.app_out, out);
+        }
     }
 
     /// The program has taken this many of the bytes of [`Session::take_app`].
     pub fn app_took(&mut self, count: usize) {
         self.untaken = self.untaken.saturating_sub(count);
-        self.acknowledge();
+        self.acknowledge(self.ended_there);
     }
 
     /// Bytes that wait for the full connection.
     pub fn far_waiting(&self) -> usize {
-        self.far_out.len()
+        self.control.len() + self.stream.unsent()
     }
 
     /// Whether no more bytes for the program will come.
@@ -251,32 +313,40 @@ impl Session {
         self.over || (self.stream.ended_here() && self.stream.ended_there())
     }
 
+    /// What would prove this session on another tunnel, and the offset that it would go on from. `None` before the session is open.
+    pub fn resume_key(&self) -> Option<(ResumeKey, u64)> {
+        let tls = self.tls.as_ref().filter(|_| self.open)?;
+        Some((ResumeKey::of(tls, self.id).ok()?, self.stream.received()))
+    }
+
     fn far_bytes(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let mut input = std::mem::take(&mut self.partial);
-        input.extend_from_slice(bytes);
-        let mut at = 0;
+        let mut joined = std::mem::take(&mut self.partial);
+        let mut input = bytes;
+        if !joined.is_empty() {
+            joined.extend_from_slice(bytes);
+            input = &joined;
+        }
         while let Some((message, len)) =
-            Message::read(&input[at..]).map_err(|_| SessionError::Misbehaved("malformed message"))?
+            Message::read(input).map_err(|_| SessionError::Misbehaved("malformed message"))?
         {
             self.message(message)?;
-            at += len;
+            input = &input[len..];
             if self.over {
                 return Ok(());
             }
         }
-        input.drain(..at);
-        self.partial = input;
+        self.partial.extend_from_slice(input);
         self.flush_tls()?;
-        self.acknowledge();
+        self.acknowledge(self.ended_there);
         Ok(())
     }
 
     fn message(&mut self, message: Message<'_>) -> Result<(), SessionError> {
         if let Side::Server { port: port @ None, .. } = &mut self.side {
-            let Message::Hello { port: wanted, .. } = message else {
+            let Message::Hello { session, port: wanted } = message else {
                 return Err(SessionError::Misbehaved("does not begin with HELLO"));
             };
-            *port = Some(wanted);
+            (self.id, *port) = (session, Some(wanted));
             self.events.push_back(Event::Hello { port: wanted });
             return Ok(());
         }
@@ -297,6 +367,7 @@ impl Session {
                 self.events.push_back(Event::Reset);
                 Ok(())
             }
+            Message::Resume { .. } => Err(SessionError::Misbehaved("resumes a session that is not interrupted")),
         }
     }
 
@@ -310,7 +381,10 @@ impl Session {
         };
         let mut ended = false;
         while !bytes.is_empty() {
-            tls.read_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("too many bytes at once"))?;
+            // After its end TLS takes nothing, and would for ever.
+            if tls.read_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("too many bytes at once"))? == 0 {
+                return Err(SessionError::Misbehaved("bytes after the end"));
+            }
             let state = tls.process_new_packets()?;
             let start = self.app_out.len();
             self.app_out.resize(start + state.plaintext_bytes_to_read(), 0);
@@ -319,91 +393,106 @@ impl Session {
                 .map_err(|_| SessionError::Misbehaved("TLS gave fewer bytes than it had"))?;
             ended |= state.peer_has_closed();
         }
-        self.preamble()?;
+        if !self.open {
+            self.open()?;
+        }
         if ended && !std::mem::replace(&mut self.ended_there, true) {
-            self.check_complete()?;
+            if !self.open {
+                return Err(SessionError::Misbehaved("ended before it began"));
+            }
             self.events.push_back(Event::End);
         }
         Ok(())
     }
 
-    /// Reads the verdict from the finished handshake, or takes the ports off the front of what arrived.
-    fn preamble(&mut self) -> Result<(), SessionError> {
-        let Some(tls) = &self.tls else { return Ok(()) };
-        if tls.is_handshaking() {
-            return Ok(());
-        }
-        match &mut self.side {
-            Side::Client { record_seen, verdict_seen, .. } if !*verdict_seen => {
-                if !*record_seen {
-                    return Err(SessionError::Misbehaved("answers before its AP record is known"));
-                }
-                *verdict_seen = true;
-                match tls.alpn_protocol() {
-                    Some(tls::ACCEPTED) => self.events.push_back(Event::Accepted),
-                    Some(tls::REFUSED) => {
-                        self.events.push_back(Event::Refused);
-                        self.over = true;
-                    }
-                    _ => return Err(SessionError::Misbehaved("undefined verdict")),
-                }
+    /// After the handshake: reads the verdict from it, or takes the ports off the front of what arrived.
+    fn open(&mut self) -> Result<(), SessionError> {
+        let Some(tls) = self.tls.as_ref().filter(|tls| !tls.is_handshaking()) else { return Ok(()) };
+        let key = tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));
+        let key = key.ok_or(SessionError::Misbehaved("no AP key"))?;
+        match (&self.side, tls.alpn_protocol()) {
+            (Side::Client { record: None, .. }, _) => {
+                Err(SessionError::Misbehaved("answers before its AP record is known"))
+            }
+            (Side::Client { record: Some(record), .. }, _) if *record != key => {
+                Err(SessionError::Misbehaved("the AP record has another key"))
+            }
+            (Side::Client { .. }, Some(tls::ACCEPTED)) => {
+                self.open = true;
+                self.events.push_back(Event::Accepted);
                 Ok(())
             }
-            Side::Server { port, peer_told, .. } if !*peer_told => {
-                let Some(ports) = self.app_out.first_chunk::<4>() else { return Ok(()) };
-                let [a, b, c, d] = *ports;
+            (Side::Client { .. }, Some(tls::REFUSED)) => {
+                self.over = true;
+                self.events.push_back(Event::Refused);
+                Ok(())
+            }
+            (Side::Server { port, .. }, Some(tls::ACCEPTED)) => {
+                let Some([a, b, c, d]) = self.app_out.first_chunk::<4>().copied() else { return Ok(()) };
                 let (src_port, dst_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
                 if *port != Some(dst_port) {
                     return Err(SessionError::Misbehaved("HELLO named another port"));
                 }
-                let key = tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));
-                let address = ApAddress::of(&key.ok_or(SessionError::Misbehaved("no AP key"))?);
-                *peer_told = true;
                 self.app_out.drain(..4);
-                self.events.push_back(Event::Peer { address, src_port, dst_port });
+                self.open = true;
+                self.events.push_back(Event::Peer { address: ApAddress::of(&key), src_port, dst_port });
                 Ok(())
             }
-            Side::Client { .. } | Side::Server { .. } => Ok(()),
-        }
-    }
-
-    /// Nobody may end before verdict or ports were said.
-    fn check_complete(&self) -> Result<(), SessionError> {
-        match self.side {
-            Side::Client { verdict_seen: true, .. } | Side::Server { peer_told: true, .. } => Ok(()),
-            Side::Client { .. } | Side::Server { .. } => Err(SessionError::Misbehaved("ended before it began")),
+            _ => Err(SessionError::Misbehaved("speaks no version of this protocol")),
         }
     }
 
     fn write_plain(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let Some(tls) = &mut self.tls else { return Err(SessionError::Misbehaved("bytes before the verdict")) };
-        tls.writer().write_all(bytes).map_err(|_| SessionError::Misbehaved("TLS takes no more bytes"))
+        let Some(tls) = &mut self.tls else { return Err(SessionError::Local("bytes before the verdict")) };
+        tls.writer().write_all(bytes).map_err(|_| SessionError::Local("TLS takes no more bytes"))
     }
 
     /// Moves what TLS wants to send into the stream; ends it after TLS' own end.
     fn flush_tls(&mut self) -> Result<(), SessionError> {
         let Some(tls) = &mut self.tls else { return Ok(()) };
-        let mut bytes = Vec::new();
-        while tls.wants_write() {
-            tls.write_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("TLS cannot write"))?;
+        if self.over || self.stream.ended_here() {
+            return Ok(());
         }
-        self.stream.send(bytes, &mut self.far_out);
-        if self.app_ended && !tls.is_handshaking() {
-            self.stream.finish(&mut self.far_out);
+        // Before the handshake is done an end would not be protected: it waits.
+        let ends = self.app_ended && !tls.is_handshaking();
+        if ends {
+            tls.send_close_notify();
+        }
+        while tls.wants_write() {
+            tls.write_tls(self.stream.writer()).map_err(|_| SessionError::Local("TLS cannot write"))?;
+        }
+        if ends {
+            self.stream.finish();
         }
         Ok(())
     }
 
-    fn acknowledge(&mut self) {
+    fn acknowledge(&mut self, now: bool) {
         if self.untaken + self.app_out.len() <= BACKLOG && !self.over {
-            self.stream.announce(self.ended_there, &mut self.far_out);
+            self.stream.announce(now, &mut self.control);
         }
     }
 
     fn reset(&mut self, code: ResetCode) {
         if !std::mem::replace(&mut self.over, true) {
-            Message::Reset(code).write(&mut self.far_out);
+            self.last_word = Some(code);
         }
+    }
+}
+
+/// Shows nothing: a session knows addresses and keys.
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Session(…)")
+    }
+}
+
+/// Moves all bytes to the end of `out`, without copying when `out` is empty.
+fn hand_over(from: &mut Vec<u8>, out: &mut Vec<u8>) {
+    if out.is_empty() {
+        std::mem::swap(from, out);
+    } else {
+        out.append(from);
     }
 }
 

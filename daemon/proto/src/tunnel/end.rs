@@ -1,20 +1,24 @@
 //! Tunnels at the terminating node, which starts some of them and answers the others.
 
+use std::sync::Arc;
+
 use rand::CryptoRng;
 
-use super::{BLOCK_LEN, Block, Letter, Open, Seeds, TunnelError, check, proof, tunnel_id, tunnel_key};
+use super::{Block, Letter, Open, Seeds, TunnelError, begun, check, proof, random_block, tunnel_key};
 use crate::cell::{Direction, Layer, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::ident::TunnelId;
 
 /// The terminating node of one path.
 pub struct End {
-    secret: PathSecret,
+    secret: Arc<PathSecret>,
     seeds: Seeds<Block>,
 }
 
 /// A tunnel that is being confirmed.
 pub struct EndTunnel {
+    /// Counts this tunnel as one that is being confirmed.
+    _path: Arc<PathSecret>,
     key: TunnelKey,
     starter: bool,
 }
@@ -31,27 +35,23 @@ pub struct EndLayers {
 impl End {
     /// The terminating node that shares `secret` with the path's owner.
     pub fn new(secret: PathSecret) -> Self {
-        Self { secret, seeds: Seeds::default() }
+        Self { secret: Arc::new(secret), seeds: Seeds::default() }
     }
 
-    /// Starts a tunnel: the seed to send on the standing connection.
+    /// Starts a tunnel: the seed to send on the standing connection. `now` in milliseconds.
     pub fn start(&mut self, rng: &mut dyn CryptoRng, now: u64) -> Result<Block, TunnelError> {
-        self.seeds.has_room()?;
-        let mut seed = [0; BLOCK_LEN];
-        rng.fill_bytes(&mut seed);
-        let id = self.seeds.first_sight(&seed)?;
+        let (id, seed) = self.seeds.draw(rng, begun(&self.secret))?;
         self.seeds.wait(now, id, seed);
         Ok(seed)
     }
 
     /// Answers the owner's seed with what goes on a new link.
     pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(EndTunnel, Open), TunnelError> {
-        self.seeds.first_sight(seed)?;
-        let mut r = [0; BLOCK_LEN];
-        rng.fill_bytes(&mut r);
+        let id = self.seeds.first_sight(begun(&self.secret), seed)?;
+        let r = random_block(rng);
         let key = tunnel_key(&self.secret, seed, &r);
-        let open = Open { id: tunnel_id(seed), r, p: proof(&key, Letter::P) };
-        Ok((EndTunnel { key, starter: false }, open))
+        let open = Open { id, r, p: proof(&key, Letter::P) };
+        Ok((EndTunnel { _path: self.secret.clone(), key, starter: false }, open))
     }
 
     /// Takes the owner's answer to our seed; returns Q.
@@ -60,7 +60,7 @@ impl End {
         let key = tunnel_key(&self.secret, &seed, r);
         check(&key, Letter::P, p)?;
         let q = proof(&key, Letter::Q);
-        Ok((EndTunnel { key, starter: true }, q))
+        Ok((EndTunnel { _path: self.secret.clone(), key, starter: true }, q))
     }
 
     /// Forgets seeds that were not answered in time. `now` in milliseconds.

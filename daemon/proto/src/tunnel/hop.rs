@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use super::{Block, Letter, Open, Seeds, TunnelError, passed, tunnel_id, tunnel_key, wide_key};
+use super::{Block, Letter, Open, Seeds, TunnelError, begun, passed, tunnel_id, tunnel_key, tweak, wide_key};
 use crate::cell::{Direction, Layer, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::crypto::wide::WideKey;
 use crate::ident::TunnelId;
 
 /// One of a hop's two neighbours on a path. Which is which has no meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Side {
     /// One.
     A,
@@ -43,8 +43,10 @@ struct Passed {
 pub struct HopTunnel {
     wide: Arc<WideKey>,
     key: TunnelKey,
+    /// The tunnel's name on the starter's side.
+    name: TunnelId,
     starter: Side,
-    confirmed: bool,
+    waits_for: Option<Letter>,
 }
 
 impl Hop {
@@ -53,25 +55,25 @@ impl Hop {
         Self { wide: Arc::new(wide_key(&secret)), secret, seeds: Seeds::default() }
     }
 
-    /// Takes a seed from one side and returns it as it goes on to the other.
+    /// Takes a seed from one side and returns it as it goes on to the other. `now` in milliseconds.
     pub fn seed(&mut self, now: u64, from: Side, seed: &Block) -> Result<Block, TunnelError> {
-        self.seeds.has_room()?;
-        self.seeds.first_sight(seed)?;
-        let onward = passed(&self.wide, Letter::S, seed);
+        self.seeds.first_sight(begun(&self.wide), seed)?;
+        let onward = passed(&self.wide, tweak(Letter::S, None), seed);
         self.seeds.wait(now, tunnel_id(&onward), Passed { from, seed: *seed });
         Ok(onward)
     }
 
     /// Takes the TUNNEL of a new link from one side; returns what goes on a new link to the other.
     pub fn tunnel(&mut self, from: Side, id: TunnelId, r: &Block, p: &Block) -> Result<(HopTunnel, Open), TunnelError> {
-        let Passed { from: starter, seed } = self.seeds.answered(id)?;
-        if from == starter {
+        if self.seeds.waits(id).is_some_and(|passed| passed.from == from) {
             return Err(TunnelError::Order);
         }
-        let open =
-            Open { id: tunnel_id(&seed), r: passed(&self.wide, Letter::R, r), p: passed(&self.wide, Letter::P, p) };
+        let Passed { from: starter, seed } = self.seeds.answered(id)?;
+        let name = tunnel_id(&seed);
+        let onward = |letter, block| passed(&self.wide, tweak(letter, Some(name)), block);
+        let open = Open { id: name, r: onward(Letter::R, r), p: onward(Letter::P, p) };
         let key = tunnel_key(&self.secret, &seed, r);
-        Ok((HopTunnel { wide: self.wide.clone(), key, starter, confirmed: false }, open))
+        Ok((HopTunnel { wide: self.wide.clone(), key, name, starter, waits_for: Some(Letter::Q) }, open))
     }
 
     /// Forgets seeds that were not answered in time. `now` in milliseconds.
@@ -81,16 +83,16 @@ impl Hop {
 }
 
 impl HopTunnel {
-    /// Passes Q, then V; with V the tunnel stands.
+    /// Passes Q, then V, each once; with V the tunnel stands.
     pub fn confirm(&mut self, from: Side, block: &Block) -> Result<(Block, Option<Layers>), TunnelError> {
-        match (from == self.starter, self.confirmed) {
-            (true, false) => {
-                self.confirmed = true;
-                Ok((passed(&self.wide, Letter::Q, block), None))
-            }
-            (false, true) => Ok((passed(&self.wide, Letter::V, block), Some(self.layers()))),
-            _ => Err(TunnelError::Order),
-        }
+        let letter = match (self.waits_for, from == self.starter) {
+            (Some(Letter::Q), true) => Letter::Q,
+            (Some(Letter::V), false) => Letter::V,
+            _ => return Err(TunnelError::Order),
+        };
+        self.waits_for = (letter == Letter::Q).then_some(Letter::V);
+        let onward = passed(&self.wide, tweak(letter, Some(self.name)), block);
+        Ok((onward, (letter == Letter::V).then(|| self.layers())))
     }
 
     fn layers(&self) -> Layers {

@@ -10,6 +10,10 @@
 //!
 //! Either end of a path may be the starter; a hop sees the same in both cases. Nothing is searched: the owner knows all path
 //! secrets and recomputes what every hop saw.
+//!
+//! [`Owner`], [`Hop`] and [`End`] live as long as the path; call their `expire` about once a second. What they return on the way
+//! ([`OwnerTunnel`], [`HopTunnel`], [`EndTunnel`]) is to be dropped after 10 s: until then it counts against a bound. An error
+//! is answered by silence.
 
 mod end;
 mod hop;
@@ -20,7 +24,9 @@ pub use hop::{Hop, HopTunnel, Layers, Side};
 pub use owner::{Owner, OwnerLayers, OwnerTunnel};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::cell::TunnelKey;
@@ -35,14 +41,16 @@ pub const BLOCK_LEN: usize = 64;
 /// A tunnel block.
 pub type Block = [u8; BLOCK_LEN];
 
-/// Tunnels of one path that wait for their answer at once. An end keeps a handful ready.
+/// Tunnels of one path that are being set up at once, whether they wait for their answer or for their proofs. An end keeps a handful
+/// ready; more would only serve a neighbour that floods us.
 const MAX_PENDING: usize = 32;
 
 /// How long an answer may take, in milliseconds.
 const ANSWER_LIMIT: u64 = 10_000;
 
-/// Seeds remembered per path against replay: 18 tunnels a second for an hour, in one MiB. A path that has used them up takes no
-/// more tunnels; its owner builds another.
+/// Seeds remembered per path against replay: 18 tunnels a second for an hour, in one MiB. They must not be forgotten while the path
+/// lives, since what a hop makes of a block depends on nothing else that is new. A path that has used them up takes no more
+/// tunnels; its owner builds another.
 const MAX_SEEDS: usize = 65_536;
 
 /// Why a block is dropped, in silence.
@@ -84,7 +92,7 @@ pub fn tunnel_id(seed: &Block) -> TunnelId {
     TunnelId(id)
 }
 
-/// The letters of the blocks: each is the tweak of its own passage.
+/// The letters of the blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Letter {
     S = b'S' as isize,
@@ -94,21 +102,26 @@ enum Letter {
     V = b'V' as isize,
 }
 
-impl Letter {
-    fn tweak(self) -> [u8; 16] {
-        let mut tweak = [0; 16];
-        tweak[0] = self as u8;
-        tweak
+/// The tweak under which a hop passes a block on. `name` is the tunnel's on the segment from which the hop had the seed.
+///
+/// It makes every block's passage its own: without it, a hop that sends equal blocks in two tunnels would be recognized by them
+/// beyond an honest hop. A seed cannot have a name before it; it is instead passed once only.
+fn tweak(letter: Letter, name: Option<TunnelId>) -> [u8; 16] {
+    let mut tweak = [0; 16];
+    tweak[0] = letter as u8;
+    if let Some(TunnelId(name)) = name {
+        tweak[1..].copy_from_slice(&name[..15]);
     }
+    tweak
 }
 
 fn wide_key(secret: &PathSecret) -> WideKey {
     WideKey::new(&Zeroizing::new(derive("phantom v1 path blocks", &[&*secret.0])))
 }
 
-fn passed(wide: &WideKey, letter: Letter, block: &Block) -> Block {
+fn passed(wide: &WideKey, tweak: [u8; 16], block: &Block) -> Block {
     let mut block = *block;
-    wide.encipher(&letter.tweak(), &mut block);
+    wide.encipher(&tweak, &mut block);
     block
 }
 
@@ -130,7 +143,8 @@ fn check(key: &TunnelKey, letter: Letter, block: &Block) -> Result<(), TunnelErr
 /// Seeds that wait for their TUNNEL, and those that were ever seen.
 struct Seeds<T> {
     waiting: BTreeMap<TunnelId, (u64, T)>,
-    seen: BTreeSet<TunnelId>,
+    /// First half of their names: two random ones that agree cost one tunnel, once in ages.
+    seen: BTreeSet<[u8; 8]>,
 }
 
 impl<T> Default for Seeds<T> {
@@ -140,21 +154,29 @@ impl<T> Default for Seeds<T> {
 }
 
 impl<T> Seeds<T> {
-    /// Notes a seed that must never come again.
-    fn first_sight(&mut self, seed: &Block) -> Result<TunnelId, TunnelError> {
-        let id = tunnel_id(seed);
-        if self.seen.len() >= MAX_SEEDS {
+    /// Notes a seed that must never come again and returns its name. `begun`: tunnels that wait for proofs.
+    fn first_sight(&mut self, begun: usize, seed: &Block) -> Result<TunnelId, TunnelError> {
+        if self.waiting.len() + begun >= MAX_PENDING || self.seen.len() >= MAX_SEEDS {
             return Err(TunnelError::Full);
         }
-        if self.seen.insert(id) { Ok(id) } else { Err(TunnelError::Replay) }
+        let id = tunnel_id(seed);
+        let mut half = [0; 8];
+        half.copy_from_slice(&id.0[..8]);
+        if self.seen.insert(half) { Ok(id) } else { Err(TunnelError::Replay) }
     }
 
-    fn has_room(&self) -> Result<(), TunnelError> {
-        if self.waiting.len() < MAX_PENDING { Ok(()) } else { Err(TunnelError::Full) }
+    /// A new seed of our own.
+    fn draw(&mut self, rng: &mut dyn CryptoRng, begun: usize) -> Result<(TunnelId, Block), TunnelError> {
+        let seed = random_block(rng);
+        Ok((self.first_sight(begun, &seed)?, seed))
     }
 
     fn wait(&mut self, now: u64, id: TunnelId, value: T) {
         self.waiting.insert(id, (now, value));
+    }
+
+    fn waits(&self, id: TunnelId) -> Option<&T> {
+        self.waiting.get(&id).map(|(_, value)| value)
     }
 
     fn answered(&mut self, id: TunnelId) -> Result<T, TunnelError> {
@@ -164,6 +186,17 @@ impl<T> Seeds<T> {
     fn expire(&mut self, now: u64) {
         self.waiting.retain(|_, (since, _)| now <= since.saturating_add(ANSWER_LIMIT));
     }
+}
+
+fn random_block(rng: &mut dyn CryptoRng) -> Block {
+    let mut block = [0; BLOCK_LEN];
+    rng.fill_bytes(&mut block);
+    block
+}
+
+/// How many others hold what `shared` holds: every tunnel that waits for a proof keeps a share of its path.
+fn begun<T>(shared: &Arc<T>) -> usize {
+    Arc::strong_count(shared) - 1
 }
 
 #[cfg(test)]

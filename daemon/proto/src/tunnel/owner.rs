@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use rand::CryptoRng;
 
-use super::{BLOCK_LEN, Block, Letter, Open, Seeds, TunnelError, check, passed, proof, tunnel_key, wide_key};
+use super::{
+    Block, Letter, Open, Seeds, TunnelError, begun, check, passed, proof, random_block, tunnel_id, tunnel_key, tweak,
+    wide_key,
+};
 use crate::cell::{Direction, OwnerCrypt, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::crypto::wide::WideKey;
@@ -22,9 +25,13 @@ struct Hops {
     wides: Vec<WideKey>,
 }
 
+/// A tunnel's name as each hop, nearest first, had it on the starter's side. A seed has none.
+type Names = Vec<Option<TunnelId>>;
+
 /// A tunnel that is being confirmed.
 pub struct OwnerTunnel {
     hops: Arc<Hops>,
+    names: Names,
     keys: Vec<TunnelKey>,
     starter: bool,
 }
@@ -46,23 +53,22 @@ impl Owner {
         Self { hops: Arc::new(Hops { secrets, wides }), seeds: Seeds::default() }
     }
 
-    /// Starts a tunnel: the seed to send on the standing connection.
+    /// Starts a tunnel: the seed to send on the standing connection. `now` in milliseconds.
     pub fn start(&mut self, rng: &mut dyn CryptoRng, now: u64) -> Result<Block, TunnelError> {
-        self.seeds.has_room()?;
-        let mut seed = [0; BLOCK_LEN];
-        rng.fill_bytes(&mut seed);
-        let id = self.seeds.first_sight(&seed)?;
+        let (id, seed) = self.seeds.draw(rng, begun(&self.hops))?;
         self.seeds.wait(now, id, seed);
         Ok(seed)
     }
 
     /// Answers the terminating node's seed with what goes on a new link.
     pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(OwnerTunnel, Open), TunnelError> {
-        let id = self.seeds.first_sight(seed)?;
-        let mut r = [0; BLOCK_LEN];
-        rng.fill_bytes(&mut r);
-        let keys = self.hops.keys(&self.hops.inward(Letter::S, seed), &self.hops.outward(Letter::R, &r));
-        let tunnel = OwnerTunnel { hops: self.hops.clone(), keys, starter: false };
+        let id = self.seeds.first_sight(begun(&self.hops), seed)?;
+        let r = random_block(rng);
+        let seeds = self.hops.inward(Letter::S, &self.hops.nameless(), seed);
+        let names = self.hops.names(&seeds);
+        let rs = self.hops.outward(Letter::R, &names, &r);
+        let keys = self.hops.keys(&seeds, &rs);
+        let tunnel = OwnerTunnel { hops: self.hops.clone(), names, keys, starter: false };
         let open = Open { id, r, p: tunnel.prove(Letter::P) };
         Ok((tunnel, open))
     }
@@ -70,8 +76,11 @@ impl Owner {
     /// Takes the terminating node's answer to our seed; returns Q.
     pub fn on_tunnel(&mut self, id: TunnelId, r: &Block, p: &Block) -> Result<(OwnerTunnel, Block), TunnelError> {
         let seed = self.seeds.answered(id)?;
-        let keys = self.hops.keys(&self.hops.outward(Letter::S, &seed), &self.hops.inward(Letter::R, r));
-        let tunnel = OwnerTunnel { hops: self.hops.clone(), keys, starter: true };
+        let seeds = self.hops.outward(Letter::S, &self.hops.nameless(), &seed);
+        let names = self.hops.names(&seeds);
+        let rs = self.hops.inward(Letter::R, &names, r);
+        let keys = self.hops.keys(&seeds, &rs);
+        let tunnel = OwnerTunnel { hops: self.hops.clone(), names, keys, starter: true };
         tunnel.check(Letter::P, p)?;
         let q = tunnel.prove(Letter::Q);
         Ok((tunnel, q))
@@ -84,22 +93,32 @@ impl Owner {
 }
 
 impl Hops {
+    fn nameless(&self) -> Names {
+        vec![None; self.wides.len()]
+    }
+
+    /// From the seed as each hop received it.
+    fn names(&self, seeds: &[Block]) -> Names {
+        seeds[..self.wides.len()].iter().map(|seed| Some(tunnel_id(seed))).collect()
+    }
+
     /// A block that we send, as each hop receives it.
-    fn outward(&self, letter: Letter, sent: &Block) -> Vec<Block> {
-        let mut views = vec![*sent];
-        for wide in &self.wides {
-            let last = views[views.len() - 1];
-            views.push(passed(wide, letter, &last));
+    fn outward(&self, letter: Letter, names: &Names, sent: &Block) -> Vec<Block> {
+        let mut block = *sent;
+        let mut views = vec![block];
+        for (wide, name) in self.wides.iter().zip(names) {
+            block = passed(wide, tweak(letter, *name), &block);
+            views.push(block);
         }
         views
     }
 
     /// A block that we received, as each hop received it; for the terminating node, as it sent it.
-    fn inward(&self, letter: Letter, received: &Block) -> Vec<Block> {
+    fn inward(&self, letter: Letter, names: &Names, received: &Block) -> Vec<Block> {
         let mut block = *received;
         let mut views = Vec::with_capacity(self.secrets.len());
-        for wide in &self.wides {
-            wide.decipher(&letter.tweak(), &mut block);
+        for (wide, name) in self.wides.iter().zip(names) {
+            wide.decipher(&tweak(letter, *name), &mut block);
             views.push(block);
         }
         views.push(block);
@@ -130,14 +149,14 @@ impl OwnerTunnel {
     /// The proof as we send it, so that the hops' work makes it right at the terminating node.
     fn prove(&self, letter: Letter) -> Block {
         let mut block = proof(self.end_key(), letter);
-        for wide in self.hops.wides.iter().rev() {
-            wide.decipher(&letter.tweak(), &mut block);
+        for (wide, name) in self.hops.wides.iter().zip(&self.names).rev() {
+            wide.decipher(&tweak(letter, *name), &mut block);
         }
         block
     }
 
     fn check(&self, letter: Letter, received: &Block) -> Result<(), TunnelError> {
-        let views = self.hops.inward(letter, received);
+        let views = self.hops.inward(letter, &self.names, received);
         check(self.end_key(), letter, &views[views.len() - 1])
     }
 

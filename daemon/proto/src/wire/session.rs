@@ -46,6 +46,17 @@ pub enum Message<'a> {
     Fin(u64),
     /// The session is over.
     Reset(ResetCode),
+    /// The session goes on here, on another tunnel.
+    Resume {
+        /// Names the session.
+        session: [u8; 16],
+        /// Counts up from 1.
+        attempt: u32,
+        /// Every byte before it has arrived at the sender.
+        offset: u64,
+        /// Proves that the sender is an end of the session.
+        token: [u8; 32],
+    },
 }
 
 impl<'a> Message<'a> {
@@ -57,6 +68,7 @@ impl<'a> Message<'a> {
             Self::Ack(_) => (3, 8),
             Self::Fin(_) => (4, 8),
             Self::Reset(_) => (5, 1),
+            Self::Resume { .. } => (6, 60),
         };
         out.push(kind);
         out.extend_from_slice(&(len as u16).to_be_bytes());
@@ -72,6 +84,12 @@ impl<'a> Message<'a> {
             }
             Self::Ack(offset) | Self::Fin(offset) => out.extend_from_slice(&offset.to_be_bytes()),
             Self::Reset(code) => out.push(*code as u8),
+            Self::Resume { session, attempt, offset, token } => {
+                out.extend_from_slice(session);
+                out.extend_from_slice(&attempt.to_be_bytes());
+                out.extend_from_slice(&offset.to_be_bytes());
+                out.extend_from_slice(token);
+            }
         }
     }
 
@@ -107,6 +125,12 @@ impl<'a> Message<'a> {
                 3 => ResetCode::Busy,
                 _ => return Err(WireError::Value),
             }),
+            6 => Self::Resume {
+                session: reader.array()?,
+                attempt: reader.u32()?,
+                offset: reader.u64()?,
+                token: reader.array()?,
+            },
             _ => return Err(WireError::Value),
         };
         reader.finish()?;
@@ -130,6 +154,7 @@ mod tests {
                 "ack" => Message::Ack(65_536),
                 "fin" => Message::Fin(u64::MAX),
                 "reset" => Message::Reset(ResetCode::Protocol),
+                "resume" => Message::Resume { session: [0xab; 16], attempt: 2, offset: 1 << 40, token: [0xcd; 32] },
                 _ => panic!("{name}"),
             };
             let mut written = Vec::new();

@@ -1,0 +1,87 @@
+//! What the set-up of a tunnel costs: at the owner of three nodes, at a hop, at the terminating node.
+
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
+use phantom_proto::crypto::PathSecret;
+use phantom_proto::tunnel::{End, Hop, Owner, Side, tunnel_id};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use zeroize::Zeroizing;
+
+fn secrets() -> Vec<PathSecret> {
+    (1..=3).map(|byte| PathSecret(Zeroizing::new([byte; 32]))).collect()
+}
+
+/// A whole set-up that the owner starts, with all nodes on one core; it includes the layers of the cells.
+fn whole(c: &mut Criterion) {
+    let mut rng = StdRng::seed_from_u64(1);
+    let fresh = || {
+        let hops: Vec<_> = secrets()[..2].iter().cloned().map(Hop::new).collect();
+        (Owner::new(secrets()), hops, End::new(secrets()[2].clone()))
+    };
+    c.bench_function("tunnel: owner, 2 hops and end together", |b| {
+        b.iter_batched(
+            fresh,
+            |(mut owner, mut hops, mut end)| {
+                let mut block = owner.start(&mut rng, 0).expect("the first one");
+                for hop in &mut hops {
+                    block = hop.seed(0, Side::A, &block).expect("a new seed");
+                }
+                let (far, mut open) = end.on_seed(&mut rng, &block).expect("a new seed");
+                let mut tunnels = Vec::new();
+                for hop in hops.iter_mut().rev() {
+                    let (tunnel, next) = hop.tunnel(Side::B, open.id, &open.r, &open.p).expect("waits");
+                    tunnels.insert(0, tunnel);
+                    open = next;
+                }
+                let (near, mut block) = owner.on_tunnel(open.id, &open.r, &open.p).expect("proven");
+                for tunnel in &mut tunnels {
+                    block = tunnel.confirm(Side::A, &block).expect("in order").0;
+                }
+                let (v, layers) = far.confirm(&block).expect("proven");
+                let mut block = v.expect("the far end answers");
+                for tunnel in tunnels.iter_mut().rev() {
+                    block = tunnel.confirm(Side::B, &block).expect("in order").0;
+                }
+                (layers, near.confirm(&block).expect("proven"))
+            },
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+/// What one hop spends on one tunnel, and on a flood of seeds.
+fn hop(c: &mut Criterion) {
+    let secret = &secrets()[0];
+    let fresh = || Hop::new(secret.clone());
+    c.bench_function("tunnel: one hop", |b| {
+        b.iter_batched(
+            fresh,
+            |mut hop| {
+                let onward = hop.seed(0, Side::A, &[1; 64]).expect("a new seed");
+                let (mut tunnel, _) =
+                    hop.tunnel(Side::B, tunnel_id(&onward), &[2; 64], &[3; 64]).expect("the seed waits");
+                tunnel.confirm(Side::A, &[4; 64]).expect("in order");
+                (tunnel.confirm(Side::B, &[5; 64]).expect("in order"), hop)
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    let mut hop = Hop::new(secret.clone());
+    hop.seed(0, Side::A, &[1; 64]).expect("a new seed");
+    c.bench_function("tunnel: a replayed seed", |b| b.iter(|| hop.seed(0, Side::A, &[1; 64]).is_err()));
+}
+
+/// What the owner of three nodes spends on one seed: as far end, all views and keys.
+fn owner(c: &mut Criterion) {
+    let mut rng = StdRng::seed_from_u64(1);
+    c.bench_function("tunnel: owner answers a seed", |b| {
+        b.iter_batched(
+            || Owner::new(secrets()),
+            |mut owner| (owner.on_seed(&mut rng, &[1; 64]).is_ok(), owner),
+            BatchSize::SmallInput,
+        );
+    });
+}
+
+criterion_group!(benches, whole, hop, owner);
+criterion_main!(benches);
