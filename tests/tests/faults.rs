@@ -189,7 +189,7 @@ fn a_full_disk_is_said() -> Result<()> {
     let phantomd = home.phantomd(&["--accept-eula"]);
     let mut command = Command::new("unshare");
     command.args(["-m", "sh", "-c", &small, "sh"]).arg(phantomd.get_program()).args(phantomd.get_args());
-    refused(&command.env("HOME", home.0.path()).output()?, GENERAL, &["No space left"])
+    refused(&command.env("HOME", home.0.path()).output()?, GENERAL, &["is full", "--data-dir"])
 }
 
 #[test]
