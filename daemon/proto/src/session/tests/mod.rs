@@ -427,33 +427,3 @@ proptest! {
         let _ = client.far_input(&hello[22..]);
     }
 }
-
-/// Found by fuzzing: a program that ends before the handshake is done ended TLS in the clear, and a server's end was lost.
-#[test]
-fn an_end_before_the_handshake_is_said_after_it() {
-    let mut pair = Pair::new(true, 16_384);
-    pair.client.app_end().unwrap();
-    pair.server.app_end().unwrap();
-    pair.drive().unwrap();
-    assert!(pair.client_events.ends_with(&[Event::End]), "{:?}", pair.client_events);
-    assert!(pair.server_events.ends_with(&[Event::End]), "{:?}", pair.server_events);
-    assert!(pair.client.is_over() && pair.server.is_over());
-}
-
-/// A client that sends its ports in pieces must not have the first piece taken for its program's bytes.
-#[test]
-fn ports_in_pieces_never_reach_the_program() {
-    let server_key = key(2);
-    let target = ApAddress::of(&server_key.verifying_key());
-    let side = Side::Client { target, record_seen: true, verdict_seen: false };
-    let mut client = Session::new(side, Some(tls::client(&key(1), target).unwrap().into()));
-    Message::Hello { session: [0; 16], port: PORT }.write(&mut client.far_out);
-    let mut pair = Pair::new(true, 16_384);
-    pair.client = client;
-    let ports = [SRC.to_be_bytes(), PORT.to_be_bytes()].concat();
-    for piece in [&[][..], &ports[..3], &ports[3..], b"bytes"] {
-        pair.client.app_input(piece).unwrap();
-        pair.drive().unwrap();
-    }
-    assert_eq!(pair.server_got, b"bytes");
-}
