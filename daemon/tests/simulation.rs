@@ -215,6 +215,8 @@ fn story(seed: u64) -> Vec<u64> {
         let server = world.server(1).await;
         let client = world.identity(2).await;
         world.echo(2, client, server, 200_000).await;
+        // The last cells are still on their way when the client has its answer.
+        tokio::time::sleep(Duration::from_secs(5)).await;
         world.relayed()
     })
 }

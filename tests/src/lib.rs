@@ -150,7 +150,7 @@ impl Network {
     /// A program under `phantom-run` on a node.
     pub fn program(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
         let mut command = Command::new(binary("phantom-run"));
-        command.arg("--daemon").arg(&self.nodes[node].socket).args(["--isolation", way.flag()]);
+        command.arg("--daemon").arg(&self.nodes[node].socket).args(["--quiet", "--isolation", way.flag()]);
         if let Some(identity) = identity {
             command.args(["--identity", identity]);
         }

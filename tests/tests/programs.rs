@@ -202,10 +202,10 @@ def serve(listener):
         client, peer = listener.accept()
         with client:
             client.sendall(peer[0].encode())
-six = socket.socket(socket.AF_INET6)
+six, four = socket.socket(socket.AF_INET6), socket.socket()
 six.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+for listener in (six, four): listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
 six.bind(('::', 9000)); six.listen()
-four = socket.socket()
 four.bind(('0.0.0.0', 9001)); four.listen()
 threading.Thread(target=serve, args=(six,), daemon=True).start()
 print('listening', flush=True)

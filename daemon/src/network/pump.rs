@@ -132,6 +132,7 @@ async fn carry(shared: Arc<Shared>, tunnel: Tunnel, app: DuplexStream, ends: Arc
         let mut delivered = false;
         let result = loop {
             tokio::select! {
+                biased;
                 result = &mut moving => break result,
                 () = &mut to_app, if !delivered => delivered = true,
             }

@@ -16,6 +16,7 @@ pub async fn relay(a: Taken, b: Taken, ab: Layer, ba: Layer, counters: Arc<Count
     let back = one_way(b.reader, b.pending, a.writer, ba, &counters);
     // Either way of ending is the end of the tunnel; the far ends notice by their missing END cells.
     tokio::select! {
+        biased;
         _ = there => {}
         _ = back => {}
     }

@@ -1,5 +1,7 @@
 //! Paths of which this node owns, carries or ends a part, and their standing connections.
 
+use std::collections::BTreeSet;
+
 use super::links::Errand;
 use super::{LinkId, Node, Output, PathNo, Purpose};
 use crate::ident::{NodeId, PathId};
@@ -27,6 +29,8 @@ pub(super) struct Path {
     pub(super) proven: bool,
     /// Ready tunnels that have not been used, at either end.
     pub(super) ready: usize,
+    /// Tunnels of it that are being set up.
+    pub(super) setups: usize,
     /// What the AP record says of an own entry path.
     pub(super) entry: Option<RoutingEntry>,
     /// When this end starts its next tunnel by itself.
@@ -53,7 +57,7 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, ready: 0, entry: None, refill_at: None }
+        Self { part, sides, until, since: now, proven: false, ready: 0, setups: 0, entry: None, refill_at: None }
     }
 
     pub(super) fn purpose(&self) -> Option<Purpose> {
@@ -94,7 +98,9 @@ impl Node {
 
     /// Registers a path and brings up its standing connections.
     pub(super) fn add_path(&mut self, path: Path) -> Option<PathNo> {
-        if path.sides.iter().any(|side| self.segments.contains_key(&side.segment.path)) {
+        // Also of one path: a standing connection whose segment has another's name would never be closed.
+        let named: BTreeSet<_> = path.sides.iter().map(|side| side.segment.path).collect();
+        if named.len() != path.sides.len() || named.iter().any(|segment| self.segments.contains_key(segment)) {
             return None;
         }
         let no = PathNo(self.id());

@@ -268,3 +268,6 @@ impl Node {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,306 @@
+//! A network of nodes in memory whose links the fuzzer owns: it delays, drops, changes, repeats and cuts.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use arbitrary::Arbitrary;
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::ident::{ApAddress, NodeId};
+use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Settings};
+use phantom_proto::path::{Guards, Spread};
+
+use crate::world::{NODES, candidate, hop, identity, number, path_keys, sample};
+use crate::{NOW, key, rng};
+
+/// What the fuzzer does.
+#[derive(Arbitrary, Debug)]
+pub enum Op {
+    Deliver(u8),
+    Drop,
+    Repeat,
+    Swap,
+    Change {
+        at: u16,
+        with: u8,
+    },
+    Cut {
+        link: u8,
+    },
+    Tick(u8),
+    WantExit {
+        node: u8,
+        identity: u8,
+    },
+    WantEntry {
+        node: u8,
+        identity: u8,
+    },
+    Forget {
+        node: u8,
+        identity: u8,
+    },
+    Spent {
+        node: u8,
+        path: u8,
+    },
+    Rotate {
+        node: u8,
+    },
+    /// A stranger, or a peer in its own name, opens a link and says something.
+    Say {
+        node: u8,
+        peer: u8,
+        kind: u8,
+        payload: Vec<u8>,
+    },
+    /// More frames on a link that stands.
+    Flood {
+        link: u8,
+        kind: u8,
+        length: u8,
+        count: u8,
+    },
+}
+
+type End = (u8, LinkId);
+
+/// The network.
+pub struct Net {
+    nodes: Vec<Node>,
+    links: BTreeMap<End, End>,
+    queue: VecDeque<(u8, Input)>,
+    paths: Vec<(u8, PathNo)>,
+    now: u64,
+    next: u64,
+    dead: bool,
+}
+
+/// Ends of links that lead to nobody.
+const NOBODY: u8 = NODES;
+
+impl Net {
+    /// All nodes, who know each other.
+    pub fn new() -> Self {
+        let settings =
+            Settings { hops: 2, spare_exits: 0, ready_tunnels: 1, spread: Spread::Nodes, ..Settings::default() };
+        let node = |number: u8| {
+            let rng = Box::new(rng(number.into()));
+            Node::new(candidate(number).clone(), hop(number), Guards::default(), settings.clone(), rng)
+        };
+        let mut net = Self {
+            nodes: (0..NODES).map(node).collect(),
+            links: BTreeMap::new(),
+            queue: VecDeque::new(),
+            paths: Vec::new(),
+            now: NOW * 1000,
+            next: 1,
+            dead: false,
+        };
+        for number in 0..NODES {
+            net.nodes[usize::from(number)].handle(net.now, Input::Sample(Vec::new()));
+            net.now += 2_000;
+            net.nodes[usize::from(number)].handle(net.now, Input::Sample(sample(number)));
+        }
+        net
+    }
+
+    /// Does one thing and checks the bounds.
+    pub fn run(&mut self, op: Op) {
+        let node_of = |node: u8| node % NODES;
+        match op {
+            Op::Deliver(count) => (0..=count).for_each(|_| self.deliver()),
+            Op::Drop => drop(self.queue.pop_front().filter(|(_, input)| matches!(input, Input::Frame { .. }))),
+            Op::Repeat => self.repeat(),
+            Op::Swap => {
+                let front = self.queue.pop_front();
+                self.deliver();
+                self.queue.extend(front);
+            }
+            Op::Change { at, with } => {
+                if let Some((_, Input::Frame { payload, .. })) = self.queue.front_mut()
+                    && !payload.is_empty()
+                {
+                    let at = usize::from(at) % payload.len();
+                    payload[at] ^= with;
+                }
+            }
+            Op::Cut { link } => {
+                if let Some((end, _)) = self.link(link) {
+                    self.cut(end);
+                }
+            }
+            Op::Tick(tenths) => self.tick(u64::from(tenths) * 100),
+            Op::WantExit { node, identity } => self.input(node_of(node), Input::WantExit(address(identity))),
+            Op::WantEntry { node, identity } => self.input(node_of(node), Input::WantEntry(wanted(identity))),
+            Op::Forget { node, identity } => self.input(node_of(node), Input::Forget(address(identity))),
+            Op::Spent { node, path } => {
+                let no = self.paths.get(usize::from(path)).map_or(PathNo(path.into()), |(_, no)| *no);
+                self.input(node_of(node), Input::TunnelSpent(no));
+            }
+            Op::Rotate { node } => {
+                let node = node_of(node);
+                let (keys, own) = (Box::new(path_keys(node)), Box::new(candidate(node).clone()));
+                self.input(node, Input::Rotate(keys, own));
+            }
+            Op::Say { node, peer, kind, payload } => {
+                let link = self.fresh();
+                self.links.insert((node_of(node), link), (NOBODY, link));
+                self.input(node_of(node), Input::LinkUp { link, peer: id(peer) });
+                self.input(node_of(node), Input::Frame { link, kind, payload });
+            }
+            Op::Flood { link, kind, length, count } => {
+                if let Some(((node, link), _)) = self.link(link) {
+                    for index in 0..count {
+                        let payload = vec![index.wrapping_mul(37); length.into()];
+                        self.input(node, Input::Frame { link, kind, payload });
+                    }
+                }
+            }
+        }
+        self.check();
+    }
+
+    /// When all is quiet for longer than anything lives, every node is empty again.
+    pub fn finish(mut self) {
+        for node in 0..NODES {
+            self.input(node, Input::Sample(Vec::new()));
+            (0..4).for_each(|identity| self.input(node, Input::Forget(address(identity))));
+        }
+        self.dead = true;
+        while let Some((end, _)) = self.links.first_key_value() {
+            let end = *end;
+            self.cut(end);
+        }
+        while !self.queue.is_empty() {
+            self.deliver();
+        }
+        for _ in 0..4 {
+            self.tick(90_000_000);
+            while !self.queue.is_empty() {
+                self.deliver();
+            }
+        }
+        for node in &self.nodes {
+            assert_eq!(node.load(), [0; 6], "a node keeps something");
+            assert_eq!(node.path_counts(), (0, 0));
+        }
+    }
+
+    fn check(&self) {
+        for node in &self.nodes {
+            let [_, errands, paths, segments, setups, seeds] = node.load();
+            assert!(segments <= 2 * paths, "{segments} segments of {paths} paths");
+            assert!(setups <= 64 * paths, "{setups} set-ups on {paths} paths");
+            assert!(seeds <= 64 * paths, "{seeds} seeds on {paths} paths");
+            // Arrays are bounded by what builds may do in a minute.
+            assert!(errands <= 2 * paths + setups + 4096, "{errands} errands");
+        }
+    }
+
+    fn tick(&mut self, millis: u64) {
+        self.now += millis;
+        for node in 0..NODES {
+            self.nodes[usize::from(node)].tick(self.now);
+            self.carry_out(node);
+        }
+    }
+
+    fn repeat(&mut self) {
+        if let Some((node, Input::Frame { link, kind, payload })) = self.queue.front() {
+            let copy = (*node, Input::Frame { link: *link, kind: *kind, payload: payload.clone() });
+            self.queue.push_front(copy);
+        }
+    }
+
+    fn deliver(&mut self) {
+        if let Some((node, input)) = self.queue.pop_front() {
+            self.input(node, input);
+        }
+    }
+
+    fn input(&mut self, node: u8, input: Input) {
+        if let Some(machine) = self.nodes.get_mut(usize::from(node)) {
+            machine.handle(self.now, input);
+            self.carry_out(node);
+        }
+    }
+
+    fn carry_out(&mut self, node: u8) {
+        while let Some(output) = self.nodes[usize::from(node)].poll() {
+            match output {
+                Output::Dial { link, to, .. } => self.dial(node, link, number(to.node_id())),
+                Output::Send { link, kind, payload } => {
+                    if let Some((peer, link)) = self.links.get(&(node, link)) {
+                        self.queue.push_back((*peer, Input::Frame { link: *link, kind, payload }));
+                    }
+                }
+                Output::Close { link } | Output::Release { link } => self.close((node, link)),
+                Output::PathUp { path, .. } => self.paths.push((node, path)),
+                // These links belong to the data plane now.
+                Output::Relay { a, b, .. } => [a, b].into_iter().for_each(|link| self.leave((node, link))),
+                Output::EndTunnel { link, path, .. } | Output::OwnTunnel { link, path, .. } => {
+                    self.paths.push((node, path));
+                    self.leave((node, link));
+                }
+                Output::Join { link, .. } => self.leave((node, link)),
+                Output::Publish(_) | Output::PathAssigned { .. } | Output::PathDown { .. } | Output::Guards(_) => {}
+            }
+        }
+    }
+
+    fn dial(&mut self, node: u8, link: LinkId, to: Option<u8>) {
+        let Some(peer) = to.filter(|_| !self.dead) else {
+            return self.queue.push_back((node, Input::DialFailed { link }));
+        };
+        let there = self.fresh();
+        self.links.insert((node, link), (peer, there));
+        self.links.insert((peer, there), (node, link));
+        self.queue.push_back((peer, Input::LinkUp { link: there, peer: id(node) }));
+        self.queue.push_back((node, Input::LinkUp { link, peer: id(peer) }));
+    }
+
+    fn fresh(&mut self) -> LinkId {
+        self.next += 2;
+        LinkId(self.next)
+    }
+
+    fn link(&self, index: u8) -> Option<(End, End)> {
+        self.links.iter().nth(usize::from(index)).map(|(here, there)| (*here, *there))
+    }
+
+    /// This side is gone by its own will: the other one hears of it.
+    fn close(&mut self, end: End) {
+        if let Some((peer, link)) = self.links.remove(&end) {
+            self.links.remove(&(peer, link));
+            self.queue.push_back((peer, Input::LinkDown { link }));
+        }
+    }
+
+    fn leave(&mut self, end: End) {
+        self.links.remove(&end);
+    }
+
+    /// The link breaks: both sides hear of it.
+    fn cut(&mut self, end: End) {
+        self.close(end);
+        self.queue.push_back((end.0, Input::LinkDown { link: end.1 }));
+    }
+}
+
+impl Default for Net {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn id(peer: u8) -> NodeId {
+    NodeId::of(&identity(peer % (NODES + 1)).verifying_key())
+}
+
+fn wanted(identity: u8) -> Arc<SigningKey> {
+    Arc::new(SigningKey::from_seed(key(100 + identity % 4).seed()))
+}
+
+fn address(identity: u8) -> ApAddress {
+    ApAddress::of(&wanted(identity).verifying_key())
+}

@@ -1,0 +1,122 @@
+//! One end of a session against a stranger who says anything, with its caller doing anything: no panic, bounded memory.
+#![no_main]
+
+use std::sync::Arc;
+
+use arbitrary::Arbitrary;
+use libfuzzer_sys::fuzz_target;
+use phantom_fuzz::{key, rng};
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::ident::ApAddress;
+use phantom_proto::session::{Event, Session};
+use phantom_proto::wire::session::{Message, ResetCode};
+
+#[derive(Arbitrary, Debug)]
+enum Op {
+    Raw(Vec<u8>),
+    Hello(u16),
+    /// Bytes of TLS at an offset from where they should be.
+    Data {
+        skew: i8,
+        bytes: Vec<u8>,
+    },
+    /// The next bytes of a real other end.
+    Real {
+        limit: u16,
+    },
+    Ack(u32),
+    Fin(u32),
+    Reset,
+    Verdict(bool),
+    Record(bool),
+    App(Vec<u8>),
+    AppEnd,
+    AppAbort,
+    Took(u16),
+    Closed,
+}
+
+#[derive(Arbitrary, Debug)]
+struct Case {
+    server: bool,
+    ops: Vec<Op>,
+}
+
+fn pair(server: bool) -> (Session, Session) {
+    let owner = SigningKey::from_seed(key(2).seed());
+    let target = ApAddress::of(&owner.verifying_key());
+    let mut client = Session::connect(&mut rng(1), key(1), target, 80, 4000).expect("good keys");
+    let mut accepted = Session::accept(Arc::new(owner));
+    if server {
+        return (accepted, client);
+    }
+    let mut flight = Vec::new();
+    client.take_far(&mut flight);
+    accepted.far_input(&flight).expect("honest");
+    accepted.verdict(true).expect("honest");
+    (client, accepted)
+}
+
+fuzz_target!(|case: Case| {
+    let (mut session, mut other) = pair(case.server);
+    let (mut real, mut sent) = (Vec::new(), 0u64);
+    other.take_far(&mut real);
+    let mut out = Vec::new();
+    for op in case.ops.into_iter().take(64) {
+        let mut message = Vec::new();
+        let _ = match op {
+            Op::Raw(bytes) => session.far_input(&bytes),
+            Op::Hello(port) => {
+                Message::Hello { session: [0; 16], port }.write(&mut message);
+                session.far_input(&message)
+            }
+            Op::Data { skew, bytes } => {
+                Message::Data { offset: sent.saturating_add_signed(skew.into()), bytes: &bytes }.write(&mut message);
+                sent += bytes.len() as u64;
+                session.far_input(&message)
+            }
+            Op::Real { limit } => {
+                let part: Vec<u8> = real.drain(..real.len().min(limit.into())).collect();
+                session.far_input(&part)
+            }
+            Op::Ack(offset) => {
+                Message::Ack(offset.into()).write(&mut message);
+                session.far_input(&message)
+            }
+            Op::Fin(offset) => {
+                Message::Fin(offset.into()).write(&mut message);
+                session.far_input(&message)
+            }
+            Op::Reset => {
+                Message::Reset(ResetCode::Busy).write(&mut message);
+                session.far_input(&message)
+            }
+            Op::Verdict(accepted) => session.verdict(accepted),
+            Op::Record(right) => session.expect_record(&key(if right { 2 } else { 3 }).verifying_key()),
+            Op::App(bytes) => session.app_input(&bytes),
+            Op::AppEnd => session.app_end(),
+            Op::AppAbort => {
+                session.app_abort();
+                Ok(())
+            }
+            Op::Took(count) => {
+                session.take_app(&mut out);
+                session.app_took(count.into());
+                Ok(())
+            }
+            Op::Closed => {
+                session.far_closed();
+                Ok(())
+            }
+        };
+        while let Some(event) = session.poll() {
+            // The real other end's program said nothing: nobody but it could have.
+            assert!(!matches!(event, Event::End), "an end that nobody proved");
+        }
+        session.take_app(&mut out);
+        assert!(out.is_empty(), "bytes that nobody sent");
+        let mut far = Vec::new();
+        session.take_far(&mut far);
+        let _ = session.wants_app() || session.is_over() || session.app_is_over();
+    }
+});

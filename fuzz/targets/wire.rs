@@ -1,0 +1,71 @@
+//! Every message without state: read without panic, and one value has one encoding.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use phantom_proto::ident::NodeId;
+use phantom_proto::path::Guards;
+use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry};
+use phantom_proto::wire::array::{
+    ArrayFrame, FIRST_LEN, FirstPackage, SECOND_LEN, SecondPackage, Segment, Terminal, read_padded, write_padded,
+};
+use phantom_proto::wire::frame::{Reason, kind};
+use phantom_proto::wire::link::{FRAME_HEADER, Proof, Purpose, Role, frame_header, write_frame_header};
+use phantom_proto::wire::session::Message;
+use phantom_proto::wire::{NodeContact, Wire};
+
+fn one_encoding<T: Wire>(bytes: &[u8]) {
+    if let Ok(value) = T::from_bytes(bytes) {
+        assert_eq!(value.to_bytes(), bytes);
+    }
+}
+
+fn padded<T: Wire>(bytes: &[u8], length: usize) {
+    let mut whole = bytes.to_vec();
+    whole.resize(length, 0);
+    if let Ok(value) = read_padded::<T>(&whole) {
+        assert_eq!(write_padded(&value, length).expect("it came out of as many bytes")[..], whole);
+    }
+}
+
+fuzz_target!(|data: &[u8]| {
+    let Some((which, bytes)) = data.split_first() else { return };
+    match which % 14 {
+        0 => one_encoding::<NodeContact>(bytes),
+        1 => one_encoding::<Purpose>(bytes),
+        2 => one_encoding::<Segment>(bytes),
+        3 => one_encoding::<Terminal>(bytes),
+        4 => one_encoding::<RoutingEntry>(bytes),
+        5 => one_encoding::<ApRecord>(bytes),
+        6 => one_encoding::<NodeRecord>(bytes),
+        7 => padded::<FirstPackage>(bytes, FIRST_LEN),
+        8 => padded::<SecondPackage>(bytes, SECOND_LEN),
+        9 => {
+            one_encoding::<Proof>(bytes);
+            let proven = Proof::from_bytes(bytes).ok().and_then(|proof| proof.check(Role::Server, &[1; 32]));
+            // Nobody signed anything in that session.
+            assert!(proven.is_none_or(|key| NodeId::of(&key) != NodeId::of(&phantom_fuzz::key(1).verifying_key())));
+        }
+        10 => {
+            let whole: Vec<u8> = bytes.iter().copied().cycle().take(ArrayFrame::LEN).collect();
+            one_encoding::<ArrayFrame>(&whole);
+            one_encoding::<ArrayFrame>(bytes);
+        }
+        11 => {
+            if let Ok(Some((message, length))) = Message::read(bytes) {
+                let mut written = Vec::new();
+                message.write(&mut written);
+                assert_eq!(written, bytes[..length]);
+            }
+        }
+        12 => {
+            if let Some(header) = bytes.first_chunk::<FRAME_HEADER>()
+                && let Ok((kind, length)) = frame_header(*header)
+            {
+                assert_eq!(write_frame_header(kind, length), Ok(*header));
+                assert!(!(kind::is_data(kind) && kind <= kind::JOIN && kind != kind::CELL));
+            }
+            let _ = Reason::from_byte(*which);
+        }
+        _ => drop(Guards::from_bytes(bytes)),
+    }
+});

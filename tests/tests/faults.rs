@@ -1,0 +1,394 @@
+//! Whatever breaks: a clear message that says what to do, a way on, and nothing left behind.
+
+use std::fs;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use phantom_tests::{CLIENT, NODES, Network, SERVER, Server, Way, binary, eventually, processes, signal};
+use serde_json::Value;
+
+/// SIGTERM is promised to end a daemon within two seconds; the rest is for a machine that has other things to do.
+const STOP: Duration = Duration::from_secs(5);
+
+/// Exit statuses of phantomd, as its help lists them.
+const GENERAL: i32 = 1;
+const CONFIG: i32 = 2;
+const EULA: i32 = 3;
+const IN_USE: i32 = 4;
+
+/// A place for a daemon that is no part of a network.
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Result<Self> {
+        Ok(Self(tempfile::tempdir()?))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// phantomd on this place, on any free port unless `more` says otherwise.
+    fn phantomd(&self, more: &[&str]) -> Command {
+        let mut command = Command::new(binary("phantomd"));
+        command.arg("--data-dir").arg(self.path("data")).arg("--socket").arg(self.path("socket"));
+        if !more.contains(&"--listen") {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
+        command.args(more).stdin(Stdio::null());
+        // Nothing of whoever runs the tests.
+        command.env("HOME", self.0.path()).env_remove("XDG_CONFIG_HOME").env_remove("PHANTOM_SOCKET");
+        command
+    }
+
+    fn start(&self, more: &[&str]) -> Result<Running> {
+        let mut command = self.phantomd(more);
+        let running = Running(command.arg("--accept-eula").stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        eventually(|| self.status())?;
+        Ok(running)
+    }
+
+    fn status(&self) -> Result<Value> {
+        let mut status = Command::new(binary("phantom"));
+        let output = status.arg("--daemon").arg(self.path("socket")).args(["status", "--json"]).output()?;
+        Ok(serde_json::from_str(&phantom_tests::stdout(&output)?)?)
+    }
+}
+
+/// A daemon of a test; killed when dropped.
+struct Running(Child);
+
+impl Running {
+    /// SIGTERM, and its exit status.
+    fn stop(mut self) -> Result<Option<i32>> {
+        signal(self.0.id().try_into()?, libc::SIGTERM);
+        let end = Instant::now() + STOP;
+        while Instant::now() < end {
+            if let Some(status) = self.0.try_wait()? {
+                return Ok(status.code());
+            }
+            std::thread::yield_now();
+        }
+        anyhow::bail!("phantomd did not end in {STOP:?}")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Ended already, mostly.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// It ended with this status and said all of that on standard error, and nothing of a panic.
+fn refused(output: &Output, status: i32, says: &[&str]) -> Result<()> {
+    let text = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.code() == Some(status), "{} instead of {status}: {text}", output.status);
+    ensure!(says.iter().all(|word| text.contains(word)) && !text.contains("panicked"), "not {says:?}: {text}");
+    Ok(())
+}
+
+#[test]
+fn wrong_flags_are_named() -> Result<()> {
+    for (program, status) in [("phantomd", CONFIG), ("phantom", CONFIG), ("phantom-run", 125)] {
+        let output = Command::new(binary(program)).arg("--nonsense").output()?;
+        refused(&output, status, &["--nonsense", "Usage"])?;
+    }
+    Ok(())
+}
+
+#[test]
+fn configurations_that_cannot_be_used_are_refused_with_place_and_reason() -> Result<()> {
+    let home = Home::new()?;
+    let run = |file: &Path| -> Result<Output> {
+        Ok(home.phantomd(&["--accept-eula", "--config", file.to_str().context("path")?]).output()?)
+    };
+    refused(&run(&home.path("missing"))?, CONFIG, &["missing", "cannot read", "phantomd init"])?;
+    refused(&run(home.0.path())?, CONFIG, &["cannot read"])?;
+    let file = home.path("phantomd.toml");
+    for (text, reason) in [
+        ("lisen = \"127.0.0.1:1\"", "unknown field `lisen`"),
+        ("listen = ", "line 1"),
+        ("listen = \"somewhere\"", "listen"),
+        ("peers = [\"phantom-peer:AAAA\"]", "peer"),
+        ("[paths]\nhops = 0", "hops"),
+    ] {
+        fs::write(&file, text)?;
+        refused(&run(&file)?, CONFIG, &["phantomd.toml", reason]).with_context(|| text.to_owned())?;
+    }
+    fs::write(&file, b"\xff\xfe\x00")?;
+    refused(&run(&file)?, CONFIG, &["phantomd.toml"])?;
+    ensure!(!home.path("data").join("node.key").exists(), "an identity was made all the same");
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_and_an_agreement_not_given_are_said() -> Result<()> {
+    let home = Home::new()?;
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let addr = taken.local_addr()?.to_string();
+    refused(&home.phantomd(&["--listen", &addr]).output()?, EULA, &["--accept-eula"])?;
+    let output = home.phantomd(&["--accept-eula", "--listen", &addr]).output()?;
+    refused(&output, IN_USE, &[&addr, "in use", "--listen"])
+}
+
+#[test]
+fn one_daemon_per_directory_and_it_ends_in_order() -> Result<()> {
+    let home = Home::new()?;
+    let first = home.start(&[])?;
+    refused(&home.phantomd(&["--accept-eula"]).output()?, IN_USE, &["already runs", "phantom stop", "--data-dir"])?;
+    home.status().context("the first one was disturbed")?;
+    ensure!(first.stop()? == Some(0));
+    ensure!(!home.path("socket").exists(), "its socket was left behind");
+    Ok(())
+}
+
+#[test]
+fn a_node_without_peers_says_what_it_waits_for() -> Result<()> {
+    let home = Home::new()?;
+    let gone = home.start(&[])?;
+    let peer = home.status()?["peer"].as_str().context("no peer string")?.to_owned();
+    gone.stop()?;
+    let lonely = Home::new()?;
+    let daemon = lonely.start(&["--peer", &peer])?;
+    let status = lonely.status()?;
+    let waiting = status["waiting_for"][0].as_str().context("nothing is waited for")?;
+    ensure!(status["ready"] == false && waiting.contains("none of the known ones answers"), "{status}");
+    ensure!(daemon.stop()? == Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_corrupt_store_is_left_as_it_is() -> Result<()> {
+    let home = Home::new()?;
+    home.start(&[])?.stop()?;
+    let store = home.path("data").join("store.redb");
+    let whole = fs::read(&store)?;
+    for damaged in [b"no store at all".repeat(100), whole[..whole.len() / 2].to_vec(), vec![0; whole.len()]] {
+        fs::write(&store, &damaged)?;
+        let output = home.phantomd(&["--accept-eula"]).output()?;
+        refused(&output, GENERAL, &["cannot open", "store.redb", "nothing was changed"])?;
+        ensure!(fs::read(&store)? == damaged, "the store was changed");
+    }
+    fs::write(&store, whole)?;
+    ensure!(home.start(&[])?.stop()? == Some(0));
+    Ok(())
+}
+
+#[test]
+fn a_full_disk_is_said() -> Result<()> {
+    let home = Home::new()?;
+    let data = home.path("data");
+    fs::create_dir(&data)?;
+    let small = format!("mount -t tmpfs -o size=16k,mode=700 none {} && exec \"$@\"", data.display());
+    let phantomd = home.phantomd(&["--accept-eula"]);
+    let mut command = Command::new("unshare");
+    command.args(["-m", "sh", "-c", &small, "sh"]).arg(phantomd.get_program()).args(phantomd.get_args());
+    refused(&command.env("HOME", home.0.path()).output()?, GENERAL, &["is full", "--data-dir"])
+}
+
+#[test]
+fn phantom_run_says_what_is_missing() -> Result<()> {
+    let home = Home::new()?;
+    let output = Command::new(binary("phantom-run")).arg("--daemon").arg(home.path("none")).arg("true").output()?;
+    refused(&output, 125, &["no daemon answers", "phantomd", "--daemon"])?;
+    let network = Network::shared()?;
+    for way in Way::ALL {
+        let status = |program: &[&str]| -> Result<Output> { Ok(network.program(CLIENT, way, None, program).output()?) };
+        refused(&status(&["no-such-program"])?, 127, &["no-such-program", "not found"])?;
+        refused(&status(&["/etc/passwd"])?, 126, &["/etc/passwd"])?;
+        ensure!(status(&["sh", "-c", "exit 7"])?.status.code() == Some(7));
+        let killed = status(&["sh", "-c", "kill -9 $$"])?.status;
+        ensure!(std::os::unix::process::ExitStatusExt::signal(&killed) == Some(libc::SIGKILL), "{killed}");
+    }
+    let stranger = network.program(CLIENT, Way::Namespace, Some("nobody"), &["true"]).output()?;
+    refused(&stranger, 125, &["refused"])
+}
+
+/// Sends something and then holds the connection for as long as the other side does.
+const HOLD: &str = "
+import socket, threading
+def hold(client):
+    with client:
+        try:
+            client.sendall(b'x' * 100000)
+            client.recv(1)
+        except OSError:
+            pass
+with socket.create_server(('', 7000)) as server:
+    print('listening', flush=True)
+    while True:
+        threading.Thread(target=hold, args=(server.accept()[0],), daemon=True).start()
+";
+
+/// Reads until the connection ends, says when it is in the middle, and how it ended.
+const READ: &str = "
+import socket, sys
+with socket.create_connection((sys.argv[1], 7000), timeout=120) as c:
+    left = 100000
+    while left:
+        part = c.recv(left)
+        assert part
+        left -= len(part)
+    print('reading', flush=True)
+    try:
+        print('ended' if c.recv(1) == b'' else 'more')
+    except ConnectionError:
+        print('ended')
+";
+
+/// A network with a server that holds connections, and a client in the middle of one.
+struct Scene {
+    network: Network,
+    _server: Server,
+    name: String,
+}
+
+impl Scene {
+    fn new() -> Result<Self> {
+        let network = Network::up(NODES)?;
+        let (server, name) = network.serve(Way::Namespace, "hold", &["python3", "-c", HOLD], "listening")?;
+        Ok(Self { network, _server: server, name })
+    }
+
+    /// A client that reads; its output goes on after "reading".
+    fn client(&self) -> Result<Running> {
+        let program = ["python3", "-c", READ, &self.name];
+        let mut client = self.network.program(CLIENT, Way::Namespace, None, &program);
+        let mut client = Running(client.stdout(Stdio::piped()).spawn()?);
+        let mut said = [0; "reading\n".len()];
+        client.0.stdout.as_mut().context("no pipe")?.read_exact(&mut said).context("the client never read")?;
+        ensure!(&said == b"reading\n", "{said:?}");
+        Ok(client)
+    }
+
+    /// The client's connection that is open.
+    fn connection(&self) -> Result<Value> {
+        let list = self.network.phantom(CLIENT, &["connection", "list"])?;
+        let open = list.as_array().context("no list")?.iter().find(|connection| connection["state"] == "open");
+        open.cloned().with_context(|| format!("none is open: {list}"))
+    }
+
+    fn none_is_open(&self, node: usize) -> Result<()> {
+        eventually(|| {
+            let open = self.network.phantom(node, &["status"])?["open_connections"].as_u64();
+            ensure!(open == Some(0), "node {node} has {open:?} open connections");
+            Ok(())
+        })
+    }
+}
+
+/// What the client said about the end of its connection.
+fn end_of(mut client: Running) -> Result<String> {
+    let mut said = String::new();
+    client.0.stdout.as_mut().context("no pipe")?.read_to_string(&mut said)?;
+    ensure!(client.0.wait()?.success(), "the client failed");
+    Ok(said)
+}
+
+#[test]
+fn a_relay_that_is_killed_is_noticed_and_gone_around() -> Result<()> {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let connection = scene.connection()?;
+    let ends = [SERVER, CLIENT].map(|node| scene.network.nodes[node].node_id.clone());
+    let hops = connection["own_hops"].as_array().context("no hops")?;
+    let hop = hops.iter().filter_map(|hop| hop["node_id"].as_str()).find(|id| ends.iter().all(|end| end != id));
+    let hop = scene.network.nodes.iter().position(|node| hop == Some(&node.node_id)).context("no hop to kill")?;
+    signal(scene.network.pid(hop)?, libc::SIGKILL);
+    ensure!(end_of(client)? == "ended\n");
+    let again = eventually(|| scene.client())?;
+    let hops = scene.connection()?["own_hops"].to_string();
+    ensure!(!hops.contains(&scene.network.nodes[hop].node_id), "the dead node is in the way: {hops}");
+    drop(again);
+    Ok(())
+}
+
+#[test]
+fn sigterm_ends_a_daemon_in_use_and_its_programs_hear_of_it() -> Result<()> {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let pid = scene.network.pid(CLIENT)?;
+    ensure!(!children(pid)?.is_empty(), "no helper to look after");
+    signal(pid, libc::SIGTERM);
+    let start = Instant::now();
+    while processes()?.iter().any(|process| process.pid == pid) {
+        ensure!(start.elapsed() < STOP, "phantomd did not end in {STOP:?}");
+        std::thread::yield_now();
+    }
+    let log = fs::read_to_string(scene.network.nodes[CLIENT].data_dir.join("log"))?;
+    ensure!(log.contains("stopped by SIGTERM") && !log.contains("did not close in time"), "{log}");
+    ensure!(end_of(client)? == "ended\n");
+    scene.none_is_open(SERVER)?;
+    no_helper_without_daemon()
+}
+
+#[test]
+fn a_program_killed_in_the_middle_leaves_nothing() -> Result<()> {
+    let scene = Scene::new()?;
+    let mut front = scene.client()?;
+    let program = processes()?
+        .into_iter()
+        .find(|process| process.is("python3") && process.words.last() == Some(&scene.name))
+        .or_else(|| processes().ok()?.into_iter().find(|p| p.words.contains(&READ.to_owned()) && !p.is("phantom-run")))
+        .context("the program does not run")?;
+    signal(program.pid, libc::SIGKILL);
+    let status = front.0.wait()?;
+    ensure!(std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL), "{status}");
+    scene.none_is_open(CLIENT)?;
+    scene.none_is_open(SERVER)?;
+    // The keeper of the session goes with its last program, the helper with the identity that nobody holds any more.
+    eventually(|| {
+        let left = processes()?.into_iter().filter(|process| process.words.contains(&scene.name)).count();
+        ensure!(left == 0, "{left} processes are left");
+        Ok(())
+    })?;
+    let daemon = scene.network.pid(CLIENT)?;
+    eventually(|| {
+        let helpers = children(daemon)?;
+        ensure!(helpers.is_empty(), "helpers are left: {helpers:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_daemon_that_is_killed_takes_its_helpers_along() -> Result<()> {
+    let scene = Scene::new()?;
+    let client = scene.client()?;
+    let daemon = scene.network.pid(CLIENT)?;
+    let helpers = children(daemon)?;
+    ensure!(!helpers.is_empty(), "no helper to look after");
+    signal(daemon, libc::SIGKILL);
+    eventually(|| {
+        let left = processes()?.into_iter().filter(|process| helpers.contains(&process.pid)).count();
+        ensure!(left == 0, "{left} helpers live on");
+        Ok(())
+    })?;
+    scene.none_is_open(SERVER)?;
+    ensure!(end_of(client)? == "ended\n", "the program waits for a daemon that is gone");
+    Ok(())
+}
+
+/// Processes that a daemon started.
+fn children(daemon: libc::pid_t) -> Result<Vec<libc::pid_t>> {
+    Ok(processes()?.into_iter().filter(|process| process.parent == daemon).map(|process| process.pid).collect())
+}
+
+/// Helpers whose daemon is gone have another parent.
+fn no_helper_without_daemon() -> Result<()> {
+    eventually(|| {
+        let all = processes()?;
+        let is_daemon = |pid| all.iter().any(|process| process.pid == pid && process.words.len() > 1);
+        let lost: Vec<_> = all
+            .iter()
+            .filter(|process| process.words.iter().any(|word| word == "__netns") && !is_daemon(process.parent))
+            .collect();
+        ensure!(lost.is_empty(), "{lost:?}");
+        Ok(())
+    })
+}
