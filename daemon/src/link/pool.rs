@@ -214,12 +214,7 @@ impl Table {
     /// The link that was idle for the shortest time, if any stands.
     fn take(&mut self, id: NodeId) -> Option<Link> {
         let links = self.idle.get_mut(&id)?;
-        let mut found = None;
-        while let (None, Some(mut idle)) = (&found, links.pop_back()) {
-            if idle.stands() {
-                found = Some(idle.link);
-            }
-        }
+        let found = std::iter::from_fn(|| links.pop_back()).find_map(|mut idle| idle.stands().then_some(idle.link));
         if links.is_empty() {
             self.idle.remove(&id);
         }
