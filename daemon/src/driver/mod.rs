@@ -34,10 +34,13 @@ const EVENTS: usize = 1024;
 /// How long an exit node's JOIN waits for a tunnel to be ready.
 const JOIN_WAIT: Duration = Duration::from_secs(8);
 
+/// Links opened ahead to a neighbour with which tunnels are built.
+const WARM: usize = 2;
+
 /// What happens to the control task.
 pub(crate) enum Event {
     Accepted(Link),
-    Dialed { id: LinkId, result: Result<(LinkReader, LinkWriter), LinkError> },
+    Dialed { id: LinkId, result: Result<Link, LinkError> },
     Frame { id: LinkId, frame: Frame },
     Down(LinkId),
     Input(Input),
@@ -191,7 +194,10 @@ impl Driver {
                 let (reader, writer) = link.into_frames();
                 self.link_up(id, reader, writer);
             }
-            Event::Dialed { id, result: Ok((reader, writer)) } => self.link_up(id, reader, writer),
+            Event::Dialed { id, result: Ok(link) } => {
+                let (reader, writer) = link.into_frames();
+                self.link_up(id, reader, writer);
+            }
             Event::Dialed { id, result: Err(error) } => {
                 tracing::debug!(%error, "a link could not be opened");
                 self.node.handle(now(), Input::DialFailed { link: id });
@@ -265,7 +271,10 @@ impl Driver {
     fn dial(&self, id: LinkId, to: NodeContact, again: bool) {
         let (links, event_tx) = (self.services.links.clone(), self.event_tx.clone());
         tokio::spawn(async move {
-            let result = if again { links.take_and_warm(&to).await } else { links.take(&to).await };
+            let result = links.take(&to).await;
+            if again && result.is_ok() {
+                links.warm(&to, WARM);
+            }
             let _ = event_tx.send(Event::Dialed { id, result }).await;
         });
     }

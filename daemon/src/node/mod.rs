@@ -132,12 +132,14 @@ fn bind(setup: &Setup) -> anyhow::Result<TlsTransport> {
 /// The certificate that strangers see stays the same over restarts, as a web server's does.
 fn certificate(setup: &Setup) -> anyhow::Result<Certificate> {
     if let Some(bytes) = setup.store.load(Table::Meta, b"certificate")?
-        && let Some(certificate) = Certificate::from_bytes(&bytes)
+        && let Ok(certificate) = Certificate::from_pem(&bytes, &bytes)
     {
         return Ok(certificate);
     }
     let certificate = Certificate::self_signed(&setup.contact.addr.ip().to_string())?;
-    setup.store.save(Table::Meta, b"certificate", &certificate.to_bytes())?;
+    let (chain, key) = certificate.to_pem();
+    let pem = zeroize::Zeroizing::new([chain.as_bytes(), key.as_bytes()].concat());
+    setup.store.save(Table::Meta, b"certificate", &pem)?;
     Ok(certificate)
 }
 

@@ -29,8 +29,6 @@ pub(super) struct Path {
     pub(super) proven: bool,
     /// Ready tunnels that have not been used, at either end.
     pub(super) ready: usize,
-    /// Tunnels of it that are being set up.
-    pub(super) setups: usize,
     /// What the AP record says of an own entry path.
     pub(super) entry: Option<RoutingEntry>,
     /// When this end starts its next tunnel by itself.
@@ -57,7 +55,7 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, ready: 0, setups: 0, entry: None, refill_at: None }
+        Self { part, sides, until, since: now, proven: false, ready: 0, entry: None, refill_at: None }
     }
 
     pub(super) fn purpose(&self) -> Option<Purpose> {

@@ -25,10 +25,6 @@ const REFILL_DELAY: u64 = 400;
 /// As [`REFILL_DELAY`], when no tunnel is ready: somebody may be waiting.
 const URGENT_DELAY: u64 = 20;
 
-/// Set-ups of one path at once: twice what both ends may have asked for. A neighbour that sends seeds without end must not
-/// make us dial without end.
-const SETUPS_PER_PATH: usize = 64;
-
 /// A tunnel that is being set up.
 pub(super) struct Setup {
     path: PathNo,
@@ -62,9 +58,6 @@ impl Node {
         let Some(seed) = block(payload) else { return false };
         let Some((no, from)) = self.segments.get(&segment).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
-        if path.setups >= SETUPS_PER_PATH {
-            return true;
-        }
         let rng = &mut *self.rng;
         let (phase, open) = match &mut path.part {
             Part::Middle(hop) => {
@@ -100,26 +93,11 @@ impl Node {
         open: &Open,
     ) -> u64 {
         let setup = self.id();
-        self.keep_setup(setup, Setup { path: no, since: now, phase, links });
+        self.setups.insert(setup, Setup { path: no, since: now, phase, links });
         if let Some(neighbour) = self.neighbour(no, towards) {
             self.dial(neighbour, Errand::Tunnel { setup, side: towards, payload: open_payload(open) });
         }
         setup
-    }
-
-    fn keep_setup(&mut self, id: u64, setup: Setup) {
-        if let Some(path) = self.paths.get_mut(&setup.path) {
-            path.setups += 1;
-        }
-        self.setups.insert(id, setup);
-    }
-
-    fn take_setup(&mut self, id: u64) -> Option<Setup> {
-        let setup = self.setups.remove(&id)?;
-        if let Some(path) = self.paths.get_mut(&setup.path) {
-            path.setups -= 1;
-        }
-        Some(setup)
     }
 
     /// The link that a set-up dialed stands. False: the set-up is gone.
@@ -162,7 +140,7 @@ impl Node {
     /// The starter got TUNNEL and answers Q.
     fn answered(&mut self, now: u64, no: PathNo, link: LinkId, phase: Phase, q: &[u8; BLOCK_LEN]) {
         let setup = self.id();
-        self.keep_setup(setup, Setup { path: no, since: now, phase, links: [Some(link), None] });
+        self.setups.insert(setup, Setup { path: no, since: now, phase, links: [Some(link), None] });
         self.set_role(link, Role::Tunnel(setup));
         self.send(link, kind::CONFIRM, q.to_vec());
     }
@@ -170,7 +148,7 @@ impl Node {
     /// CONFIRM: Q towards the far end or V towards the starter.
     pub(super) fn confirm_frame(&mut self, now: u64, id: u64, link: LinkId, payload: &[u8]) -> bool {
         let Some(proof) = block(payload) else { return false };
-        let Some(mut setup) = self.take_setup(id) else { return false };
+        let Some(mut setup) = self.setups.remove(&id) else { return false };
         match setup.phase {
             Phase::Hop(ref mut tunnel) => {
                 let from = usize::from(setup.links[0] != Some(link));
@@ -179,7 +157,7 @@ impl Node {
                 self.send(if from == 0 { b } else { a }, kind::CONFIRM, onward.to_vec());
                 match layers {
                     None => {
-                        self.keep_setup(id, setup);
+                        self.setups.insert(id, setup);
                     }
                     Some(layers) => {
                         self.hand_over(a);
@@ -287,7 +265,7 @@ impl Node {
     }
 
     pub(super) fn drop_setup(&mut self, id: u64) {
-        if let Some(setup) = self.take_setup(id) {
+        if let Some(setup) = self.setups.remove(&id) {
             self.abandon(setup);
         }
     }
