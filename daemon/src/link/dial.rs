@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::gulp::Gulps;
+use super::scope::may_dial;
 use super::{Link, LinkError, Purpose};
 
 /// Longest head of an answer. A web server's is far shorter.
@@ -29,6 +30,8 @@ type Tls = TlsStream<Gulps<TcpStream>>;
 pub(super) struct Dialer {
     /// Where this node listens.
     pub(super) local: SocketAddr,
+    /// What other nodes call it.
+    pub(super) own: IpAddr,
     pub(super) identity: Arc<SigningKey>,
     pub(super) tls: TlsConnector,
     /// Longest wait for each step.
@@ -37,6 +40,9 @@ pub(super) struct Dialer {
 
 impl Dialer {
     pub(super) async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
+        if !may_dial(self.own, peer.addr.ip()) {
+            return Err(LinkError::Refused);
+        }
         let tcp = self.step(self.connect(peer.addr)).await?.map_err(LinkError::Unreachable)?;
         // An IP address as name means that no name is sent.
         let name = ServerName::IpAddress(peer.addr.ip().into());

@@ -11,6 +11,7 @@ pub mod frame;
 mod gulp;
 mod memory;
 mod pool;
+mod scope;
 mod tls;
 
 use std::net::SocketAddr;
@@ -67,6 +68,9 @@ pub enum LinkError {
     /// A node that knows the secret breaks the protocol, or is another one than we dialed.
     #[error("the node misbehaved: {0}")]
     Misbehaved(&'static str),
+    /// The address is of a network that this node must not be sent into.
+    #[error("refused: the address is not one of the network's")]
+    Refused,
     /// This side cannot.
     #[error("{0}")]
     Local(String),

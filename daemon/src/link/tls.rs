@@ -27,7 +27,7 @@ const LISTEN_BACKLOG: u32 = 1024;
 /// What a [`TlsTransport`] needs.
 #[derive(Debug)]
 pub struct LinkConfig {
-    /// Where to accept links; port 0 takes a free one.
+    /// Where to accept links; port 0 takes a free one. With a socket that is bound already: what other nodes call this one.
     pub listen: SocketAddr,
     /// This node's identity.
     pub identity: Arc<SigningKey>,
@@ -92,6 +92,7 @@ impl TlsTransport {
         Ok(Self {
             dialer: dial::Dialer {
                 local,
+                own: config.listen.ip(),
                 identity: config.identity,
                 tls: Arc::new(client).into(),
                 step: config.limits.step,
