@@ -8,14 +8,14 @@
 //!
 //! After `socket()` everything is the kernel's own: connect, bind, poll, fork, all of it; the namespace has no wire but
 //! Phantom's. What libc would do with sockets of its own, which no library can get at, is answered here by the daemon:
-//! names ([`names`]), network interfaces, a few old remote shells. Programs that are started get the library too.
+//! names (`names`), network interfaces, a few old remote shells. Programs that are started get the library too.
 //!
 //! The hook keeps no descriptor open, holds no lock and no table: each request is one short connection. When the daemon
 //! cannot be reached, there is no network (ENETDOWN), never the normal one.
 //!
 //! Alone it is best effort: static programs and those that avoid libc get past it; `phantom-run` can close that gap.
 //!
-//! A hook is three lines: read the C arguments, call a safe function, turn its [`outcome::Outcome`] into a return value.
+//! A hook is three lines: read the C arguments, call a safe function, turn its `Outcome` into a return value.
 
 mod names;
 mod outcome;

@@ -140,6 +140,7 @@ impl Early {
                 // What has come already goes with JOIN, not a round trip later.
                 cell = incoming.read(), if self.bytes.len() < EARLY_LIMIT => match cell? {
                     Some((CellKind::Data, data)) => self.bytes.extend_from_slice(data),
+                    Some((CellKind::Padding, _)) => {}
                     Some(_) => return Err(RelayError::Misbehaved("a cell that does not follow OPEN")),
                     None => return Err(RelayError::Ended),
                 },

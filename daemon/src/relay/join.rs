@@ -10,6 +10,9 @@ use crate::link::frame::{Frame, LinkReader, LinkWriter};
 /// Largest BYTES frame that we send; a reader accepts up to the protocol's 65 536.
 const BYTES_MAX: usize = 16 * 1024;
 
+/// Largest BYTES frame that we take (docs/protocol.md, section "Frames").
+const BYTES_LIMIT: usize = 65_536;
+
 /// A link on which JOIN went through.
 pub struct Joined {
     /// From the other node.
@@ -84,6 +87,9 @@ async fn bytes_to_cells(
             }
         };
         match frame.kind {
+            kind::BYTES if !(1..=BYTES_LIMIT).contains(&frame.payload.len()) => {
+                return Err(RelayError::Misbehaved("a BYTES frame of a wrong length"));
+            }
             kind::BYTES => outgoing.write_data(&frame.payload).await?,
             kind::END => {
                 outgoing.write(CellKind::End, &[]).await?;

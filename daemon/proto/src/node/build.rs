@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::hops::{Part, Path};
 use super::links::Errand;
 use super::{Node, Output, PathNo, Purpose};
+use rand::RngExt;
+
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId};
 use crate::path::plan::Role;
@@ -269,7 +271,9 @@ impl Node {
         let hops: Vec<_> = built.hops.iter().map(|hop| hop.contact.clone()).collect();
         let secrets = built.hops.into_iter().map(|hop| hop.secret).collect();
         let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), purpose);
-        let mut path = Path::new(now, built.until * 1000, part, vec![built.segment]);
+        // As random as the hops' own: who closes first must tell nothing.
+        let until = built.until * 1000 + self.rng.random_range(0..=path::UNTIL_SPREAD * 1000);
+        let mut path = Path::new(now, until, part, vec![built.segment]);
         path.entry = entry;
         if let Some(no) = self.add_path(path) {
             self.out.push_back(Output::PathUp { path: no, purpose, hops });

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::links::Errand;
 use super::{LinkId, Node, Output, PathNo, Purpose};
-use crate::ident::{NodeId, PathId};
+use crate::crypto::hash::same;
+use crate::ident::{ApAddress, NodeId, PathId};
 use crate::path::{HopPath, Sides};
-use crate::record::RoutingEntry;
+use crate::record::{ApRecord, RecordError, RoutingEntry, Signed};
 use crate::tunnel;
 use crate::wire::NodeContact;
 use crate::wire::array::{Kind, Segment, Terminal};
@@ -39,8 +40,8 @@ pub(super) struct Path {
 pub(super) enum Part {
     /// A relay between two neighbours.
     Middle(Box<tunnel::Hop>),
-    /// The terminating node.
-    End(Box<tunnel::End>, Terminal),
+    /// The terminating node; of an entry path with the address that it serves.
+    End(Box<tunnel::End>, Terminal, Option<ApAddress>),
     /// The owner.
     Own(Box<tunnel::Owner>, Purpose),
 }
@@ -75,6 +76,14 @@ impl Path {
     }
 }
 
+/// The address that an entry path serves: its record must hold. `None`: an exit path.
+fn served(now: u64, terminal: &Terminal) -> Result<Option<ApAddress>, RecordError> {
+    match terminal.kind {
+        Kind::Exit => Ok(None),
+        Kind::Entry => Ok(Some(Signed::<ApRecord>::from_bytes(&terminal.ap_record)?.check(now / 1000)?.address())),
+    }
+}
+
 impl Node {
     /// A round-2 package made us an X-node.
     pub(super) fn join_path(&mut self, now: u64, path: HopPath) {
@@ -85,10 +94,11 @@ impl Node {
         let (part, segments) = match path.sides {
             Sides::Middle(segments) => (Part::Middle(Box::new(tunnel::Hop::new(path.secret))), segments.to_vec()),
             Sides::End(segment, terminal) => {
-                if terminal.kind == Kind::Entry {
+                let Ok(address) = served(now, &terminal) else { return };
+                if address.is_some() {
                     self.out.push_back(Output::Publish(terminal.ap_record.clone()));
                 }
-                (Part::End(Box::new(tunnel::End::new(path.secret)), terminal), vec![segment])
+                (Part::End(Box::new(tunnel::End::new(path.secret)), terminal, address), vec![segment])
             }
         };
         self.add_path(Path::new(now, until, part, segments));
@@ -170,9 +180,10 @@ impl Node {
 
     /// JOIN from an exit node: AP address and handle name the entry path; the data plane takes the link.
     pub(super) fn join_frame(&mut self, link: LinkId, payload: &[u8]) -> bool {
-        let Some((_, handle)) = payload.split_first_chunk::<16>() else { return false };
+        let Some((address, handle)) = payload.split_first_chunk::<16>() else { return false };
         let served = self.paths.iter().find(|(_, path)| match &path.part {
-            Part::End(_, terminal) => terminal.kind == Kind::Entry && terminal.handle == *handle,
+            Part::End(_, terminal, Some(served)) => served.octets() == *address && same(&terminal.handle, handle),
+            Part::End(_, _, None) => false,
             Part::Middle(_) | Part::Own(..) => false,
         });
         let Some(path) = served.map(|(no, _)| *no) else { return false };

@@ -12,8 +12,11 @@ const EARLY_LIMIT: u64 = 10_000;
 /// How long a link may stay without a purpose, in milliseconds: longer than dialers keep warm links.
 const IDLE_LIMIT: u64 = 180_000;
 
-/// Links of one peer that have shown no purpose yet. A peer needs one per array or tunnel that it starts just now.
-const FRESH_PER_PEER: usize = 256;
+/// Links of one peer that serve nothing yet. A peer needs one per array or tunnel that it starts just now.
+const IDLE_PER_PEER: usize = 256;
+
+/// Links in all that are the node's: two standing connections of each path, and room for builds and set-ups.
+const MAX_LINKS: usize = 50_000;
 
 /// A link that the node controls.
 pub(super) struct LinkState {
@@ -63,7 +66,9 @@ impl Node {
     pub(super) fn link_up(&mut self, now: u64, link: LinkId, peer: NodeId) {
         let role = match self.errands.remove(&link) {
             Some(errand) => self.run_errand(link, errand),
-            None if self.fresh_links(peer) >= FRESH_PER_PEER => return self.out.push_back(Output::Close { link }),
+            None if self.links.len() >= MAX_LINKS || self.idle_links(peer) >= IDLE_PER_PEER => {
+                return self.out.push_back(Output::Close { link });
+            }
             None => Some(Role::Fresh),
         };
         if let Some(role) = role {
@@ -71,8 +76,9 @@ impl Node {
         }
     }
 
-    fn fresh_links(&self, peer: NodeId) -> usize {
-        self.links.values().filter(|state| state.peer == peer && state.role == Role::Fresh).count()
+    fn idle_links(&self, peer: NodeId) -> usize {
+        let idle = |role| matches!(role, Role::Fresh | Role::Arrays | Role::Early(_));
+        self.links.values().filter(|state| state.peer == peer && idle(state.role)).count()
     }
 
     /// None: the link is not ours any more.

@@ -69,7 +69,7 @@ impl Node {
                 }
                 return true;
             }
-            Part::End(end, _) => match end.on_seed(rng, &seed) {
+            Part::End(end, ..) => match end.on_seed(rng, &seed) {
                 Ok((tunnel, open)) => (Phase::End(tunnel), open),
                 Err(_) => return true,
             },
@@ -123,7 +123,7 @@ impl Node {
                 let setup = self.begin(now, no, Phase::Hop(tunnel), links, 1 - from, &open);
                 self.set_role(link, Role::Tunnel(setup));
             }
-            Part::End(end, _) => {
+            Part::End(end, ..) => {
                 let Ok((tunnel, q)) = end.on_tunnel(id, &r, &p) else { return false };
                 self.answered(now, no, link, Phase::End(tunnel), &q);
             }
@@ -168,7 +168,7 @@ impl Node {
                 }
             }
             Phase::End(tunnel) => {
-                let Some(Part::End(_, terminal)) = self.paths.get(&setup.path).map(|path| &path.part) else {
+                let Some(Part::End(_, terminal, _)) = self.paths.get(&setup.path).map(|path| &path.part) else {
                     return false;
                 };
                 let kind_of_path = terminal.kind;
@@ -252,7 +252,7 @@ impl Node {
     fn start_tunnel(&mut self, now: u64, no: PathNo) {
         let Some(path) = self.paths.get_mut(&no) else { return };
         let seed = match &mut path.part {
-            Part::End(end, _) => end.start(&mut *self.rng, now),
+            Part::End(end, ..) => end.start(&mut *self.rng, now),
             Part::Own(owner, _) => owner.start(&mut *self.rng, now),
             Part::Middle(_) => return,
         };
@@ -288,7 +288,7 @@ impl Node {
         for path in self.paths.values_mut() {
             match &mut path.part {
                 Part::Middle(hop) => hop.expire(now),
-                Part::End(end, _) => end.expire(now),
+                Part::End(end, ..) => end.expire(now),
                 Part::Own(owner, _) => owner.expire(now),
             }
         }
