@@ -48,7 +48,7 @@ pub fn parse(text: &str) -> Result<Targets, LevelError> {
     let asked: Targets = text.parse().map_err(|_| wrong())?;
     let named: Vec<String> = asked.iter().map(|(target, _)| target.to_owned()).collect();
     let quiet = NOISY.into_iter().filter(|noisy| !named.iter().any(|target| target == noisy));
-    let ceiling = asked.default_level().unwrap_or(LevelFilter::OFF).min(LevelFilter::WARN);
+    let ceiling = asked.default_level().unwrap_or(LevelFilter::OFF).min(LevelFilter::ERROR);
     Ok(asked.with_targets(quiet.map(|target| (target, ceiling))))
 }
 

@@ -263,7 +263,7 @@ fn closing_an_identity_leaves_nothing_behind() {
         world.nodes[1].network.close(server).await;
         world.nodes[2].network.close(client).await;
         // Longer than any warm link, set-up or build lives.
-        tokio::time::sleep(Duration::from_secs(400)).await;
+        tokio::time::sleep(Duration::from_secs(900)).await;
         for node in &world.nodes {
             assert!(node.handle.ready().paths().is_empty());
             assert_eq!(node.counters.open_relays(), 0);

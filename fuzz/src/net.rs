@@ -109,13 +109,15 @@ impl Net {
         let node_of = |node: u8| node % NODES;
         match op {
             Op::Deliver(count) => (0..=count).for_each(|_| self.deliver()),
-            Op::Drop => drop(self.queue.pop_front().filter(|(_, input)| matches!(input, Input::Frame { .. }))),
+            // Links tell their ends of everything, and in order: only frames get lost or late.
+            Op::Drop if self.frame_is_next() => drop(self.queue.pop_front()),
             Op::Repeat => self.repeat(),
-            Op::Swap => {
+            Op::Swap if self.frame_is_next() => {
                 let front = self.queue.pop_front();
                 self.deliver();
                 self.queue.extend(front);
             }
+            Op::Drop | Op::Swap => {}
             Op::Change { at, with } => {
                 if let Some((_, Input::Frame { payload, .. })) = self.queue.front_mut()
                     && !payload.is_empty()
@@ -210,6 +212,10 @@ impl Net {
             let copy = (*node, Input::Frame { link: *link, kind: *kind, payload: payload.clone() });
             self.queue.push_front(copy);
         }
+    }
+
+    fn frame_is_next(&self) -> bool {
+        matches!(self.queue.front(), Some((_, Input::Frame { .. })))
     }
 
     fn deliver(&mut self) {

@@ -2,6 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::ident::{ApAddress, ApName};
 
 fuzz_target!(|data: &[u8]| {
@@ -12,6 +13,13 @@ fuzz_target!(|data: &[u8]| {
         assert!(text.to_ascii_lowercase().trim_end_matches('.') == written);
         assert_eq!(written.parse::<ApName>().map(|again| again.0), Ok(name.0));
         assert!(ApAddress::from_ipv6(name.address().ipv6()).is_some());
+    }
+    if let Some((key, rest)) = data.split_first_chunk::<32>() {
+        // A real name, in any case, with and without its dot, then with something on top.
+        let mut text = ApName(VerifyingKey(*key)).to_string();
+        assert_eq!(format!("{}.", text.to_ascii_uppercase()).parse::<ApName>().map(|name| name.0.0), Ok(*key));
+        text.push_str(&String::from_utf8_lossy(rest));
+        assert_eq!(text.parse::<ApName>().is_ok(), rest.is_empty() || rest == b".");
     }
     if let Some(bytes) = data.first_chunk::<16>()
         && let Some(address) = ApAddress::from_bytes(*bytes)

@@ -15,7 +15,7 @@ use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::array::Kind;
 use phantom_proto::wire::frame::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError, LinkPool};
@@ -34,10 +34,19 @@ const EVENTS: usize = 1024;
 /// How long an exit node's JOIN waits for a tunnel to be ready.
 const JOIN_WAIT: Duration = Duration::from_secs(8);
 
+/// Links opened ahead to a neighbour with which tunnels are built.
+const WARM: usize = 2;
+
+/// How long links stay open ahead after the last tunnel was built with a neighbour.
+const WARM_LIFE: Duration = Duration::from_secs(300);
+
+/// How often that is looked at.
+const WARM_LOOK: Duration = Duration::from_secs(30);
+
 /// What happens to the control task.
 pub(crate) enum Event {
     Accepted(Link),
-    Dialed { id: LinkId, result: Result<(LinkReader, LinkWriter), LinkError> },
+    Dialed { id: LinkId, result: Result<Link, LinkError> },
     Frame { id: LinkId, frame: Frame },
     Down(LinkId),
     Input(Input),
@@ -152,6 +161,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         links: BTreeMap::new(),
         ends: BTreeMap::new(),
         next_accepted: 1,
+        warmed: BTreeMap::new(),
     };
     tokio::spawn(driver.run(event_rx, stop));
     Handle { event_tx, ready }
@@ -166,17 +176,21 @@ struct Driver {
     /// Ready tunnels of entry paths that end at this node.
     ends: BTreeMap<PathNo, Arc<ready::Queue>>,
     next_accepted: u64,
+    /// Neighbours to which links are opened ahead, and when a tunnel was last built with them.
+    warmed: BTreeMap<NodeId, (NodeContact, Instant)>,
 }
 
 impl Driver {
     async fn run(mut self, mut event_rx: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let mut tick = interval(Duration::from_millis(TICK));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut warm_look = interval(WARM_LOOK);
         loop {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = tick.tick() => self.node.tick(now()),
+                _ = warm_look.tick() => self.cool(),
                 event = event_rx.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
@@ -196,7 +210,10 @@ impl Driver {
                 let (reader, writer) = link.into_frames();
                 self.link_up(id, reader, writer);
             }
-            Event::Dialed { id, result: Ok((reader, writer)) } => self.link_up(id, reader, writer),
+            Event::Dialed { id, result: Ok(link) } => {
+                let (reader, writer) = link.into_frames();
+                self.link_up(id, reader, writer);
+            }
             Event::Dialed { id, result: Err(error) } => {
                 tracing::debug!(%error, "a link could not be opened");
                 self.node.handle(now(), Input::DialFailed { link: id });
@@ -267,11 +284,26 @@ impl Driver {
         }
     }
 
-    fn dial(&self, id: LinkId, to: NodeContact, again: bool) {
+    fn dial(&mut self, id: LinkId, to: NodeContact, again: bool) {
+        if again && self.services.links.warm(&to, WARM) {
+            self.warmed.insert(to.node_id(), (to.clone(), Instant::now()));
+        }
         let (links, event_tx) = (self.services.links.clone(), self.event_tx.clone());
         tokio::spawn(async move {
-            let result = if again { links.take_and_warm(&to).await } else { links.take(&to).await };
+            let result = links.take(&to).await;
             let _ = event_tx.send(Event::Dialed { id, result }).await;
+        });
+    }
+
+    /// Lets go of neighbours with which no tunnels are built any more.
+    fn cool(&mut self) {
+        let links = &self.services.links;
+        self.warmed.retain(|_, (neighbour, last)| {
+            let keep = last.elapsed() < WARM_LIFE;
+            if !keep {
+                links.warm(neighbour, 0);
+            }
+            keep
         });
     }
 

@@ -1,11 +1,12 @@
 //! Opening a link: TCP, TLS, an ordinary-looking request with the token, then both proofs.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
-use data_encoding::{BASE64, BASE64URL_NOPAD};
 use phantom_proto::crypto::{SigningKey, VerifyingKey};
-use phantom_proto::wire::link::{EXPORTER_LABEL, Exporter, Proof, Role, token};
+use phantom_proto::wire::link::{EXPORTER_LABEL, Exporter, Opening, Proof, Role, token_cookie, websocket_key};
 use phantom_proto::wire::{NodeContact, Wire};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -14,36 +15,47 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
+use super::gulp::Gulps;
+use super::scope::may_dial;
 use super::{Link, LinkError, Purpose};
 
 /// Longest head of an answer. A web server's is far shorter.
 const HEAD_MAX: usize = 8 * 1024;
 
-pub(super) struct Dialer<'a> {
+/// Headers in it.
+const HEADERS_MAX: usize = 32;
+
+type Tls = TlsStream<Gulps<TcpStream>>;
+
+pub(super) struct Dialer {
+    /// Where this node listens.
     pub(super) local: SocketAddr,
-    pub(super) identity: &'a SigningKey,
+    /// What other nodes call it.
+    pub(super) own: IpAddr,
+    pub(super) identity: Arc<SigningKey>,
     pub(super) tls: TlsConnector,
+    /// Longest wait for each step.
     pub(super) step: Duration,
 }
 
-impl Dialer<'_> {
+impl Dialer {
     pub(super) async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
-        let tcp = self.step(self.connect(peer.addr)).await?.map_err(LinkError::Unreachable)?;
-        let name = ServerName::IpAddress(peer.addr.ip().into());
-        let mut tls = self.step(self.tls.connect(name, tcp)).await?.map_err(LinkError::Unreachable)?;
-        let exporter = exporter(tls.get_ref().1)?;
-        let server = self.step(self.request(&mut tls, peer, &exporter)).await??;
-        if server != peer.identity {
-            return Err(LinkError::NotTheNode("it has another identity key"));
+        if !may_dial(self.own, peer.addr.ip()) {
+            return Err(LinkError::Refused);
         }
-        let mut answer = Proof::new(self.identity, Role::Client, &exporter).to_bytes();
-        answer.extend(purpose.to_bytes());
-        self.step(async {
-            tls.write_all(&answer).await?;
-            tls.flush().await
-        })
-        .await?
-        .map_err(LinkError::Unreachable)?;
+        let tcp = self.step(self.connect(peer.addr)).await?.map_err(LinkError::Unreachable)?;
+        // An IP address as name means that no name is sent.
+        let name = ServerName::IpAddress(peer.addr.ip().into());
+        let mut tls = self.step(self.tls.connect(name, Gulps::new(tcp))).await?.map_err(no_tls)?;
+        let exporter = exporter(tls.get_ref().1)?;
+        self.step(request(&mut tls, peer, &exporter)).await??;
+        let server = self.step(server_proof(&mut tls, &exporter)).await??;
+        if server != peer.identity {
+            return Err(LinkError::Misbehaved("it has another identity key"));
+        }
+        let proof = Proof::new(&self.identity, Role::Client(server), &exporter);
+        let opening = Opening { proof, purpose }.to_bytes();
+        self.step(send(&mut tls, &opening)).await?.map_err(LinkError::Unreachable)?;
         Ok(Link { peer: server, remote: peer.addr, purpose, stream: Box::new(tls) })
     }
 
@@ -51,66 +63,77 @@ impl Dialer<'_> {
         timeout(self.step, work).await.map_err(|_| LinkError::TimedOut)
     }
 
-    async fn connect(&self, to: SocketAddr) -> std::io::Result<TcpStream> {
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
         let socket = if to.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-        // A node that listens on one address is that address for its peers too.
-        if !self.local.ip().is_unspecified() && self.local.is_ipv4() == to.is_ipv4() {
+        // In private networks on one machine each node has a loopback address of its own, and is known by it.
+        if self.local.is_ipv4() == to.is_ipv4() && self.local.ip().is_loopback() && to.ip().is_loopback() {
             socket.bind(SocketAddr::new(self.local.ip(), 0))?;
         }
         socket.set_nodelay(true)?;
         socket.connect(to).await
     }
+}
 
-    /// Sends the request; returns the key that the server proves.
-    async fn request(
-        &self,
-        tls: &mut TlsStream<TcpStream>,
-        peer: &NodeContact,
-        exporter: &Exporter,
-    ) -> Result<VerifyingKey, LinkError> {
-        let broken = |_| LinkError::NotTheNode("it broke the connection");
-        tls.write_all(request(peer, exporter).as_bytes()).await.map_err(broken)?;
-        tls.flush().await.map_err(broken)?;
-        read_switch(tls).await?;
-        let mut proof = [0; Proof::LEN];
-        tls.read_exact(&mut proof).await.map_err(broken)?;
-        Proof::from_bytes(&proof)
-            .ok()
-            .and_then(|proof| proof.check(Role::Server, exporter))
-            .ok_or(LinkError::NotTheNode("its proof is wrong"))
+/// What speaks no TLS 1.3 is not the node; what breaks off may be one that is overloaded.
+fn no_tls(error: io::Error) -> LinkError {
+    match error.kind() {
+        io::ErrorKind::InvalidData => LinkError::NotTheNode("it does not speak our TLS"),
+        _ => LinkError::Unreachable(error),
     }
 }
 
-fn request(peer: &NodeContact, exporter: &Exporter) -> String {
-    let host = match peer.addr.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
+/// Sends the request and waits for the switch to our protocol.
+async fn request(tls: &mut Tls, peer: &NodeContact, exporter: &Exporter) -> Result<(), LinkError> {
+    send(tls, head(peer, exporter).as_bytes()).await.map_err(LinkError::Unreachable)?;
+    let answer = read_head(tls).await?;
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(&answer) {
+        Ok(httparse::Status::Complete(_)) if response.code == Some(101) => Ok(()),
+        _ => Err(LinkError::NotTheNode("it answers as a web server")),
+    }
+}
+
+/// The key that the accepting node proves to have.
+async fn server_proof(tls: &mut Tls, exporter: &Exporter) -> Result<VerifyingKey, LinkError> {
+    let mut proof = [0; Proof::LEN];
+    tls.read_exact(&mut proof).await.map_err(LinkError::Unreachable)?;
+    let proof = Proof::from_bytes(&proof).map_err(|_| LinkError::Misbehaved("its proof is malformed"))?;
+    proof.check(Role::Server, exporter).map_err(|_| LinkError::Misbehaved("its proof is wrong"))
+}
+
+async fn send(tls: &mut Tls, bytes: &[u8]) -> io::Result<()> {
+    tls.write_all(bytes).await?;
+    tls.flush().await
+}
+
+/// The head of a browser's request for a websocket.
+fn head(peer: &NodeContact, exporter: &Exporter) -> String {
+    let host = match (peer.addr.ip(), peer.addr.port()) {
+        (IpAddr::V4(ip), 443) => ip.to_string(),
+        (IpAddr::V6(ip), 443) => format!("[{ip}]"),
+        _ => peer.addr.to_string(),
     };
-    let token = BASE64URL_NOPAD.encode(&token(&peer.link_secret, exporter));
-    // Any 16 bytes do as a websocket key; half of the exporter's hash is as random as any.
-    let key = BASE64.encode(&phantom_proto::crypto::derive("phantom v1 websocket key", &[exporter])[..16]);
+    let (key, cookie) = (websocket_key(exporter), token_cookie(&peer.link_secret, exporter));
     format!(
-        "GET /live HTTP/1.1\r\nHost: {host}\r\nUser-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
-         Accept: */*\r\nAccept-Language: en-US,en;q=0.5\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\
-         Connection: keep-alive, Upgrade\r\nCookie: sid={token}\r\nUpgrade: websocket\r\n\r\n"
+        "GET /live HTTP/1.1\r\nHost: {host}\r\n\
+         User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+         Accept: */*\r\nAccept-Language: en-US,en;q=0.5\r\nSec-WebSocket-Version: 13\r\nOrigin: https://{host}\r\n\
+         Sec-WebSocket-Key: {key}\r\nConnection: keep-alive, Upgrade\r\nCookie: {cookie}\r\n\
+         Pragma: no-cache\r\nCache-Control: no-cache\r\nUpgrade: websocket\r\n\r\n"
     )
 }
 
-/// Reads the head of the answer, and not one byte more.
-async fn read_switch(tls: &mut TlsStream<TcpStream>) -> Result<(), LinkError> {
+/// Reads the head of the answer, and not one byte more. rustls holds what arrived, so single bytes cost no system call.
+async fn read_head(tls: &mut Tls) -> Result<Vec<u8>, LinkError> {
     let mut head = Vec::with_capacity(512);
     while !head.ends_with(b"\r\n\r\n") {
         if head.len() >= HEAD_MAX {
             return Err(LinkError::NotTheNode("its answer is too long"));
         }
-        head.push(tls.read_u8().await.map_err(|_| LinkError::NotTheNode("it broke the connection"))?);
+        head.push(tls.read_u8().await.map_err(LinkError::Unreachable)?);
     }
-    let mut headers = [httparse::EMPTY_HEADER; 32];
-    let mut response = httparse::Response::new(&mut headers);
-    match response.parse(&head) {
-        Ok(httparse::Status::Complete(_)) if response.code == Some(101) => Ok(()),
-        _ => Err(LinkError::NotTheNode("it answers like a web server")),
-    }
+    Ok(head)
 }
 
 /// The value that everything inside is bound to.
@@ -118,4 +141,22 @@ pub(super) fn exporter<D>(connection: &rustls::ConnectionCommon<D>) -> Result<Ex
     connection
         .export_keying_material([0; 32], EXPORTER_LABEL, None)
         .map_err(|error| LinkError::Local(format!("no TLS exporter: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_request_names_the_host_as_browsers_do() {
+        let host = |addr: &str| {
+            let addr = addr.parse().unwrap();
+            let peer = NodeContact { identity: VerifyingKey([1; 32]), addr, link_secret: [2; 32] };
+            let head = head(&peer, &[3; 32]);
+            head.lines().find_map(|line| line.strip_prefix("Host: ")).unwrap().to_owned()
+        };
+        assert_eq!(host("192.0.2.1:443"), "192.0.2.1");
+        assert_eq!(host("[2001:db8::1]:443"), "[2001:db8::1]");
+        assert_eq!(host("[2001:db8::1]:8443"), "[2001:db8::1]:8443");
+    }
 }

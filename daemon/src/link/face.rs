@@ -1,28 +1,31 @@
-//! What strangers see: a small web server with a built-in page, or with files of a folder.
+//! What strangers see: a small web server with a built-in page, with files of a folder, or with another server's site.
 
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::{Bytes, Incoming};
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, SERVER};
+use futures::stream;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{ALLOW, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, SERVER};
+use hyper::server::conn::http1;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hyper_util::rt::TokioTimer;
+use tokio::fs::File;
+use tokio::io::AsyncReadExt;
 
-/// Largest file that a folder face serves: it is a face, not a file server.
-const FILE_MAX: u64 = 8 * 1024 * 1024;
+mod proxy;
 
-/// Largest request or answer that goes through to an upstream server.
-const BODY_MAX: usize = 8 * 1024 * 1024;
+/// Longest head of a request: what most web servers allow.
+const HEAD_MAX: usize = 8 * 1024;
 
-/// How long an upstream server may take.
-const UPSTREAM_LIMIT: Duration = Duration::from_secs(30);
+/// Part of a file that is in memory at once.
+const PART: usize = 32 * 1024;
 
 /// The body of an answer.
-pub type Body = Full<Bytes>;
+pub type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 
 /// What the web server shows.
 #[derive(Debug, Clone, Default)]
@@ -32,67 +35,52 @@ pub enum Face {
     BuiltIn,
     /// The files of a folder.
     Folder(Arc<PathBuf>),
-    /// Another web server, asked on behalf of the stranger (HTTP/1.1, no TLS).
+    /// What a web server at this address answers, asked over plain HTTP: this is a reverse proxy.
     Proxy(SocketAddr),
 }
 
-const WELCOME: &str = "<!DOCTYPE html>\n<html lang=\"en\">\n<head><meta charset=\"utf-8\"><title>Welcome</title></head>\n\
-<body>\n<h1>It works</h1>\n<p>The web server is running. Nothing has been published here yet.</p>\n</body>\n</html>\n";
+const WELCOME: &str = "<html><body><h1>It works!</h1></body></html>\n";
+
+/// The web server's settings, the same for every connection; `head` is the wait for a request, first or next.
+pub fn http(head: Duration) -> http1::Builder {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new()).header_read_timeout(head).max_header_size(HEAD_MAX).title_case_headers(true);
+    http
+}
 
 impl Face {
     /// The answer to a stranger's request.
-    pub(super) async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
-        if let Self::Proxy(upstream) = self {
-            return proxied(*upstream, request).await.unwrap_or_else(|| page(StatusCode::BAD_GATEWAY));
+    pub async fn answer(&self, request: Request<Incoming>) -> Response<Body> {
+        if let Self::Proxy(site) = self {
+            return proxy::answer(*site, request).await.unwrap_or_else(local_page);
         }
-        let head = request.method() == Method::HEAD;
         let mut response = match *request.method() {
-            Method::GET | Method::HEAD => self.page(request.uri().path()).await,
+            Method::GET => self.page(request.uri().path()).await,
+            // The length stays, the body goes.
+            Method::HEAD => self.page(request.uri().path()).await.map(|_| empty()),
             _ => {
-                let mut response = page(StatusCode::METHOD_NOT_ALLOWED);
+                let mut response = local_page(StatusCode::METHOD_NOT_ALLOWED);
                 response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
                 response
             }
         };
         response.headers_mut().insert(SERVER, HeaderValue::from_static("httpd"));
-        if head {
-            let len = hyper::body::Body::size_hint(response.body()).lower();
-            *response.body_mut() = Body::default();
-            response.headers_mut().insert(hyper::header::CONTENT_LENGTH, len.into());
-        }
         response
     }
 
     async fn page(&self, path: &str) -> Response<Body> {
-        match (self, path) {
-            (Self::BuiltIn, "/" | "/index.html") => html(StatusCode::OK, WELCOME),
-            (Self::BuiltIn | Self::Proxy(_), _) => page(StatusCode::NOT_FOUND),
-            (Self::Folder(folder), path) => match read(folder, path).await {
-                Some((bytes, kind)) => content(StatusCode::OK, Bytes::from(bytes), kind),
-                None => page(StatusCode::NOT_FOUND),
-            },
+        match self {
+            Self::BuiltIn if matches!(path, "/" | "/index.html") => html(StatusCode::OK, WELCOME),
+            Self::Folder(folder) => file(folder, path).await.unwrap_or_else(|| local_page(StatusCode::NOT_FOUND)),
+            _ => local_page(StatusCode::NOT_FOUND),
         }
     }
 }
 
-/// The upstream's answer; `None` when it gives none in time.
-async fn proxied(upstream: SocketAddr, request: Request<Incoming>) -> Option<Response<Body>> {
-    let ask = async {
-        let tcp = TcpStream::connect(upstream).await.ok()?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.ok()?;
-        tokio::spawn(connection);
-        let (parts, body) = request.into_parts();
-        let body = Limited::new(body, BODY_MAX).collect().await.ok()?.to_bytes();
-        let response = sender.send_request(Request::from_parts(parts, Body::new(body))).await.ok()?;
-        let (parts, body) = response.into_parts();
-        let body = Limited::new(body, BODY_MAX).collect().await.ok()?.to_bytes();
-        Some(Response::from_parts(parts, Body::new(body)))
-    };
-    tokio::time::timeout(UPSTREAM_LIMIT, ask).await.ok()?
-}
-
-async fn read(folder: &Path, path: &str) -> Option<(Vec<u8>, &'static str)> {
-    let relative = Path::new(path.trim_start_matches('/'));
+/// The file of the folder that a path names, or its index.html.
+async fn file(folder: &Path, path: &str) -> Option<Response<Body>> {
+    let relative = decoded(path.trim_start_matches('/'))?;
+    let relative = Path::new(&relative);
     // Nothing outside the folder, however it is spelt.
     if !relative.components().all(|part| matches!(part, Component::Normal(_))) {
         return None;
@@ -105,11 +93,42 @@ async fn read(folder: &Path, path: &str) -> Option<(Vec<u8>, &'static str)> {
     if !inside.starts_with(tokio::fs::canonicalize(folder).await.ok()?) {
         return None;
     }
-    let metadata = tokio::fs::metadata(&inside).await.ok()?;
-    if !metadata.is_file() || metadata.len() > FILE_MAX {
+    // Asked before opening, since to open a pipe or a device may wait or act.
+    if !tokio::fs::metadata(&inside).await.ok()?.is_file() {
         return None;
     }
-    Some((tokio::fs::read(&inside).await.ok()?, kind_of(&inside)))
+    let opened = File::open(&inside).await.ok()?;
+    let len = opened.metadata().await.ok()?.len();
+    let mut response = content(StatusCode::OK, parts(opened, len), kind_of(&inside));
+    response.headers_mut().insert(CONTENT_LENGTH, len.into());
+    Some(response)
+}
+
+/// The first `len` bytes of a file, a part at a time.
+fn parts(file: File, len: u64) -> Body {
+    let parts = stream::try_unfold(file.take(len), |mut file| async move {
+        let mut part = Vec::with_capacity(PART);
+        let read = file.read_buf(&mut part).await?;
+        Ok::<_, std::io::Error>((read > 0).then(|| (Frame::data(Bytes::from(part)), file)))
+    });
+    StreamBody::new(parts).map_err(Into::into).boxed_unsync()
+}
+
+/// A path with its %-escapes resolved. `None`: it is none.
+fn decoded(path: &str) -> Option<String> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte == b'%' {
+            let digits = [bytes.next()?, bytes.next()?].map(|digit| char::from(digit).to_digit(16));
+            let [Some(high), Some(low)] = digits else { return None };
+            out.push(u8::try_from(high << 4 | low).ok()?);
+        } else {
+            out.push(byte);
+        }
+    }
+    // The system would end the path at a zero.
+    String::from_utf8(out).ok().filter(|path| !path.contains('\0'))
 }
 
 fn kind_of(file: &Path) -> &'static str {
@@ -121,11 +140,14 @@ fn kind_of(file: &Path) -> &'static str {
         Some("png") => "image/png",
         Some("jpg" | "jpeg") => "image/jpeg",
         Some("svg") => "image/svg+xml",
+        Some("ico") => "image/x-icon",
+        Some("pdf") => "application/pdf",
         _ => "application/octet-stream",
     }
 }
 
-fn page(status: StatusCode) -> Response<Body> {
+/// The page of an error that has no better one.
+fn local_page(status: StatusCode) -> Response<Body> {
     let reason = status.canonical_reason().unwrap_or("Error");
     let code = status.as_u16();
     html(
@@ -137,12 +159,74 @@ fn page(status: StatusCode) -> Response<Body> {
 }
 
 fn html(status: StatusCode, text: &str) -> Response<Body> {
-    content(status, Bytes::copy_from_slice(text.as_bytes()), "text/html; charset=utf-8")
+    let body = Full::new(Bytes::copy_from_slice(text.as_bytes())).map_err(|never| match never {});
+    let mut response = content(status, body.boxed_unsync(), "text/html; charset=utf-8");
+    response.headers_mut().insert(CONTENT_LENGTH, text.len().into());
+    response
 }
 
-fn content(status: StatusCode, bytes: Bytes, kind: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::new(bytes));
+fn content(status: StatusCode, body: Body, kind: &'static str) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     response
+}
+
+/// No body.
+pub(super) fn empty() -> Body {
+    Empty::new().map_err(|never| match never {}).boxed_unsync()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn any_path_is_decoded_without_panic(path: String) {
+            let _ = decoded(&path);
+        }
+
+        #[test]
+        fn escapes_are_resolved(text: String) {
+            let escaped: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            prop_assert_eq!(decoded(&escaped), (!text.contains('\0')).then_some(text));
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn nothing_outside_the_folder_is_served() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("site");
+        std::fs::create_dir_all(folder.join("sub dir")).unwrap();
+        std::fs::write(dir.path().join("secret.txt"), "secret").unwrap();
+        std::fs::write(folder.join("sub dir/index.html"), "inside").unwrap();
+        std::os::unix::fs::symlink(dir.path().join("secret.txt"), folder.join("link.txt")).unwrap();
+        let read = async |path: &str| match file(&folder, path).await {
+            Some(response) => Some(response.into_body().collect().await.unwrap().to_bytes()),
+            None => None,
+        };
+        for outside in
+            ["/../secret.txt", "/%2e%2e/secret.txt", "/sub%20dir/../../secret.txt", "//etc/passwd", "/link.txt"]
+        {
+            assert_eq!(read(outside).await, None, "{outside}");
+        }
+        let secret = dir.path().join("secret.txt");
+        assert_eq!(read(&format!("/{}", secret.display())).await, None);
+        assert_eq!(read("/sub%20dir").await.unwrap(), "inside");
+        assert_eq!(read("/sub%20dir/index.html").await.unwrap(), "inside");
+        assert_eq!(read("/").await, None);
+    }
+
+    #[tokio::test]
+    async fn a_large_file_is_served_in_parts() {
+        let dir = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..300_000u32).map(|n| n.to_le_bytes()[0]).collect();
+        std::fs::write(dir.path().join("large"), &bytes).unwrap();
+        let response = file(dir.path(), "/large").await.unwrap();
+        assert_eq!(response.headers()[CONTENT_LENGTH], "300000");
+        assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), bytes);
+    }
 }

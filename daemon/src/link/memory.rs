@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::crypto::hash::same;
 use phantom_proto::wire::NodeContact;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Mutex as AsyncMutex, mpsc};
 
+use super::tls::BACKLOG;
 use super::{Link, LinkError, Purpose, Transport};
 
-/// Bytes in flight per direction of a link.
-const BUFFER: usize = 256 * 1024;
-
-/// Accepted links that may wait, as for the TLS transport.
-const BACKLOG: usize = 256;
+/// Bytes in flight per direction of a link: about what a socket holds at first.
+const BUFFER: usize = 64 * 1024;
 
 struct Listener {
     contact: NodeContact,
@@ -38,49 +36,67 @@ impl MemoryNetwork {
         Self { latency, ..Self::default() }
     }
 
-    /// Joins the network as `contact`.
+    /// Joins the network as `contact`; who had its address before is no longer reached, like a node that was stopped.
     pub fn join(&self, contact: NodeContact) -> MemoryTransport {
         let (link_tx, link_rx) = mpsc::channel(BACKLOG);
-        self.lock().insert(contact.addr, Listener { contact: contact.clone(), link_tx });
-        MemoryTransport { network: self.clone(), own: contact, link_rx: AsyncMutex::new(link_rx) }
+        self.lock().insert(contact.addr, Listener { contact: contact.clone(), link_tx: link_tx.clone() });
+        MemoryTransport {
+            network: self.clone(),
+            own: contact,
+            link_tx: link_tx.downgrade(),
+            link_rx: AsyncMutex::new(link_rx),
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, Listener>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listener(&self, peer: &NodeContact) -> Result<(VerifyingKey, mpsc::Sender<Link>), LinkError> {
+    /// Where links to `peer` go, if it is there and is who it should be.
+    fn listener(&self, peer: &NodeContact) -> Result<mpsc::Sender<Link>, LinkError> {
         let listeners = self.lock();
-        let refused = || LinkError::Unreachable(std::io::ErrorKind::ConnectionRefused.into());
         let listener = listeners.get(&peer.addr).ok_or_else(refused)?;
         if !same(&listener.contact.link_secret, &peer.link_secret) {
-            return Err(LinkError::NotTheNode("it answers like a web server"));
+            return Err(LinkError::NotTheNode("it answers as a web server"));
         }
         if listener.contact.identity != peer.identity {
-            return Err(LinkError::NotTheNode("it has another identity key"));
+            return Err(LinkError::Misbehaved("it has another identity key"));
         }
-        Ok((listener.contact.identity, listener.link_tx.clone()))
+        Ok(listener.link_tx.clone())
     }
 }
 
-/// One node's links in a [`MemoryNetwork`].
+/// One node's links in a [`MemoryNetwork`]. Dropping it stops listening.
 pub struct MemoryTransport {
     network: MemoryNetwork,
     own: NodeContact,
+    /// Tells our entry in the network from a successor's at the same address.
+    link_tx: mpsc::WeakSender<Link>,
     link_rx: AsyncMutex<mpsc::Receiver<Link>>,
+}
+
+impl MemoryTransport {
+    fn leave(&self) {
+        let mut listeners = self.network.lock();
+        let own = listeners.get(&self.own.addr).zip(self.link_tx.upgrade());
+        if own.is_some_and(|(listener, link_tx)| listener.link_tx.same_channel(&link_tx)) {
+            listeners.remove(&self.own.addr);
+        }
+    }
 }
 
 #[async_trait]
 impl Transport for MemoryTransport {
     async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
         tokio::time::sleep(self.network.latency).await;
-        let (identity, link_tx) = self.network.listener(peer)?;
+        let link_tx = self.network.listener(peer)?;
         let (ours, theirs) = tokio::io::duplex(BUFFER);
         let link = |peer, remote, stream| Link { peer, remote, purpose, stream: Box::new(stream) };
-        link_tx
-            .try_send(link(self.own.identity, self.own.addr, theirs))
-            .map_err(|_| LinkError::Unreachable(std::io::ErrorKind::ConnectionRefused.into()))?;
-        Ok(link(identity, peer.addr, ours))
+        match link_tx.try_send(link(self.own.identity, self.own.addr, theirs)) {
+            // A full queue drops the link after the dialer's last step, which therefore succeeds.
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(link(peer.identity, peer.addr, ours)),
+            Err(TrySendError::Closed(_)) => Err(refused()),
+        }
     }
 
     async fn accept(&self) -> Option<Link> {
@@ -92,6 +108,16 @@ impl Transport for MemoryTransport {
     }
 
     async fn close(&self) {
-        self.network.lock().remove(&self.own.addr);
+        self.leave();
     }
+}
+
+impl Drop for MemoryTransport {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+fn refused() -> LinkError {
+    LinkError::Unreachable(std::io::ErrorKind::ConnectionRefused.into())
 }

@@ -3,11 +3,15 @@
 //! [`Transport`] is what the levels above see. [`TlsTransport`] is the real one, [`MemoryTransport`] its twin without sockets.
 
 mod accept;
+mod admission;
+mod certificate;
 mod dial;
 pub mod face;
 pub mod frame;
+mod gulp;
 mod memory;
 mod pool;
+mod scope;
 mod tls;
 
 use std::net::SocketAddr;
@@ -18,12 +22,14 @@ use phantom_proto::wire::NodeContact;
 pub use phantom_proto::wire::link::Purpose;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+pub use admission::Limits;
+pub use certificate::Certificate;
 pub use face::Face;
 pub use memory::{MemoryNetwork, MemoryTransport};
-pub use pool::LinkPool;
-pub use tls::{Certificate, Limits, LinkConfig, TlsTransport};
+pub use pool::{LinkPool, PoolLimits};
+pub use tls::{LinkConfig, TlsTransport};
 
-/// A bidirectional stream of bytes.
+/// A bidirectional stream of bytes. What was written leaves at the latest with a flush.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
@@ -40,25 +46,31 @@ pub struct Link {
     pub stream: Box<dyn Stream>,
 }
 
-impl Link {
-    /// The link as frames.
-    pub fn into_frames(self) -> (frame::LinkReader, frame::LinkWriter) {
-        frame::split(self.peer, self.stream)
+/// The identity without its address, which stays out of logs.
+impl std::fmt::Debug for Link {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Link({:?}, {:?})", self.peer, self.purpose)
     }
 }
 
 /// Why a link could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
-    /// Nobody answers there.
+    /// Nobody answers there, or the connection broke.
     #[error("node unreachable: {0}")]
     Unreachable(std::io::Error),
     /// A step took too long.
     #[error("timed out")]
     TimedOut,
-    /// Whoever answers is not the node that we want.
+    /// Whoever answers there does not know us by the secret that we have: another web server, or a node with a newer record.
     #[error("not the node: {0}")]
     NotTheNode(&'static str),
+    /// A node that knows the secret breaks the protocol, or is another one than we dialed.
+    #[error("the node misbehaved: {0}")]
+    Misbehaved(&'static str),
+    /// The address is of a network that this node must not be sent into.
+    #[error("refused: the address is not one of the network's")]
+    Refused,
     /// This side cannot.
     #[error("{0}")]
     Local(String),
@@ -67,12 +79,15 @@ pub enum LinkError {
 /// Opens and accepts links.
 #[async_trait]
 pub trait Transport: Send + Sync + 'static {
-    /// Opens a link to `peer`.
+    /// Opens a link to `peer`; every step of it has a time limit.
+    ///
+    /// Success means that the other side proved its identity. It may still turn this side away, for which it gives no
+    /// reason: the link then ends before anything arrives on it.
     async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError>;
     /// The next link of a node that proved membership and identity. `None`: closed.
     async fn accept(&self) -> Option<Link>;
     /// Where links are accepted.
     fn local_addr(&self) -> SocketAddr;
-    /// Stops accepting.
+    /// Stops listening and ends handshakes; when it returns, the address is free. Links that stand go on.
     async fn close(&self);
 }

@@ -2,83 +2,32 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::wire::NodeContact;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::sync::{Mutex, mpsc, watch};
-use zeroize::Zeroizing;
+use tokio::sync::{Mutex, mpsc};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
 
-use super::{Face, Link, LinkError, Purpose, Transport, accept, dial};
+use super::admission::Door;
+use super::{Certificate, Face, Limits, Link, LinkError, Purpose, Transport, accept, dial};
 
-/// Links that wait to be taken by the daemon.
-const BACKLOG: usize = 256;
+/// Links that wait to be taken by the daemon: what comes in while it is busy for a moment. More are dropped.
+pub(super) const BACKLOG: usize = 256;
 
-/// Connections that the kernel may hold for us.
+/// Connections that the kernel may hold for us: a usual web server's.
 const LISTEN_BACKLOG: u32 = 1024;
 
-/// Bounds on what strangers can make a node spend.
-#[derive(Debug, Clone)]
-pub struct Limits {
-    /// Longest wait for any one step: TCP, TLS, the request, the proof.
-    pub step: Duration,
-    /// Connections that have not proven anything yet, in total.
-    pub strangers: usize,
-    /// The same per source address (/64 for IPv6).
-    pub strangers_per_source: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        // A web server keeps an idle visitor for about so long, and takes about so many.
-        Self { step: Duration::from_secs(10), strangers: 1024, strangers_per_source: 128 }
-    }
-}
-
-/// The certificate that strangers see.
-#[derive(Clone)]
-pub struct Certificate {
-    /// The chain in DER, own certificate first.
-    pub chain: Vec<CertificateDer<'static>>,
-    /// Its private key.
-    pub key: Arc<PrivateKeyDer<'static>>,
-}
-
-impl Certificate {
-    /// Makes a self-signed certificate for `name`.
-    pub fn self_signed(name: &str) -> Result<Self, LinkError> {
-        let made = rcgen::generate_simple_self_signed(vec![name.to_owned()])
-            .map_err(|error| LinkError::Local(format!("no certificate for {name}: {error}")))?;
-        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der())
-            .map_err(|error| LinkError::Local(format!("no certificate key: {error}")))?;
-        Ok(Self { chain: vec![made.cert.der().clone()], key: Arc::new(key) })
-    }
-
-    /// To be stored: own certificate(2-byte length before it), then the key, in DER.
-    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
-        let certificate = self.chain.first().map(|first| first.as_ref()).unwrap_or_default();
-        let len = u16::try_from(certificate.len()).unwrap_or(u16::MAX).to_be_bytes();
-        Zeroizing::new([&len[..], certificate, self.key.secret_der()].concat())
-    }
-
-    /// Reads what [`Certificate::to_bytes`] wrote.
-    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (len, rest) = bytes.split_first_chunk::<2>()?;
-        let (certificate, key) = rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))?;
-        let key = PrivateKeyDer::try_from(key.to_vec()).ok()?;
-        Some(Self { chain: vec![certificate.to_vec().into()], key: Arc::new(key) })
-    }
-}
-
 /// What a [`TlsTransport`] needs.
+#[derive(Debug)]
 pub struct LinkConfig {
-    /// Where to accept links; port 0 takes a free one.
+    /// Where to accept links; port 0 takes a free one. With a socket that is bound already: what other nodes call this one.
     pub listen: SocketAddr,
     /// This node's identity.
     pub identity: Arc<SigningKey>,
@@ -92,54 +41,66 @@ pub struct LinkConfig {
     pub limits: Limits,
 }
 
-/// Links over TLS.
+/// Links over TLS. Dropping it stops listening.
 pub struct TlsTransport {
-    local: SocketAddr,
-    identity: Arc<SigningKey>,
-    client: Arc<ClientConfig>,
-    limits: Limits,
+    dialer: dial::Dialer,
+    /// One caller waits at a time; whoever comes second waits for the lock instead.
     link_rx: Mutex<mpsc::Receiver<Link>>,
-    stop_tx: watch::Sender<bool>,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+    _stop_on_drop: DropGuard,
 }
 
 impl TlsTransport {
-    /// Starts to listen.
+    /// Starts to listen. Needs to be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// [`LinkError::Local`], in words for the operator, when the address cannot be listened on or the certificate not used.
     pub fn bind(config: LinkConfig) -> Result<Self, LinkError> {
         let listener = listen(config.listen)?;
         Self::serve(config, listener)
     }
 
-    /// Takes over a listening socket that is bound already.
+    /// Takes over a socket that listens already. Needs to be called inside a tokio runtime.
+    ///
+    /// # Errors
+    /// As [`TlsTransport::bind`].
     pub fn with_listener(config: LinkConfig, listener: std::net::TcpListener) -> Result<Self, LinkError> {
         let local = |error: std::io::Error| LinkError::Local(format!("the listening socket cannot be used: {error}"));
         listener.set_nonblocking(true).map_err(local)?;
-        let listener = TcpListener::from_std(listener).map_err(local)?;
-        Self::serve(config, listener)
+        Self::serve(config, TcpListener::from_std(listener).map_err(local)?)
     }
 
     fn serve(config: LinkConfig, listener: TcpListener) -> Result<Self, LinkError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let server = server_config(provider.clone(), &config.certificate)?;
-        let client = Arc::new(client_config(provider)?);
+        let client = client_config(provider)?;
         let local = listener.local_addr().map_err(|error| LinkError::Local(error.to_string()))?;
         let (link_tx, link_rx) = mpsc::channel(BACKLOG);
-        let (stop_tx, stop_rx) = watch::channel(false);
+        let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
         let acceptor = accept::Acceptor {
             tls: Arc::new(server).into(),
             identity: config.identity.clone(),
             link_secret: config.link_secret,
             face: config.face,
+            door: Door::new(&config.limits),
             limits: config.limits.clone(),
             link_tx,
         };
-        tokio::spawn(accept::run(listener, acceptor, stop_rx));
+        tasks.spawn(accept::run(listener, Arc::new(acceptor), stop.clone(), tasks.clone()));
+        tasks.close();
         Ok(Self {
-            local,
-            identity: config.identity,
-            client,
-            limits: config.limits,
+            dialer: dial::Dialer {
+                local,
+                own: config.listen.ip(),
+                identity: config.identity,
+                tls: Arc::new(client).into(),
+                step: config.limits.step,
+            },
             link_rx: Mutex::new(link_rx),
-            stop_tx,
+            _stop_on_drop: stop.clone().drop_guard(),
+            stop,
+            tasks,
         })
     }
 }
@@ -147,13 +108,7 @@ impl TlsTransport {
 #[async_trait]
 impl Transport for TlsTransport {
     async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
-        let dialer = dial::Dialer {
-            local: self.local,
-            identity: &self.identity,
-            tls: self.client.clone().into(),
-            step: self.limits.step,
-        };
-        dialer.dial(peer, purpose).await
+        self.dialer.dial(peer, purpose).await
     }
 
     async fn accept(&self) -> Option<Link> {
@@ -161,11 +116,12 @@ impl Transport for TlsTransport {
     }
 
     fn local_addr(&self) -> SocketAddr {
-        self.local
+        self.dialer.local
     }
 
     async fn close(&self) {
-        self.stop_tx.send_replace(true);
+        self.stop.cancel();
+        self.tasks.wait().await;
     }
 }
 
@@ -178,16 +134,21 @@ fn listen(addr: SocketAddr) -> Result<TcpListener, LinkError> {
             std::io::ErrorKind::PermissionDenied => {
                 format!("may not listen on {addr}: choose a port of 1024 or above with --listen")
             }
+            std::io::ErrorKind::AddrNotAvailable => {
+                format!("{addr} is no address of this machine: choose another with --listen")
+            }
             _ => format!("cannot listen on {addr}: {error}"),
         })
     };
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(explain)?;
+    // A restarted daemon need not wait for the old one's connections to leave TIME_WAIT.
     socket.set_reuseaddr(true).map_err(explain)?;
     socket.bind(addr).map_err(explain)?;
     socket.listen(LISTEN_BACKLOG).map_err(explain)
 }
 
-/// What a browser and a current web server agree on: TLS 1.3, X25519MLKEM768 first, HTTP/1.1.
+/// What a current web server offers: TLS 1.3, X25519MLKEM768 first, HTTP/1.1, session tickets. The certificate is the same
+/// for any server name.
 fn server_config(provider: Arc<CryptoProvider>, certificate: &Certificate) -> Result<ServerConfig, LinkError> {
     let local = |error: rustls::Error| LinkError::Local(format!("the link's certificate cannot be used: {error}"));
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -197,11 +158,11 @@ fn server_config(provider: Arc<CryptoProvider>, certificate: &Certificate) -> Re
         .with_single_cert(certificate.chain.clone(), certificate.key.clone_key())
         .map_err(local)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    // Resumed sessions would tie a node's links together for an observer.
-    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
+/// What a browser sends when it opens a websocket to an IP address: HTTP/1.1 and no server name. It resumes no session, since
+/// that would tie links together for an observer.
 fn client_config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, LinkError> {
     let local = |error: rustls::Error| LinkError::Local(format!("TLS cannot be set up: {error}"));
     let mut config = ClientConfig::builder_with_provider(provider.clone())

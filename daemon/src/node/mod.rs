@@ -44,6 +44,9 @@ const KEY_LIFE: u64 = 6 * 3600;
 /// How often known nodes are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
+/// How often a node that is alone says so.
+const ALONE_EVERY: Duration = Duration::from_secs(20);
+
 /// Time for the last frames after the listener is closed.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -96,6 +99,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.known(), setup.store.clone()));
     tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
+    tokio::spawn(say_when_alone(database.known()));
     tokio::spawn(rotate(setup.clone(), handle.clone(), database.clone()));
     Ok(Arc::new(Running {
         contact,
@@ -132,12 +136,14 @@ fn bind(setup: &Setup) -> anyhow::Result<TlsTransport> {
 /// The certificate that strangers see stays the same over restarts, as a web server's does.
 fn certificate(setup: &Setup) -> anyhow::Result<Certificate> {
     if let Some(bytes) = setup.store.load(Table::Meta, b"certificate")?
-        && let Some(certificate) = Certificate::from_bytes(&bytes)
+        && let Ok(certificate) = Certificate::from_pem(&bytes, &bytes)
     {
         return Ok(certificate);
     }
     let certificate = Certificate::self_signed(&setup.contact.addr.ip().to_string())?;
-    setup.store.save(Table::Meta, b"certificate", &certificate.to_bytes())?;
+    let (chain, key) = certificate.to_pem();
+    let pem = zeroize::Zeroizing::new([chain.as_bytes(), key.as_bytes()].concat());
+    setup.store.save(Table::Meta, b"certificate", &pem)?;
     Ok(certificate)
 }
 
@@ -217,6 +223,22 @@ async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
         handle.sample(nodes.iter().map(candidate).collect()).await;
         // A burst of news becomes one sample.
         sleep(Duration::from_millis(200)).await;
+    }
+}
+
+/// Says so while nobody answers: an operator should not have to ask.
+async fn say_when_alone(known_rx: watch::Receiver<Known>) {
+    let mut look = interval(ALONE_EVERY);
+    // The first look is at once: give the network its time.
+    look.tick().await;
+    while known_rx.has_changed().is_ok() {
+        look.tick().await;
+        if known_rx.borrow().connected == 0 {
+            tracing::warn!(
+                "no other node answers: give one with --peer (what `phantom status` on it calls peer string), or wait \
+                 until others join through this one"
+            );
+        }
     }
 }
 

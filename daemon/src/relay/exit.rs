@@ -101,8 +101,8 @@ async fn join_entry(
     entry: &RoutingEntry,
     early: &Early,
 ) -> Result<Joined, RelayError> {
-    let (reader, mut writer) =
-        services.links.take(&entry.entry_node).await.map_err(|_| RelayError::Aborted(Reason::Unreachable))?;
+    let link = services.links.take(&entry.entry_node).await.map_err(|_| RelayError::Aborted(Reason::Unreachable))?;
+    let (reader, mut writer) = link.into_frames();
     writer.write(kind::JOIN, &[address.octets(), entry.handle].concat()).await?;
     early.send(&mut writer).await?;
     writer.flush().await?;

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Writes the seeds that are lists of operations, as `arbitrary` reads them: honest runs with something wrong at their end."""
+import os
+import struct
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def seed(target, name, ops, count, head=b""):
+    """An operation is its number and its fields' bytes; `count` is how many kinds the target knows."""
+    data = head
+    for number, *fields in ops:
+        # 1: another element follows. The kind is the high part of a 32-bit number times `count`.
+        data += b"\1" + struct.pack("<I", -(-(number << 32) // count)) + b"".join(
+            field if isinstance(field, bytes) else bytes([field]) for field in fields)
+    os.makedirs(f"{HERE}/corpus/{target}", exist_ok=True)
+    with open(f"{HERE}/corpus/{target}/{name}", "wb") as out:
+        out.write(data)
+
+
+def text(value):
+    """Bytes in the middle of an operation."""
+    return b"".join(bytes([1, byte]) for byte in value) + b"\0"
+
+
+def short(value):
+    return struct.pack("<H", value)
+
+
+# node: 0 deliver, 2 repeat, 4 change, 5 cut, 6 tick, 7 want exit, 8 want entry, 9 forget, 10 spent, 11 rotate, 13 flood
+run = [(0, 255), (6, 1)] * 6
+wanted = [(7, 0, 0)] + run
+seed("node", "exit", wanted + [(10, 0, 0)] + run, 14)
+seed("node", "entry", [(8, 1, 1)] + run + [(9, 1, 1)], 14)
+seed("node", "both", [(7, 0, 0), (8, 3, 1)] + run + run, 14)
+seed("node", "flood", wanted + [(13, link, 0x12, 64, 200) for link in range(8)] + run, 14)
+seed("node", "cut", wanted + [(5, 0), (0, 9), (5, 2)] + run, 14)
+seed("node", "changed", [(7, 0, 0), (0, 2), (4, short(999), 1), (0, 255), (6, 255), (11, 1)] + run, 14)
+seed("node", "repeated", [(7, 0, 0)] + [(0, 0), (2,)] * 20 + run, 14)
+
+# session_pair: 0 write, 1 much, 2 end, 3 abort, 4 carry, 5 all, 6 change, 7 drop, 8 inject, 9 took, 10 cut
+talk = [(5,), (0, 0, text(b"question")), (5,), (1, 1, 200), (5,), (9, 0), (9, 1)]
+seed("session_pair", "whole", talk + [(2, 0), (2, 1), (5,)], 11)
+seed("session_pair", "changed", talk + [(1, 0, 50), (4, 0, short(0)), (6, 0, short(700), 1), (5,)], 11)
+seed("session_pair", "dropped", talk + [(1, 0, 50), (4, 0, short(0)), (7, 0, short(50), short(90)), (5,)], 11)
+seed("session_pair", "cut", talk + [(2, 0), (5,), (10,)], 11)
+seed("session_pair", "bits", [(4, 0, short(100)), (4, 0, short(999)), (5,), (3, 1), (5,)], 11)
+
+# session: 3 real bytes, 7 verdict, 8 record, 9 program's bytes, 10 its end
+seed("session", "server", [(3, short(9000)), (7, 1), (9, text(b"hello")), (10,)], 14, b"\1")
+seed("session", "client", [(8, 1), (3, short(9000)), (9, text(b"hello")), (10,)], 14, b"\0")
+seed("session", "no-record", [(3, short(9000))], 14, b"\0")
+
+# tunnel: 0 start, 2 seed at the hop, 4 seed at the end, 5 tunnel at the hop, 6 at the owner, 8 and on: confirm, 12 honest
+seed("tunnel", "honest", [(12,)] * 3, 13)
+seed("tunnel", "by-hand", [(0,), (2, 0, 0, 0, 0), (4, 1, 0, 0), (5, 1, 0, 0, 0), (6, 1, 0, 0), (8, 0, 2, 0, 0)], 13)
