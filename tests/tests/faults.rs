@@ -157,7 +157,7 @@ fn a_node_without_peers_says_what_it_waits_for() -> Result<()> {
     let lonely = Home::new()?;
     let daemon = lonely.start(&["--peer", &peer])?;
     let status = lonely.status()?;
-    let waiting = status["waiting_for"][0].as_str().context("nothing is waited for")?;
+    let waiting = status["waiting_for"].as_str().context("nothing is waited for")?;
     ensure!(status["ready"] == false && waiting.contains("none of the known ones answers"), "{status}");
     ensure!(daemon.stop()? == Some(0));
     Ok(())
@@ -229,12 +229,13 @@ with socket.create_server(('', 7000)) as server:
 /// Reads until the connection ends, says when it is in the middle, and how it ended.
 const READ: &str = "
 import socket, sys
-with socket.create_connection((sys.argv[1], 7000), timeout=120) as c:
+with socket.create_connection((sys.argv[1], 7000), timeout=20) as c:
     left = 100000
     while left:
         part = c.recv(left)
         assert part
         left -= len(part)
+    c.settimeout(90)
     print('reading', flush=True)
     try:
         print('ended' if c.recv(1) == b'' else 'more')
@@ -244,8 +245,9 @@ with socket.create_connection((sys.argv[1], 7000), timeout=120) as c:
 
 /// A network with a server that holds connections, and a client in the middle of one.
 struct Scene {
-    network: Network,
+    // Ends before the network does.
     _server: Server,
+    network: Network,
     name: String,
 }
 
@@ -253,7 +255,7 @@ impl Scene {
     fn new() -> Result<Self> {
         let network = Network::up(NODES)?;
         let (server, name) = network.serve(Way::Namespace, "hold", &["python3", "-c", HOLD], "listening")?;
-        Ok(Self { network, _server: server, name })
+        Ok(Self { _server: server, network, name })
     }
 
     /// A client that reads; its output goes on after "reading".

@@ -3,7 +3,7 @@
 mod link_task;
 mod ready;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,11 @@ impl Handle {
     /// Gives the node the local sample of the node table.
     pub async fn sample(&self, sample: Vec<Candidate>) {
         self.input(Input::Sample(sample)).await;
+    }
+
+    /// Tells which nodes of the sample do not answer.
+    pub async fn silent(&self, silent: BTreeSet<NodeId>) {
+        self.input(Input::Silent(silent)).await;
     }
 
     /// Asks for an exit path of this identity's own.

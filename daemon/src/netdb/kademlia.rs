@@ -78,6 +78,8 @@ pub struct Known {
     pub connected: usize,
     /// Which these are.
     pub connected_to: HashSet<NodeId>,
+    /// Nodes of `nodes` that did not answer when the database dialed them last.
+    pub silent: HashSet<NodeId>,
 }
 
 /// Speaks to the database's task; cheap to clone.
@@ -180,6 +182,8 @@ struct Task {
     puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
     nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
     asked: HashSet<PeerId>,
+    /// Bounded by the sample: only nodes of `nodes` are noted.
+    silent: HashSet<NodeId>,
     known_tx: watch::Sender<Known>,
 }
 
@@ -205,6 +209,7 @@ impl Task {
             puts: HashMap::new(),
             nodes: BTreeMap::new(),
             asked: HashSet::new(),
+            silent: HashSet::new(),
             known_tx,
         };
         config.known.iter().for_each(|contact| task.add(contact));
@@ -319,6 +324,7 @@ impl Task {
         let store = self.kad().store_mut();
         store.retain(|key, record| netdb::check(now, key.as_ref(), &record.value).is_ok());
         self.nodes.retain(|_, record| record.expires > now);
+        self.silent.retain(|id| self.nodes.contains_key(id));
         self.tell();
     }
 
@@ -334,7 +340,17 @@ impl Task {
                     self.kad().add_address(&peer_id, addr.clone());
                 }
             }
-            SwarmEvent::ConnectionEstablished { .. } | SwarmEvent::ConnectionClosed { .. } => self.tell(),
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), .. } => {
+                if let Some(id) = node_id(&peer).filter(|id| self.nodes.contains_key(id)) {
+                    self.silent.insert(id);
+                }
+                self.tell();
+            }
+            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                node_id(&peer_id).map(|id| self.silent.remove(&id));
+                self.tell();
+            }
+            SwarmEvent::ConnectionClosed { .. } => self.tell(),
             _ => {}
         }
     }
@@ -434,8 +450,14 @@ impl Task {
         let keys = self.swarm.connected_peers().filter_map(super::transport::identity_key);
         let connected_to: HashSet<_> = keys.map(|key| NodeId::of(&key)).collect();
         let nodes = self.nodes.values().cloned().collect();
-        self.known_tx.send_replace(Known { nodes, connected: connected_to.len(), connected_to });
+        let still = |id: &&NodeId| self.nodes.contains_key(id) && !connected_to.contains(id);
+        let silent = self.silent.iter().filter(still).copied().collect();
+        self.known_tx.send_replace(Known { nodes, connected: connected_to.len(), connected_to, silent });
     }
+}
+
+fn node_id(peer: &PeerId) -> Option<NodeId> {
+    super::transport::identity_key(peer).map(|key| NodeId::of(&key))
 }
 
 fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {

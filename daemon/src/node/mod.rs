@@ -212,13 +212,14 @@ async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
             // Guards are chosen after some time even when nothing changes any more.
             _ = again.tick() => {}
         }
-        let nodes = known_rx.borrow_and_update().nodes.clone();
+        let Known { nodes, silent, .. } = known_rx.borrow_and_update().clone();
         let candidate = |record: &Arc<NodeRecord>| Candidate {
             contact: record.contact.clone(),
             path_dh: record.path_dh,
             path_kem: Arc::new(*record.path_kem),
             weight: 1,
         };
+        handle.silent(silent.into_iter().collect()).await;
         handle.sample(nodes.iter().map(candidate).collect()).await;
         // A burst of news becomes one sample.
         sleep(Duration::from_millis(200)).await;

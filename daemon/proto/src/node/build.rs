@@ -26,8 +26,9 @@ const BACKOFF: (u64, u64) = (500, 10_000);
 /// nodes in between wait longer (`BUILD_LIFE`).
 const BUILD_PATIENCE: u64 = 12_000;
 
-/// How long a node that did not answer is left out of plans, in milliseconds.
-const AWAY: u64 = 600_000;
+/// How long a node that did not answer is left out of plans, in milliseconds: in a small network two or three that were
+/// merely slow once leave too few for a circle.
+const AWAY: u64 = 60_000;
 
 /// Candidates that are plenty to draw guards from: the first few nodes that a newcomer hears of must not become its guards.
 const AMPLE_SAMPLE: usize = 64;
@@ -161,7 +162,7 @@ impl Node {
         let wish = Wish { kind: Self::kind_of(purpose), hops: self.settings.hops, spread: self.settings.spread };
         self.away.retain(|_, until| now < *until);
         let present: Vec<_> =
-            self.sample.iter().filter(|node| !self.away.contains_key(&node.contact.node_id())).cloned().collect();
+            self.sample.iter().filter(|node| self.is_present(&node.contact.node_id())).cloned().collect();
         let plan = path::plan(&mut *self.rng, &wish, &self.own.contact, &present, &self.guards, &self.accounts)?;
         let (terms, entry) = self.terms(now, purpose, &plan);
         let (build, send) = Build::start(&mut *self.rng, now / 1000, plan, &self.own, terms)?;
@@ -169,6 +170,10 @@ impl Node {
         self.builds.insert(id, Building { build, purpose, entry, since: now });
         self.deliver(send.to, send.frame, Some(id));
         Ok(())
+    }
+
+    fn is_present(&self, node: &NodeId) -> bool {
+        !self.away.contains_key(node) && !self.silent.contains(node)
     }
 
     /// What the terminating node is told: for an entry path the signed AP record with all its entries.

@@ -15,7 +15,7 @@ mod hops;
 mod links;
 mod tunnels;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use rand::CryptoRng;
@@ -91,6 +91,8 @@ pub enum Input {
     LinkDown { link: LinkId },
     /// The local sample of the node table, whole.
     Sample(Vec<Candidate>),
+    /// Nodes of the sample that are known not to answer, whole: no path is planned over them.
+    Silent(BTreeSet<NodeId>),
     /// An identity wants an exit path of its own.
     WantExit(ApAddress),
     /// An identity listens: keep entry paths for it.
@@ -156,6 +158,8 @@ pub struct Node {
     accounts: Accounts,
     /// Nodes that did not answer us, until when they are left out.
     away: BTreeMap<NodeId, u64>,
+    /// Nodes that the database found to be silent.
+    silent: BTreeSet<NodeId>,
     builds: BTreeMap<BuildId, Building>,
     exits: Vec<ApAddress>,
     entries: BTreeMap<ApAddress, Arc<SigningKey>>,
@@ -185,6 +189,7 @@ impl Node {
             guards,
             accounts: Accounts::default(),
             away: BTreeMap::new(),
+            silent: BTreeSet::new(),
             builds: BTreeMap::new(),
             exits: Vec::new(),
             entries: BTreeMap::new(),
@@ -201,6 +206,7 @@ impl Node {
             Input::Frame { link, kind, payload } => self.frame(now, link, kind, &payload),
             Input::LinkDown { link } => self.link_down(now, link),
             Input::Sample(sample) => self.take_sample(now, sample),
+            Input::Silent(silent) => self.silent = silent,
             Input::WantExit(identity) => self.want_exit(now, identity),
             Input::WantEntry(key) => self.want_entry(now, key),
             Input::Forget(identity) => self.forget(now, identity),
