@@ -208,9 +208,14 @@ mod tests {
             Some(response) => Some(response.into_body().collect().await.unwrap().to_bytes()),
             None => None,
         };
-        for outside in
-            ["/../secret.txt", "/%2e%2e/secret.txt", "/sub%20dir/../../secret.txt", "//etc/passwd", "/link.txt"]
-        {
+        for outside in [
+            "/../secret.txt",
+            "/%2e%2e/secret.txt",
+            "/sub%20dir/../../secret.txt",
+            "//etc/passwd",
+            "/link.txt",
+            "/sub%20dir/../sub%20dir/index.html",
+        ] {
             assert_eq!(read(outside).await, None, "{outside}");
         }
         let secret = dir.path().join("secret.txt");
