@@ -208,13 +208,18 @@ mod tests {
             Some(response) => Some(response.into_body().collect().await.unwrap().to_bytes()),
             None => None,
         };
-        for outside in
-            ["/../secret.txt", "/%2e%2e/secret.txt", "/sub%20dir/../../secret.txt", "//etc/passwd", "/link.txt"]
-        {
+        let absolute = format!("/{}", dir.path().join("secret.txt").display());
+        for outside in [
+            "/../secret.txt",
+            "/%2e%2e/secret.txt",
+            "/sub%20dir/../../secret.txt",
+            "//etc/passwd",
+            "/link.txt",
+            "/sub%20dir/../sub%20dir/index.html",
+            &absolute,
+        ] {
             assert_eq!(read(outside).await, None, "{outside}");
         }
-        let secret = dir.path().join("secret.txt");
-        assert_eq!(read(&format!("/{}", secret.display())).await, None);
         assert_eq!(read("/sub%20dir").await.unwrap(), "inside");
         assert_eq!(read("/sub%20dir/index.html").await.unwrap(), "inside");
         assert_eq!(read("/").await, None);

@@ -10,6 +10,11 @@ use tokio::time::timeout;
 
 use super::support::*;
 
+/// Nobody is dropped for being slow: what ends was turned away.
+fn patient() -> Limits {
+    Limits { step: PATIENCE * 10, ..Limits::default() }
+}
+
 fn limited(limits: Limits) -> Node {
     let mut config = config(2, "127.0.0.1:0");
     config.limits = limits;
@@ -60,7 +65,7 @@ async fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn one_source_cannot_keep_others_out() {
-    let (_two, contact) = limited(Limits { strangers: 100, strangers_per_source: 3, ..Limits::default() });
+    let (_two, contact) = limited(Limits { strangers: 100, strangers_per_source: 3, ..patient() });
     let mut held = Vec::new();
     for _ in 0..3 {
         held.push(connect_from([127, 0, 0, 61], contact.addr).await);
@@ -80,7 +85,7 @@ async fn one_source_cannot_keep_others_out() {
 
 #[tokio::test]
 async fn handshakes_are_bounded_in_total() {
-    let (_two, contact) = limited(Limits { strangers: 3, ..Limits::default() });
+    let (_two, contact) = limited(Limits { strangers: 3, ..patient() });
     let mut held = Vec::new();
     for source in 61..64 {
         held.push(connect_from([127, 0, 0, source], contact.addr).await);
@@ -107,7 +112,7 @@ async fn links_do_not_count_as_strangers() {
 #[tokio::test]
 async fn visitors_have_places_of_their_own() {
     let (one, _) = tls(1);
-    let (_two, contact) = limited(Limits { strangers: 1, visitors: 2, ..Limits::default() });
+    let (_two, contact) = limited(Limits { strangers: 1, visitors: 2, ..patient() });
     let mut crowd = Vec::new();
     for n in 0..4 {
         let entering = async {

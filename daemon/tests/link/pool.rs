@@ -188,6 +188,8 @@ struct Counting(Arc<dyn Transport>, AtomicUsize);
 impl Transport for Counting {
     async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
         self.1.fetch_add(1, Ordering::Relaxed);
+        // A failure takes its time.
+        tokio::time::sleep(Duration::from_secs(1)).await;
         self.0.dial(peer, purpose).await
     }
     async fn accept(&self) -> Option<Link> {

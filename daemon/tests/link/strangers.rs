@@ -164,6 +164,11 @@ async fn the_face_is_a_web_server() {
         let (garbage, _) = probe(contact.addr, b"GET\r\n\r\n").await;
         assert!(garbage.starts_with("HTTP/1.1 400 Bad Request\r\n"), "{garbage}");
     }
+    let mut config = config(1, "127.0.0.1:0");
+    config.face = Face::Proxy(site().await);
+    let (_node, contact) = start(config);
+    let (proxied, _) = probe(contact.addr, &upgrade("GET", "a=b")).await;
+    assert!(proxied.ends_with("GET /live false"), "no upgrade reaches the site: {proxied}");
     let (_node, contact) = tls(1);
     let (missing, _) = probe(contact.addr, b"GET /live HTTP/1.1\r\nHost: x\r\n\r\n").await;
     assert!(missing.starts_with("HTTP/1.1 404 Not Found\r\n"), "{missing}");
