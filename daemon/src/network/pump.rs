@@ -151,9 +151,14 @@ async fn carry(shared: Arc<Shared>, tunnel: Tunnel, app: DuplexStream, ends: Arc
     };
     if let Err(error) = result {
         tracing::debug!(%error, "a session ended");
-        outgoing.abort(Reason::GoingAway).await;
         role.fail();
-    } else if outgoing.close().await.is_ok() {
+        drop(role);
+        outgoing.abort(Reason::GoingAway).await;
+        return;
+    }
+    // The connection is over for people, too; only its tunnel lingers.
+    drop(role);
+    if outgoing.close().await.is_ok() {
         // The exit or entry node closes last; what it still says does not matter.
         let _ = timeout(LINGER, async { while let Ok(Some(_)) = incoming.read().await {} }).await;
     }
