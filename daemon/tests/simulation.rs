@@ -13,6 +13,7 @@ use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
 use phantom_daemon::netdb::MemoryDatabase;
 use phantom_daemon::network::{Network, Programs};
 use phantom_daemon::relay::Counters;
+use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::dh::DhSecret;
 use phantom_proto::crypto::kem::KemSecret;
@@ -270,5 +271,22 @@ fn closing_an_identity_leaves_nothing_behind() {
             let load = node.handle.snapshot().await.unwrap().load;
             assert_eq!(load.iter().sum::<usize>(), 0, "{load:?}");
         }
+    });
+}
+
+/// Who joins a server's entry path and then says nothing does not hold its tunnel for ever.
+#[test]
+fn a_client_that_proves_nothing_is_dropped() {
+    simulate(1, async {
+        let mut world = World::new(6, 12).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 1000).await;
+        let (_, mut tunnel) = world.nodes[2].handle.exit_tunnel(client, PATIENCE).await.unwrap();
+        tunnel.outgoing.write(CellKind::Open, &server.octets()).await.unwrap();
+        tunnel.outgoing.flush().await.unwrap();
+        assert!(matches!(tunnel.incoming.read().await, Ok(Some((CellKind::Opened, _)))));
+        let ended = timeout(Duration::from_secs(90), tunnel.incoming.read()).await.expect("dropped in time");
+        assert!(matches!(ended, Ok(None | Some((CellKind::Abort, _))) | Err(_)));
     });
 }

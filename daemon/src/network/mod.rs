@@ -15,7 +15,7 @@ use phantom_proto::ident::ApAddress;
 use phantom_proto::node::PathNo;
 use phantom_proto::session::Session;
 use phantom_proto::wire::NodeContact;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::Instant;
 
 use crate::driver::{Handle, OwnPath};
@@ -30,6 +30,9 @@ const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the far end may take to answer once the tunnel is there.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Connections that have arrived and not proven an address yet, over all identities; each holds a tunnel and up to 64 KiB.
+const UNPROVEN: usize = 512;
 
 /// Connections remembered for `phantom connection list`.
 const REMEMBERED: usize = 64;
@@ -103,6 +106,7 @@ pub struct Network {
     handle: Handle,
     identities: Mutex<BTreeMap<ApAddress, Arc<Identity>>>,
     connections: Arc<Mutex<Connections>>,
+    unproven: Arc<Semaphore>,
 }
 
 /// One identity that is in use.
@@ -114,7 +118,12 @@ pub struct Identity {
 impl Network {
     /// Over the driver; answers what arrives on `incoming_rx`.
     pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<(ApAddress, PathNo, Tunnel)>) -> Arc<Self> {
-        let network = Arc::new(Self { handle, identities: Mutex::default(), connections: Arc::default() });
+        let network = Arc::new(Self {
+            handle,
+            identities: Mutex::default(),
+            connections: Arc::default(),
+            unproven: Arc::new(Semaphore::new(UNPROVEN)),
+        });
         tokio::spawn(network.clone().answer(incoming_rx));
         network
     }
@@ -172,8 +181,11 @@ impl Network {
     async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<(ApAddress, PathNo, Tunnel)>) {
         while let Some((address, path, tunnel)) = incoming_rx.recv().await {
             let Some(identity) = self.identity(address) else { continue };
+            // More that prove nothing: the tunnel is dropped, and costs its sender as much as us.
+            let Ok(place) = self.unproven.clone().try_acquire_owned() else { continue };
             let path = self.handle.ready().path(path);
-            let incoming = Incoming { address, path, network: self.clone() };
+            let place = Mutex::new(Some(place));
+            let incoming = Incoming { address, path, network: self.clone(), place };
             tokio::spawn(pump::answer(
                 Session::accept(identity.key.clone()),
                 tunnel,

@@ -11,8 +11,8 @@ use phantom_proto::record::{ApRecord, Signed};
 use phantom_proto::session::{Event, Session};
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stream::{Ends, SessionStream, pair};
 use super::{Connection, ConnectionEntry, Network, Programs, Traffic, lock};
@@ -27,6 +27,9 @@ const APP_CHUNK: usize = 64 * 1024;
 
 /// Bytes for the tunnel that may wait for it before the program is not read any more.
 const FAR_BACKLOG: usize = 1024 * 1024;
+
+/// How long a client may take from the tunnel to the proof of its address: a slow handshake over slow paths.
+const PROOF_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
@@ -89,6 +92,8 @@ pub struct Incoming {
     pub(super) address: ApAddress,
     pub(super) path: Option<OwnPath>,
     pub(super) network: Arc<Network>,
+    /// A place among those who have not proven anything yet.
+    pub(super) place: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
 /// Carries a server's session.
@@ -196,9 +201,15 @@ impl Client {
 /// Tunnel to session, until the session or the tunnel ends.
 async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends: &Ends) -> Result<(), RelayError> {
     let mut connection = None;
+    let proof_due = Instant::now() + PROOF_PATIENCE;
     loop {
-        let cell = incoming.read().await?.ok_or(RelayError::Ended)?;
-        match (cell, role) {
+        let unproven = matches!(role, Role::Server(_)) && connection.is_none();
+        let cell = if unproven {
+            timeout_at(proof_due, incoming.read()).await.map_err(|_| RelayError::TimedOut)?
+        } else {
+            incoming.read().await
+        };
+        match (cell?.ok_or(RelayError::Ended)?, role) {
             ((CellKind::Data, bytes), _) => {
                 let result = lock(&shared.session).far_input(bytes);
                 // What the session has to say goes out even when it is its last word.
@@ -260,7 +271,8 @@ async fn events(shared: &Shared, role: &Role, ends: &Ends, connection: &mut Opti
 
 impl Server {
     fn serve(&self, peer: ApAddress, src_port: u16, port: u16) -> ConnectionEntry {
-        let Incoming { address, path, network } = &self.incoming;
+        let Incoming { address, path, network, place } = &self.incoming;
+        drop(lock(place).take());
         if let Some(stream) = lock(&self.stream).take() {
             let programs = self.programs.clone();
             tokio::spawn(async move { programs.serve(peer, src_port, port, Box::new(stream)).await });
