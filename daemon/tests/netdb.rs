@@ -98,7 +98,7 @@ async fn every_node_hears_of_every_other_and_records_are_found() {
         assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial, 2);
     }
     // An older one does not.
-    peers[6].database.publish(first.bytes().to_vec()).await.unwrap();
+    assert!(peers[6].database.publish(first.bytes().to_vec()).await.is_err());
     for peer in &peers {
         assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial, 2);
     }

@@ -254,14 +254,10 @@ impl Task {
                 self.own_record = Some(record);
                 self.register();
             }
-            Command::Put { key, value, done_tx } => {
-                // The caller has checked it; what stands here already may be newer.
-                let record = Record::new(key, value);
-                match self.kad().put_record(record, Quorum::One) {
-                    Ok(query) => drop(self.puts.insert(query, done_tx)),
-                    Err(error) => drop(done_tx.send(Err(local(error)))),
-                }
-            }
+            Command::Put { key, value, done_tx } => match self.put(key, value) {
+                Ok(query) => drop(self.puts.insert(query, done_tx)),
+                Err(error) => drop(done_tx.send(Err(error))),
+            },
             Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
         }
     }
@@ -276,9 +272,19 @@ impl Task {
         let Ok(signed) = Signed::<NodeRecord>::from_bytes(&value) else { return };
         let Ok(record) = signed.check(unix_seconds()) else { return };
         let key = netdb::node_key(&record.contact.node_id()).to_vec();
-        if let Err(error) = self.kad().put_record(Record::new(key, value), Quorum::One) {
+        if let Err(error) = self.put(key, value) {
             tracing::warn!(%error, "this node's record could not be published");
         }
+    }
+
+    /// Publishes under the same rules as others' records. All of the closest nodes are asked: a put that is content with one ends
+    /// with the first.
+    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<QueryId, DatabaseError> {
+        let record = Record::new(key, value);
+        let store = self.kad().store_mut();
+        let standing = store.get(&record.key).map(|standing| standing.value.clone());
+        netdb::admit(unix_seconds(), record.key.as_ref(), &record.value, standing.as_deref()).map_err(local)?;
+        self.kad().put_record(record, Quorum::All).map_err(local)
     }
 
     fn second(&mut self, seconds: u64) {
@@ -373,13 +379,13 @@ impl Task {
         let standing = store.get(&record.key).map(|standing| standing.value.clone());
         let now = unix_seconds();
         match netdb::admit(now, record.key.as_ref(), &record.value, standing.as_deref()) {
-            Ok(value) => {
+            // Not into the sample: what others push must not fill it.
+            Ok(_) => {
                 // The DHT's own expiry and publisher fields are not signed: they do not count.
                 let record = Record { publisher: None, expires: None, ..record };
                 if let Err(error) = store.put(record) {
                     tracing::debug!(%error, "a record could not be kept");
                 }
-                self.learn(value);
             }
             Err(error) => tracing::debug!(%error, "a record was refused"),
         }
@@ -418,7 +424,12 @@ impl Task {
             }
             QueryResult::PutRecord(result) if last => {
                 if let Some(done_tx) = self.puts.remove(&id) {
-                    let _ = done_tx.send(result.map(|_| ()).map_err(local));
+                    let stored = match result {
+                        // Some did not answer: the others have it.
+                        Err(kad::PutRecordError::QuorumFailed { success, .. }) if !success.is_empty() => Ok(()),
+                        other => other.map(|_| ()).map_err(local),
+                    };
+                    let _ = done_tx.send(stored);
                 }
             }
             QueryResult::GetClosestPeers(Ok(found)) => {
