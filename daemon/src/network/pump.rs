@@ -12,7 +12,8 @@ use phantom_proto::session::{Event, Session};
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
-use tokio::time::timeout;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stream::{Ends, SessionStream, pair};
 use super::{Connection, ConnectionEntry, Network, Programs, Traffic, lock};
@@ -30,6 +31,9 @@ const FAR_BACKLOG: usize = 1024 * 1024;
 
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How long whoever connects to us may take until its handshake is done. The way to us is public: silence must not hold it.
+const HELLO_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Session and what moves it.
 struct Shared {
@@ -78,10 +82,31 @@ pub(super) async fn connect(
     let shared = Shared::new(session);
     shared.count(entry.traffic());
     let client = Client { answer: Mutex::new(Some(answer_tx)), entry };
-    tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
+    let carrying = tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
+    let unanswered = Unanswered(Some(carrying.abort_handle()));
     // The task is gone without an answer: the tunnel broke.
-    answer_rx.await.unwrap_or(Err(ConnectError::Unreachable))?;
+    let answer = answer_rx.await.unwrap_or(Err(ConnectError::Unreachable));
+    unanswered.over();
+    answer?;
     Ok(Box::new(stream))
+}
+
+/// Ends a session for whose answer nobody waits any more: without it, a far end that stays silent would hold it for ever.
+struct Unanswered(Option<AbortHandle>);
+
+impl Unanswered {
+    /// The answer is there: from now on the session ends by itself.
+    fn over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(carrying) = self.0.take() {
+            carrying.abort();
+        }
+    }
 }
 
 /// What is known of a connection that arrives.
@@ -167,8 +192,15 @@ impl Client {
 /// Tunnel to session, until the session or the tunnel ends.
 async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends: &Ends) -> Result<(), RelayError> {
     let mut connection = None;
+    let deadline = Instant::now() + HELLO_PATIENCE;
     loop {
-        let cell = incoming.read().await?.ok_or(RelayError::Ended)?;
+        let stranger = matches!(role, Role::Server(_)) && connection.is_none();
+        let cell = if stranger {
+            timeout_at(deadline, incoming.read()).await.map_err(|_| RelayError::TimedOut)?
+        } else {
+            incoming.read().await
+        };
+        let cell = cell?.ok_or(RelayError::Ended)?;
         match (cell, role) {
             ((CellKind::Data, bytes), _) => {
                 let result = lock(&shared.session).far_input(bytes);
