@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use phantom_daemon::clock;
 use phantom_daemon::driver::{self, Handle, Services};
 use phantom_daemon::gate::{ConnectError, Stream};
-use phantom_daemon::link::{LinkPool, MemoryNetwork, Purpose, Transport};
-use phantom_daemon::netdb::{Database, MemoryDatabase};
+use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
+use phantom_daemon::netdb::MemoryDatabase;
 use phantom_daemon::network::{Network, Programs};
 use phantom_daemon::relay::Counters;
 use phantom_proto::crypto::SigningKey;
@@ -20,7 +20,6 @@ use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{Node, Settings};
 use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
 use phantom_proto::wire::NodeContact;
-use phantom_proto::wire::frame::kind;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
@@ -46,7 +45,6 @@ struct Simulated {
 struct World {
     nodes: Vec<Simulated>,
     rng: StdRng,
-    database: MemoryDatabase,
 }
 
 /// Echoes what it gets on port 80; nothing listens elsewhere.
@@ -110,7 +108,7 @@ impl World {
     async fn new(seed: u64, count: usize) -> Self {
         let (net, database) = (MemoryNetwork::with_latency(LATENCY), MemoryDatabase::default());
         let nodes: Vec<_> = (0..count).map(|index| node(seed, index, &net, &database)).collect();
-        let world = Self { nodes, rng: StdRng::seed_from_u64(seed), database };
+        let world = Self { nodes, rng: StdRng::seed_from_u64(seed) };
         for node in &world.nodes {
             let own = node.candidate.contact.node_id();
             let others = world.nodes.iter().map(|other| other.candidate.clone());
@@ -187,6 +185,44 @@ fn simulate<T>(work: impl Future<Output = T>) -> T {
         clock::follow_tokio(Duration::from_secs(1_800_000_000));
         work.await
     })
+}
+
+/// Listens on every port, and never answers whether it does.
+struct Mute;
+
+#[async_trait]
+impl Programs for Mute {
+    async fn listens(&self, _: u16) -> bool {
+        std::future::pending().await
+    }
+
+    async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
+}
+
+/// Until nothing of what a connection needed is held open by these nodes.
+async fn all_let_go(world: &World) {
+    let held = || world.nodes.iter().any(|node| node.network.connections().iter().any(|one| one.open && !one.incoming));
+    while held() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[test]
+fn a_connect_that_was_given_up_leaves_nothing_open() {
+    simulate(async {
+        let mut world = World::new(11, 12).await;
+        let echo = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, echo, 1000).await;
+        let key = Arc::new(SigningKey::generate(&mut world.rng));
+        let mute = ApAddress::of(&key.verifying_key());
+        world.nodes[3].network.open(key, Arc::new(Mute)).await;
+        world.nodes[3].network.publish(mute).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let given_up = world.nodes[2].network.connect(client, 40_000, mute, 80).await;
+        assert!(matches!(given_up, Err(ConnectError::TimedOut)), "the far end never answered");
+        timeout(PATIENCE, all_let_go(&world)).await.expect("the session of a connect that was given up ends");
+    });
 }
 
 #[test]
@@ -269,63 +305,5 @@ fn closing_an_identity_leaves_nothing_behind() {
             let load = node.handle.snapshot().await.unwrap().load;
             assert_eq!(load.iter().sum::<usize>(), 0, "{load:?}");
         }
-    });
-}
-
-/// Listens on every port, and never answers whether it does.
-struct Mute;
-
-#[async_trait]
-impl Programs for Mute {
-    async fn listens(&self, _: u16) -> bool {
-        std::future::pending().await
-    }
-
-    async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
-}
-
-/// Until nothing of what a connection needed is held open by these nodes.
-async fn all_let_go(world: &World) {
-    let held = || world.nodes.iter().any(|node| node.network.connections().iter().any(|one| one.open && !one.incoming));
-    while held() {
-        tokio::time::sleep(Duration::from_secs(1)).await;
-    }
-}
-
-#[test]
-fn a_connect_that_was_given_up_leaves_nothing_open() {
-    simulate(async {
-        let mut world = World::new(11, 12).await;
-        let echo = world.server(1).await;
-        let client = world.identity(2).await;
-        world.echo(2, client, echo, 1000).await;
-        let key = Arc::new(SigningKey::generate(&mut world.rng));
-        let mute = ApAddress::of(&key.verifying_key());
-        world.nodes[3].network.open(key, Arc::new(Mute)).await;
-        world.nodes[3].network.publish(mute).await;
-        tokio::time::sleep(Duration::from_secs(20)).await;
-        let given_up = world.nodes[2].network.connect(client, 40_000, mute, 80).await;
-        assert!(matches!(given_up, Err(ConnectError::TimedOut)), "the far end never answered");
-        timeout(PATIENCE, all_let_go(&world)).await.expect("the session of a connect that was given up ends");
-    });
-}
-
-#[test]
-fn a_join_that_never_says_hello_is_cut() {
-    simulate(async {
-        let mut world = World::new(12, 12).await;
-        let server = world.server(1).await;
-        let client = world.identity(2).await;
-        world.echo(2, client, server, 1000).await;
-        let (record, _) = world.database.lookup(server).await.unwrap().unwrap();
-        let entry = &record.entries[0];
-        let stranger = &world.nodes[5].transport;
-        let link = stranger.dial(&entry.entry_node, Purpose::Frames).await.unwrap();
-        let (mut reader, mut writer) = link.into_frames();
-        writer.write(kind::JOIN, &[server.octets(), entry.handle].concat()).await.unwrap();
-        writer.flush().await.unwrap();
-        assert_eq!(reader.read().await.unwrap().unwrap().kind, kind::JOINED);
-        let end = async { while let Ok(Some(_)) = reader.read().await {} };
-        timeout(PATIENCE, end).await.expect("a link on which nobody says HELLO ends");
     });
 }

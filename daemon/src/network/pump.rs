@@ -12,8 +12,7 @@ use phantom_proto::session::{Event, Session};
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::AbortHandle;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::timeout;
 
 use super::stream::{Ends, SessionStream, pair};
 use super::{Connection, ConnectionEntry, Network, Programs, Traffic, lock};
@@ -31,9 +30,6 @@ const FAR_BACKLOG: usize = 1024 * 1024;
 
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
-
-/// How long whoever connects to us may take until its handshake is done. The way to us is public: silence must not hold it.
-const HELLO_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Session and what moves it.
 struct Shared {
@@ -92,7 +88,7 @@ pub(super) async fn connect(
 }
 
 /// Ends a session for whose answer nobody waits any more: without it, a far end that stays silent would hold it for ever.
-struct Unanswered(Option<AbortHandle>);
+struct Unanswered(Option<tokio::task::AbortHandle>);
 
 impl Unanswered {
     /// The answer is there: from now on the session ends by itself.
@@ -192,15 +188,8 @@ impl Client {
 /// Tunnel to session, until the session or the tunnel ends.
 async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends: &Ends) -> Result<(), RelayError> {
     let mut connection = None;
-    let deadline = Instant::now() + HELLO_PATIENCE;
     loop {
-        let stranger = matches!(role, Role::Server(_)) && connection.is_none();
-        let cell = if stranger {
-            timeout_at(deadline, incoming.read()).await.map_err(|_| RelayError::TimedOut)?
-        } else {
-            incoming.read().await
-        };
-        let cell = cell?.ok_or(RelayError::Ended)?;
+        let cell = incoming.read().await?.ok_or(RelayError::Ended)?;
         match (cell, role) {
             ((CellKind::Data, bytes), _) => {
                 let result = lock(&shared.session).far_input(bytes);
