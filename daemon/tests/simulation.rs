@@ -189,6 +189,44 @@ fn simulate<T>(seed: u64, work: impl Future<Output = T>) -> T {
     })
 }
 
+/// Listens on every port, and never answers whether it does.
+struct Mute;
+
+#[async_trait]
+impl Programs for Mute {
+    async fn listens(&self, _: u16) -> bool {
+        std::future::pending().await
+    }
+
+    async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
+}
+
+/// Until nothing of what a connection needed is held open by these nodes.
+async fn all_let_go(world: &World) {
+    let held = || world.nodes.iter().any(|node| node.network.connections().iter().any(|one| one.open && !one.incoming));
+    while held() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+#[test]
+fn a_connect_that_was_given_up_leaves_nothing_open() {
+    simulate(async {
+        let mut world = World::new(11, 12).await;
+        let echo = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, echo, 1000).await;
+        let key = Arc::new(SigningKey::generate(&mut world.rng));
+        let mute = ApAddress::of(&key.verifying_key());
+        world.nodes[3].network.open(key, Arc::new(Mute)).await;
+        world.nodes[3].network.publish(mute).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let given_up = world.nodes[2].network.connect(client, 40_000, mute, 80).await;
+        assert!(matches!(given_up, Err(ConnectError::TimedOut)), "the far end never answered");
+        timeout(PATIENCE, all_let_go(&world)).await.expect("the session of a connect that was given up ends");
+    });
+}
+
 #[test]
 fn bytes_go_over_three_and_three_hops() {
     simulate(1, async {

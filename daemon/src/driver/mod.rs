@@ -1,5 +1,6 @@
 //! Steps the protocol's node: one task owns it, link tasks bring it frames, finished tunnels go to the data plane.
 
+mod joins;
 mod link_task;
 mod ready;
 
@@ -24,12 +25,16 @@ use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{Counters, entry, exit, hop};
 
+use joins::Joins;
 pub use link_task::Taken;
 use link_task::{Command, LinkTask};
 pub use ready::{OwnPath, Ready, ReadyError};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
+
+/// Tunnels of others that pass through this node at once. Each has two links with buffers; a hop that is full is silent.
+const MAX_RELAYS: u64 = 30_000;
 
 /// How long an exit node's JOIN waits for a tunnel to be ready.
 const JOIN_WAIT: Duration = Duration::from_secs(8);
@@ -139,7 +144,7 @@ impl Handle {
 
     /// A ready tunnel of an own exit path, taken for use.
     pub async fn exit_tunnel(&self, identity: ApAddress, limit: Duration) -> Result<(OwnPath, Tunnel), ReadyError> {
-        let (path, tunnel) = self.ready.exit_tunnel(identity, limit).await?;
+        let (path, tunnel) = self.ready.exit_tunnel(identity, limit, |no| spent(&self.event_tx, no)).await?;
         self.input(Input::TunnelSpent(path.no)).await;
         Ok((path, tunnel))
     }
@@ -160,6 +165,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         ready: ready.clone(),
         links: BTreeMap::new(),
         ends: BTreeMap::new(),
+        joins: Joins::default(),
         next_accepted: 1,
         warmed: BTreeMap::new(),
     };
@@ -175,6 +181,7 @@ struct Driver {
     links: BTreeMap<LinkId, LinkTask>,
     /// Ready tunnels of entry paths that end at this node.
     ends: BTreeMap<PathNo, Arc<ready::Queue>>,
+    joins: Joins,
     next_accepted: u64,
     /// Neighbours to which links are opened ahead, and when a tunnel was last built with them.
     warmed: BTreeMap<NodeId, (NodeContact, Instant)>,
@@ -256,6 +263,9 @@ impl Driver {
             Output::Relay { a, b, ab, ba } => {
                 let (a, b) = (self.take(a), self.take(b));
                 let counters = self.services.counters.clone();
+                if counters.open_relays() >= MAX_RELAYS {
+                    return;
+                }
                 tokio::spawn(async move {
                     if let (Some(a), Some(b)) = (taken(a).await, taken(b).await) {
                         hop::relay(a, b, ab, ba, counters).await;
@@ -346,12 +356,8 @@ impl Driver {
         let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
         let event_tx = self.event_tx.clone();
         tokio::spawn(async move {
-            let Some(tunnel) = tunnel.await else { return };
-            let spent = move || {
-                // Spent is a hint for the refill; when the control task is that far behind, its next refill does as well.
-                let _ = event_tx.try_send(Event::Input(Input::TunnelSpent(path)));
-            };
-            if let Err(error) = exit::serve(tunnel, services, spent).await {
+            let Some(tunnel) = tunnel.await else { return spent(&event_tx, path) };
+            if let Err(error) = exit::serve(tunnel, services, || spent(&event_tx, path)).await {
                 tracing::debug!(%error, "an exit tunnel ended");
             }
         });
@@ -369,10 +375,13 @@ impl Driver {
     fn join(&mut self, link: LinkId, path: PathNo) {
         let Some(exit) = self.take(link) else { return };
         let queue = self.ends.entry(path).or_default().clone();
-        let event_tx = self.event_tx.clone();
+        let (event_tx, joins) = (self.event_tx.clone(), self.joins.clone());
         tokio::spawn(async move {
             let Some(exit) = taken(Some(exit)).await else { return };
-            let Some(tunnel) = queue.take(JOIN_WAIT).await else { return entry::refuse(exit, Reason::Busy).await };
+            let peer = NodeId::of(&exit.reader.peer());
+            let Some(_held) = joins.enter(peer) else { return entry::refuse(exit, Reason::Busy).await };
+            let ready = queue.take(JOIN_WAIT, || spent(&event_tx, path)).await;
+            let Some(tunnel) = ready else { return entry::refuse(exit, Reason::Busy).await };
             let _ = event_tx.send(Event::Input(Input::TunnelSpent(path))).await;
             if let Err(error) = entry::serve(tunnel, exit).await {
                 tracing::debug!(%error, "an entry tunnel ended");
@@ -383,11 +392,16 @@ impl Driver {
     fn own_tunnel(&self, path: PathNo, tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static) {
         let (ready, event_tx) = (self.ready.clone(), self.event_tx.clone());
         tokio::spawn(async move {
-            let Some(mut tunnel) = tunnel.await else { return };
+            let Some(mut tunnel) = tunnel.await else { return spent(&event_tx, path) };
             if !ready.is_entry(path) {
                 return ready.put(path, tunnel);
             }
-            let came = tunnel.wait_incoming().await;
+            // An entry node that vanished without a word closes nothing: the end of the path ends its tunnels.
+            let came = tokio::select! {
+                biased;
+                came = tunnel.wait_incoming() => came,
+                () = ready.gone(path) => return,
+            };
             let _ = event_tx.send(Event::Input(Input::TunnelSpent(path))).await;
             if came {
                 let _ = event_tx.send(Event::Incoming { path, tunnel: Box::new(tunnel) }).await;
@@ -402,6 +416,11 @@ impl Driver {
             tracing::warn!("more connections arrive than can be answered; one was dropped");
         }
     }
+}
+
+/// A ready tunnel was used or lost. A hint for the refill: when the control task is that far behind, the next one does as well.
+fn spent(event_tx: &mpsc::Sender<Event>, path: PathNo) {
+    let _ = event_tx.try_send(Event::Input(Input::TunnelSpent(path)));
 }
 
 async fn taken(link: Option<oneshot::Receiver<Taken>>) -> Option<Taken> {

@@ -78,6 +78,20 @@ impl Ready {
 
     pub(super) fn path_down(&self, no: PathNo) {
         self.lock().remove(&no);
+        self.changed.notify_waiters();
+    }
+
+    /// Resolves when an own path is gone.
+    pub(super) async fn gone(&self, no: PathNo) {
+        loop {
+            let changed = self.changed.notified();
+            tokio::pin!(changed);
+            changed.as_mut().enable();
+            if self.path(no).is_none() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     pub(super) fn purpose(&self, no: PathNo) -> Option<Purpose> {
@@ -97,11 +111,13 @@ impl Ready {
         self.changed.notify_waiters();
     }
 
-    /// Takes a ready tunnel of the identity's own exit path; waits up to `limit` for one.
+    /// Takes a ready tunnel of the identity's own exit path; waits up to `limit` for one. `lost` hears of each that broke while
+    /// it waited.
     pub(super) async fn exit_tunnel(
         &self,
         identity: ApAddress,
         limit: Duration,
+        lost: impl Fn(PathNo),
     ) -> Result<(OwnPath, Tunnel), ReadyError> {
         let deadline = Instant::now() + limit;
         loop {
@@ -109,14 +125,14 @@ impl Ready {
             tokio::pin!(changed);
             // Registered before looking, so that a tunnel put in between is not missed.
             changed.as_mut().enable();
-            if let Some(found) = self.take(identity) {
+            if let Some(found) = self.take(identity, &lost) {
                 return Ok(found);
             }
             timeout_at(deadline, changed).await.map_err(|_| ReadyError::TimedOut)?;
         }
     }
 
-    fn take(&self, identity: ApAddress) -> Option<(OwnPath, Tunnel)> {
+    fn take(&self, identity: ApAddress, lost: &impl Fn(PathNo)) -> Option<(OwnPath, Tunnel)> {
         let mut paths = self.lock();
         // The newest path first: an older one of the same identity is about to end.
         let own = paths.values_mut().rev().filter(|(path, _)| path.purpose == Purpose::Exit(identity));
@@ -125,6 +141,7 @@ impl Ready {
                 if tunnel.is_quiet() {
                     return Some((path.clone(), tunnel));
                 }
+                lost(path.no);
             }
         }
         None
@@ -152,18 +169,18 @@ impl Queue {
         }
     }
 
-    /// Takes a tunnel whose link still stands; waits up to `limit` for one.
-    pub(super) async fn take(&self, limit: Duration) -> Option<Tunnel> {
+    /// Takes a tunnel whose link still stands; waits up to `limit` for one. `lost` hears of each that broke while it waited.
+    pub(super) async fn take(&self, limit: Duration, lost: impl Fn()) -> Option<Tunnel> {
         let deadline = Instant::now() + limit;
         loop {
-            if let Some(tunnel) = self.pop() {
+            if let Some(tunnel) = self.pop(&lost) {
                 return Some(tunnel);
             }
             timeout_at(deadline, self.more.notified()).await.ok()?;
         }
     }
 
-    fn pop(&self) -> Option<Tunnel> {
+    fn pop(&self, lost: &impl Fn()) -> Option<Tunnel> {
         let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(mut tunnel) = tunnels.pop_front() {
             if tunnel.is_quiet() {
@@ -173,6 +190,7 @@ impl Queue {
                 }
                 return Some(tunnel);
             }
+            lost();
         }
         None
     }

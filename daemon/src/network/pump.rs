@@ -81,10 +81,31 @@ pub(super) async fn connect(
     let shared = Shared::new(session);
     shared.count(entry.traffic());
     let client = Client { answer: Mutex::new(Some(answer_tx)), entry };
-    tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
+    let carrying = tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
+    let unanswered = Unanswered(Some(carrying.abort_handle()));
     // The task is gone without an answer: the tunnel broke.
-    answer_rx.await.unwrap_or(Err(ConnectError::Unreachable))?;
+    let answer = answer_rx.await.unwrap_or(Err(ConnectError::Unreachable));
+    unanswered.over();
+    answer?;
     Ok(Box::new(stream))
+}
+
+/// Ends a session for whose answer nobody waits any more: without it, a far end that stays silent would hold it for ever.
+struct Unanswered(Option<tokio::task::AbortHandle>);
+
+impl Unanswered {
+    /// The answer is there: from now on the session ends by itself.
+    fn over(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if let Some(carrying) = self.0.take() {
+            carrying.abort();
+        }
+    }
 }
 
 /// What is known of a connection that arrives.

@@ -1,5 +1,7 @@
 //! The two ends of a tunnel: cells in and out of a link, under the end's own layers.
 
+use std::time::Duration;
+
 use bytes::BytesMut;
 use futures::FutureExt;
 use phantom_proto::cell::{CELL_DATA_MAX, CELL_LEN, Cell, CellKind, Layer, OwnerCrypt};
@@ -8,6 +10,9 @@ use phantom_proto::wire::frame::{Reason, kind};
 use super::RelayError;
 use crate::driver::Taken;
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
+
+/// How long the last word of an end may take.
+const ABORT_LIMIT: Duration = Duration::from_secs(10);
 
 /// What an end does to a cell, in one direction.
 pub enum Crypt {
@@ -122,9 +127,13 @@ impl CellWriter {
 
     /// Says why this end gives up, as far as the link still takes it.
     pub async fn abort(&mut self, reason: Reason) {
-        if self.write(CellKind::Abort, &[reason as u8]).await.is_ok() {
-            let _ = self.close().await;
-        }
+        let say = async {
+            if self.write(CellKind::Abort, &[reason as u8]).await.is_ok() {
+                let _ = self.close().await;
+            }
+        };
+        // A neighbour that reads nothing must not hold the tunnel.
+        let _ = tokio::time::timeout(ABORT_LIMIT, say).await;
     }
 
     /// Hands everything written to the system.

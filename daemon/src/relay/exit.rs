@@ -90,7 +90,9 @@ async fn join(
 }
 
 fn shuffled(record: ApRecord) -> Vec<(u8, RoutingEntry)> {
-    let mut entries: Vec<_> = (0..).zip(record.entries).collect();
+    let now = crate::clock::unix_seconds();
+    // A record outlives its paths a little.
+    let mut entries: Vec<_> = (0..).zip(record.entries).filter(|(_, entry)| entry.until > now).collect();
     entries.shuffle(&mut crate::random());
     entries
 }

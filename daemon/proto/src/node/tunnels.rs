@@ -25,6 +25,9 @@ const REFILL_DELAY: u64 = 400;
 /// As [`REFILL_DELAY`], when no tunnel is ready: somebody may be waiting.
 const URGENT_DELAY: u64 = 20;
 
+/// Ready tunnels at one end of a path beyond which it answers no more seeds: many times what an honest other end wants.
+const MAX_READY: usize = 64;
+
 /// A tunnel that is being set up.
 pub(super) struct Setup {
     path: PathNo,
@@ -58,6 +61,9 @@ impl Node {
         let Some(seed) = block(payload) else { return false };
         let Some((no, from)) = self.segments.get(&segment).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
+        if path.ready >= MAX_READY {
+            return true;
+        }
         let rng = &mut *self.rng;
         let (phase, open) = match &mut path.part {
             Part::Middle(hop) => {
