@@ -211,7 +211,7 @@ async fn all_let_go(world: &World) {
 
 #[test]
 fn a_connect_that_was_given_up_leaves_nothing_open() {
-    simulate(async {
+    simulate(11, async {
         let mut world = World::new(11, 12).await;
         let echo = world.server(1).await;
         let client = world.identity(2).await;
