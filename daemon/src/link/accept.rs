@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Door};
 use super::face::Body;
 use super::gulp::Gulps;
-use super::{Face, Limits, Link, dial, face};
+use super::{Face, Limits, Link, dial, face, tls};
 
 /// Wait after the system refused to accept: out of descriptors, most likely.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -67,7 +67,7 @@ pub(super) async fn run(listener: TcpListener, acceptor: Arc<Acceptor>, stop: Ca
 impl Acceptor {
     /// One connection, from TCP to link or to its end. Failures end it and concern nobody else.
     async fn serve(&self, tcp: TcpStream, remote: SocketAddr, admission: Admission) -> Option<()> {
-        tcp.set_nodelay(true).ok()?;
+        tls::prepare(&tcp).ok()?;
         let tls = timeout(self.limits.step, self.tls.accept(Gulps::new(tcp))).await.ok()?.ok()?;
         let exporter = dial::exporter(tls.get_ref().1).ok()?;
         let visit = Visit { acceptor: self, exporter, state: Mutex::new((admission, None)) };

@@ -17,6 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::gulp::Gulps;
 use super::scope::may_dial;
+use super::tls::prepare;
 use super::{Link, LinkError, Purpose};
 
 /// Longest head of an answer. A web server's is far shorter.
@@ -69,8 +70,9 @@ impl Dialer {
         if self.local.is_ipv4() == to.is_ipv4() && self.local.ip().is_loopback() && to.ip().is_loopback() {
             socket.bind(SocketAddr::new(self.local.ip(), 0))?;
         }
-        socket.set_nodelay(true)?;
-        socket.connect(to).await
+        let tcp = socket.connect(to).await?;
+        prepare(&tcp)?;
+        Ok(tcp)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_proto::crypto::SigningKey;
@@ -10,7 +11,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -23,6 +24,12 @@ pub(super) const BACKLOG: usize = 256;
 
 /// Connections that the kernel may hold for us: a usual web server's.
 const LISTEN_BACKLOG: u32 = 1024;
+
+/// How long a link may be silent before the kernel asks whether its other end is there.
+const KEEP_IDLE: Duration = Duration::from_secs(60);
+
+/// How long what was sent may stay unacknowledged, in milliseconds: longer than a change of networks takes.
+const GIVE_UP_MS: u32 = 120_000;
 
 /// What a [`TlsTransport`] needs.
 #[derive(Debug)]
@@ -123,6 +130,17 @@ impl Transport for TlsTransport {
         self.stop.cancel();
         self.tasks.wait().await;
     }
+}
+
+/// A neighbour that lost its power says nothing more: the kernel asks it after a while, and gives it up.
+pub(super) fn prepare(tcp: &TcpStream) -> std::io::Result<()> {
+    use rustix::net::sockopt;
+    tcp.set_nodelay(true)?;
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, KEEP_IDLE)?;
+    sockopt::set_tcp_keepintvl(tcp, KEEP_IDLE / 4)?;
+    sockopt::set_tcp_keepcnt(tcp, 4)?;
+    Ok(sockopt::set_tcp_user_timeout(tcp, GIVE_UP_MS)?)
 }
 
 fn listen(addr: SocketAddr) -> Result<TcpListener, LinkError> {
