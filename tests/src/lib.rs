@@ -173,18 +173,24 @@ impl Drop for Network {
 pub enum Way {
     /// T1: inside the phantom namespace.
     Namespace,
+    /// T2: a supervisor answers `socket()`.
+    Inject,
     /// T3: `libphantom.so`.
     Preload,
+    /// No phantom namespace at all.
+    Emulate,
 }
 
 impl Way {
-    /// Both.
+    /// Those that stand.
     pub const ALL: [Self; 2] = [Self::Namespace, Self::Preload];
 
     fn flag(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
+            Self::Inject => "inject",
             Self::Preload => "preload",
+            Self::Emulate => "emulate",
         }
     }
 }
