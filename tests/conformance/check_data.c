@@ -158,6 +158,7 @@ static void from_file(void)
     say("splice_in", "%s", outcome(splice(pair.fd, NULL, ends[1], NULL, 100, 0)));
     char back[8] = "";
     say("spliced", "%s %s", outcome(read(ends[0], back, sizeof back)), back);
+    fcntl(pair.fd, F_SETFL, O_NONBLOCK);
     say("splice_empty", "%s", outcome(splice(pair.fd, NULL, ends[1], NULL, 100, SPLICE_F_NONBLOCK)));
 }
 

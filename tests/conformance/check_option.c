@@ -166,11 +166,11 @@ static void small(void)
     say("connect", "%s", outcome(dial6(fd, pair.port)));
     int there = (int)far_call(&pair.far, "accept %d", pair.listener);
     far_call(&pair.far, "buffer %d 4096", there);
-    far_ask(&pair.far, "both %d 300000 1 2", there);
+    far_ask(&pair.far, "both %d 60000 1 2", there);
     pid_t writer = fork();
     if (writer == 0)
-        _exit(fill(fd, 0, 300000, 1) == 300000 ? 0 : 1);
-    say("read", "%ld", drain(fd, 0, 300000, 2));
+        _exit(fill(fd, 0, 60000, 1) == 60000 ? 0 : 1);
+    say("read", "%ld", drain(fd, 0, 60000, 2));
     int status = 1;
     waitpid(writer, &status, 0);
     say("sent", "%s", yes(status == 0));

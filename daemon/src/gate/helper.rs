@@ -98,7 +98,9 @@ impl Spaces {
             }
             Request::GateSocket { v4 } => {
                 let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
-                rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?
+                let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                keep_urgent(&socket)?;
+                socket
             }
             Request::ProgramSocket(domain, kind, protocol) => self.program_socket(domain, kind, protocol)?,
         };
@@ -193,10 +195,16 @@ fn configure_gate(tun: &OwnedFd) -> io::Result<OwnedFd> {
     sysctls(&[("ipv6/conf/all/disable_ipv6", "0"), ("ipv6/conf/default/disable_ipv6", "0")])?;
     configure_device(tun, &[HOME_V6.into(), HOME_V4.into()])?;
     let listener = std::net::TcpListener::bind("[::]:0")?;
+    keep_urgent(&listener)?;
     // The standard library's backlog is small; listening again only changes it.
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     Ok(listener.into())
+}
+
+/// Urgent data has no place in a session: it stays in line with the rest, and no byte is lost.
+fn keep_urgent(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
 }
 
 /// Makes the device, gives it the addresses, and routes everything into it.

@@ -41,6 +41,10 @@ const IPPROTO_TCP: u8 = 6;
 const TCP_TIME_WAIT: u32 = 6;
 const TCP_LISTEN: u32 = 10;
 
+/// Where an inet_diag_msg of a listener says how many connections wait for accept(), and how many may.
+const QUEUED: usize = 56;
+const QUEUE_LIMIT: usize = 60;
+
 /// Index of `lo` in every network namespace.
 pub(super) const LOOPBACK: u32 = 1;
 
@@ -62,6 +66,8 @@ pub(super) struct Listener {
     pub(super) v6: bool,
     /// Whether only the loopback device reaches it.
     pub(super) loopback: bool,
+    /// Whether its queue is full: the kernel would not answer a SYN now.
+    pub(super) full: bool,
 }
 
 impl Netlink {
@@ -130,6 +136,7 @@ impl Netlink {
                     port: u16::from_be_bytes([socket[4], socket[5]]),
                     v6: family == AF_INET6,
                     loopback: is_loopback(family, &socket[8..24]),
+                    full: number(socket, QUEUED) > number(socket, QUEUE_LIMIT),
                 });
                 found.len() < MAX_LISTED
             })?;
@@ -209,6 +216,10 @@ impl Netlink {
             }
         }
     }
+}
+
+fn number(message: &[u8], at: usize) -> u32 {
+    message.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |raw| u32::from_ne_bytes(*raw))
 }
 
 fn error_of(payload: &[u8]) -> io::Result<()> {
