@@ -65,8 +65,8 @@ static void pressure(void)
     fcntl(pair.fd, F_SETFL, O_NONBLOCK);
     uint64_t sent = 0, most = (uint64_t)512 << 20;
     int quiet = 0;
-    // Full for half a second is full.
-    while (quiet < 5 && sent < most) {
+    // Full for one and a half seconds is full.
+    while (quiet < 15 && sent < most) {
         long more = fill(pair.fd, sent, 1 << 20, 2);
         if (more > 0) {
             sent += (uint64_t)more;

@@ -25,10 +25,10 @@ static void to(const char *name, const char *address, int port)
 
 static void others(void)
 {
-    to("nobody", "fd70:dead:beef::1", PORT);
-    to("outside", "2001:db8::1", PORT);
-    to("outside4", "192.0.2.1", PORT);
-    to("web", "2001:db8::1", 443);
+    to("nobody", "fd70:beef::1", PORT);
+    to("outside", "3fff::1", PORT);
+    to("outside4", "203.0.113.1", PORT);
+    to("web", "3fff::1", 443);
 }
 
 /* Loopback is the program's own, as for TCP. */
