@@ -189,10 +189,9 @@ fn configure_program(tun: &OwnedFd, address: ApAddress, ipv4: Ipv4Addr) -> io::R
     ])?;
     let addresses = [address.ipv6().into(), ipv4.into()];
     let (netlink, index) = configure_device(tun, &addresses)?;
-    for address in addresses {
-        // Without it, the reflector refuses them: the program learns it a little later.
-        let _ = netlink.refuse_datagrams(index, address, DNS_PORT);
-    }
+    // Where the kernel cannot, the reflector refuses them: the program learns it a little later. IPv6 comes first, for what
+    // its rules say of tunnels holds for IPv4, too.
+    let _ = addresses.iter().try_for_each(|address| netlink.refuse_datagrams(index, *address, DNS_PORT));
     Ok(())
 }
 
