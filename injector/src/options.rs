@@ -42,11 +42,13 @@ pub(crate) struct Options {
 /// Ways to hand a program over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Isolation {
-    /// The best way that leaks nothing; if there is none here, the program is not started
+    /// The strongest way that can be had here, in the order below; if there is none, the program is not started
     Auto,
     /// Inside the phantom namespace: nothing that the program does reaches another network
     Namespace,
-    /// By libphantom.so in LD_PRELOAD: best effort, a static program or one that avoids libc gets past it
+    /// A supervisor answers each socket() with a socket of the phantom namespace; all other sockets are refused
+    Inject,
+    /// By libphantom.so in LD_PRELOAD, and a filter: a static program or one that avoids libc has no network
     Preload,
 }
 
