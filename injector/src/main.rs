@@ -5,11 +5,13 @@ mod enclose;
 mod filter;
 mod isolate;
 mod link;
+mod local;
 mod mounts;
 mod options;
 mod preload;
 mod privileges;
 mod process;
+mod resolver;
 mod seccomp;
 mod supervise;
 mod sys;
@@ -40,7 +42,7 @@ fn launch(options: &Options) -> Result<()> {
     let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
     let identity = control::identity(options.identity.as_deref().filter(|name| !name.is_empty()))?;
     let contact = Contact { socket, identity };
-    let session = control::enter(&contact)?;
-    process::run(&Launch::new(options, contact, &session))?;
-    Ok(())
+    let mut session = control::enter(&contact)?;
+    let ports = local::open(&mut session.line, &contact.identity, &options.allow_local)?;
+    process::run(&Launch::new(options, contact, &session, &ports))
 }

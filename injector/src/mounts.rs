@@ -2,6 +2,7 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use rustix::mount::{
 };
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
-const RESOLVER: &str = "nameserver 198.18.0.53\noptions ndots:1\n";
+pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
 const DEPUTIES: [&str; 23] = [
@@ -60,7 +61,7 @@ pub(crate) enum Masked {
 pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("making mounts private")?;
-    replace("/etc/resolv.conf", RESOLVER, say)?;
+    replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1\n"), say)?;
     if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
         replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
     }

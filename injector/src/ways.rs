@@ -6,15 +6,17 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
 use crate::control::{Contact, Session};
 use crate::filter::{self, Walls};
+use crate::local::{self, Port};
 use crate::mounts::{self, Masked};
 use crate::options::{Isolation, Options};
 use crate::process::Ways;
+use crate::resolver::{self, StandIn};
 use crate::{enclose, isolate, preload, seccomp, supervise};
 
 /// Exit statuses that shells use for the same.
@@ -58,14 +60,19 @@ pub(crate) struct Launch<'a> {
     contact: Contact,
     session: &'a Session,
     order: Vec<Way>,
+    /// Ports of the host that the program may reach.
+    ports: &'a [Port],
+    /// Answers name questions on loopback, where the program sees the host's settings.
+    resolver: Mutex<Option<StandIn>>,
     /// Why ways could not be had, as the keeper heard.
     reasons: Mutex<Vec<String>>,
 }
 
 impl<'a> Launch<'a> {
     /// All that `options` permit.
-    pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session) -> Self {
-        Self { options, contact, session, order: order(options.isolation), reasons: Mutex::default() }
+    pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
+        let order = order(options.isolation);
+        Self { options, contact, session, order, ports, resolver: Mutex::default(), reasons: Mutex::default() }
     }
 
     fn say(&self, step: &str) {
@@ -150,15 +157,25 @@ impl Ways for Launch<'_> {
         Ok(execute(command, name))
     }
 
-    fn attend(&self, _way: usize) -> Result<()> {
+    fn attend(&self, way: usize) -> Result<()> {
+        if self.order[way].walls == Walls::None {
+            let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+            if resolver.is_none() {
+                *resolver = resolver::open(&self.contact)?;
+            }
+        }
         Ok(())
     }
 
-    fn serve(&self, _way: usize, listener: Option<OwnedFd>) -> Result<()> {
-        match listener {
-            Some(listener) => Ok(supervise::start(listener, self.contact.clone()).context("starting the supervisor")?),
-            None => Ok(()),
+    fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
+        if let Some(listener) = listener {
+            supervise::start(listener, self.contact.clone()).context("starting the supervisor")?;
         }
+        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resolver) = resolver.as_ref().filter(|_| self.order[way].walls == Walls::None) {
+            resolver::serve(resolver).context("starting the resolver")?;
+        }
+        local::serve(self.ports).context("offering the host's ports")
     }
 
     fn failed(&self, way: usize, why: &str) {
@@ -171,13 +188,11 @@ impl Ways for Launch<'_> {
         let name = if walls == Walls::None { format!("{name} without namespaces") } else { name.to_owned() };
         let reason = format!("{name}: {why}");
         self.say(&format!("not by {reason}"));
-        if let Ok(mut reasons) = self.reasons.lock() {
-            reasons.push(reason);
-        }
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
     }
 
     fn none(&self) {
-        let reasons = self.reasons.lock().map(|reasons| reasons.join("\n  ")).unwrap_or_default();
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
         eprintln!("phantom-run: the program was not started, nothing keeps it from other networks here:\n  {reasons}");
     }
 }
