@@ -5,6 +5,7 @@ import fnmatch
 import json
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import threading
@@ -163,6 +164,8 @@ def main():
     if options.list:
         print("\n".join(part.name for part in parts))
         return 0
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, world.stop_all)
     with tempfile.TemporaryDirectory(prefix="suites-") as folder:
         phantom = world.Phantom(options.binaries.resolve(), Path(folder))
         try:
@@ -175,12 +178,15 @@ def main():
 
 def run_all(parts, ways, phantom, options, say):
     """Every part in every way, some at a time; the longest first, which are the parts listed first."""
-    with ThreadPoolExecutor(options.jobs) as pool:
+    pool = ThreadPoolExecutor(options.jobs)
+    try:
         jobs = {
             (part.name, way): pool.submit(run_part, part, way, phantom, options.results.resolve(), say)
             for part in parts for way in ways
         }
         return {key: job.result() for key, job in jobs.items()}
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def report(parts, ways, outcomes):

@@ -23,6 +23,9 @@ exec "$@"
 BARE = "without"
 WAYS = ["namespace", "inject", "preload", "emulate"]
 
+# What runs now, to be ended with us.
+running = set()
+
 # A part as a whole, whatever it does; the longest takes a tenth of it.
 LIMIT = 1800
 
@@ -81,6 +84,15 @@ def run(command, folder, notes, output, silence, variables):
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, start_new_session=True
         )
+    running.add(process.pid)
+    try:
+        return watch(process, notes, output, silence)
+    finally:
+        running.discard(process.pid)
+
+
+def watch(process, notes, output, silence):
+    """Waits for the process; whether it had to be killed."""
     size, heard, start = -1, time.monotonic(), time.monotonic()
     while True:
         try:
@@ -96,3 +108,10 @@ def run(command, folder, notes, output, silence, variables):
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             return True
+
+
+def stop_all(number, _frame):
+    """On a signal: no process is left behind."""
+    for group in list(running):
+        os.killpg(group, signal.SIGKILL)
+    raise SystemExit(128 + number)
