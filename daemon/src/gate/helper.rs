@@ -36,14 +36,14 @@ pub fn main() -> i32 {
     };
     let spaces = match Spaces::create(address, ipv4) {
         Ok((spaces, descriptors)) => {
-            let sent = send_reply(socket, &Reply { descriptors, ..Reply::default() });
+            let sent = send_reply(socket, Reply { descriptors, ..Reply::default() });
             if sent.is_err() {
                 return 1;
             }
             spaces
         }
         Err(text) => {
-            let _ = send_reply(socket, &Reply { errno: libc::EPERM, data: text.into_bytes(), ..Reply::default() });
+            let _ = send_reply(socket, Reply { errno: libc::EPERM, data: text.into_bytes(), ..Reply::default() });
             return 1;
         }
     };
@@ -51,7 +51,7 @@ pub fn main() -> i32 {
         let reply = spaces
             .answer(request)
             .unwrap_or_else(|error| Reply { errno: error.raw_os_error().unwrap_or(libc::EIO), ..Reply::default() });
-        if send_reply(socket, &reply).is_err() {
+        if send_reply(socket, reply).is_err() {
             break;
         }
     }

@@ -32,6 +32,9 @@ const MAX_DESCRIPTORS: usize = 5;
 /// The longest message: a full listing of listeners.
 const MAX_MESSAGE: usize = 4 + MAX_LISTED * 4;
 
+/// What the helper says when it has closed its copies of the descriptors that it sent.
+const CLOSED: &[u8] = b"closed";
+
 /// What the daemon asks the helper for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
@@ -116,8 +119,8 @@ pub(super) fn receive_request(socket: BorrowedFd<'_>) -> Option<Request> {
     Request::decode(&raw[..length])
 }
 
-/// Sends an answer, descriptors beside it.
-pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
+/// Sends an answer, descriptors beside it; then, when there were some, that they are closed on this side.
+pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: Reply) -> io::Result<()> {
     let mut message = reply.errno.to_ne_bytes().to_vec();
     message.extend(&reply.data);
     let descriptors: Vec<BorrowedFd<'_>> = reply.descriptors.iter().map(AsFd::as_fd).collect();
@@ -127,6 +130,10 @@ pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()
         return Err(io::ErrorKind::InvalidInput.into());
     }
     sendmsg(socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?;
+    if !descriptors.is_empty() {
+        drop(reply.descriptors);
+        rustix::net::send(socket, CLOSED, SendFlags::NOSIGNAL)?;
+    }
     Ok(())
 }
 
@@ -143,6 +150,11 @@ fn receive_reply(socket: &OwnedFd) -> io::Result<Reply> {
         if let RecvAncillaryMessage::ScmRights(passed) = part {
             descriptors.extend(passed);
         }
+    }
+    // A second owner would keep a port in use that the program has closed.
+    if !descriptors.is_empty() {
+        let mut closed = [0; CLOSED.len()];
+        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut closed, RecvFlags::empty()))?;
     }
     let errno = message[..length].first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(Reply { errno: i32::from_ne_bytes(*errno), data: message[4..length].to_vec(), descriptors })
