@@ -2,9 +2,10 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
@@ -26,6 +27,9 @@ const QUEUE: u32 = 4_096;
 
 /// Connections that wait for accept() in the gate's namespace.
 const BACKLOG: i32 = 4_096;
+
+/// A new address works within milliseconds, unless the machine is very busy.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves the daemon at descriptor 0 until it is gone; the exit status says whether set-up went well.
 pub fn main() -> i32 {
@@ -222,9 +226,25 @@ fn configure_device(tun: &OwnedFd, addresses: &[IpAddr]) -> io::Result<(Netlink,
     netlink.link_up(index, Some((MTU, QUEUE)))?;
     for address in addresses {
         netlink.add_address(index, *address)?;
+        await_address(*address)?;
         netlink.add_default_route(index, *address)?;
     }
     Ok((netlink, index))
+}
+
+/// Waits until the kernel, which does that a moment later for IPv6, routes the address to this namespace itself.
+fn await_address(address: IpAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::DGRAM, None)?;
+    let end = Instant::now() + ADDRESS_PATIENCE;
+    // Sends nothing; there is no other route yet that it could take.
+    while let Err(error) = rustix::net::connect(&socket, &SocketAddr::new(address, 9)) {
+        if Instant::now() > end {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Sets what is below /proc/sys/net for this namespace; where /proc is read-only (containers), through a fresh one.
