@@ -105,9 +105,8 @@ struct Table {
 impl Table {
     fn compare(&mut self, run: &str, kernel: &Lines, phantom: &Lines) {
         let names: BTreeSet<&String> = kernel.keys().chain(phantom.keys()).collect();
-        let show = |value: Option<&String>| value.map_or("(nothing)".to_owned(), String::clone);
         for name in names.into_iter().filter(|name| kernel.get(*name) != phantom.get(*name)) {
-            let (wanted, got) = (show(kernel.get(name)), show(phantom.get(name)));
+            let (wanted, got) = (show(kernel, name), show(phantom, name));
             let known = EXPLAINED.iter().find(|known| known.name == name && known.value == got);
             let reason = known.map_or(String::new(), |known| format!(" ({})", known.reason));
             let table = if known.is_some() { &mut self.explained } else { &mut self.unexplained };
@@ -140,6 +139,10 @@ fn compile(folder: &Path) -> Result<PathBuf> {
 fn bare(program: &str, host: &str) -> Result<String> {
     let command = ["-n", "sh", "-ec", BARE, "sh", program, "both", host, PORT];
     stdout(&Command::new("unshare").args(command).output()?).context("without Phantom")
+}
+
+fn show<'a>(lines: &'a Lines, name: &str) -> &'a str {
+    lines.get(name).map_or("(nothing)", String::as_str)
 }
 
 /// Lines by name; a name that comes again is numbered.
