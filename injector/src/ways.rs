@@ -17,7 +17,8 @@ use crate::mounts::{self, Masked};
 use crate::options::{Isolation, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
-use crate::{enclose, isolate, preload, seccomp, supervise};
+use crate::supervise::{self, Workshop};
+use crate::{enclose, isolate, preload, seccomp};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -169,7 +170,10 @@ impl Ways for Launch<'_> {
 
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
         if let Some(listener) = listener {
-            supervise::start(listener, self.contact.clone()).context("starting the supervisor")?;
+            let network = self.session.spaces.network.try_clone().context("copying a descriptor")?;
+            let workshop =
+                Workshop { network, session: self.session.line.try_clone().context("copying a descriptor")? };
+            supervise::start(listener, self.contact.clone(), workshop).context("starting the supervisor")?;
         }
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolver) = resolver.as_ref().filter(|_| self.order[way].walls == Walls::None) {
