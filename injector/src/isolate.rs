@@ -22,21 +22,31 @@ pub(crate) struct Namespaces {
 ///
 /// `say` hears about each step; `socket` is the daemon's own, which is masked with the deputies.
 pub(crate) fn enter(spaces: &Namespaces, socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
-    if let Some(user) = &spaces.user {
-        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
-            "entering the daemon's user namespace failed: run phantom-run as the user that phantomd runs as",
-        )?;
-        say("entered the user namespace");
-    }
-    move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network)).context(
-        "entering the phantom namespace failed: run phantom-run as root or start phantomd as your own user, or try \
-         --isolation preload, which is best effort only",
-    )?;
-    say("entered the phantom network namespace");
+    enter_namespaces(spaces, say)?;
     mounts::make_private(socket, say)?;
     close_foreign_sockets(say)?;
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");
+    Ok(())
+}
+
+/// By own rights if they suffice, as root's do: then it keeps its place among users. Else through the user namespace.
+fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
+    let network = || move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network));
+    if network().is_err() {
+        if let Some(user) = &spaces.user {
+            move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
+                "entering the user namespace failed: it opens to the user only who started this session; run phantom-run \
+                 anew as one user",
+            )?;
+            say("entered the user namespace");
+        }
+        network().context(
+            "entering the phantom namespace failed: is phantom-run itself confined (by seccomp or a container)? Try \
+             --isolation preload, which is best effort only",
+        )?;
+    }
+    say("entered the phantom network namespace");
     Ok(())
 }
 

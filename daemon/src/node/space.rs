@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Gate, GateConfig, Stream, splice};
+use crate::gate::{self, ConnectError, Gate, GateConfig, Owner, Stream, splice};
 use crate::identity::ApIdentity;
 use crate::names::Names;
 use crate::network::{Network, Programs};
@@ -97,12 +97,10 @@ pub(super) async fn open(
     setup: &Setup,
     network: &Arc<Network>,
     identity: &ApIdentity,
+    owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let refused = |message: String| Refusal {
-        errno: libc::ENETDOWN,
-        message,
-        hint: "phantomd needs /dev/net/tun and network namespaces: run it as root, or allow both to its user".into(),
-    };
+    let refused =
+        |hint: String| Refusal { errno: libc::ENETDOWN, message: "no phantom namespace can be made here".into(), hint };
     let address = identity.address();
     let inside = Arc::new(Inside::default());
     // The exit path is on its way while the namespace is made.
@@ -112,7 +110,8 @@ pub(super) async fn open(
     let helper = PathBuf::from("/proc/self/exe");
     let outside = Arc::new(Outside { network: network.clone(), names: setup.names.clone() });
     setup.names.remember(identity.phantom_name());
-    let gate = match Gate::open(GateConfig::new(address, helper), outside).await {
+    let config = GateConfig { owner, ..GateConfig::new(address, helper) };
+    let gate = match Gate::open(config, outside).await {
         Ok(gate) => Arc::new(gate),
         Err(error) => {
             network.close(address).await;
@@ -163,6 +162,10 @@ impl Space for GateSpace {
     async fn in_use(&self) -> bool {
         !self.gate.listening_ports().await.is_empty()
             || self.network.connections().iter().any(|one| one.open && one.identity == self.address)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.gate.is_broken()
     }
 
     async fn close(&self) {
