@@ -23,7 +23,7 @@ use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Pe
 use phantom_proto::ident::ApAddress;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 pub use crate::gate::Owner;
 pub use phantom_ipc::hook::IdentityRef;
@@ -148,13 +148,7 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     // Who the programs of other users are, to give each user a share only.
     let mut others: HashMap<tokio::task::Id, u32> = HashMap::new();
     let spaces = Arc::clone(&control.spaces);
-    let reaper = async move {
-        let mut looks = interval(GRACE / 4);
-        loop {
-            looks.tick().await;
-            spaces.close_unused().await;
-        }
-    };
+    let reaper = async move { spaces.keep_tidy().await };
     tokio::pin!(reaper);
     loop {
         tokio::select! {

@@ -1,9 +1,12 @@
 //! Which identities are open, and until when: as long as a program holds one, and a while after its last use.
 //!
 //! ```text
-//!  Enter ──> Hold (one per connection) ──drop──┐
-//!  Socket, Resolve … ──────────────────────────┴─> last use ── GRACE, and no socket left ──> closed
+//!  Enter ──> Hold (one per connection) ──drop──┬─> named: last use ─┬─ GRACE ─┬─ no socket left ──> closed
+//!                                              └─> fresh: over ─────│─────────┤
+//!  Socket, Resolve … ─────────────────────────────> last use ───────┘─────────┘
 //! ```
+//! A fresh identity that was held is over with its last hold: phantom-run lets go when the last process of the run has
+//! ended, and nobody else knows it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,8 +14,8 @@ use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
 use rand::CryptoRng;
-use tokio::sync::OnceCell;
-use tokio::time::Instant;
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::{Instant, timeout};
 
 use super::{Daemon, IdentityRef, Owner, Refusal, Space};
 use crate::identity::{ApIdentity, Identities};
@@ -20,6 +23,10 @@ use crate::identity::{ApIdentity, Identities};
 /// How long an identity stays open that nobody holds: programs under `LD_PRELOAD` alone hold nothing and ask at every
 /// socket(), with pauses that a person makes. Sockets that still exist prolong it (see [`Space::in_use`]).
 pub const GRACE: Duration = Duration::from_secs(60);
+
+/// How often the last connections of a run that has ended are looked at: what a program wrote before it ended is still on
+/// its way.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Open identities at one time: each is a process, a thread and two network devices.
 pub const MAX_OPEN: usize = 256;
@@ -48,6 +55,8 @@ struct Entry {
     /// What was there before and broke; closed before another is opened.
     broken: Option<Arc<dyn Space>>,
     holders: usize,
+    /// Its run has ended: nobody will come for it.
+    over: bool,
     last_use: Instant,
 }
 
@@ -56,6 +65,8 @@ pub struct Spaces {
     daemon: Arc<dyn Daemon>,
     identities: Arc<Identities>,
     entries: Mutex<HashMap<IdentityRef, Entry>>,
+    /// Rings when a run has ended.
+    ended: Notify,
 }
 
 /// Keeps an identity open until it is dropped.
@@ -72,6 +83,10 @@ impl Drop for Hold {
         if let Some(entry) = entries.get_mut(&self.which).filter(|entry| Arc::ptr_eq(&entry.space, &self.space)) {
             entry.holders = entry.holders.saturating_sub(1);
             entry.last_use = Instant::now();
+            if entry.holders == 0 && matches!(self.which, IdentityRef::Session(_)) {
+                entry.over = true;
+                self.spaces.ended.notify_one();
+            }
         }
     }
 }
@@ -79,7 +94,7 @@ impl Drop for Hold {
 impl Spaces {
     /// None open yet.
     pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>) -> Arc<Self> {
-        Arc::new(Self { daemon, identities, entries: Mutex::default() })
+        Arc::new(Self { daemon, identities, entries: Mutex::default(), ended: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IdentityRef, Entry>> {
@@ -134,8 +149,15 @@ impl Spaces {
             });
         }
         let identity = self.find(which, rng)?;
-        let entry =
-            Entry { identity, owner, space: Arc::default(), broken: None, holders: 0, last_use: Instant::now() };
+        let entry = Entry {
+            identity,
+            owner,
+            space: Arc::default(),
+            broken: None,
+            holders: 0,
+            over: false,
+            last_use: Instant::now(),
+        };
         entries.insert(which.clone(), entry.clone());
         Ok(entry)
     }
@@ -156,6 +178,7 @@ impl Spaces {
         let mut entries = self.lock();
         let entry = entries.get_mut(which)?;
         entry.holders += 1;
+        entry.over = false;
         Some(Hold { spaces: Arc::clone(self), which: which.clone(), space: Arc::clone(&entry.space) })
     }
 
@@ -164,8 +187,18 @@ impl Spaces {
         self.lock().values().map(|entry| entry.identity.address()).collect()
     }
 
-    /// Closes what nobody has held or used for [`GRACE`] and what has no socket left; to be called every now and then.
-    pub async fn close_unused(&self) {
+    /// Closes what nobody needs any more, for ever.
+    pub async fn keep_tidy(&self) {
+        loop {
+            self.close_unused().await;
+            let lingers = self.lock().values().any(|entry| entry.over);
+            // Late is late: no need to know.
+            let _ = timeout(if lingers { LINGER } else { GRACE / 4 }, self.ended.notified()).await;
+        }
+    }
+
+    /// Closes what nobody has held or used for [`GRACE`], or whose run is over, and what has no socket left.
+    async fn close_unused(&self) {
         for (which, space) in self.idle() {
             let used = match space.get() {
                 Some(space) => space.in_use().await,
@@ -207,6 +240,6 @@ impl Spaces {
 
 impl Entry {
     fn idle(&self, now: Instant) -> bool {
-        self.holders == 0 && now.duration_since(self.last_use) >= GRACE
+        self.holders == 0 && (self.over || now.duration_since(self.last_use) >= GRACE)
     }
 }

@@ -22,18 +22,44 @@ async fn sessions_are_unlinkable_and_names_persist() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_identity_stays_open_while_it_is_held_and_a_while_after() {
+async fn a_named_identity_stays_open_while_it_is_held_and_a_while_after() {
     let world = world();
+    let _: Address = world.client().await.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
     let mut holder = world.hook().await;
-    holder.ask(&hook::Request::Enter { identity: session(1) }).await;
+    holder.ask(&hook::Request::Enter { identity: IdentityRef::Named("web".into()) }).await;
     sleep(GRACE * 10).await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "held");
     drop(holder);
     sleep(GRACE / 2).await;
-    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "the next program of the run may come");
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "the next program may come");
     sleep(GRACE).await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
     assert!(world.control.spaces().addresses().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_identity_ends_with_its_run() {
+    let world = world();
+    world.daemon.in_use.store(true, Ordering::SeqCst);
+    let (mut one, mut other) = (world.hook().await, world.hook().await);
+    for holder in [&mut one, &mut other] {
+        holder.ask(&hook::Request::Enter { identity: session(1) }).await;
+    }
+    drop(one);
+    sleep(GRACE * 3).await;
+    assert_eq!(world.control.spaces().addresses().len(), 1, "held by the other");
+    drop(other);
+    sleep(GRACE * 3).await;
+    assert_eq!(world.control.spaces().addresses().len(), 1, "what was written is on its way");
+    world.daemon.in_use.store(false, Ordering::SeqCst);
+    sleep(GRACE / 20).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
+    // And at once where nothing is on its way.
+    let mut next = world.hook().await;
+    next.ask(&hook::Request::Enter { identity: session(2) }).await;
+    drop(next);
+    sleep(GRACE / 20).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
