@@ -1,6 +1,7 @@
 //! The running node: joins link, database, driver, network, gates and the control socket; the only file that knows them all.
 
 mod answers;
+mod doors;
 mod space;
 
 use std::collections::BTreeMap;
@@ -56,6 +57,7 @@ pub(crate) struct Running {
     pub(crate) contact: NodeContact,
     pub(crate) handle: Handle,
     pub(crate) network: Arc<Network>,
+    doors: Arc<doors::Doors>,
     pub(crate) database: NetDb,
     pub(crate) counters: Arc<Counters>,
     pub(crate) started: Instant,
@@ -101,10 +103,12 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
     tokio::spawn(say_when_alone(database.known()));
     tokio::spawn(rotate(setup.clone(), handle.clone(), database.clone()));
+    let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
         contact,
         handle,
         network,
+        doors,
         database,
         counters,
         started: Instant::now(),
@@ -283,6 +287,15 @@ async fn rotate(setup: Arc<Setup>, handle: Handle, database: NetDb) {
     }
 }
 
+impl Running {
+    /// The identity may occur in paths and connections from now on: by its name.
+    fn know(&self, identity: &ApIdentity) {
+        if let Some(name) = &identity.name {
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
+        }
+    }
+}
+
 #[async_trait]
 impl Daemon for Running {
     async fn status(&self) -> admin::Status {
@@ -315,13 +328,13 @@ impl Daemon for Running {
         }
     }
 
-    async fn created(&self, _: Arc<ApIdentity>) {}
+    async fn created(&self, identity: Arc<ApIdentity>) {
+        self.know(&identity);
+    }
 
     async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
-        if let Some(name) = &identity.name {
-            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
-        }
-        space::open(&self.setup, &self.network, &identity).await
+        self.know(&identity);
+        space::open(&self.setup, &self.network, &self.doors, &identity).await
     }
 
     async fn stop(&self) {

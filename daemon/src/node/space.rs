@@ -1,25 +1,28 @@
 //! One open identity: its gate, what its programs reach, and what reaches them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Gate, GateConfig, Stream, splice};
+use crate::gate::{self, ConnectError, Found, Gate, GateConfig, Network as _, Stream, Unanswered, splice};
 use crate::identity::ApIdentity;
-use crate::names::Names;
+use crate::names::{self, Names};
 use crate::network::{Network, Programs};
+use crate::resolver::{Dial, Resolver};
 use crate::startup::Setup;
+
+use super::doors::{Doors, Taken};
 
 /// How often the gate is asked what listens: a server is on its way to be reachable this soon after it listens.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
@@ -28,6 +31,29 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 struct Outside {
     network: Arc<Network>,
     names: Arc<Names>,
+    /// Who is asked for names of the ordinary DNS; this identity's own.
+    resolver: Option<Resolver>,
+}
+
+/// How long a name of ours holds, in seconds: until the configuration changes, and the daemon is started again then.
+const OWN_LIFETIME: u32 = 60;
+
+/// Ports from which the resolver sees questions come, as from any program.
+const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// The way to the resolver, from one identity.
+struct ToResolver {
+    network: Arc<Network>,
+    from: ApAddress,
+    to: names::Resolver,
+}
+
+#[async_trait]
+impl Dial for ToResolver {
+    async fn dial(&self) -> Result<Box<dyn Stream>, ConnectError> {
+        let source_port = rand::random_range(SOURCE_PORTS);
+        self.network.connect(self.from, source_port, self.to.target.address(), self.to.port).await
+    }
 }
 
 #[async_trait]
@@ -42,8 +68,14 @@ impl gate::Network for Outside {
         self.network.connect(from, source_port, destination, port).await
     }
 
-    async fn resolve(&self, name: &str) -> Option<ApAddress> {
-        self.names.resolve(name)
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
+        if let Some(address) = self.names.resolve(name) {
+            return Ok(Some(Found { address, lifetime: OWN_LIFETIME }));
+        }
+        match &self.resolver {
+            Some(resolver) => resolver.resolve(name).await,
+            None => Ok(None),
+        }
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {
@@ -83,10 +115,60 @@ impl Programs for Inside {
     }
 }
 
+/// Ports that the programs have published, by where, and how often; nothing means that nobody wanted to choose.
+#[derive(Default)]
+struct Published(Lock<BTreeMap<(ApAddress, u16), usize>>);
+
+impl Published {
+    /// Whether the programs' own identity is to be reached on the port.
+    fn admits(&self, own: ApAddress, port: u16) -> bool {
+        let published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        published.is_empty() || published.contains_key(&(own, port))
+    }
+
+    fn add(&self, at: ApAddress, port: u16) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((at, port)).or_default() += 1;
+    }
+
+    fn remove(&self, at: ApAddress, port: u16) {
+        let mut published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = published.get_mut(&(at, port)) {
+            *times -= 1;
+            if *times == 0 {
+                published.remove(&(at, port));
+            }
+        }
+    }
+}
+
+/// The programs at their own identity: all that they listen on, or only what they published.
+struct Own {
+    address: ApAddress,
+    inside: Arc<dyn Programs>,
+    published: Arc<Published>,
+}
+
+#[async_trait]
+impl Programs for Own {
+    async fn listens(&self, port: u16) -> bool {
+        self.published.admits(self.address, port) && self.inside.listens(port).await
+    }
+
+    async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
+        if self.published.admits(self.address, port) {
+            self.inside.serve(peer, src_port, port, far).await;
+        }
+    }
+}
+
 /// See [`Space`].
 struct GateSpace {
     address: ApAddress,
     network: Arc<Network>,
+    doors: Arc<Doors>,
+    outside: Arc<Outside>,
+    inside: Arc<dyn Programs>,
+    published: Arc<Published>,
     /// For the answers that must not wait.
     gate: Arc<Gate>,
     watch: Mutex<Option<JoinHandle<()>>>,
@@ -96,6 +178,7 @@ struct GateSpace {
 pub(super) async fn open(
     setup: &Setup,
     network: &Arc<Network>,
+    doors: &Arc<Doors>,
     identity: &ApIdentity,
 ) -> Result<Arc<dyn Space>, Refusal> {
     let refused = |message: String| Refusal {
@@ -104,34 +187,49 @@ pub(super) async fn open(
         hint: "phantomd needs /dev/net/tun and network namespaces: run it as root, or allow both to its user".into(),
     };
     let address = identity.address();
-    let inside = Arc::new(Inside::default());
+    let gated = Arc::new(Inside::default());
+    let inside: Arc<dyn Programs> = gated.clone();
+    let published = Arc::new(Published::default());
     // The exit path is on its way while the namespace is made.
-    let key = Arc::new(SigningKey::from_seed(identity.key.seed()));
-    network.open(key, inside.clone()).await;
+    let own = Own { address, inside: inside.clone(), published: published.clone() };
+    doors.enter(identity, Arc::new(own)).await;
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
-    let outside = Arc::new(Outside { network: network.clone(), names: setup.names.clone() });
+    let outside = Arc::new(outside(setup, network, address));
     setup.names.remember(identity.phantom_name());
-    let gate = match Gate::open(GateConfig::new(address, helper), outside).await {
+    let gate = match Gate::open(GateConfig::new(address, helper), outside.clone()).await {
         Ok(gate) => Arc::new(gate),
         Err(error) => {
-            network.close(address).await;
+            doors.leave(address).await;
             return Err(refused(error.to_string()));
         }
     };
     // Set once, here.
-    let _ = inside.0.set(Arc::downgrade(&gate));
-    let watch = tokio::spawn(publish_when_listening(network.clone(), address, Arc::downgrade(&gate)));
-    Ok(Arc::new(GateSpace { address, network: network.clone(), gate, watch: Mutex::new(Some(watch)) }))
+    let _ = gated.0.set(Arc::downgrade(&gate));
+    let watch = publish_when_listening(network.clone(), address, Arc::downgrade(&gate), published.clone());
+    let watch = Mutex::new(Some(tokio::spawn(watch)));
+    let (network, doors) = (network.clone(), doors.clone());
+    Ok(Arc::new(GateSpace { address, network, doors, outside, inside, published, gate, watch }))
+}
+
+fn outside(setup: &Setup, network: &Arc<Network>, from: ApAddress) -> Outside {
+    let dial = |to| ToResolver { network: network.clone(), from, to };
+    let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to)));
+    Outside { network: network.clone(), names: setup.names.clone(), resolver }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(network: Arc<Network>, address: ApAddress, gate: Weak<Gate>) {
+async fn publish_when_listening(
+    network: Arc<Network>,
+    address: ApAddress,
+    gate: Weak<Gate>,
+    published: Arc<Published>,
+) {
     let mut look = interval(LISTEN_EVERY);
     loop {
         look.tick().await;
         let Some(gate) = gate.upgrade() else { return };
-        if !gate.listening_ports().await.is_empty() {
+        if gate.listening_ports().await.into_iter().any(|port| published.admits(address, port)) {
             return network.publish(address).await;
         }
     }
@@ -160,6 +258,34 @@ impl Space for GateSpace {
         self.gate.behind_alias(alias)
     }
 
+    async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
+        Ok(self.outside.resolve(name).await?.map(|found| found.address))
+    }
+
+    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
+        let address = at.address();
+        // Before the first connection can arrive.
+        self.published.add(address, port);
+        if address == self.address {
+            self.network.publish(address).await;
+        } else if let Err(Taken) = self.doors.publish(at, port, self.address, &self.inside).await {
+            self.published.remove(address, port);
+            return Err(Refusal {
+                errno: libc::EADDRINUSE,
+                message: format!("another program is reached on port {port} of that identity already"),
+                hint: "end that program, or publish another port or at another identity".into(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn unpublish(&self, port: u16, at: ApAddress) {
+        if at != self.address {
+            self.doors.unpublish(at, port, self.address).await;
+        }
+        self.published.remove(at, port);
+    }
+
     async fn in_use(&self) -> bool {
         !self.gate.listening_ports().await.is_empty()
             || self.network.connections().iter().any(|one| one.open && one.identity == self.address)
@@ -169,7 +295,7 @@ impl Space for GateSpace {
         if let Some(watch) = self.watch.lock().await.take() {
             watch.abort();
         }
-        self.network.close(self.address).await;
+        self.doors.leave(self.address).await;
         self.gate.cut();
     }
 }
