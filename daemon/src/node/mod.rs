@@ -61,7 +61,7 @@ pub(crate) struct Running {
     pub(crate) database: NetDb,
     pub(crate) counters: Arc<Counters>,
     pub(crate) started: Instant,
-    /// Local names of the identities that are open, for people.
+    /// Local names of the identities, for people.
     pub(crate) names: Mutex<BTreeMap<ApAddress, String>>,
     transport: Arc<dyn Transport>,
     stop_tx: watch::Sender<bool>,
@@ -112,7 +112,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         database,
         counters,
         started: Instant::now(),
-        names: Mutex::default(),
+        names: Mutex::new(named(&setup)),
         transport,
         stop_tx,
         setup,
@@ -287,13 +287,9 @@ async fn rotate(setup: Arc<Setup>, handle: Handle, database: NetDb) {
     }
 }
 
-impl Running {
-    /// The identity may occur in paths and connections from now on: by its name.
-    fn know(&self, identity: &ApIdentity) {
-        if let Some(name) = &identity.name {
-            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
-        }
-    }
+fn named(setup: &Setup) -> BTreeMap<ApAddress, String> {
+    let identities = setup.identities.list();
+    identities.iter().filter_map(|one| Some((one.address(), one.name.as_ref()?.to_string()))).collect()
 }
 
 #[async_trait]
@@ -329,11 +325,12 @@ impl Daemon for Running {
     }
 
     async fn created(&self, identity: Arc<ApIdentity>) {
-        self.know(&identity);
+        if let Some(name) = &identity.name {
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
+        }
     }
 
     async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
-        self.know(&identity);
         space::open(&self.setup, &self.network, &self.doors, &identity).await
     }
 
