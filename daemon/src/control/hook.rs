@@ -69,7 +69,7 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
         let answer = timeout(ANSWER_TIME, control.serve_program(&request, session)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
-        in_time(connection.send_with(&frame, &descriptors)).await?;
+        in_time(connection.send_with(&frame, descriptors)).await?;
     }
     Ok(())
 }
