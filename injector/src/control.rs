@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use phantom_ipc::hook::{IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
+use phantom_ipc::hook::{IdentityRef, MAX_FRAME, MAX_IDENTITY, PREAMBLE, Reply, Request, split_frame};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::isolate::Namespaces;
@@ -80,6 +80,11 @@ impl Line {
 /// The identity of that name, or a fresh one that nobody can link to another run.
 pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     if let Some(name) = name {
+        if name.len() > MAX_IDENTITY || name.contains('\0') {
+            bail!(
+                "the name of an identity has at most {MAX_IDENTITY} characters; `phantom address list` shows those there are"
+            );
+        }
         return Ok(IdentityRef::Named(name.to_owned()));
     }
     let mut token = [0; 16];
@@ -104,7 +109,7 @@ pub(crate) fn enter(contact: &Contact) -> Result<Session> {
         IdentityRef::Named(name) => format!("identity {name}"),
         IdentityRef::Session(_) => "fresh for this run".to_owned(),
     };
-    let who = format!("as {name} ({address}), {kind}");
+    let who = format!("runs as {name} ({address}), {kind}");
     Ok(Session { line, spaces, who, published: Vec::new() })
 }
 
