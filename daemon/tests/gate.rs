@@ -186,7 +186,7 @@ def tcp(family, host, port=80, patience=30):
     return errno.errorcode[code]
 for n in range(20):
     out(tcp(socket.AF_INET6, ap(3)), tcp(socket.AF_INET6, ap(4)), tcp(socket.AF_INET6, ap(5)),
-        tcp(socket.AF_INET6, '2001:db8::1'), tcp(socket.AF_INET, '192.0.2.1'), tcp(socket.AF_INET, '198.18.0.53', 53),
+        tcp(socket.AF_INET6, '2001:db8::1'), tcp(socket.AF_INET, '192.0.2.1'), tcp(socket.AF_INET, '198.18.0.53', 54),
         tcp(socket.AF_INET, '198.19.0.1'), tcp(socket.AF_INET6, ap(6), patience=0.2))
 u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(30)
 u.connect(('192.0.2.1', 443)); u.send(b'quic')
