@@ -9,7 +9,7 @@ use phantom_ipc::hook::{HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, Hold, Open, Refusal, Space, in_time};
+use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::Unanswered;
 use crate::identity::ApIdentity;
 use crate::service::system_rng;
@@ -66,7 +66,7 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
             Ok(request) => request,
             Err(malformed) => return refuse(connection, &malformed.to_string()).await,
         };
-        let answer = timeout(ANSWER_TIME, control.serve_program(&request, session)).await;
+        let answer = timeout(ANSWER_TIME, control.serve_program(&request, connection, session)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, descriptors)).await?;
@@ -90,9 +90,9 @@ async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
 }
 
 impl Control {
-    async fn serve_program(&self, request: &Request, session: &mut Session) -> Answer {
+    async fn serve_program(&self, request: &Request, program: &Connection, session: &mut Session) -> Answer {
         let which = request.identity();
-        let open = match self.open(which).await {
+        let open = match self.open(which, program).await {
             Ok(open) => open,
             Err(refusal) => return failed(&refusal),
         };
@@ -103,6 +103,11 @@ impl Control {
                     Err(error) => os_failed(&error, "the phantom namespace gives no such socket"),
                 }
             }
+            // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
+            // user and to root only.
+            Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
+                failed(&not_their_session())
+            }
             Request::Enter { .. } => self.enter(which, &open, &mut session.holds),
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
@@ -110,6 +115,7 @@ impl Control {
                 let (address, ipv4, name) = who(&open);
                 (Reply::Info { address, ipv4, name }, Vec::new())
             }
+            Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
             Request::Publish { port, at, .. } => {
                 match self.publish(which, &open, *port, at.as_deref(), session).await {
                     Ok(reply) => (reply, Vec::new()),
@@ -119,8 +125,14 @@ impl Control {
         }
     }
 
-    async fn open(&self, which: &IdentityRef) -> Result<Open, Refusal> {
-        self.spaces.open(which, &mut rng()?).await
+    async fn open(&self, which: &IdentityRef, program: &Connection) -> Result<Open, Refusal> {
+        // Names are given by the daemon's user, and keys stand behind them that only that user may speak for.
+        let owner = match which {
+            IdentityRef::Named(_) if !program.may_administer() => return Err(not_their_name()),
+            IdentityRef::Named(_) => Owner::own(),
+            IdentityRef::Session(_) => program.owner_of_new(),
+        };
+        self.spaces.open(which, owner, &mut rng()?).await
     }
 
     fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
@@ -225,6 +237,22 @@ fn failed(refusal: &Refusal) -> Answer {
 
 fn os_failed(error: &io::Error, text: &str) -> Answer {
     (Reply::failed(error.raw_os_error().unwrap_or(libc::EIO), text), Vec::new())
+}
+
+fn not_their_name() -> Refusal {
+    Refusal {
+        errno: libc::EACCES,
+        message: "named identities of this daemon belong to root".to_owned(),
+        hint: "leave the name out for a fresh identity, or run a phantomd of your own".to_owned(),
+    }
+}
+
+fn not_their_session() -> Refusal {
+    Refusal {
+        errno: libc::EACCES,
+        message: "this session belongs to another user".to_owned(),
+        hint: "unset PHANTOM_SESSION and start the program anew".to_owned(),
+    }
 }
 
 fn late() -> Refusal {

@@ -80,6 +80,11 @@ impl Doors {
         Self { network, open: tokio::sync::Mutex::default() }
     }
 
+    /// What connections go through.
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
     /// Programs begin to run as `identity`.
     pub(super) async fn enter(&self, identity: &ApIdentity, programs: Arc<dyn Programs>) {
         let mut open = self.open.lock().await;

@@ -23,7 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::clock::unix_seconds;
-use crate::control::{Daemon, Refusal, Space};
+use crate::control::{Daemon, Owner, Refusal, Space};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
 use crate::link::{Certificate, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
@@ -330,8 +330,8 @@ impl Daemon for Running {
         }
     }
 
-    async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
-        space::open(&self.setup, &self.network, &self.doors, &identity).await
+    async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
+        space::open(&self.setup, &self.doors, identity, owner).await
     }
 
     async fn stop(&self) {

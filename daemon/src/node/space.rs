@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Found, Gate, GateConfig, Network as _, Stream, Unanswered, splice};
+use crate::gate::{self, ConnectError, Found, Gate, GateConfig, Network as _, Owner, Stream, Unanswered, splice};
 use crate::identity::ApIdentity;
 use crate::names::{self, Names};
 use crate::network::{Network, Programs};
@@ -30,9 +30,51 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
 const ROOM_EVERY: Duration = Duration::from_millis(200);
 
+/// An identity's use of the network. A fresh one begins with the first sign that its programs want one: most programs
+/// that a shell starts never do, and paths for them would be a burden on everybody. Nobody waits longer for that, as long
+/// as there are spare paths, which an identity takes as they are.
+struct Use {
+    doors: Arc<Doors>,
+    identity: Arc<ApIdentity>,
+    programs: Arc<dyn Programs>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Unused,
+    Begun,
+    Over,
+}
+
+impl Use {
+    fn address(&self) -> ApAddress {
+        self.identity.address()
+    }
+
+    fn network(&self) -> &Network {
+        self.doors.network()
+    }
+
+    async fn begin(&self) {
+        let mut stage = self.stage.lock().await;
+        if *stage == Stage::Unused {
+            self.doors.enter(&self.identity, self.programs.clone()).await;
+            *stage = Stage::Begun;
+        }
+    }
+
+    async fn end(&self) {
+        let mut stage = self.stage.lock().await;
+        if std::mem::replace(&mut *stage, Stage::Over) == Stage::Begun {
+            self.doors.leave(self.address()).await;
+        }
+    }
+}
+
 /// What the gate needs of the network, for one identity.
 struct Outside {
-    network: Arc<Network>,
+    usage: Arc<Use>,
     names: Arc<Names>,
     /// Who is asked for names of the ordinary DNS; this identity's own.
     resolver: Option<Resolver>,
@@ -46,8 +88,7 @@ const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 
 /// The way to the resolver, from one identity.
 struct ToResolver {
-    network: Arc<Network>,
-    from: ApAddress,
+    usage: Arc<Use>,
     to: names::Resolver,
 }
 
@@ -55,7 +96,9 @@ struct ToResolver {
 impl Dial for ToResolver {
     async fn dial(&self) -> Result<Box<dyn Stream>, ConnectError> {
         let source_port = rand::random_range(SOURCE_PORTS);
-        self.network.connect(self.from, source_port, self.to.target.address(), self.to.port).await
+        self.usage.begin().await;
+        let (from, to) = (self.usage.address(), self.to.target.address());
+        self.usage.network().connect(from, source_port, to, self.to.port).await
     }
 }
 
@@ -68,11 +111,14 @@ impl gate::Network for Outside {
         destination: ApAddress,
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        self.network.connect(from, source_port, destination, port).await
+        self.usage.begin().await;
+        self.usage.network().connect(from, source_port, destination, port).await
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
         if let Some(address) = self.names.resolve(name) {
+            // Who asks for an address is about to connect to it.
+            self.usage.begin().await;
             return Ok(Some(Found { address, lifetime: OWN_LIFETIME }));
         }
         match &self.resolver {
@@ -170,9 +216,7 @@ impl Programs for Own {
 
 /// See [`Space`].
 struct GateSpace {
-    address: ApAddress,
-    network: Arc<Network>,
-    doors: Arc<Doors>,
+    usage: Arc<Use>,
     outside: Arc<Outside>,
     inside: Arc<dyn Programs>,
     published: Arc<Published>,
@@ -181,63 +225,61 @@ struct GateSpace {
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Opens the gate of an identity and begins to keep paths for it.
+/// Opens the gate of an identity, and begins to keep paths for it if it has a name.
 pub(super) async fn open(
     setup: &Setup,
-    network: &Arc<Network>,
     doors: &Arc<Doors>,
-    identity: &ApIdentity,
+    identity: Arc<ApIdentity>,
+    owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let refused = |message: String| Refusal {
-        errno: libc::ENETDOWN,
-        message,
-        hint: "phantomd needs /dev/net/tun and network namespaces: run it as root, or allow both to its user".into(),
-    };
+    let refused =
+        |hint: String| Refusal { errno: libc::ENETDOWN, message: "no phantom namespace can be made here".into(), hint };
     let address = identity.address();
     let gated = Arc::new(Inside::default());
     let inside: Arc<dyn Programs> = gated.clone();
     let published = Arc::new(Published::default());
-    // The exit path is on its way while the namespace is made.
-    let own = Own { address, inside: inside.clone(), published: published.clone() };
-    doors.enter(identity, Arc::new(own)).await;
+    let own = Arc::new(Own { address, inside: inside.clone(), published: published.clone() });
+    let (name, is_named) = (identity.phantom_name(), identity.name.is_some());
+    let usage = Arc::new(Use { doors: doors.clone(), identity, programs: own, stage: Mutex::new(Stage::Unused) });
+    if is_named {
+        // The exit path is on its way while the namespace is made.
+        usage.begin().await;
+    }
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
-    let outside = Arc::new(outside(setup, network, address));
-    setup.names.remember(identity.phantom_name());
-    let gate = match Gate::open(GateConfig::new(address, helper), outside.clone()).await {
+    let outside = Arc::new(outside(setup, &usage));
+    setup.names.remember(name);
+    let config = GateConfig { owner, ..GateConfig::new(address, helper) };
+    let gate = match Gate::open(config, outside.clone()).await {
         Ok(gate) => Arc::new(gate),
         Err(error) => {
-            doors.leave(address).await;
+            usage.end().await;
             return Err(refused(error.to_string()));
         }
     };
     // Set once, here.
     let _ = gated.0.set(Arc::downgrade(&gate));
-    let watch = publish_when_listening(network.clone(), address, Arc::downgrade(&gate), published.clone());
+    let watch = publish_when_listening(usage.clone(), Arc::downgrade(&gate), published.clone());
     let watch = Mutex::new(Some(tokio::spawn(watch)));
-    let (network, doors) = (network.clone(), doors.clone());
-    Ok(Arc::new(GateSpace { address, network, doors, outside, inside, published, gate, watch }))
+    Ok(Arc::new(GateSpace { usage, outside, inside, published, gate, watch }))
 }
 
-fn outside(setup: &Setup, network: &Arc<Network>, from: ApAddress) -> Outside {
-    let dial = |to| ToResolver { network: network.clone(), from, to };
+fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
+    let dial = |to| ToResolver { usage: usage.clone(), to };
     let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to)));
-    Outside { network: network.clone(), names: setup.names.clone(), resolver }
+    Outside { usage: usage.clone(), names: setup.names.clone(), resolver }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(
-    network: Arc<Network>,
-    address: ApAddress,
-    gate: Weak<Gate>,
-    published: Arc<Published>,
-) {
+async fn publish_when_listening(usage: Arc<Use>, gate: Weak<Gate>, published: Arc<Published>) {
     let mut look = interval(LISTEN_EVERY);
     loop {
         look.tick().await;
         let Some(gate) = gate.upgrade() else { return };
+        let address = usage.address();
         if gate.listening_ports().await.into_iter().any(|port| published.admits(address, port)) {
-            return network.publish(address).await;
+            usage.begin().await;
+            return usage.network().publish(address).await;
         }
     }
 }
@@ -273,9 +315,10 @@ impl Space for GateSpace {
         let address = at.address();
         // Before the first connection can arrive.
         self.published.add(address, port);
-        if address == self.address {
-            self.network.publish(address).await;
-        } else if let Err(Taken) = self.doors.publish(at, port, self.address, &self.inside).await {
+        if address == self.usage.address() {
+            self.usage.begin().await;
+            self.usage.network().publish(address).await;
+        } else if let Err(Taken) = self.usage.doors.publish(at, port, self.usage.address(), &self.inside).await {
             self.published.remove(address, port);
             return Err(Refusal {
                 errno: libc::EADDRINUSE,
@@ -287,22 +330,26 @@ impl Space for GateSpace {
     }
 
     async fn unpublish(&self, port: u16, at: ApAddress) {
-        if at != self.address {
-            self.doors.unpublish(at, port, self.address).await;
+        if at != self.usage.address() {
+            self.usage.doors.unpublish(at, port, self.usage.address()).await;
         }
         self.published.remove(at, port);
     }
 
     async fn in_use(&self) -> bool {
         !self.gate.listening_ports().await.is_empty()
-            || self.network.connections().iter().any(|one| one.open && one.identity == self.address)
+            || self.usage.network().connections().iter().any(|one| one.open && one.identity == self.usage.address())
+    }
+
+    fn is_broken(&self) -> bool {
+        self.gate.is_broken()
     }
 
     async fn close(&self) {
         if let Some(watch) = self.watch.lock().await.take() {
             watch.abort();
         }
-        self.doors.leave(self.address).await;
+        self.usage.end().await;
         self.gate.cut();
     }
 }
