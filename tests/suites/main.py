@@ -14,13 +14,15 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cpython
+import golang
+import libuv
 import world
 from world import BARE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = ROOT / "target" / "suites"
-SUITES = {"cpython": cpython}
+SUITES = {"cpython": cpython, "libuv": libuv, "go": golang}
 
 # Tests that are run again alone when they failed or broke off: a loaded machine is not Phantom.
 SECOND_CHANCES = 40
@@ -85,12 +87,10 @@ def run_part(part, way, phantom, results, say):
 def run_once(part, way, phantom, folder, name, only, but):
     """One process."""
     notes, output = folder / f"{name}.notes", folder / f"{name}.output"
-    with tempfile.TemporaryDirectory(prefix="suites-") as scratch:
-        command = part.command(notes, only, but)
-        if way != BARE:
-            command = phantom.wrap(way, command)
-        variables = world.environment(scratch, part.environment())
-        world.run(command, part.folder(Path(scratch)), notes, output, part.silence, variables)
+    command = part.command(notes, only, but)
+    if way != BARE:
+        command = phantom.wrap(way, command)
+    world.run(command, part.folder, notes, output, part.silence, world.environment(part.environment()))
     return part.read(notes, output)
 
 
@@ -166,7 +166,8 @@ def main():
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, world.stop_all)
-    with tempfile.TemporaryDirectory(prefix="suites-") as folder:
+    # Not below /tmp: there, each part has its own.
+    with tempfile.TemporaryDirectory(prefix="suites-", dir="/run") as folder:
         phantom = world.Phantom(options.binaries.resolve(), Path(folder))
         try:
             ways = options.way or phantom.ways()

@@ -3,9 +3,11 @@
 import os
 import signal
 import subprocess
+import tempfile
 import time
 
-# The same resolver's settings for all, so that only Phantom makes a difference.
+# The same resolver's settings for all, so that only Phantom makes a difference; and a /tmp of its own, since suites use
+# fixed names there.
 WORLD = """
 set -e
 ip link set lo up
@@ -15,6 +17,9 @@ printf '127.0.0.1 localhost\\n::1 localhost ip6-localhost ip6-loopback\\n127.0.1
 for file in resolv.conf nsswitch.conf hosts; do
     [ ! -e /etc/$file ] || mount --bind "$1/$file" /etc/$file
 done
+mkdir -p "$1/tmp"
+chmod 1777 "$1/tmp"
+mount --bind "$1/tmp" /tmp
 cd "$2"
 shift 2
 exec "$@"
@@ -69,17 +74,20 @@ class Phantom:
             raise SystemExit("suites: the daemon did not stop when asked")
 
 
-def environment(home, more):
+def environment(more):
     """A few variables that every program expects; nothing of whoever started us."""
     paths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": paths, "HOME": str(home), "LANG": "C.UTF-8", "TMPDIR": str(home), "TERM": "dumb", **more}
+    return {"PATH": paths, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", "TERM": "dumb", **more}
 
 
 def run(command, folder, notes, output, silence, variables):
     """Runs the command to its end, or until nothing was heard of it for too long; returns whether it was killed."""
-    etc = output.parent / "etc"
-    etc.mkdir(exist_ok=True)
-    words = ["unshare", "--net", "--mount", "sh", "-c", WORLD, "sh", str(etc), str(folder), *command]
+    with tempfile.TemporaryDirectory(prefix="world-", dir=output.parent) as files:
+        words = ["unshare", "--net", "--mount", "sh", "-c", WORLD, "sh", files, str(folder), *command]
+        return run_words(words, notes, output, silence, variables)
+
+
+def run_words(words, notes, output, silence, variables):
     with open(output, "ab") as log:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, start_new_session=True
