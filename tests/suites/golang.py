@@ -41,7 +41,7 @@ class Package(Part):
 
     def command(self, notes, only, but):
         names = only or [test for test in self.tests if test not in but]
-        return [str(self.binary), "-test.v", "-test.timeout=20m", "-test.run", f"^({'|'.join(names)})$"]
+        return [str(self.binary), "-test.v", "-test.short", "-test.timeout=10m", "-test.run", f"^({'|'.join(names)})$"]
 
     def read(self, notes, output):
         outcomes, said = Outcomes(), []
