@@ -93,17 +93,22 @@ impl Request {
     }
 }
 
-/// Listeners as bytes: port, IPv6 or not, loopback or not.
+/// Listeners as bytes: port, IPv6 or not, loopback (1) and full (2) or not.
 pub(super) fn encode_listeners(listeners: &[Listener]) -> Vec<u8> {
     let entry = |l: &Listener| {
         let port = l.port.to_ne_bytes();
-        [port[0], port[1], u8::from(l.v6), u8::from(l.loopback)]
+        [port[0], port[1], u8::from(l.v6), u8::from(l.loopback) | u8::from(l.full) << 1]
     };
     listeners.iter().take(MAX_LISTED).flat_map(entry).collect()
 }
 
 fn decode_listeners(raw: &[u8]) -> Vec<Listener> {
-    let entry = |e: &[u8]| Listener { port: u16::from_ne_bytes([e[0], e[1]]), v6: e[2] != 0, loopback: e[3] != 0 };
+    let entry = |e: &[u8]| Listener {
+        port: u16::from_ne_bytes([e[0], e[1]]),
+        v6: e[2] != 0,
+        loopback: e[3] & 1 != 0,
+        full: e[3] & 2 != 0,
+    };
     raw.chunks_exact(4).map(entry).collect()
 }
 
@@ -277,6 +282,13 @@ mod tests {
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Some(request));
             }
+        }
+
+        #[test]
+        fn listeners_round_trip(entries: Vec<(u16, bool, bool, bool)>) {
+            let listeners: Vec<_> =
+                entries.iter().map(|&(port, v6, loopback, full)| Listener { port, v6, loopback, full }).collect();
+            prop_assert_eq!(decode_listeners(&encode_listeners(&listeners)), listeners);
         }
 
         #[test]
