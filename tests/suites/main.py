@@ -16,13 +16,14 @@ from pathlib import Path
 import cpython
 import golang
 import libuv
+import proxychains
 import world
 from world import BARE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = ROOT / "target" / "suites"
-SUITES = {"cpython": cpython, "libuv": libuv, "go": golang}
+SUITES = {"cpython": cpython, "libuv": libuv, "go": golang, "proxychains": proxychains}
 
 # Tests that are run again alone when they failed or broke off: a loaded machine is not Phantom.
 SECOND_CHANCES = 40
@@ -113,7 +114,7 @@ def judge(part, way, bare, tests):
     suite = part.name.split("/")[0]
     known = [it for it in exceptions(suite) if it[0] in ("*", way)]
     expected = {test for test, (outcome, _) in bare.items() if outcome == "pass"}
-    broken = {test: tests.get(test, ("missing", ""))[::1] for test in expected if tests.get(test, ("missing",))[0] != "pass"}
+    broken = {test: tests.get(test, ("missing", "")) for test in expected if tests.get(test, ("missing",))[0] != "pass"}
     match = lambda test, it: fnmatch.fnmatchcase(f"{part.name}:{test}", it[1])
     excused = {test for test in broken if any(match(test, it) for it in known)}
     stale = []
@@ -130,6 +131,9 @@ def table(parts, ways, outcomes, verdicts):
     for part in parts:
         row = [part.name, str(count(outcomes[part.name, BARE]))]
         for way in ways:
+            if way in part.not_carried:
+                row.append("not carried")
+                continue
             wrong, excused, _ = verdicts[part.name, way]
             passed = sum(1 for test, it in outcomes[part.name, BARE].items()
                          if it[0] == "pass" and outcomes[part.name, way].get(test, ("",))[0] == "pass")
@@ -183,7 +187,7 @@ def run_all(parts, ways, phantom, options, say):
     try:
         jobs = {
             (part.name, way): pool.submit(run_part, part, way, phantom, options.results.resolve(), say)
-            for part in parts for way in ways
+            for part in parts for way in ways if way not in part.not_carried
         }
         return {key: job.result() for key, job in jobs.items()}
     finally:
@@ -192,7 +196,8 @@ def run_all(parts, ways, phantom, options, say):
 
 def report(parts, ways, outcomes):
     """Says what differs; the exit status."""
-    verdicts = {(p.name, way): judge(p, way, outcomes[p.name, BARE], outcomes[p.name, way]) for p in parts for way in ways}
+    pairs = [(part, way) for part in parts for way in ways if way not in part.not_carried]
+    verdicts = {(p.name, way): judge(p, way, outcomes[p.name, BARE], outcomes[p.name, way]) for p, way in pairs}
     print()
     for (name, way), (wrong, _, stale) in verdicts.items():
         for test, (outcome, why) in sorted(wrong.items()):

@@ -29,6 +29,8 @@ class Part:
     core = False
     # After so many seconds without a word a test hangs, here, on a loaded machine.
     silence = 90
+    # Ways that do not carry such programs, by their nature; they are not run there.
+    not_carried = ()
     # Where to run: an empty folder of its own, unless the tests want theirs.
     folder = "/tmp"
     # No more processes than this for one part: each hang costs one.

@@ -13,7 +13,7 @@ set -e
 ip link set lo up
 echo 'nameserver 198.18.0.53' >"$1/resolv.conf"
 sed 's/^hosts:.*/hosts: files dns/' /etc/nsswitch.conf >"$1/nsswitch.conf"
-printf '127.0.0.1 localhost\\n::1 localhost ip6-localhost ip6-loopback\\n127.0.1.1 %s\\n' "$(uname -n)" >"$1/hosts"
+printf '127.0.0.1 localhost www.example.com\\n::1 localhost ip6-localhost ip6-loopback\\n127.0.1.1 %s\\n' "$(uname -n)" >"$1/hosts"
 for file in resolv.conf nsswitch.conf hosts; do
     [ ! -e /etc/$file ] || mount --bind "$1/$file" /etc/$file
 done
@@ -57,8 +57,8 @@ class Phantom:
     def ways(self):
         """Those that this phantom-run knows."""
         text = subprocess.run([self.binaries / "phantom-run", "--help"], capture_output=True, text=True).stdout
-        values = text[text.index("--isolation"):]
-        return [way for way in WAYS if way in values[: values.index("]")]]
+        option = text[text.index("--isolation"):]
+        return [way for way in WAYS if f"- {way}:" in option]
 
     def wrap(self, way, command):
         """The command under phantom-run."""
