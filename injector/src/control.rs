@@ -55,6 +55,11 @@ impl Line {
         Ok(Self(line))
     }
 
+    /// A descriptor that tells whether the connection is still open.
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+
     /// One request, one reply with its descriptors. After an error the line is of no more use.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
         self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;

@@ -91,7 +91,8 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
         Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
     };
     let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
-    let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).filter(|p| is_socket(p)).collect();
+    let mut found: Vec<PathBuf> =
+        all.filter(|path| is_socket(path)).filter_map(|path| fs::canonicalize(path).ok()).collect();
     found.retain(|path| Some(path) != spared.as_ref());
     found.sort();
     found.dedup();

@@ -8,7 +8,7 @@ use phantom_ipc::hook::{HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, Hold, Open, Refusal, in_time};
+use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, in_time};
 use crate::service::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
@@ -38,7 +38,7 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
             Ok(request) => request,
             Err(malformed) => return refuse(&mut connection, &malformed.to_string()).await,
         };
-        let answer = timeout(ANSWER_TIME, control.serve_program(&request, &mut holds)).await;
+        let answer = timeout(ANSWER_TIME, control.serve_program(&request, &connection, &mut holds)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, descriptors)).await?;
@@ -62,9 +62,14 @@ async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
 }
 
 impl Control {
-    async fn serve_program(&self, request: &Request, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    async fn serve_program(
+        &self,
+        request: &Request,
+        program: &Connection,
+        holds: &mut Vec<(IdentityRef, Hold)>,
+    ) -> Answer {
         let which = request.identity();
-        let open = match self.open(which).await {
+        let open = match self.open(which, program).await {
             Ok(open) => open,
             Err(refusal) => return failed(&refusal),
         };
@@ -74,6 +79,11 @@ impl Control {
                     Ok(descriptor) => (Reply::Descriptor, vec![descriptor]),
                     Err(error) => os_failed(&error, "the phantom namespace gives no such socket"),
                 }
+            }
+            // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
+            // user and to root only.
+            Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
+                failed(&not_their_session())
             }
             Request::Enter { .. } => self.enter(which, &open, holds),
             Request::Resolve { name, .. } => (self.resolve(name, &open), Vec::new()),
@@ -85,13 +95,19 @@ impl Control {
         }
     }
 
-    async fn open(&self, which: &IdentityRef) -> Result<Open, Refusal> {
+    async fn open(&self, which: &IdentityRef, program: &Connection) -> Result<Open, Refusal> {
+        // Names are given by the daemon's user, and keys stand behind them that only that user may speak for.
+        let owner = match which {
+            IdentityRef::Named(_) if !program.may_administer() => return Err(not_their_name()),
+            IdentityRef::Named(_) => Owner::own(),
+            IdentityRef::Session(_) => program.owner_of_new(),
+        };
         let mut rng = system_rng().map_err(|error| Refusal {
             errno: libc::EIO,
             message: error.to_string(),
             hint: "see the daemon's log".to_owned(),
         })?;
-        self.spaces.open(which, &mut rng).await
+        self.spaces.open(which, owner, &mut rng).await
     }
 
     fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
@@ -144,6 +160,22 @@ fn failed(refusal: &Refusal) -> Answer {
 
 fn os_failed(error: &io::Error, text: &str) -> Answer {
     (Reply::failed(error.raw_os_error().unwrap_or(libc::EIO), text), Vec::new())
+}
+
+fn not_their_name() -> Refusal {
+    Refusal {
+        errno: libc::EACCES,
+        message: "named identities of this daemon belong to root".to_owned(),
+        hint: "leave the name out for a fresh identity, or run a phantomd of your own".to_owned(),
+    }
+}
+
+fn not_their_session() -> Refusal {
+    Refusal {
+        errno: libc::EACCES,
+        message: "this session belongs to another user".to_owned(),
+        hint: "unset PHANTOM_SESSION and start the program anew".to_owned(),
+    }
 }
 
 fn late() -> Refusal {

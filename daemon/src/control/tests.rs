@@ -26,6 +26,8 @@ use crate::store::Store;
 #[derive(Default)]
 pub(crate) struct TestDaemon {
     pub(crate) opened: AtomicUsize,
+    pub(crate) owners: Mutex<Vec<Owner>>,
+    pub(crate) broken: Arc<AtomicBool>,
     pub(crate) created: Mutex<Vec<ApAddress>>,
     pub(crate) refuse_open: AtomicBool,
     pub(crate) in_use: Arc<AtomicBool>,
@@ -36,6 +38,7 @@ pub(crate) struct TestDaemon {
 }
 
 struct TestSpace {
+    broken: Arc<AtomicBool>,
     in_use: Arc<AtomicBool>,
     closed: Arc<AtomicUsize>,
 }
@@ -83,12 +86,17 @@ impl Daemon for TestDaemon {
     async fn created(&self, identity: Arc<ApIdentity>) {
         self.created.lock().unwrap().push(identity.address());
     }
-    async fn open(&self, _: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
+    async fn open(&self, _: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
         if self.refuse_open.load(Ordering::SeqCst) {
             return Err(Refusal { errno: libc::EPERM, message: "no namespaces here".into(), hint: "be root".into() });
         }
         self.opened.fetch_add(1, Ordering::SeqCst);
-        Ok(Arc::new(TestSpace { in_use: Arc::clone(&self.in_use), closed: Arc::clone(&self.closed) }))
+        self.owners.lock().unwrap().push(owner);
+        Ok(Arc::new(TestSpace {
+            in_use: Arc::clone(&self.in_use),
+            broken: Arc::clone(&self.broken),
+            closed: Arc::clone(&self.closed),
+        }))
     }
     async fn stop(&self) {
         if self.hangs {
@@ -121,6 +129,9 @@ impl Space for TestSpace {
     }
     async fn in_use(&self) -> bool {
         self.in_use.load(Ordering::SeqCst)
+    }
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
     }
     async fn close(&self) {
         self.closed.fetch_add(1, Ordering::SeqCst);
@@ -168,6 +179,16 @@ impl World {
 
     async fn hook(&self) -> Program {
         let mut program = Program(self.raw().await);
+        program.0.write_all(&PREAMBLE).await.unwrap();
+        program
+    }
+
+    /// A program of another user.
+    async fn hook_of(&self, uid: u32) -> Program {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::new(ours, Owner { uid, gid: uid });
+        tokio::spawn(converse(connection, Arc::clone(&self.control)));
+        let mut program = Program(theirs);
         program.0.write_all(&PREAMBLE).await.unwrap();
         program
     }

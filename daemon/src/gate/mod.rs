@@ -12,15 +12,19 @@
 //! | `netns` | how the daemon talks to it |
 //! | `reflector`, `packet` | the decision about every packet, as a value |
 //! | `wire` | the thread between the two TUN devices |
+//! | `owned` | namespaces that another user than the daemon's may enter |
+//! | `ending` | errors instead of waiting, when daemon or helper are gone |
 //! | `dns`, `aliases` | names, and the IPv4 view |
 //! | `splice` | a program's connection joined with a stream |
 //! | `sys`, `netlink` | system calls |
 
 mod aliases;
 mod dns;
+mod ending;
 pub mod helper;
 mod netlink;
 mod netns;
+mod owned;
 mod packet;
 mod reflector;
 mod splice;
@@ -33,6 +37,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,12 +46,13 @@ use async_trait::async_trait;
 use phantom_proto::ident::ApAddress;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::process::Command as ProcessCommand;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use aliases::{Aliases, OWN_IPV4};
-use netns::Helper;
+use netns::{Helper, Life};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
@@ -53,6 +60,9 @@ pub use splice::splice;
 
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
 pub const HELPER_ARGUMENT: &str = "__netns";
+
+/// After it: ends the phantom namespace of a helper that was killed.
+const ENDING_ARGUMENT: &str = "end";
 
 /// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -71,6 +81,9 @@ const MAX_QUESTIONS: usize = 256;
 
 /// Resolvers in programs ask again after five seconds and give up after a few times.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Aborting some thousand sockets takes milliseconds.
+const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -121,11 +134,29 @@ pub trait Network: Send + Sync + 'static {
     async fn name_of(&self, address: ApAddress) -> Option<String>;
 }
 
+/// A user, and their group: who may enter a phantom namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Who this process is.
+    pub fn own() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
+}
+
 /// What a gate is made of.
 #[derive(Debug, Clone)]
 pub struct GateConfig {
     /// The identity's address.
     pub address: ApAddress,
+    /// Whose programs may enter it. Another user than our own takes a daemon that is root.
+    pub owner: Owner,
     /// Executable that becomes the helper: the daemon itself.
     pub helper: PathBuf,
     /// Its arguments: [`HELPER_ARGUMENT`].
@@ -133,9 +164,9 @@ pub struct GateConfig {
 }
 
 impl GateConfig {
-    /// The gate of `address`, its helper being the executable at `helper`.
+    /// The gate of `address` for our own user, its helper being the executable at `helper`.
     pub fn new(address: ApAddress, helper: PathBuf) -> Self {
-        Self { address, helper, helper_arguments: vec![HELPER_ARGUMENT.into()] }
+        Self { address, owner: Owner::own(), helper, helper_arguments: vec![HELPER_ARGUMENT.into()] }
     }
 }
 
@@ -167,6 +198,8 @@ struct Shared {
     aliases: Arc<Mutex<Aliases>>,
     helper: Helper,
     wire: Wire,
+    /// The helper is gone.
+    broken: AtomicBool,
     /// Flows whose SYN went through, until accept() shows them.
     expected: Mutex<HashMap<FlowId, oneshot::Sender<TcpStream>>>,
 }
@@ -177,15 +210,29 @@ impl Gate {
     /// # Errors
     /// [`GateError::SetUp`] when the system does not permit it, with advice for a person.
     pub async fn open(config: GateConfig, network: Arc<dyn Network>) -> Result<Self, GateError> {
-        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, config.address, OWN_IPV4).await?;
+        let request = (config.address, OWN_IPV4, config.owner);
+        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request).await?;
         let listener = TcpListener::from_std(wires.listener.into())?;
         let aliases = Arc::new(Mutex::new(Aliases::default()));
         let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
         let reflector = Reflector::new(settings, Arc::clone(&aliases));
         let (wire, events) = Wire::start(wires.program, wires.gate, reflector)?;
-        let shared =
-            Arc::new(Shared { address: config.address, network, aliases, helper, wire, expected: Mutex::default() });
-        let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events));
+        let shared = Arc::new(Shared {
+            address: config.address,
+            network,
+            aliases,
+            helper,
+            wire,
+            broken: AtomicBool::new(false),
+            expected: Mutex::default(),
+        });
+        let loss = Loss {
+            life: wires.life,
+            network: wires.namespace.try_clone()?,
+            user: wires.user_namespace.as_ref().map(OwnedFd::try_clone).transpose()?,
+            config,
+        };
+        let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events, loss));
         Ok(Self { shared, namespace: wires.namespace, user_namespace: wires.user_namespace, driver })
     }
 
@@ -263,6 +310,11 @@ impl Gate {
         self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).behind(alias)
     }
 
+    /// Whether it serves nobody any more, as after its helper was killed.
+    pub fn is_broken(&self) -> bool {
+        self.driver.is_finished() || self.shared.broken.load(Ordering::Relaxed)
+    }
+
     /// Cuts the wire now; the rest ends with the value.
     pub fn cut(&self) {
         self.driver.abort();
@@ -283,8 +335,32 @@ impl Drop for Gate {
     }
 }
 
+/// What is to be done when the helper is killed, which by itself would leave programs waiting.
+struct Loss {
+    life: Life,
+    network: OwnedFd,
+    user: Option<OwnedFd>,
+    config: GateConfig,
+}
+
+impl Loss {
+    /// Lets another helper abort what the programs have open.
+    async fn end(self) {
+        let mut command = ProcessCommand::new(&self.config.helper);
+        command.args(&self.config.helper_arguments).arg(ENDING_ARGUMENT).env_clear().stdin(self.network);
+        command.stdout(self.user.map_or_else(Stdio::null, Stdio::from)).kill_on_drop(true);
+        let ended = match command.spawn() {
+            Ok(mut child) => timeout(ENDING_PATIENCE, child.wait()).await.unwrap_or_else(|late| Err(late.into())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "connections of programs could not be aborted: restart those programs");
+        }
+    }
+}
+
 /// Everything that happens by itself: SYNs, questions, accepted flows. Ends all its tasks when it is dropped.
-async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Receiver<Event>) {
+async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Receiver<Event>, mut loss: Loss) {
     let mut flows = JoinSet::new();
     let mut questions = JoinSet::new();
     loop {
@@ -304,6 +380,12 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
                 Ok((stream, from)) => shared.accepted(stream, from),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
+            () = loss.life.end() => {
+                shared.broken.store(true, Ordering::Relaxed);
+                tracing::warn!("a namespace helper was killed: its programs have no network any more");
+                loss.end().await;
+                return shared.wire.stop();
+            }
             Some(_) = flows.join_next() => {}
             Some(_) = questions.join_next() => {}
         }

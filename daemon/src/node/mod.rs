@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::clock::unix_seconds;
-use crate::control::{Daemon, Refusal, Space};
+use crate::control::{Daemon, Owner, Refusal, Space};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
 use crate::link::{Certificate, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
@@ -317,11 +317,11 @@ impl Daemon for Running {
 
     async fn created(&self, _: Arc<ApIdentity>) {}
 
-    async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
+    async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
         if let Some(name) = &identity.name {
             self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
         }
-        space::open(&self.setup, &self.network, &identity).await
+        space::open(&self.setup, &self.network, &identity, owner).await
     }
 
     async fn stop(&self) {

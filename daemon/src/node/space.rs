@@ -15,7 +15,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{interval, sleep};
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Gate, GateConfig, Stream, splice};
+use crate::gate::{self, ConnectError, Gate, GateConfig, Owner, Stream, splice};
 use crate::identity::ApIdentity;
 use crate::names::Names;
 use crate::network::{Network, Programs};
@@ -27,9 +27,44 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
 const ROOM_EVERY: Duration = Duration::from_millis(200);
 
+/// An identity's use of the network. A fresh one begins with the first sign that its programs want one: most programs
+/// that a shell starts never do, and paths for them would be a burden on everybody. Nobody waits longer for that, as long
+/// as there are spare paths, which an identity takes as they are.
+struct Use {
+    network: Arc<Network>,
+    key: Arc<SigningKey>,
+    address: ApAddress,
+    programs: Arc<Inside>,
+    stage: Mutex<Stage>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Unused,
+    Begun,
+    Over,
+}
+
+impl Use {
+    async fn begin(&self) {
+        let mut stage = self.stage.lock().await;
+        if *stage == Stage::Unused {
+            self.network.open(self.key.clone(), self.programs.clone()).await;
+            *stage = Stage::Begun;
+        }
+    }
+
+    async fn end(&self) {
+        let mut stage = self.stage.lock().await;
+        if std::mem::replace(&mut *stage, Stage::Over) == Stage::Begun {
+            self.network.close(self.address).await;
+        }
+    }
+}
+
 /// What the gate needs of the network, for one identity.
 struct Outside {
-    network: Arc<Network>,
+    usage: Arc<Use>,
     names: Arc<Names>,
 }
 
@@ -42,11 +77,17 @@ impl gate::Network for Outside {
         destination: ApAddress,
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        self.network.connect(from, source_port, destination, port).await
+        self.usage.begin().await;
+        self.usage.network.connect(from, source_port, destination, port).await
     }
 
     async fn resolve(&self, name: &str) -> Option<ApAddress> {
-        self.names.resolve(name)
+        let found = self.names.resolve(name);
+        if found.is_some() {
+            // Who asks for an address is about to connect to it.
+            self.usage.begin().await;
+        }
+        found
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {
@@ -92,54 +133,57 @@ impl Programs for Inside {
 
 /// See [`Space`].
 struct GateSpace {
-    address: ApAddress,
-    network: Arc<Network>,
+    usage: Arc<Use>,
     /// For the answers that must not wait.
     gate: Arc<Gate>,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Opens the gate of an identity and begins to keep paths for it.
+/// Opens the gate of an identity, and begins to keep paths for it if it has a name.
 pub(super) async fn open(
     setup: &Setup,
     network: &Arc<Network>,
     identity: &ApIdentity,
+    owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let refused = |message: String| Refusal {
-        errno: libc::ENETDOWN,
-        message,
-        hint: "phantomd needs /dev/net/tun and network namespaces: run it as root, or allow both to its user".into(),
-    };
+    let refused =
+        |hint: String| Refusal { errno: libc::ENETDOWN, message: "no phantom namespace can be made here".into(), hint };
     let address = identity.address();
     let inside = Arc::new(Inside::default());
-    // The exit path is on its way while the namespace is made.
     let key = Arc::new(SigningKey::from_seed(identity.key.seed()));
-    network.open(key, inside.clone()).await;
+    let (programs, stage) = (inside.clone(), Mutex::new(Stage::Unused));
+    let usage = Arc::new(Use { network: network.clone(), key, address, programs, stage });
+    if identity.name.is_some() {
+        // The exit path is on its way while the namespace is made.
+        usage.begin().await;
+    }
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
-    let outside = Arc::new(Outside { network: network.clone(), names: setup.names.clone() });
+    let outside = Arc::new(Outside { usage: usage.clone(), names: setup.names.clone() });
     setup.names.remember(identity.phantom_name());
-    let gate = match Gate::open(GateConfig::new(address, helper), outside).await {
+    let config = GateConfig { owner, ..GateConfig::new(address, helper) };
+    let gate = match Gate::open(config, outside).await {
         Ok(gate) => Arc::new(gate),
         Err(error) => {
-            network.close(address).await;
+            usage.end().await;
             return Err(refused(error.to_string()));
         }
     };
     // Set once, here.
     let _ = inside.0.set(Arc::downgrade(&gate));
-    let watch = tokio::spawn(publish_when_listening(network.clone(), address, Arc::downgrade(&gate)));
-    Ok(Arc::new(GateSpace { address, network: network.clone(), gate, watch: Mutex::new(Some(watch)) }))
+    let watch = tokio::spawn(publish_when_listening(usage.clone(), Arc::downgrade(&gate)));
+    Ok(Arc::new(GateSpace { usage, gate, watch: Mutex::new(Some(watch)) }))
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(network: Arc<Network>, address: ApAddress, gate: Weak<Gate>) {
+async fn publish_when_listening(usage: Arc<Use>, gate: Weak<Gate>) {
     let mut look = interval(LISTEN_EVERY);
     loop {
         look.tick().await;
         let Some(gate) = gate.upgrade() else { return };
         if !gate.listening_ports().await.is_empty() {
-            return network.publish(address).await;
+            usage.begin().await;
+            return usage.network.publish(usage.address).await;
         }
     }
 }
@@ -169,14 +213,18 @@ impl Space for GateSpace {
 
     async fn in_use(&self) -> bool {
         !self.gate.listening_ports().await.is_empty()
-            || self.network.connections().iter().any(|one| one.open && one.identity == self.address)
+            || self.usage.network.connections().iter().any(|one| one.open && one.identity == self.usage.address)
+    }
+
+    fn is_broken(&self) -> bool {
+        self.gate.is_broken()
     }
 
     async fn close(&self) {
         if let Some(watch) = self.watch.lock().await.take() {
             watch.abort();
         }
-        self.network.close(self.address).await;
+        self.usage.end().await;
         self.gate.cut();
     }
 }
