@@ -42,7 +42,8 @@ def arguments():
     parser.add_argument("selection", nargs="*", default=["core"], help="what to run [default: core]")
     parser.add_argument("--way", action="append", help="may be repeated [default: each that phantom-run knows]")
     parser.add_argument("--binaries", type=Path, default=ROOT / "target" / "debug", help="where phantomd and phantom-run lie")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time [default: processors]")
+    jobs = 2 * os.cpu_count()
+    parser.add_argument("--jobs", type=int, default=jobs, help="parts at a time, which mostly wait [default: %(default)s]")
     parser.add_argument("--results", type=Path, default=CACHE / "results", help="where outputs and outcomes go")
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     return parser.parse_args()
@@ -171,8 +172,9 @@ def main():
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, world.stop_all)
     # Not below /tmp: there, each part has its own.
-    with tempfile.TemporaryDirectory(prefix="suites-", dir="/run") as folder:
-        phantom = world.Phantom(options.binaries.resolve(), Path(folder))
+    temporary = tempfile.TemporaryDirectory
+    with temporary(prefix="suites-", dir="/run") as folder, temporary(prefix="binaries-", dir=CACHE) as binaries:
+        phantom = world.Phantom(options.binaries.resolve(), Path(folder), Path(binaries))
         try:
             ways = options.way or phantom.ways()
             outcomes = run_all(parts, [BARE, *ways], phantom, options, say)
