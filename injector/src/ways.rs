@@ -131,7 +131,10 @@ impl<'a> Launch<'a> {
             }
         };
         if !self.options.quiet {
-            eprintln!("phantom-run: {}, {how}", self.session.who);
+            eprintln!("phantom-run: {}; {how}", self.session.who);
+            for port in &self.session.published {
+                eprintln!("phantom-run: {port}");
+            }
         }
     }
 }

@@ -178,7 +178,7 @@ fn lone_daemon(common: &Common, uid: u32, wrap: &[&str]) -> Result<(Killed, Path
     daemon.arg("--socket").arg(&socket).args(["--listen", "127.0.0.1:0", "--accept-eula"]).env("HOME", &home);
     daemon.env_remove("XDG_CONFIG_HOME").env_remove("PHANTOM_SOCKET").stdin(Stdio::null());
     let daemon = Killed(daemon.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
-    eventually(|| Ok(drop(std::os::unix::net::UnixStream::connect(&socket)?)))?;
+    eventually(|| std::os::unix::net::UnixStream::connect(&socket).map(drop).context("no daemon"))?;
     Ok((daemon, socket))
 }
 
@@ -348,7 +348,7 @@ fn nothing_is_left(network: &Network) -> Result<()> {
 fn restart(network: &Network) -> Result<Killed> {
     let node = &network.nodes[CLIENT];
     let mut daemon = Command::new(binary("phantomd"));
-    daemon.arg("--config").arg(node.data_dir.join("phantomd.toml"));
+    daemon.arg("--data-dir").arg(&node.data_dir);
     let daemon = Killed(daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     eventually(|| network.phantom(CLIENT, &["status"]).map(drop))?;
     Ok(daemon)

@@ -14,12 +14,13 @@
 //! | `wire` | the thread between the two TUN devices |
 //! | `owned` | namespaces that another user than the daemon's may enter |
 //! | `ending` | errors instead of waiting, when daemon or helper are gone |
-//! | `dns`, `aliases` | names, and the IPv4 view |
+//! | `dns`, `dns_stream`, `aliases` | names, and the IPv4 view |
 //! | `splice` | a program's connection joined with a stream |
 //! | `sys`, `netlink` | system calls |
 
 mod aliases;
 mod dns;
+mod dns_stream;
 mod ending;
 pub mod helper;
 mod netlink;
@@ -47,7 +48,7 @@ use phantom_proto::ident::ApAddress;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command as ProcessCommand;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -56,6 +57,8 @@ use netns::{Helper, Life};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
+pub use aliases::RESOLVER;
+pub use dns::{Found, Unanswered};
 pub use splice::splice;
 
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
@@ -63,9 +66,6 @@ pub const HELPER_ARGUMENT: &str = "__netns";
 
 /// After it: ends the phantom namespace of a helper that was killed.
 const ENDING_ARGUMENT: &str = "end";
-
-/// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
-pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// The kernel gives a SYN up after 127 s; the far end gets no longer.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
@@ -79,8 +79,14 @@ const INCOMING_PATIENCE: Duration = Duration::from_secs(15);
 /// DNS questions under way at one time; more are dropped, and asked again by the program.
 const MAX_QUESTIONS: usize = 256;
 
+/// Connections to the resolver at one time; most programs ask over UDP.
+const MAX_QUESTION_STREAMS: usize = 32;
+
 /// Resolvers in programs ask again after five seconds and give up after a few times.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Over TCP nobody asks again.
+const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Aborting some thousand sockets takes milliseconds.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
@@ -127,8 +133,8 @@ pub trait Network: Send + Sync + 'static {
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError>;
 
-    /// The address behind a `.phantom` name or an alias (lower case, no trailing dot).
-    async fn resolve(&self, name: &str) -> Option<ApAddress>;
+    /// The address behind a name (lower case, no trailing dot), if it has one.
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered>;
 
     /// The name of an address, if there is one.
     async fn name_of(&self, address: ApAddress) -> Option<String>;
@@ -200,6 +206,8 @@ struct Shared {
     wire: Wire,
     /// The helper is gone.
     broken: AtomicBool,
+    /// Places for connections to the resolver.
+    question_streams: Semaphore,
     /// Flows whose SYN went through, until accept() shows them.
     expected: Mutex<HashMap<FlowId, oneshot::Sender<TcpStream>>>,
 }
@@ -224,6 +232,7 @@ impl Gate {
             helper,
             wire,
             broken: AtomicBool::new(false),
+            question_streams: Semaphore::new(MAX_QUESTION_STREAMS),
             expected: Mutex::default(),
         });
         let loss = Loss {
@@ -395,19 +404,30 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
 /// One connection that a program wants, from its SYN to its end.
 async fn outgoing(shared: Arc<Shared>, connect: Connect) {
     let Connect { flow, destination, port, source_port } = connect;
+    let Some(destination) = destination else { return question_stream(shared, flow).await };
     let attempt = shared.network.connect(shared.address, source_port, destination, port);
     let far = match timeout(CONNECT_PATIENCE, attempt).await.unwrap_or(Err(ConnectError::TimedOut)) {
         Ok(far) => far,
         Err(error) => return shared.wire.tell(Command::Verdict(flow, verdict_of(error))).await,
     };
-    let (accepted, stream) = oneshot::channel();
-    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
-    shared.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
-    let stream = timeout(ACCEPT_PATIENCE, stream).await;
-    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
     // If the program has gone meanwhile, the far end is dropped: a reset.
-    if let Ok(Ok(stream)) = stream {
+    if let Some(stream) = shared.let_through(flow).await {
         splice(stream, far).await;
+    }
+}
+
+/// A program asks the resolver over TCP.
+async fn question_stream(shared: Arc<Shared>, flow: FlowId) {
+    let Ok(_place) = shared.question_streams.try_acquire() else {
+        return shared.wire.tell(Command::Verdict(flow, Verdict::Refused)).await;
+    };
+    let Some(mut stream) = shared.let_through(flow).await else { return };
+    while let Some(question) = dns_stream::question(&mut stream).await {
+        let answer = dns::answer(&question, shared.address, shared.network.as_ref(), &shared.aliases);
+        let Ok(Some(answer)) = timeout(STREAM_PATIENCE, answer).await else { return };
+        if dns_stream::answer(&mut stream, &answer).await.is_none() {
+            return;
+        }
     }
 }
 
@@ -429,6 +449,16 @@ async fn resolve(shared: Arc<Shared>, question: Question) {
 }
 
 impl Shared {
+    /// Lets a held SYN through and waits for the connection.
+    async fn let_through(&self, flow: FlowId) -> Option<TcpStream> {
+        let (accepted, stream) = oneshot::channel();
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
+        self.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
+        let stream = timeout(ACCEPT_PATIENCE, stream).await;
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
+        stream.ok()?.ok()
+    }
+
     /// Hands a flow that went through to the task that waits for it.
     fn accepted(&self, stream: TcpStream, from: SocketAddr) {
         let waiting = FlowId::from_address(from.ip())
