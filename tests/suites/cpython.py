@@ -25,7 +25,7 @@ CORE = """
     test_socket test_asyncio.test_streams test_asyncio.test_sock_lowlevel test_asyncio.test_sendfile
     test_asyncio.test_server test_httplib test_urllib2_localnet test_ftplib test_smtplib test_telnetlib
     test_socketserver test_selectors test_select test_poll test_epoll test_asyncore test_asynchat test_wsgiref
-    test_httpservers test_fcntl
+    test_httpservers test_asyncio.test_events test_asyncio.test_ssl test_ssl test_subprocess test_fcntl
 """.split()
 
 # No TCP, and each of them hangs where the machine is virtual but nobody answers from the host.

@@ -23,7 +23,7 @@ class Package(Part):
 
     def __init__(self, package, cgo, cache, root):
         self.name = f"go/{package.replace('/', '-')}{'' if cgo else '-static'}"
-        self.core = package == "net"
+        self.core = package == "net" or (package == "net/http" and not cgo)
         self.binary = cache / "go" / (self.name.split("/")[1] + ".test")
         # Tests read files beside the source.
         self.folder = Path(root) / "src" / package
