@@ -1,5 +1,7 @@
 //! Harness of the end-to-end tests: a private network of real daemons, and real programs under `phantom-run`.
 
+pub mod programs;
+
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -231,6 +233,17 @@ impl Server {
         bail!("the server ended with {status} before it said {word:?}")
     }
 
+    /// Starts it as [`Self::start_until`] does, and keeps listening to what it says.
+    pub fn start_heard(command: &mut Command, word: &str) -> Result<Heard> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+        let (line_tx, lines_heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(|line| line.ok()).try_for_each(|line| line_tx.send(line)));
+        let heard = Heard { _server: Self(child), lines: lines_heard };
+        heard.hears(word)?;
+        Ok(heard)
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.0.wait()?)
@@ -249,6 +262,26 @@ impl Drop for Server {
             signal(pid, libc::SIGTERM);
         }
         let _ = self.0.wait();
+    }
+}
+
+/// A program in the background that is listened to.
+pub struct Heard {
+    _server: Server,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Heard {
+    /// Waits for a line that contains `word`.
+    pub fn hears(&self, word: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).with_context(|| format!("never said {word:?}"))?;
+            if line.contains(word) {
+                return Ok(());
+            }
+        }
     }
 }
 
