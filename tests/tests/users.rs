@@ -20,10 +20,10 @@ fn network() -> Result<Arc<Network>> {
     Ok(network)
 }
 
-/// A page with all that pages are made of; says what came of it to the server.
+/// A page with all that pages are made of; says what came of it to the server, and is not loaded before.
 const PAGE: &str = r#"<!doctype html><meta charset="utf-8"><title>page</title>
 <link rel="stylesheet" href="style.css"><p id="said">nothing</p><img id="image" src="image.svg">
-<script src="script.js"></script>"#;
+<img src="held"><script src="script.js"></script>"#;
 
 const SCRIPT: &str = r#"
 function sum(bytes) {
@@ -39,10 +39,11 @@ function echoed(text) {
         socket.onerror = () => reject("no web socket");
     });
 }
-addEventListener("load", async () => {
+(async () => {
     const report = {online: navigator.onLine};
     try {
         report.color = getComputedStyle(document.getElementById("said")).color;
+        await document.getElementById("image").decode();
         report.image = document.getElementById("image").naturalWidth;
         const parts = await Promise.all([0, 1, 2].map(async n => (await fetch("file?" + n)).arrayBuffer()));
         report.sums = parts.map(part => sum(new Uint8Array(part)));
@@ -52,15 +53,18 @@ addEventListener("load", async () => {
     }
     document.getElementById("said").textContent = "said " + JSON.stringify(report);
     await fetch("report?" + new URLSearchParams(location.search).get("who"), {method: "POST", body: JSON.stringify(report)});
-});
+})();
 "#;
 
 /// Serves a folder, takes reports, and echoes one message of a web socket.
 const SITE: &str = r#"
-import base64, hashlib, http.server, socket, sys
+import base64, hashlib, http.server, socket, sys, threading
+reported = threading.Event()
 class Site(http.server.SimpleHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
     def do_GET(self):
+        if self.path == '/held':
+            reported.wait(80)
         if self.path != '/socket':
             return super().do_GET()
         key = self.headers['Sec-WebSocket-Key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11'
@@ -77,6 +81,7 @@ class Site(http.server.SimpleHTTPRequestHandler):
         self.close_connection = True
     def do_POST(self):
         print(self.path, self.rfile.read(int(self.headers['Content-Length'])).decode(), flush=True)
+        reported.set()
         self.send_response(200)
         self.send_header('Content-Length', '0')
         self.end_headers()
@@ -151,10 +156,7 @@ fn chromium_headless_and_in_a_window() -> Result<()> {
         let profile = |name: &str| format!("--user-data-dir={home}/{name}");
         let url = |who: &str| format!("http://{name}/?who={who}");
 
-        let dump = [
-            &CHROMIUM[..],
-            &["--headless=new", "--virtual-time-budget=60000", "--dump-dom", &profile("headless"), &url("headless")],
-        ];
+        let dump = [&CHROMIUM[..], &["--headless=new", "--dump-dom", &profile("headless"), &url("headless")]];
         let page = stdout(&browser(&network, way, &home, None, &dump.concat()).output()?)?;
         ensure!(page.contains(&format!("said {}", whole())), "{way:?}: {page}");
         site.hears(&format!("/report?headless {}", whole())).with_context(|| format!("{way:?}"))?;
@@ -164,6 +166,7 @@ fn chromium_headless_and_in_a_window() -> Result<()> {
         let line = [&CHROMIUM[1..], &[&*outside_profile, "about:blank"]].concat();
         let mut outside = network.user()?.command(CHROMIUM[0]);
         outside.args(line).env("HOME", &home).env("DISPLAY", &display).env_remove("XDG_RUNTIME_DIR");
+        outside.stderr(Stdio::null());
         let _outside = Server::start(outside)?;
         let line = [&CHROMIUM[..], &[&*window_profile, &window_url]].concat();
         let _window = Server::start(browser(&network, way, &home, Some(&display), &line))?;
@@ -236,7 +239,7 @@ fn postgresql() -> Result<()> {
 
         // Whoever listens gets the news with the answer to its next question.
         let target = format!("host={name} user=www-data dbname=postgres connect_timeout=80");
-        let listen = format!("LISTEN news; SELECT 'hears';\n\\watch 0.2\n",);
+        let listen = format!("LISTEN news; SELECT 'hears';\n{}", "SELECT pg_sleep(0.2);\n".repeat(400));
         let script = folder.write("listen.sql", listen)?;
         let line = ["psql", "-qAtX", "-d", &target, "-f", &script];
         let listener = Server::start_heard(&mut network.program(CLIENT, way, None, &line), "hears")?;
