@@ -211,9 +211,11 @@ pub enum Way {
 
 impl Way {
     /// Those that stand.
-    pub const ALL: [Self; 2] = [Self::Namespace, Self::Preload];
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
 
-    fn flag(self) -> &'static str {
+    /// What `--isolation` calls it.
+    #[must_use]
+    pub fn flag(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
             Self::Inject => "inject",

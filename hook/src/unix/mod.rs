@@ -17,8 +17,8 @@ mod hostent;
 mod interfaces;
 mod netlink;
 mod own;
-mod policy;
 mod raw;
+mod received;
 mod refused;
 mod resolv;
 mod socket;
@@ -34,5 +34,6 @@ fn start() {
         own::own();
         exec::prepare();
         spawn::prepare();
+        received::prepare();
     });
 }
