@@ -54,22 +54,19 @@ fn busybox_httpd_wget_nc() -> Result<()> {
     for way in Way::ALL.into_iter().filter(|way| way.carries_static()) {
         let folder = Folder::new()?;
         folder.write("file", pattern(SIZE))?;
-        // -vv: it tells about each request, none of which comes before it listens.
-        let script = format!("echo starting; exec busybox httpd -f -vv -p 80 -h {} 2>&1", folder.at("."));
+        let script = format!("echo starting; exec busybox httpd -f -p 80 -h {}", folder.at("."));
         let (_server, name) = network.serve(way, "busybox", &["sh", "-c", &script], "starting")?;
         let url = format!("http://{name}/file");
         let got = folder.at("got");
-        eventually(|| network.run(way, &["busybox", "wget", "-q", "-T", "80", "-O", &got, &url]))?;
+        // It does not say when it listens. No -T for wget: Debian's build dies of it, with or without us.
+        eventually(|| network.run(way, &["busybox", "wget", "-q", "-O", &got, &url]))?;
         folder.expect_pattern("got", SIZE)?;
 
-        // Its nc ends when its input does: the one that sends must not end before it was heard.
-        let script = format!("exec busybox nc -l -p 7000 >{} </dev/null", folder.at("asked"));
-        let script = format!("echo starting; {script}");
-        let (mut server, name) = network.serve(way, "busybox-nc", &["sh", "-c", &script], "starting")?;
-        let send = format!("busybox nc -w 80 {name} 7000 <{}", folder.at("file"));
+        let script = "echo starting; exec busybox nc -ll -p 7000 -e /bin/cat";
+        let (_server, name) = network.serve(way, "busybox-nc", &["sh", "-c", script], "starting")?;
+        let send = format!("busybox nc -w 80 {name} 7000 <{} >{got}", folder.at("file"));
         eventually(|| network.run(way, &["sh", "-c", &send]))?;
-        ensure!(server.wait()?.success(), "nc failed by {way:?}");
-        folder.expect_pattern("asked", SIZE)?;
+        folder.expect_pattern("got", SIZE)?;
     }
     Ok(())
 }
