@@ -22,17 +22,7 @@ pub(crate) struct Namespaces {
 ///
 /// `say` hears about each step.
 pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
-    if let Some(user) = &spaces.user {
-        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
-            "entering the daemon's user namespace failed: run phantom-run as the user that phantomd runs as",
-        )?;
-        say("entered the user namespace");
-    }
-    move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network)).context(
-        "entering the phantom namespace failed: run phantom-run as root or start phantomd as your own user, or try \
-         --isolation inject",
-    )?;
-    say("entered the phantom network namespace");
+    enter_namespaces(spaces, say)?;
     sys::unshare(UnshareFlags::NEWNS).context("creating a private mount namespace")?;
     mounts::make_private(masked, say)
 }
@@ -42,6 +32,26 @@ pub(crate) fn give_up_the_rest(say: &dyn Fn(&str)) -> Result<()> {
     close_foreign_sockets(say)?;
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");
+    Ok(())
+}
+
+/// By own rights if they suffice, as root's do: then it keeps its place among users. Else through the user namespace.
+fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
+    let network = || move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network));
+    if network().is_err() {
+        if let Some(user) = &spaces.user {
+            move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
+                "entering the user namespace failed: it opens to the user only who started this session; run phantom-run \
+                 anew as one user",
+            )?;
+            say("entered the user namespace");
+        }
+        network().context(
+            "entering the phantom namespace failed: is phantom-run itself confined (by seccomp or a container)? Try \
+             --isolation inject",
+        )?;
+    }
+    say("entered the phantom network namespace");
     Ok(())
 }
 

@@ -4,6 +4,7 @@ pub mod programs;
 mod user;
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -185,6 +186,53 @@ impl Network {
         command.arg("--").args(program);
         command
     }
+
+    /// One more node, with a configuration of its own: lines of phantomd.toml.
+    pub fn join(&self, name: &str, config: &str) -> Result<Joined> {
+        let folder = self.folder(name)?;
+        let status = self.phantom(0, &["status"])?;
+        let peer = status["peer"].as_str().context("no peer string")?;
+        // A prefix of its own, beside those of the others.
+        let listen = SocketAddr::new(Ipv4Addr::new(127, 250, 250, 1).into(), 0);
+        let text = format!("listen = \"{listen}\"\npeers = [\"{peer}\"]\n{config}");
+        std::fs::write(folder.join("phantomd.toml"), text)?;
+        let mut command = Command::new(binary("phantomd"));
+        command.arg("--data-dir").arg(&folder).arg("--accept-eula").stdin(Stdio::null()).stdout(Stdio::null());
+        let joined = Joined { daemon: Server(command.spawn()?), socket: folder.join("daemon.sock") };
+        eventually(|| {
+            let status = joined.phantom(&["status"])?;
+            ensure!(status["ready"] == serde_json::Value::Bool(true), "not ready: {status}");
+            Ok(())
+        })?;
+        Ok(joined)
+    }
+}
+
+/// A node that has joined a private network later; stopped when dropped.
+pub struct Joined {
+    /// Its process.
+    pub daemon: Server,
+    /// Its control socket.
+    pub socket: PathBuf,
+}
+
+impl Joined {
+    /// `phantom ARGS… --json` on it.
+    pub fn phantom(&self, args: &[&str]) -> Result<serde_json::Value> {
+        phantom(&self.socket, args)
+    }
+}
+
+fn phantom(socket: &Path, args: &[&str]) -> Result<serde_json::Value> {
+    let output = Command::new(binary("phantom")).arg("--daemon").arg(socket).args(args).arg("--json").output()?;
+    Ok(serde_json::from_str(&stdout(&output)?)?)
+}
+
+/// `phantom-run` in one way, for a daemon; other options and the program are to follow.
+pub fn phantom_run(socket: &Path, way: Way) -> Command {
+    let mut command = Command::new(binary("phantom-run"));
+    command.arg("--daemon").arg(socket).args(["--isolation", way.flag()]);
+    command
 }
 
 impl Drop for Network {
@@ -239,6 +287,12 @@ pub fn stdout(output: &Output) -> Result<String> {
 
 /// A server in the background; killed when dropped.
 pub struct Server(Child);
+
+impl From<Child> for Server {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
 
 impl Server {
     /// Starts it with its output thrown away.
