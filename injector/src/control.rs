@@ -23,12 +23,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors beside an answer: the network namespace, and the user namespace that owns it.
 const MAX_DESCRIPTORS: usize = 2;
 
+/// Both are of one release, or one of them says so.
+const NONSENSE: &str = "the daemon's answer makes no sense: is it of another version?";
+
 /// What the daemon gives.
 pub(crate) struct Session {
     /// To be held open until the last descendant is gone.
     pub(crate) connection: OwnedFd,
-    /// What the program is to enter.
-    pub(crate) spaces: Namespaces,
+    /// What the program is to enter, if it is to.
+    pub(crate) spaces: Option<Namespaces>,
     /// Who the program is, for people.
     pub(crate) who: String,
 }
@@ -43,8 +46,34 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     Ok(IdentityRef::Session(token))
 }
 
-/// Opens a session of the daemon at `socket`.
+/// Opens a session of the daemon at `socket`, with its namespaces.
 pub(crate) fn enter(socket: &Path, identity: &IdentityRef) -> Result<Session> {
+    let (connection, reply, descriptors) = ask(socket, &Request::Enter { identity: identity.clone() })?;
+    let (address, name) = match reply {
+        Reply::Entered { address, name, .. } => (Ipv6Addr::from(address), name),
+        Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
+        _ => bail!(NONSENSE),
+    };
+    let mut descriptors = descriptors.into_iter();
+    let network = descriptors.next().context("the daemon gave no namespace")?;
+    let spaces = Namespaces { network, user: descriptors.next() };
+    Ok(Session { connection: connection.into(), spaces: Some(spaces), who: format!("{address} ({name})") })
+}
+
+/// Opens a session of the daemon at `socket` without namespaces.
+pub(crate) fn hold(socket: &Path, identity: &IdentityRef) -> Result<Session> {
+    let (connection, reply, _) = ask(socket, &Request::Hold { identity: identity.clone() })?;
+    match reply {
+        Reply::Info { address, name, .. } => {
+            let who = format!("{} ({name})", Ipv6Addr::from(address));
+            Ok(Session { connection: connection.into(), spaces: None, who })
+        }
+        Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
+        _ => bail!(NONSENSE),
+    }
+}
+
+fn ask(socket: &Path, request: &Request) -> Result<(UnixStream, Reply, Vec<OwnedFd>)> {
     let mut connection = UnixStream::connect(socket).with_context(|| {
         format!(
             "no daemon answers at {}. Start it with `phantomd` (or as root: systemctl start phantomd), or name its \
@@ -53,18 +82,10 @@ pub(crate) fn enter(socket: &Path, identity: &IdentityRef) -> Result<Session> {
         )
     })?;
     connection.set_read_timeout(Some(PATIENCE))?;
-    let request = Request::Enter { identity: identity.clone() }.encode().context("the identity's name is not valid")?;
+    let request = request.encode().context("the identity's name is not valid")?;
     connection.write_all(&[&PREAMBLE[..], &request].concat())?;
     let (reply, descriptors) = receive(&connection).context("the daemon broke the conversation off")?;
-    let (address, name) = match reply {
-        Reply::Entered { address, name, .. } => (Ipv6Addr::from(address), name),
-        Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
-        _ => bail!("the daemon's answer makes no sense: is it of another version?"),
-    };
-    let mut descriptors = descriptors.into_iter();
-    let network = descriptors.next().context("the daemon gave no namespace")?;
-    let spaces = Namespaces { network, user: descriptors.next() };
-    Ok(Session { connection: connection.into(), spaces, who: format!("{address} ({name})") })
+    Ok((connection, reply, descriptors))
 }
 
 /// One reply, and as many descriptors as it says.

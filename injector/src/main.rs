@@ -45,14 +45,22 @@ fn launch(options: &Options) -> Result<()> {
     let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
     let way = match options.isolation {
         Isolation::Preload => Way::Preload(preload::library()?),
+        Isolation::Emulate => Way::Emulate(preload::library()?),
         Isolation::Auto | Isolation::Namespace => Way::Namespace,
     };
     let identity = control::identity(options.identity.as_deref().filter(|name| !name.is_empty()))?;
-    let session = control::enter(&socket, &identity)?;
+    let session = match way {
+        Way::Emulate(_) => control::hold(&socket, &identity)?,
+        _ => control::enter(&socket, &identity)?,
+    };
     if !options.quiet {
         let how = match way {
             Way::Namespace => "in a namespace of its own",
             Way::Preload(_) => "by preloading, which is best effort: static programs get past it",
+            Way::Emulate(_) => {
+                "by emulated sockets, which are best effort: static programs get past them; there is no UDP, and not all \
+                 of TCP's details are the kernel's"
+            }
         };
         eprintln!("phantom-run: {}, {how}", session.who);
     }
@@ -61,9 +69,13 @@ fn launch(options: &Options) -> Result<()> {
         let mut command = Command::new(&options.command[0]);
         command.args(&options.command[1..]);
         let ready = match &way {
-            Way::Namespace => isolate::enter(&spaces, &socket, &|step| explain(options, step)),
-            Way::Preload(library) => {
-                preload::prepare(&mut command, library, &socket, &identity);
+            Way::Namespace => match &spaces {
+                Some(spaces) => isolate::enter(spaces, &socket, &|step| explain(options, step)),
+                None => Err(anyhow::anyhow!("the daemon gave no namespace")),
+            },
+            Way::Preload(library) | Way::Emulate(library) => {
+                let emulate = matches!(way, Way::Emulate(_));
+                preload::prepare(&mut command, library, &socket, &identity, emulate);
                 Ok(())
             }
         };
@@ -82,6 +94,7 @@ fn launch(options: &Options) -> Result<()> {
 enum Way {
     Namespace,
     Preload(PathBuf),
+    Emulate(PathBuf),
 }
 
 fn explain(options: &Options, step: &str) {

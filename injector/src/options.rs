@@ -48,6 +48,8 @@ pub(crate) enum Isolation {
     Namespace,
     /// By libphantom.so in LD_PRELOAD: best effort, a static program or one that avoids libc gets past it
     Preload,
+    /// By libphantom.so too, with sockets that the daemon emulates: where there can be no phantom namespace
+    Emulate,
 }
 
 const EXAMPLES: &str = "\

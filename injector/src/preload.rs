@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use phantom_ipc::hook::{IdentityRef, format_session};
-use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
 
 /// File name of the hook.
 const LIBRARY: &str = "libphantom.so";
@@ -32,13 +32,18 @@ pub(crate) fn library() -> Result<PathBuf> {
 }
 
 /// Adds to a command what the hook needs.
-pub(crate) fn prepare(command: &mut Command, library: &Path, socket: &Path, identity: &IdentityRef) {
+pub(crate) fn prepare(command: &mut Command, library: &Path, socket: &Path, identity: &IdentityRef, emulate: bool) {
     let mut preload = OsString::from(library);
     if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");
         preload.push(others);
     }
     command.env("LD_PRELOAD", preload).env(ENV_SOCKET, socket).env_remove(ENV_IDENTITY).env_remove(ENV_SESSION);
+    if emulate {
+        command.env(ENV_EMULATE, "1");
+    } else {
+        command.env_remove(ENV_EMULATE);
+    }
     match identity {
         IdentityRef::Named(name) => command.env(ENV_IDENTITY, name),
         IdentityRef::Session(token) => command.env(ENV_SESSION, format_session(token)),

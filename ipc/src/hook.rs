@@ -15,14 +15,18 @@
 //! One value has one encoding. A daemon that reads another version's preamble answers [`Reply::Failed`] with EPROTO and
 //! closes. Descriptors travel by SCM_RIGHTS; passing them is the caller's, [`Reply::descriptors`] says how many there are.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::VERSION;
 use bytes::{Reader, Writer};
 
 mod bytes;
+mod emulated;
 mod socket;
 
+pub use emulated::{
+    Call, CallFrame, CallReply, MAX_OPTION, NAME, OptionValue, RECORD, SocketName, decode_record, encode_record,
+};
 pub use socket::{SocketFrame, SocketReply};
 
 /// First bytes of a connection: two letters, a zero that no text protocol would send, the version.
@@ -111,6 +115,20 @@ pub enum Request {
         /// As whom.
         identity: IdentityRef,
     },
+    /// A call on an emulated socket; its answer is the call's.
+    Emulated {
+        /// As whom.
+        identity: IdentityRef,
+        /// Which socket.
+        socket: u64,
+        /// What is called.
+        call: Call,
+    },
+    /// The identity without a namespace; it stays as long as this connection. Answered by [`Reply::Info`].
+    Hold {
+        /// As whom.
+        identity: IdentityRef,
+    },
 }
 
 /// What the daemon answers. Any request may be answered by [`Reply::Failed`].
@@ -156,6 +174,14 @@ pub enum Reply {
         /// For people; at most [`MAX_MESSAGE`] bytes, neither addresses nor names in it.
         message: String,
     },
+    /// Address of an emulated socket.
+    Address(SocketAddr),
+    /// Option of an emulated socket.
+    Value(OptionValue),
+    /// A call on an emulated socket worked.
+    Done,
+    /// An emulated connection has begun.
+    Pending,
 }
 
 impl Request {
@@ -166,7 +192,9 @@ impl Request {
             | Self::Enter { identity }
             | Self::Resolve { identity, .. }
             | Self::Reverse { identity, .. }
-            | Self::Info { identity } => identity,
+            | Self::Info { identity }
+            | Self::Emulated { identity, .. }
+            | Self::Hold { identity } => identity,
         }
     }
 
@@ -181,6 +209,8 @@ impl Request {
             Self::Resolve { .. } => 3,
             Self::Reverse { .. } => 4,
             Self::Info { .. } => 5,
+            Self::Emulated { .. } => 16,
+            Self::Hold { .. } => 17,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -191,7 +221,8 @@ impl Request {
             }
             Self::Resolve { name, .. } => to.text(name, MAX_NAME)?,
             Self::Reverse { address, .. } => put_address(&mut to, *address),
-            Self::Enter { .. } | Self::Info { .. } => {}
+            Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
+            Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } => {}
         }
         Ok(to.finish())
     }
@@ -203,7 +234,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !(1..=5).contains(&tag) {
+        if !matches!(tag, 1..=5 | 16 | 17) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -212,7 +243,12 @@ impl Request {
             2 => Self::Enter { identity },
             3 => Self::Resolve { identity, name: from.text(MAX_NAME)? },
             4 => Self::Reverse { identity, address: take_address(&mut from)? },
-            _ => Self::Info { identity },
+            5 => Self::Info { identity },
+            16 => {
+                let (socket, call) = Call::take(&mut from)?;
+                Self::Emulated { identity, socket, call }
+            }
+            _ => Self::Hold { identity },
         };
         from.finish(request)
     }
@@ -267,6 +303,19 @@ impl Reply {
                 to.text(message, MAX_MESSAGE)?;
                 to
             }
+            Self::Address(address) => {
+                let mut to = Writer::new(16);
+                emulated::put_endpoint(address, |piece| to.bytes(piece));
+                to
+            }
+            Self::Value(value) => {
+                let mut to = Writer::new(17);
+                to.bytes(&(value.bytes().len() as u16).to_be_bytes());
+                to.bytes(value.bytes());
+                to
+            }
+            Self::Done => Writer::new(18),
+            Self::Pending => Writer::new(19),
         };
         Ok(to.finish())
     }
@@ -290,6 +339,10 @@ impl Reply {
             5 => Self::Name(from.text(MAX_NAME)?),
             6 => Self::Info { address: from.array()?, ipv4: from.array()?, name: from.text(MAX_NAME)? },
             7 => Self::Failed { errno: from.i32()?, message: from.text(MAX_MESSAGE)? },
+            16 => Self::Address(emulated::take_endpoint(&mut from)?),
+            17 => Self::Value(emulated::take_value(&mut from)?),
+            18 => Self::Done,
+            19 => Self::Pending,
             tag => return Err(Malformed::Tag(tag)),
         };
         from.finish(reply)

@@ -4,11 +4,12 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-use phantom_ipc::hook::{HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
 use super::{ANSWER_TIME, Connection, Control, Hold, Open, Refusal, in_time};
+use crate::gate::CONNECT_PATIENCE;
 use crate::service::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
@@ -38,7 +39,11 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
             Ok(request) => request,
             Err(malformed) => return refuse(&mut connection, &malformed.to_string()).await,
         };
-        let answer = timeout(ANSWER_TIME, control.serve_program(&request, &mut holds)).await;
+        // A connection takes the time that the kernel would give it.
+        let waits = matches!(request, Request::Emulated { call: Call::Connect { wait: true, .. }, .. });
+        let patience = if waits { CONNECT_PATIENCE + ANSWER_TIME } else { ANSWER_TIME };
+        let beside = connection.take_descriptor();
+        let answer = timeout(patience, control.serve_program(&request, beside, &mut holds)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, &descriptors)).await?;
@@ -62,7 +67,12 @@ async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
 }
 
 impl Control {
-    async fn serve_program(&self, request: &Request, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    async fn serve_program(
+        &self,
+        request: &Request,
+        beside: Option<OwnedFd>,
+        holds: &mut Vec<(IdentityRef, Hold)>,
+    ) -> Answer {
         let which = request.identity();
         let open = match self.open(which).await {
             Ok(open) => open,
@@ -75,13 +85,18 @@ impl Control {
                     Err(error) => os_failed(&error, "the phantom namespace gives no such socket"),
                 }
             }
-            Request::Enter { .. } => self.enter(which, &open, holds),
+            Request::Emulated { socket, call, .. } => match open.space.emulated(*socket, call, beside).await {
+                Ok((reply, descriptor)) => (reply, descriptor.into_iter().collect()),
+                Err(errno) => (Reply::failed(errno, "the emulated socket"), Vec::new()),
+            },
+            Request::Enter { .. } => self.enter(which, &open, holds).await,
+            Request::Hold { .. } => match self.hold(which, holds) {
+                Ok(()) => info(&open),
+                Err(answer) => answer,
+            },
             Request::Resolve { name, .. } => (self.resolve(name, &open), Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
-            Request::Info { .. } => {
-                let (address, ipv4, name) = who(&open);
-                (Reply::Info { address, ipv4, name }, Vec::new())
-            }
+            Request::Info { .. } => info(&open),
         }
     }
 
@@ -94,21 +109,29 @@ impl Control {
         self.spaces.open(which, &mut rng).await
     }
 
-    fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    /// Keeps the identity open as long as this connection.
+    fn hold(&self, which: &IdentityRef, holds: &mut Vec<(IdentityRef, Hold)>) -> Result<(), Answer> {
         if !holds.iter().any(|(held, _)| held == which) {
             let hold = self.spaces.hold(which).filter(|_| holds.len() < MAX_HOLDS);
             let Some(hold) = hold else {
-                return (Reply::failed(libc::EMFILE, "this connection holds too many identities"), Vec::new());
+                return Err((Reply::failed(libc::EMFILE, "this connection holds too many identities"), Vec::new()));
             };
             holds.push((which.clone(), hold));
         }
-        match open.space.namespaces() {
+        Ok(())
+    }
+
+    async fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+        if let Err(answer) = self.hold(which, holds) {
+            return answer;
+        }
+        match open.space.namespaces().await {
             Ok((network, user)) => {
                 let (address, ipv4, name) = who(open);
                 let entered = Reply::Entered { address, ipv4, name, has_user_namespace: user.is_some() };
                 (entered, [Some(network), user].into_iter().flatten().collect())
             }
-            Err(error) => os_failed(&error, "the namespaces cannot be passed on"),
+            Err(refusal) => failed(&refusal),
         }
     }
 
@@ -136,6 +159,11 @@ impl Control {
 fn who(open: &Open) -> ([u8; 16], [u8; 4], String) {
     let identity = &open.identity;
     (identity.address().octets(), open.space.ipv4().octets(), identity.phantom_name().to_string())
+}
+
+fn info(open: &Open) -> Answer {
+    let (address, ipv4, name) = who(open);
+    (Reply::Info { address, ipv4, name }, Vec::new())
 }
 
 fn failed(refusal: &Refusal) -> Answer {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
 use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Peer, Status};
+use phantom_ipc::hook::{Call, Reply};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -72,9 +73,19 @@ pub trait Space: Send + Sync + 'static {
     /// The network namespace, and the user namespace that owns it if one had to be made; descriptors of their own.
     ///
     /// # Errors
-    /// When no descriptors are left.
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)>;
-    /// A socket there, as socket(2) would make it.
+    /// EOPNOTSUPP when there can be none here; whatever, when no descriptors are left.
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal>;
+    /// A call on an emulated socket, `beside` being the descriptor that came with it; the reply, and a descriptor for it.
+    ///
+    /// # Errors
+    /// The errno for the program.
+    async fn emulated(
+        &self,
+        socket: u64,
+        call: &Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(Reply, Option<OwnedFd>), i32>;
+    /// A socket there, as socket(2) would make it; an emulated one where there can be no phantom namespace.
     ///
     /// # Errors
     /// What socket(2) says there.

@@ -1,7 +1,7 @@
 //! The local socket: made private, reached by its owner and root only, with bounded lines and descriptors beside bytes.
 
 use std::fs;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,10 @@ use std::path::{Path, PathBuf};
 use interprocess::local_socket::{ListenerOptions, ToFsName, traits::tokio::Listener as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use interprocess::os::unix::uds_local_socket::tokio::{Listener as Inner, Stream};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::datadir::{DataError, make_private_dir};
@@ -63,7 +65,7 @@ impl Listener {
         loop {
             let stream = self.inner.accept().await?;
             if allowed(&stream) {
-                return Ok(Connection { stream, buffer: Vec::new() });
+                return Ok(Connection { stream, buffer: Vec::new(), received: None });
             }
             tracing::warn!("a program of another user was refused at the local socket");
         }
@@ -105,12 +107,14 @@ pub struct Connection {
     stream: Stream,
     /// Read but not yet taken.
     buffer: Vec<u8>,
+    /// Came beside what was read last.
+    received: Option<OwnedFd>,
 }
 
 impl Connection {
     /// For tests and for streams that come by another way than [`Listener`].
     pub fn new(stream: UnixStream) -> Self {
-        Self { stream: stream.into(), buffer: Vec::new() }
+        Self { stream: stream.into(), buffer: Vec::new(), received: None }
     }
 
     /// The first byte of what comes next, without taking it; `None` when the program has closed.
@@ -164,9 +168,16 @@ impl Connection {
     async fn fill(&mut self, most: usize) -> io::Result<usize> {
         // One line or message at a time is what programs send: small reads are no loss.
         let mut bytes = vec![0; most.min(4096)];
-        let count = (&self.stream).read(&mut bytes).await?;
+        let socket = self.stream.inner();
+        let received = &mut self.received;
+        let count = socket.async_io(Interest::READABLE, || receive_message(socket, &mut bytes, received)).await?;
         self.buffer.extend_from_slice(&bytes[..count]);
         Ok(count)
+    }
+
+    /// The descriptor that came beside the bytes taken last.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.received.take()
     }
 
     /// Sends bytes.
@@ -202,6 +213,19 @@ fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>
         return Err(ErrorKind::InvalidInput.into());
     }
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
+}
+
+/// Reads, and keeps the last descriptor that came; further ones are closed.
+fn receive_message(socket: &UnixStream, bytes: &mut [u8], received: &mut Option<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for beside in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = beside {
+            descriptors.for_each(|descriptor| *received = Some(descriptor));
+        }
+    }
+    Ok(message.bytes)
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use phantom_ipc::hook::{Call, Reply};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell};
@@ -15,7 +16,8 @@ use tokio::task::JoinHandle;
 use tokio::time::interval;
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Gate, GateConfig, Stream, splice};
+use crate::emulation::Emulation;
+use crate::gate::{self, ConnectError, Gate, GateConfig, OWN_IPV4, SharedAliases, Stream, splice};
 use crate::identity::ApIdentity;
 use crate::names::Names;
 use crate::network::{Network, Programs};
@@ -51,12 +53,12 @@ impl gate::Network for Outside {
     }
 }
 
-/// Programs behind a gate; empty until the gate stands, and after it is gone.
+/// The programs of an identity: behind its gate and with emulated sockets. Empty until it is open, and after it.
 #[derive(Default)]
-struct Inside(OnceCell<Weak<Gate>>);
+struct Inside(OnceCell<Weak<NodeSpace>>);
 
 impl Inside {
-    fn gate(&self) -> Option<Arc<Gate>> {
+    fn space(&self) -> Option<Arc<NodeSpace>> {
         self.0.get()?.upgrade()
     }
 }
@@ -64,14 +66,25 @@ impl Inside {
 #[async_trait]
 impl Programs for Inside {
     async fn listens(&self, port: u16) -> bool {
-        match self.gate() {
+        let Some(space) = self.space() else { return false };
+        if space.emulation.listens(port) {
+            return true;
+        }
+        match space.standing_gate() {
             Some(gate) => gate.listening(port).await,
             None => false,
         }
     }
 
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
-        let Some(gate) = self.gate() else { return };
+        let Some(space) = self.space() else { return };
+        if space.emulation.listens(port) {
+            let emulation = Arc::clone(&space.emulation);
+            drop(space);
+            return emulation.serve(peer, src_port, port, far).await;
+        }
+        let Some(gate) = space.standing_gate() else { return };
+        drop(space);
         match gate.incoming(peer, src_port, port).await {
             Ok(tcp) => {
                 drop(gate);
@@ -84,84 +97,148 @@ impl Programs for Inside {
 }
 
 /// See [`Space`].
-struct GateSpace {
+struct NodeSpace {
     address: ApAddress,
     network: Arc<Network>,
-    /// For the answers that must not wait.
-    gate: Arc<Gate>,
+    outside: Arc<Outside>,
+    aliases: SharedAliases,
+    helper: PathBuf,
+    /// Made when the first program wants it; where it cannot be made, the reason stays.
+    gate: OnceCell<Result<Arc<Gate>, Refusal>>,
+    emulation: Arc<Emulation>,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Opens the gate of an identity and begins to keep paths for it.
+/// Opens an identity and begins to keep paths for it.
 pub(super) async fn open(
     setup: &Setup,
     network: &Arc<Network>,
     identity: &ApIdentity,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let refused = |message: String| Refusal {
-        errno: libc::ENETDOWN,
-        message,
-        hint: "phantomd needs /dev/net/tun and network namespaces: run it as root, or allow both to its user".into(),
-    };
+    let helper = std::env::current_exe().map_err(|error| no_gate(error.to_string()))?;
     let address = identity.address();
+    let outside = Arc::new(Outside { network: Arc::clone(network), names: Arc::clone(&setup.names) });
+    let aliases = SharedAliases::default();
+    let emulation = Arc::new(Emulation::new(address, outside.clone(), aliases.clone()));
     let inside = Arc::new(Inside::default());
-    // The exit path is on its way while the namespace is made.
     let key = Arc::new(SigningKey::from_seed(identity.key.seed()));
     network.open(key, inside.clone()).await;
-    // The running executable itself, also when an update has replaced its file meanwhile.
-    let helper = PathBuf::from("/proc/self/exe");
-    let outside = Arc::new(Outside { network: network.clone(), names: setup.names.clone() });
-    setup.names.remember(identity.phantom_name());
-    let gate = match Gate::open(GateConfig::new(address, helper), outside).await {
-        Ok(gate) => Arc::new(gate),
-        Err(error) => {
-            network.close(address).await;
-            return Err(refused(error.to_string()));
-        }
-    };
+    let space = Arc::new(NodeSpace {
+        address,
+        network: Arc::clone(network),
+        outside,
+        aliases,
+        helper,
+        gate: OnceCell::new(),
+        emulation,
+        watch: Mutex::default(),
+    });
     // Set once, here.
-    let _ = inside.0.set(Arc::downgrade(&gate));
-    let watch = tokio::spawn(publish_when_listening(network.clone(), address, Arc::downgrade(&gate)));
-    Ok(Arc::new(GateSpace { address, network: network.clone(), gate, watch: Mutex::new(Some(watch)) }))
+    let _ = inside.0.set(Arc::downgrade(&space));
+    let watch = tokio::spawn(publish_when_listening(network.clone(), address, Arc::downgrade(&space)));
+    *space.watch.lock().await = Some(watch);
+    Ok(space)
+}
+
+fn no_gate(message: String) -> Refusal {
+    Refusal {
+        errno: libc::EOPNOTSUPP,
+        message,
+        hint: "phantomd needs /dev/net/tun and network namespaces: run it as root, or allow both to its user; without \
+               them programs can run with --isolation emulate"
+            .into(),
+    }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(network: Arc<Network>, address: ApAddress, gate: Weak<Gate>) {
+async fn publish_when_listening(network: Arc<Network>, address: ApAddress, space: Weak<NodeSpace>) {
     let mut look = interval(LISTEN_EVERY);
     loop {
         look.tick().await;
-        let Some(gate) = gate.upgrade() else { return };
-        if !gate.listening_ports().await.is_empty() {
+        let Some(space) = space.upgrade() else { return };
+        if space.listens().await {
             return network.publish(address).await;
         }
     }
 }
 
+impl NodeSpace {
+    /// The gate, made if there is none yet.
+    async fn gate(&self) -> Result<Arc<Gate>, Refusal> {
+        let make = async {
+            let config = GateConfig::new(self.address, self.helper.clone());
+            let gate = Gate::open_with(config, self.outside.clone(), self.aliases.clone()).await;
+            gate.map(Arc::new).map_err(|error| no_gate(error.to_string()))
+        };
+        self.gate.get_or_init(|| make).await.clone()
+    }
+
+    /// The gate, if there is one.
+    fn standing_gate(&self) -> Option<Arc<Gate>> {
+        self.gate.get()?.as_ref().ok().cloned()
+    }
+
+    /// Whether a program listens for the network.
+    async fn listens(&self) -> bool {
+        if self.emulation.listened() {
+            return true;
+        }
+        match self.standing_gate() {
+            Some(gate) => !gate.listening_ports().await.is_empty(),
+            None => false,
+        }
+    }
+}
+
 #[async_trait]
-impl Space for GateSpace {
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-        let (net, user) = self.gate.namespace();
-        Ok((net.try_clone_to_owned()?, user.map(|user| user.try_clone_to_owned()).transpose()?))
+impl Space for NodeSpace {
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
+        let gate = self.gate().await?;
+        let (net, user) = gate.namespace();
+        let net = net.try_clone_to_owned();
+        let both = net.and_then(|net| Ok((net, user.map(|user| user.try_clone_to_owned()).transpose()?)));
+        both.map_err(|error| Refusal {
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+            message: "the namespaces cannot be passed on".into(),
+            hint: "give phantomd more file descriptors".into(),
+        })
+    }
+
+    async fn emulated(
+        &self,
+        socket: u64,
+        call: &Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(Reply, Option<OwnedFd>), i32> {
+        self.emulation.call(socket, call, beside).await
     }
 
     async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-        self.gate.socket(domain, kind, protocol).await
+        match self.gate().await {
+            Ok(gate) => gate.socket(domain, kind, protocol).await,
+            Err(_) => self.emulation.socket(domain, kind, protocol).map_err(io::Error::from_raw_os_error),
+        }
     }
 
     fn ipv4(&self) -> Ipv4Addr {
-        self.gate.ipv4()
+        OWN_IPV4
     }
 
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
-        self.gate.alias_of(address)
+        self.emulation.alias_of(address)
     }
 
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        self.gate.behind_alias(alias)
+        self.emulation.behind_alias(alias)
     }
 
     async fn in_use(&self) -> bool {
-        !self.gate.listening_ports().await.is_empty()
+        let listening = match self.standing_gate() {
+            Some(gate) => !gate.listening_ports().await.is_empty(),
+            None => false,
+        };
+        listening
+            || self.emulation.in_use()
             || self.network.connections().iter().any(|one| one.open && one.identity == self.address)
     }
 
@@ -170,6 +247,9 @@ impl Space for GateSpace {
             watch.abort();
         }
         self.network.close(self.address).await;
-        self.gate.cut();
+        self.emulation.cut();
+        if let Some(gate) = self.standing_gate() {
+            gate.cut();
+        }
     }
 }
