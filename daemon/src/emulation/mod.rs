@@ -370,7 +370,7 @@ async fn live(shared: Arc<Shared>, id: u64, mut end: End, mut orders: mpsc::Rece
                 };
                 shared.lock().table.settled(id, result.as_ref().map(|_| ()).map_err(|error| *error));
                 // Writable only now that everything else says how it stands.
-                if held.release(&end).is_err() {
+                if end.refresh().is_err() || held.release(&end).is_err() {
                     return;
                 }
                 settled.notify_waiters();

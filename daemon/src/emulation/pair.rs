@@ -84,6 +84,14 @@ impl End {
         }
     }
 
+    /// Makes the runtime look anew at what is ready: waiting for [`Self::hung_up`] forgot it.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        if let Some(stream) = self.stream.take() {
+            self.stream = Some(UnixStream::from_std(stream.into_std()?)?);
+        }
+        Ok(())
+    }
+
     /// Tells a listener of a connection; `WouldBlock` when as many wait as may.
     pub(super) fn announce(&mut self, child: &OwnedFd, record: &[u8], most: usize) -> io::Result<()> {
         let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
