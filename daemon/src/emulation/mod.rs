@@ -90,21 +90,17 @@ struct Child {
 struct Entry {
     shared: Arc<Shared>,
     id: u64,
-    reset: bool,
 }
 
 impl Entry {
+    /// Whether closing is a reset.
     fn abortive(&self) -> bool {
         self.shared.lock().table.abortive(self.id)
     }
 
-    /// Its connection was reset: the program may have its end still.
-    fn reset(&mut self) {
-        self.reset = true;
-    }
-
-    async fn over(&self) {
-        self.shared.over.cancelled().await;
+    fn abortive_later(&self) -> impl Fn() -> bool + use<> {
+        let (shared, id) = (Arc::downgrade(&self.shared), self.id);
+        move || shared.upgrade().is_some_and(|shared| shared.lock().table.abortive(id))
     }
 }
 
@@ -112,11 +108,7 @@ impl Drop for Entry {
     fn drop(&mut self) {
         let mut state = self.shared.lock();
         let life = state.lives.remove(&self.id);
-        if self.reset {
-            state.table.ended(self.id);
-        } else {
-            state.table.closed(self.id);
-        }
+        state.table.ended(self.id);
         drop(state);
         if let Some(life) = life {
             life.settled.notify_waiters();
@@ -246,7 +238,7 @@ impl Shared {
         }
         let (theirs, ours, name) = self.make(v6, stream)?;
         self.lock().table.open(name)?;
-        let entry = Entry { shared: self.clone(), id: name.socket, reset: false };
+        let entry = Entry { shared: self.clone(), id: name.socket };
         let end = End::new(ours, entry).map_err(|error| local(&error))?;
         let (orders_tx, orders_rx) = mpsc::channel(ORDERS);
         let life = Life { orders: orders_tx, settled: Arc::default() };
@@ -331,7 +323,7 @@ impl Shared {
             state.table.child(listener, name.socket, local_end, peer)?;
             orders
         };
-        let entry = Entry { shared: self.clone(), id: name.socket, reset: false };
+        let entry = Entry { shared: self.clone(), id: name.socket };
         let end = End::new(ours, entry).map_err(|error| local(&error))?;
         let (taken, done) = oneshot::channel();
         let child = Child { theirs, peer: SocketAddr::new(ports::seen(peer.ip(), v6), peer.port()), taken };
@@ -415,7 +407,7 @@ async fn announce(shared: &Shared, id: u64, end: &mut End, mut child: Child) {
 }
 
 async fn join(end: End, far: Box<dyn Stream>) {
-    let Ok(near) = end.another() else { return };
+    let (Ok(near), Some(abortive)) = (end.another(), end.abortive()) else { return };
     let (mut near_read, mut near_write) = tokio::io::split(end);
     let (mut far_read, mut far_write) = tokio::io::split(far);
     let (said_tx, said_rx) = oneshot::channel();
@@ -429,22 +421,23 @@ async fn join(end: End, far: Box<dyn Stream>) {
         tokio::select! {
             biased;
             result = carry(&mut far_read, &mut near_write) => result,
-            () = orphaned(&near, said_rx) => Err(io::ErrorKind::TimedOut.into()),
+            () = orphaned(near, abortive, said_rx) => Err(io::ErrorKind::TimedOut.into()),
         }
     };
     // The first error ends both directions; what is dropped before its end is reset.
     let _: io::Result<((), ())> = tokio::try_join!(there, back);
 }
 
-/// Resolves when the program has closed, and has been gone for long enough for the far end to end too.
-async fn orphaned(near: &OwnedFd, said: oneshot::Receiver<()>) {
+/// Resolves when the program has half-closed and then reset, or closed and been gone for long enough for the far end to
+/// end too.
+async fn orphaned(near: OwnedFd, abortive: impl Fn() -> bool, said: oneshot::Receiver<()>) {
     if said.await.is_err() {
         return std::future::pending().await;
     }
-    while !pair::is_closed(near) {
+    let reset = pair::closed(near).await.unwrap_or(true);
+    if !reset && !abortive() {
         sleep(ORPHAN).await;
     }
-    sleep(ORPHAN).await;
 }
 
 /// What goes wrong here is not the program's doing: mostly, the daemon has no descriptors left.

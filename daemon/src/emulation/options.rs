@@ -43,7 +43,6 @@ const KNOWN: &[(i32, i32, Kind, i32)] = &[
     (libc::SOL_SOCKET, libc::SO_MARK, Kind::Forbidden, 0),
     (libc::SOL_SOCKET, libc::SO_BUSY_POLL, Kind::Number, 0),
     (libc::SOL_SOCKET, libc::SO_INCOMING_CPU, Kind::Number, 0),
-    (libc::SOL_SOCKET, libc::SO_ZEROCOPY, Kind::Flag, 0),
     (libc::SOL_TCP, libc::TCP_NODELAY, Kind::Flag, 0),
     (libc::SOL_TCP, libc::TCP_MAXSEG, Kind::Number, 536),
     (libc::SOL_TCP, libc::TCP_CORK, Kind::Flag, 0),

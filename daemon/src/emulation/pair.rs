@@ -14,12 +14,11 @@ use phantom_ipc::hook::SocketName;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
     SocketAddrUnix, SocketFlags, SocketType, sockopt,
 };
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
-use tokio::runtime::Handle;
 
 use super::Entry;
 use super::sys::unreceived;
@@ -44,6 +43,9 @@ pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
         // Urgent bytes are bytes.
         sockopt::set_socket_oobinline(&ours, true)?;
         rustix::net::send(&theirs, &[0], SendFlags::NOSIGNAL)?;
+    } else {
+        // There is nowhere to send to.
+        rustix::net::shutdown(&ours, Shutdown::Read)?;
     }
     rustix::io::ioctl_fionbio(&ours, true)?;
     Ok((theirs, ours))
@@ -71,6 +73,11 @@ impl End {
     /// Another descriptor of it, to look at.
     pub(super) fn another(&self) -> io::Result<OwnedFd> {
         Ok(rustix::io::fcntl_dupfd_cloexec(self.stream()?, 0)?)
+    }
+
+    /// Tells whether closing it is a reset by SO_LINGER, also when this is not at hand any more.
+    pub(super) fn abortive(&self) -> Option<impl Fn() -> bool + use<>> {
+        self.entry.as_ref().map(Entry::abortive_later)
     }
 
     fn stream(&self) -> io::Result<&UnixStream> {
@@ -157,9 +164,17 @@ impl End {
     }
 }
 
-/// Whether the program has closed its end.
-pub(super) fn is_closed(ours: &OwnedFd) -> bool {
-    ends(ours).contains(PollFlags::HUP)
+/// Resolves when the program has closed; whether that is a reset, if it is not one by SO_LINGER.
+pub(super) async fn closed(ours: OwnedFd) -> io::Result<bool> {
+    let stream = UnixStream::from_std(ours.into())?;
+    hung_up(&stream).await;
+    Ok(ends(&stream).contains(PollFlags::ERR))
+}
+
+/// Takes what is unread, so that closing is no reset.
+fn empty(stream: &UnixStream) {
+    let mut waste = [0; FILLING.len()];
+    while matches!(rustix::net::recv(stream, &mut waste, RecvFlags::DONTWAIT), Ok((1.., _))) {}
 }
 
 /// What has ended: HUP, RDHUP, ERR.
@@ -235,24 +250,13 @@ impl AsyncWrite for End {
 
 impl Drop for End {
     fn drop(&mut self) {
-        let (Some(stream), Some(mut entry)) = (self.stream.take(), self.entry.take()) else { return };
-        if ends(&stream).contains(PollFlags::HUP) {
-            return;
+        let (Some(stream), Some(entry)) = (self.stream.take(), self.entry.take()) else { return };
+        // Who has had the end of the stream gets EPIPE from a reset, not ECONNRESET; who has left gets nothing.
+        if self.said || ends(&stream).contains(PollFlags::HUP) {
+            empty(&stream);
         }
-        if !(self.heard && self.said) {
-            entry.reset();
-            return;
-        }
-        // Both directions have ended well. The program may keep its end for long, and ask who it was.
-        if let Ok(runtime) = Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::select! {
-                    () = hung_up(&stream) => {}
-                    () = entry.over() => {}
-                }
-                drop(entry);
-            });
-        }
+        // First the table, then the program hears of it.
+        drop(entry);
     }
 }
 
@@ -278,7 +282,6 @@ impl Held {
         let stream = end.stream()?;
         // What comes after this is the program's already.
         let filling = rustix::io::ioctl_fionread(stream)?.saturating_sub(1);
-        sockopt::set_socket_send_buffer_size(&self.0, SEND_ROOM)?;
         let mut left = usize::try_from(filling).unwrap_or(usize::MAX);
         let mut waste = [0; FILLING.len()];
         while left > 0 {
@@ -288,6 +291,8 @@ impl Held {
                 got => left -= got,
             }
         }
+        // Last, so that there is one event and not one for each piece.
+        sockopt::set_socket_send_buffer_size(&self.0, SEND_ROOM)?;
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ pub(super) type Errno = i32;
 /// Sockets of one identity: as many as a busy server has; each costs the daemon a descriptor and a task.
 pub(super) const MAX_SOCKETS: usize = 4096;
 
-/// Sockets whose connection was reset and that the program has not closed as far as anybody knows.
+/// Sockets that have ended and are remembered, because a program may have one still.
 const MAX_ENDED: usize = 1024;
 
 /// The most that listen(2) takes here, as net.core.somaxconn says.
@@ -129,8 +129,8 @@ impl Table {
     }
 
     fn socket(&mut self, id: u64) -> Result<&mut Socket, Errno> {
-        // A socket of another identity, or one of a daemon that is no more.
-        self.sockets.get_mut(&id).ok_or(libc::ENOTSOCK)
+        // A socket of another identity, of a daemon that is no more, or one that ended long ago.
+        self.sockets.get_mut(&id).ok_or(libc::ENETDOWN)
     }
 
     /// bind(2).
@@ -487,19 +487,9 @@ impl Table {
         self.sockets.get(&id).is_some_and(|socket| socket.v6)
     }
 
-    /// The program has closed it.
-    pub(super) fn closed(&mut self, id: u64) {
-        self.displace(id);
-        self.sockets.remove(&id);
-        self.ended.retain(|at| *at != id);
-    }
-
-    /// Its connection was reset; the program may have it still, and ask.
+    /// The program has closed it, or its connection was reset: then the program may have it still, and ask.
     pub(super) fn ended(&mut self, id: u64) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        if socket.phase == Phase::Ended {
-            return;
-        }
+        let Some(socket) = self.sockets.get_mut(&id).filter(|socket| socket.phase != Phase::Ended) else { return };
         socket.phase = Phase::Ended;
         // Its name is remembered; its port is free.
         let local = socket.local;

@@ -78,7 +78,7 @@ pub(super) fn prepare() {
 pub(super) unsafe fn connect_to(fd: c_int, address: *const sockaddr, length: socklen_t) -> Outcome<c_int> {
     on(fd, |name| {
         // SAFETY: as the caller says.
-        match unsafe { read(name, address, length) }? {
+        match unsafe { read(fd, name, address, length) }? {
             Some(to) => connection(fd, name, to),
             None => ask(name, &Call::Disconnect),
         }
@@ -109,7 +109,7 @@ pub(super) fn connection(fd: c_int, name: SocketName, address: SocketAddr) -> Re
 pub(super) unsafe fn bind_to(fd: c_int, address: *const sockaddr, length: socklen_t) -> Outcome<c_int> {
     on(fd, |name| {
         // SAFETY: as the caller says.
-        let address = match unsafe { read(name, address, length) }? {
+        let address = match unsafe { read(fd, name, address, length) }? {
             Some(address) => address,
             // An old habit that the kernel allows: no family, and the wildcard.
             // SAFETY: as the caller says.

@@ -107,7 +107,7 @@ unsafe fn before(
         return Ok(());
     }
     // SAFETY: as the caller says.
-    let to = unsafe { read(name, address, size) }?.ok_or(libc::EINVAL)?;
+    let to = unsafe { read(fd, name, address, size) }?.ok_or(libc::EINVAL)?;
     calls::connection(fd, name, to).map(|_| ())
 }
 
