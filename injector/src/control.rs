@@ -8,11 +8,11 @@ use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use phantom_ipc::hook::{IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
+use phantom_ipc::hook::{IdentityRef, MAX_FRAME, MAX_IDENTITY, PREAMBLE, Reply, Request, split_frame};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::isolate::Namespaces;
@@ -23,22 +23,73 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Descriptors beside an answer: the network namespace, and the user namespace that owns it.
 const MAX_DESCRIPTORS: usize = 2;
 
-/// Both are of one release, or one of them says so.
-const NONSENSE: &str = "the daemon's answer makes no sense: is it of another version?";
-
 /// What the daemon gives.
 pub(crate) struct Session {
     /// To be held open until the last descendant is gone.
-    pub(crate) connection: OwnedFd,
-    /// What the program is to enter, if it is to.
+    pub(crate) line: Line,
+    /// What the program is to enter; none where no phantom namespace can be.
     pub(crate) spaces: Option<Namespaces>,
     /// Who the program is, for people.
     pub(crate) who: String,
+    /// Which of its ports others reach and where, one sentence each.
+    pub(crate) published: Vec<String>,
+}
+
+/// Where the daemon is, and as whom to speak to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Contact {
+    /// Its socket.
+    pub(crate) socket: PathBuf,
+    /// As whom.
+    pub(crate) identity: IdentityRef,
+}
+
+/// An open connection to the daemon.
+pub(crate) struct Line(UnixStream);
+
+impl Line {
+    /// Connects.
+    pub(crate) fn open(socket: &Path) -> io::Result<Self> {
+        let mut line = UnixStream::connect(socket)?;
+        line.set_read_timeout(Some(PATIENCE))?;
+        line.set_write_timeout(Some(PATIENCE))?;
+        line.write_all(&PREAMBLE)?;
+        Ok(Self(line))
+    }
+
+    /// A descriptor that tells whether the connection is still open.
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
+    }
+
+    /// One request, one reply with its descriptors. After an error the line is of no more use.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
+        self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;
+        receive(&self.0)
+    }
+
+    /// A socket of the phantom namespace, as socket(2) would give one, or the error number that it would; closes on exec.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(crate) fn socket(&mut self, identity: &IdentityRef, arguments: [i32; 3]) -> Result<Result<OwnedFd, i32>> {
+        let [domain, kind, protocol] = arguments;
+        match self.ask(&Request::Socket { identity: identity.clone(), domain, kind, protocol })? {
+            (Reply::Descriptor, descriptors) => Ok(Ok(descriptors.into_iter().next().context("no descriptor")?)),
+            (Reply::Failed { errno, .. }, _) => Ok(Err(errno)),
+            _ => bail!("the daemon's answer makes no sense"),
+        }
+    }
 }
 
 /// The identity of that name, or a fresh one that nobody can link to another run.
 pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     if let Some(name) = name {
+        if name.len() > MAX_IDENTITY || name.contains('\0') {
+            bail!(
+                "the name of an identity has at most {MAX_IDENTITY} characters; `phantom address list` shows those there are"
+            );
+        }
         return Ok(IdentityRef::Named(name.to_owned()));
     }
     let mut token = [0; 16];
@@ -46,46 +97,57 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     Ok(IdentityRef::Session(token))
 }
 
-/// Opens a session of the daemon at `socket`, with its namespaces.
-pub(crate) fn enter(socket: &Path, identity: &IdentityRef) -> Result<Session> {
-    let (connection, reply, descriptors) = ask(socket, &Request::Enter { identity: identity.clone() })?;
+/// What a session is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Namespaces.
+    Spaces,
+    /// Namespaces, where they can be made.
+    SpacesIfPossible,
+    /// None: sockets are emulated.
+    None,
+}
+
+/// Opens a session of the daemon.
+pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
+    let mut line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
+    let mut ask = |request: &Request| line.ask(request).context("the conversation with the daemon broke off");
+    let identity = contact.identity.clone();
+    let hold = Request::Hold { identity: identity.clone() };
+    let first = if wanted == Wanted::None { hold.clone() } else { Request::Enter { identity } };
+    let (mut reply, mut descriptors) = ask(&first)?;
+    if wanted == Wanted::SpacesIfPossible && matches!(reply, Reply::Failed { errno: libc::EOPNOTSUPP, .. }) {
+        (reply, descriptors) = ask(&hold)?;
+    }
     let (address, name) = match reply {
-        Reply::Entered { address, name, .. } => (Ipv6Addr::from(address), name),
+        Reply::Entered { address, name, .. } | Reply::Info { address, name, .. } => (Ipv6Addr::from(address), name),
         Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
-        _ => bail!(NONSENSE),
+        _ => bail!("the daemon's answer makes no sense: is it of another version?"),
     };
     let mut descriptors = descriptors.into_iter();
-    let network = descriptors.next().context("the daemon gave no namespace")?;
-    let spaces = Namespaces { network, user: descriptors.next() };
-    Ok(Session { connection: connection.into(), spaces: Some(spaces), who: format!("{address} ({name})") })
+    let spaces = descriptors.next().map(|network| Namespaces { network, user: descriptors.next() });
+    let kind = match &contact.identity {
+        IdentityRef::Named(name) => format!("identity {name}"),
+        IdentityRef::Session(_) => "fresh for this run".to_owned(),
+    };
+    let who = format!("runs as {name} ({address}), {kind}");
+    Ok(Session { line, spaces, who, published: Vec::new() })
 }
 
-/// Opens a session of the daemon at `socket` without namespaces.
-pub(crate) fn hold(socket: &Path, identity: &IdentityRef) -> Result<Session> {
-    let (connection, reply, _) = ask(socket, &Request::Hold { identity: identity.clone() })?;
-    match reply {
-        Reply::Info { address, name, .. } => {
-            let who = format!("{} ({name})", Ipv6Addr::from(address));
-            Ok(Session { connection: connection.into(), spaces: None, who })
-        }
-        Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
-        _ => bail!(NONSENSE),
+/// Why no daemon could be reached, and what to do.
+fn nobody(socket: &Path, error: io::Error) -> anyhow::Error {
+    let at = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
+            "no daemon answers at {at}\n  start one with `phantomd` (as root: `systemctl start phantomd`), or name its \
+             socket with --daemon"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+            "the daemon at {at} is not yours to use\n  start your own with `phantomd`, or name its socket with --daemon"
+        ),
+        _ => anyhow::Error::new(error)
+            .context(format!("no daemon answers at {at}; `phantomd` starts one, --daemon names another socket")),
     }
-}
-
-fn ask(socket: &Path, request: &Request) -> Result<(UnixStream, Reply, Vec<OwnedFd>)> {
-    let mut connection = UnixStream::connect(socket).with_context(|| {
-        format!(
-            "no daemon answers at {}. Start it with `phantomd` (or as root: systemctl start phantomd), or name its \
-             socket with --daemon",
-            socket.display()
-        )
-    })?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    let request = request.encode().context("the identity's name is not valid")?;
-    connection.write_all(&[&PREAMBLE[..], &request].concat())?;
-    let (reply, descriptors) = receive(&connection).context("the daemon broke the conversation off")?;
-    Ok((connection, reply, descriptors))
 }
 
 /// One reply, and as many descriptors as it says.

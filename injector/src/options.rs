@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::publish::Port;
+
 /// Starts a program so that its only network is Phantom.
 ///
 /// Whatever the program connects to goes through the phantom network; whatever is no phantom address is refused; names
@@ -26,6 +28,16 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Isolation::Auto)]
     pub(crate) isolation: Isolation,
 
+    /// A port of this computer's loopback that the program may reach on its own 127.0.0.1 and ::1; may be repeated
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) allow_local: Vec<u16>,
+
+    /// Let others reach this port of the program, and no port that is not named so; at once, before it listens. With
+    /// :NAME they reach it at the persistent identity NAME, made if there is none, while the program itself connects as
+    /// another: nobody can link the two. May be repeated [default: all ports, as soon as the program listens]
+    #[arg(long, value_name = "PORT[:NAME]")]
+    pub(crate) publish: Vec<Port>,
+
     /// Say each step on standard error
     #[arg(long)]
     pub(crate) explain: bool,
@@ -42,11 +54,13 @@ pub(crate) struct Options {
 /// Ways to hand a program over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Isolation {
-    /// The best way that leaks nothing; if there is none here, the program is not started
+    /// The strongest way that can be had here, in the order below; if there is none, the program is not started
     Auto,
     /// Inside the phantom namespace: nothing that the program does reaches another network
     Namespace,
-    /// By libphantom.so in LD_PRELOAD: best effort, a static program or one that avoids libc gets past it
+    /// A supervisor answers each socket() with a socket of the phantom namespace; all other sockets are refused
+    Inject,
+    /// By libphantom.so in LD_PRELOAD, and a filter: a static program or one that avoids libc has no network
     Preload,
     /// By libphantom.so too, with sockets that the daemon emulates: where there can be no phantom namespace
     Emulate,
@@ -56,7 +70,9 @@ const EXAMPLES: &str = "\
 Examples:
   phantom-run curl http://<name>.phantom/
   phantom-run --identity shop -- python3 -m http.server 80
+  phantom-run --publish 80:shop ./server    others reach port 80 at `shop`, and cannot tell whose connections it makes
   phantom-run ssh user@<name>.phantom
+  phantom-run --allow-local 5432 ./shop     a database on this computer stays within reach
   phantom-run bash                          a shell, and all that is started from it
 
 Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be executed, 127 if it was not found.";

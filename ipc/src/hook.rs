@@ -22,6 +22,7 @@ use bytes::{Reader, Writer};
 
 mod bytes;
 mod emulated;
+pub mod policy;
 mod socket;
 
 pub use emulated::{
@@ -62,6 +63,9 @@ pub enum Malformed {
     /// A tag, flag or address family of no meaning.
     #[error("tag {0} has no meaning here")]
     Tag(u8),
+    /// A port is 0.
+    #[error("port 0 is no port")]
+    Port,
     /// A text is empty, too long, holds a zero byte, or is not UTF-8.
     #[error("a text is empty, too long or not UTF-8")]
     Text,
@@ -114,6 +118,16 @@ pub enum Request {
     Info {
         /// As whom.
         identity: IdentityRef,
+    },
+    /// A port to be reachable from the phantom network, and no other but what is published too; until this connection
+    /// ends. Only for an identity that the connection has entered. Answered by [`Reply::Info`] about who is reached.
+    Publish {
+        /// As whom the program runs.
+        identity: IdentityRef,
+        /// The program's port, not 0.
+        port: u16,
+        /// The persistent identity at which it is reached, made if there is none of that name; none for the program's own.
+        at: Option<String>,
     },
     /// A call on an emulated socket; its answer is the call's.
     Emulated {
@@ -193,6 +207,7 @@ impl Request {
             | Self::Resolve { identity, .. }
             | Self::Reverse { identity, .. }
             | Self::Info { identity }
+            | Self::Publish { identity, .. }
             | Self::Emulated { identity, .. }
             | Self::Hold { identity } => identity,
         }
@@ -201,7 +216,7 @@ impl Request {
     /// The frame, header included.
     ///
     /// # Errors
-    /// [`Malformed::Text`] when a text breaks its limits.
+    /// When a text breaks its limits, or a port is 0.
     pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let mut to = Writer::new(match self {
             Self::Socket { .. } => 1,
@@ -209,6 +224,7 @@ impl Request {
             Self::Resolve { .. } => 3,
             Self::Reverse { .. } => 4,
             Self::Info { .. } => 5,
+            Self::Publish { .. } => 6,
             Self::Emulated { .. } => 16,
             Self::Hold { .. } => 17,
         });
@@ -221,6 +237,14 @@ impl Request {
             }
             Self::Resolve { name, .. } => to.text(name, MAX_NAME)?,
             Self::Reverse { address, .. } => put_address(&mut to, *address),
+            Self::Publish { port, at, .. } => {
+                if *port == 0 {
+                    return Err(Malformed::Port);
+                }
+                to.bytes(&port.to_be_bytes());
+                to.u8(u8::from(at.is_some()));
+                at.iter().try_for_each(|name| to.text(name, MAX_IDENTITY))?;
+            }
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
             Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } => {}
         }
@@ -234,7 +258,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !matches!(tag, 1..=5 | 16 | 17) {
+        if !matches!(tag, 1..=6 | 16 | 17) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -248,7 +272,8 @@ impl Request {
                 let (socket, call) = Call::take(&mut from)?;
                 Self::Emulated { identity, socket, call }
             }
-            _ => Self::Hold { identity },
+            17 => Self::Hold { identity },
+            _ => Self::Publish { identity, port: take_port(&mut from)?, at: take_optional_name(&mut from)? },
         };
         from.finish(request)
     }
@@ -414,6 +439,17 @@ fn take_identity(from: &mut Reader) -> Result<IdentityRef, Malformed> {
         1 => Ok(IdentityRef::Session(from.array()?)),
         tag => Err(Malformed::Tag(tag)),
     }
+}
+
+fn take_port(from: &mut Reader) -> Result<u16, Malformed> {
+    match u16::from_be_bytes(from.array()?) {
+        0 => Err(Malformed::Port),
+        port => Ok(port),
+    }
+}
+
+fn take_optional_name(from: &mut Reader) -> Result<Option<String>, Malformed> {
+    if from.flag()? { from.text(MAX_IDENTITY).map(Some) } else { Ok(None) }
 }
 
 fn put_address(to: &mut Writer, address: IpAddr) {

@@ -54,6 +54,11 @@ fn request() -> impl Strategy<Value = Request> {
             call
         }),
         identity().prop_map(|identity| Request::Hold { identity }),
+        (identity(), 1u16.., prop::option::of("[^\0]{1,16}")).prop_map(|(identity, port, at)| Request::Publish {
+            identity,
+            port,
+            at
+        }),
     ]
 }
 

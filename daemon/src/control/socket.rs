@@ -1,9 +1,10 @@
-//! The local socket: made private, reached by its owner and root only, with bounded lines and descriptors beside bytes.
+//! The local socket: reached by its owner and root only (root's by every user, for programs), with bounded lines and descriptors beside bytes.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::{ListenerOptions, ToFsName, traits::tokio::Listener as _};
@@ -16,6 +17,7 @@ use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::datadir::{DataError, make_private_dir};
+use crate::gate::Owner;
 
 /// Most descriptors that go with one message: two namespaces, and one to spare.
 pub const MAX_DESCRIPTORS: usize = 3;
@@ -40,8 +42,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing. A file left by a
-    /// daemon that was killed is replaced; one that answers is not. Needs a tokio runtime.
+    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing; root's daemon is there
+    /// for all users: 0666 and 0755. A file left by a daemon that was killed is replaced; one that answers is not. Needs
+    /// a tokio runtime.
     ///
     /// # Errors
     /// See [`SocketError`].
@@ -49,11 +52,18 @@ impl Listener {
         let failed = |error| SocketError::Io(path.to_owned(), error);
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
             make_private_dir(dir)?;
+            if serves_all() {
+                let mode = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(dir, mode).map_err(failed)?;
+            }
         }
         remove_stale(path)?;
         let name = path.to_fs_name::<interprocess::local_socket::GenericFilePath>().map_err(failed)?;
         // The mode belongs to the socket before it has a name: nobody can come in between.
         let inner = ListenerOptions::new().name(name).mode(0o600).create_tokio_as::<Inner>().map_err(failed)?;
+        if serves_all() {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+        }
         Ok(Self { inner })
     }
 
@@ -64,8 +74,11 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Connection> {
         loop {
             let stream = self.inner.accept().await?;
-            if allowed(&stream) {
-                return Ok(Connection { stream, buffer: Vec::new(), received: None });
+            // The kernel says who it is; who has gone already is nobody.
+            let Ok(peer) = stream.inner().peer_cred() else { continue };
+            let peer = Owner { uid: peer.uid(), gid: peer.gid() };
+            if serves_all() || may_administer(peer.uid, Owner::own().uid) {
+                return Ok(Connection { stream, peer, buffer: Vec::new(), received: None });
             }
             tracing::warn!("a program of another user was refused at the local socket");
         }
@@ -92,19 +105,20 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// The daemon's own user and root may; the kernel says who it is.
-fn allowed(stream: &Stream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.inner().peer_cred().is_ok_and(|peer| may_connect(peer.uid(), own))
+/// Whether programs of other users are served: by root only, who alone can give them namespaces that they may enter.
+fn serves_all() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
-fn may_connect(peer: u32, own: u32) -> bool {
+/// The daemon's own user and root.
+fn may_administer(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
 /// One program at the socket.
 pub struct Connection {
     stream: Stream,
+    peer: Owner,
     /// Read but not yet taken.
     buffer: Vec<u8>,
     /// Came beside what was read last.
@@ -112,9 +126,24 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// For tests and for streams that come by another way than [`Listener`].
-    pub fn new(stream: UnixStream) -> Self {
-        Self { stream: stream.into(), buffer: Vec::new(), received: None }
+    /// For tests and for streams that come by another way than [`Listener`]; `peer` is who is at the other end.
+    pub fn new(stream: UnixStream, peer: Owner) -> Self {
+        Self { stream: stream.into(), peer, buffer: Vec::new(), received: None }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Owner {
+        self.peer
+    }
+
+    /// Who is to own what this program opens: its user, or the daemon's own, as which root is served by everybody.
+    pub fn owner_of_new(&self) -> Owner {
+        if self.may_administer() { Owner::own() } else { self.peer }
+    }
+
+    /// Whether they may ask about the node and use its named identities: the daemon's own user and root may.
+    pub fn may_administer(&self) -> bool {
+        may_administer(self.peer.uid, Owner::own().uid)
     }
 
     /// The first byte of what comes next, without taking it; `None` when the program has closed.
@@ -190,26 +219,31 @@ impl Connection {
 
     /// Sends bytes and, with the first of them, at most [`MAX_DESCRIPTORS`] descriptors.
     ///
+    /// They are closed here before the last bytes go: whoever has all of them is the only owner, so that what it closes
+    /// is closed, and a port that it gives up is free.
+    ///
     /// # Errors
     /// What the socket says; `InvalidInput` for more descriptors or for no bytes.
-    pub async fn send_with(&mut self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    pub async fn send_with(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<()> {
         if descriptors.is_empty() {
             return self.send(bytes).await;
         }
         if descriptors.len() > MAX_DESCRIPTORS || bytes.is_empty() {
             return Err(ErrorKind::InvalidInput.into());
         }
-        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let (first, rest) = bytes.split_at(1);
         let socket = self.stream.inner();
-        let sent = socket.async_io(Interest::WRITABLE, || send_message(socket, bytes, &descriptors)).await?;
-        self.send(&bytes[sent..]).await
+        socket.async_io(Interest::WRITABLE, || send_message(socket, first, &descriptors)).await?;
+        drop(descriptors);
+        self.send(rest).await
     }
 }
 
-fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<usize> {
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(ErrorKind::InvalidInput.into());
     }
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
@@ -231,20 +265,24 @@ fn receive_message(socket: &UnixStream, bytes: &mut [u8], received: &mut Option<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
+    use std::time::Duration;
+    use tokio::time::timeout;
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Connection::new(ours), theirs)
+        (Connection::new(ours, Owner::own()), theirs)
     }
 
     #[tokio::test]
-    async fn the_socket_is_private_and_goes_with_the_daemon() {
+    async fn the_socket_is_as_private_as_the_daemon_and_goes_with_the_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/phantom/d.sock");
         let listener = Listener::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        let (file, folder) = if serves_all() { (0o666, 0o755) } else { (0o600, 0o700) };
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, file);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, folder);
         drop(listener);
         assert!(!path.exists());
     }
@@ -264,9 +302,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_user_and_root_may_connect() {
-        assert!(may_connect(1000, 1000) && may_connect(0, 1000) && may_connect(0, 0));
-        assert!(!may_connect(1001, 1000) && !may_connect(1000, 0));
+    fn only_the_same_user_and_root_may_administer() {
+        assert!(may_administer(1000, 1000) && may_administer(0, 1000) && may_administer(0, 0));
+        assert!(!may_administer(1001, 1000) && !may_administer(1000, 0));
     }
 
     #[tokio::test]
@@ -304,10 +342,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn descriptors_are_closed_here_before_the_last_bytes_go() {
+        let (mut ours, mut theirs) = pair();
+        let (mut kept, passed) = rustix::pipe::pipe().map(|(read, write)| (fs::File::from(read), write)).unwrap();
+        // More than the socket takes at once: the sender is still at it when the pipe has no writer any more.
+        let bytes = vec![7; 8 << 20];
+        let length = bytes.len();
+        let sending = tokio::spawn(async move { ours.send_with(&bytes, vec![passed]).await });
+        let end = tokio::spawn(async move {
+            // A plain read throws the descriptor away that comes with the first byte.
+            theirs.read_exact(&mut [0; 1]).await.unwrap();
+            let ended = tokio::task::spawn_blocking(move || kept.read(&mut [0; 1]).unwrap());
+            let ended = timeout(Duration::from_secs(60), ended).await;
+            let mut rest = vec![0; length - 1];
+            theirs.read_exact(&mut rest).await.unwrap();
+            ended
+        });
+        assert_eq!(end.await.unwrap().expect("a second owner is left").unwrap(), 0);
+        sending.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn too_many_descriptors_or_no_bytes_are_refused() {
         let (mut ours, _theirs) = pair();
         let descriptors = |n| (0..n).map(|_| fs::File::open("/dev/null").unwrap().into()).collect::<Vec<OwnedFd>>();
-        assert!(ours.send_with(b"x", &descriptors(MAX_DESCRIPTORS + 1)).await.is_err());
-        assert!(ours.send_with(b"", &descriptors(1)).await.is_err());
+        assert!(ours.send_with(b"x", descriptors(MAX_DESCRIPTORS + 1)).await.is_err());
+        assert!(ours.send_with(b"", descriptors(1)).await.is_err());
     }
 }

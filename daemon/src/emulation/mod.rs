@@ -168,9 +168,9 @@ impl Emulation {
         }
     }
 
-    /// Whether a program listens for the network, on any port.
-    pub(crate) fn listened(&self) -> bool {
-        self.shared.lock().table.has_public_listener()
+    /// Ports on which programs listen for the network.
+    pub(crate) fn listening_ports(&self) -> Vec<u16> {
+        self.shared.lock().table.public_ports()
     }
 
     /// The IPv4 address that stands for `address` here.

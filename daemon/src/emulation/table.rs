@@ -453,12 +453,11 @@ impl Table {
             .find_map(|ip| self.listener(ip, port).map(|id| (id, ip)))
     }
 
-    /// Whether anybody listens for connections from the network.
-    pub(super) fn has_public_listener(&self) -> bool {
-        self.sockets.values().any(|socket| {
-            let loopback = socket.local.is_some_and(|local| plain(local.ip()).is_loopback());
-            matches!(socket.phase, Phase::Listening { .. }) && !loopback
-        })
+    /// Where programs listen for connections from the network.
+    pub(super) fn public_ports(&self) -> Vec<u16> {
+        let listening = self.sockets.values().filter(|socket| matches!(socket.phase, Phase::Listening { .. }));
+        let public = listening.filter_map(|socket| socket.local).filter(|local| !plain(local.ip()).is_loopback());
+        public.map(|local| local.port()).collect()
     }
 
     /// The socket that accept(2) will give: of the listener's family, with its options.

@@ -26,8 +26,8 @@ impl gate::Network for Alone {
     async fn connect(&self, _: ApAddress, _: u16, _: ApAddress, _: u16) -> Result<Box<dyn Stream>, ConnectError> {
         Err(ConnectError::Unreachable)
     }
-    async fn resolve(&self, _: &str) -> Option<ApAddress> {
-        None
+    async fn resolve(&self, _: &str) -> Result<Option<gate::Found>, gate::Unanswered> {
+        Ok(None)
     }
     async fn name_of(&self, _: ApAddress) -> Option<String> {
         None

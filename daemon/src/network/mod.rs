@@ -40,7 +40,7 @@ const REMEMBERED: usize = 64;
 /// Where connections that arrive for an identity go.
 #[async_trait]
 pub trait Programs: Send + Sync + 'static {
-    /// Whether a program of the identity listens on the port.
+    /// Whether a program of the identity listens on the port; while its queue is full, the answer waits for room.
     async fn listens(&self, port: u16) -> bool;
     /// Connects to it from the peer's address, and carries bytes until the end.
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>);
@@ -131,8 +131,14 @@ impl Network {
     /// Brings an identity into use: its exit path is prepared.
     pub async fn open(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
         let address = ApAddress::of(&key.verifying_key());
-        lock(&self.identities).insert(address, Arc::new(Identity { key, programs }));
+        self.receive(key, programs);
         self.handle.want_exit(address).await;
+    }
+
+    /// Brings an identity into use that only receives, or changes where its connections go: no exit path.
+    pub fn receive(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
+        let address = ApAddress::of(&key.verifying_key());
+        lock(&self.identities).insert(address, Arc::new(Identity { key, programs }));
     }
 
     /// A program of the identity listens: make it reachable.

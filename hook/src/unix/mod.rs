@@ -18,8 +18,8 @@ mod hostent;
 mod interfaces;
 mod netlink;
 mod own;
-mod policy;
 mod raw;
+mod received;
 mod refused;
 mod resolv;
 mod socket;
@@ -36,5 +36,6 @@ fn start() {
         exec::prepare();
         emulated::prepare();
         spawn::prepare();
+        received::prepare();
     });
 }

@@ -5,7 +5,7 @@
 
 use libc::{c_char, c_int, c_long};
 
-use super::{emulated, exec, glue, raw, socket};
+use super::{emulated, exec, glue, raw, received, socket};
 use crate::outcome::{Outcome, Why};
 
 /// syscall(2).
@@ -48,11 +48,27 @@ unsafe extern "C" fn syscall(n: c_long, a: c_long, b: c_long, c: c_long, d: c_lo
 unsafe fn kernel(number: c_long, arguments: [c_long; 6]) -> c_long {
     // SAFETY: as the caller says.
     match raw::split(unsafe { raw::syscall(number, arguments) }) {
-        Ok(value) => value,
+        Ok(value) => {
+            // SAFETY: the kernel has filled what the caller gave it.
+            unsafe { look_at_received(number, arguments[1], value) };
+            value
+        }
         Err(error) => {
             glue::set_errno(error);
             -1
         }
+    }
+}
+
+/// # Safety
+/// The call was made, with this second argument and this result.
+unsafe fn look_at_received(number: c_long, messages: c_long, result: c_long) {
+    match number {
+        // SAFETY: as the caller says.
+        libc::SYS_recvmsg => unsafe { received::check(messages as *mut libc::msghdr) },
+        // SAFETY: as the caller says; counts are ints.
+        libc::SYS_recvmmsg => unsafe { received::check_many(messages as *mut libc::mmsghdr, result as c_int) },
+        _ => {}
     }
 }
 
