@@ -64,8 +64,6 @@ impl How {
 /// What `--isolation` needs of the daemon.
 pub(crate) fn wanted(isolation: Isolation) -> Wanted {
     match isolation {
-        Isolation::Emulate => both(How::Emulate).to_vec(),
-        Isolation::Auto if !has_spaces => both(How::Emulate).to_vec(),
         Isolation::Auto => Wanted::SpacesIfPossible,
         Isolation::Emulate => Wanted::None,
         Isolation::Namespace | Isolation::Inject | Isolation::Preload => Wanted::Spaces,
@@ -81,6 +79,8 @@ fn order(isolation: Isolation, has_spaces: bool) -> Vec<Way> {
         Isolation::Namespace => namespace.to_vec(),
         Isolation::Inject => both(How::Inject).to_vec(),
         Isolation::Preload => both(How::Preload).to_vec(),
+        Isolation::Emulate => both(How::Emulate).to_vec(),
+        Isolation::Auto if !has_spaces => both(How::Emulate).to_vec(),
         Isolation::Auto => [&namespace[..], &both(How::Inject), &both(How::Preload)].concat(),
     }
 }

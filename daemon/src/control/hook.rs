@@ -125,7 +125,7 @@ impl Control {
             Request::Enter { .. } => self.enter(which, &open, &mut session.holds).await,
             Request::Hold { .. } => match self.hold(which, &mut session.holds) {
                 Ok(()) => info(&open),
-                Err(answer) => answer,
+                Err(refusal) => failed(&refusal),
             },
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
@@ -151,11 +151,15 @@ impl Control {
     }
 
     /// Keeps the identity open as long as this connection.
-    fn hold(&self, which: &IdentityRef, holds: &mut Vec<(IdentityRef, Hold)>) -> Result<(), Answer> {
+    fn hold(&self, which: &IdentityRef, holds: &mut Vec<(IdentityRef, Hold)>) -> Result<(), Refusal> {
         if !holds.iter().any(|(held, _)| held == which) {
             let hold = self.spaces.hold(which).filter(|_| holds.len() < MAX_HOLDS);
             let Some(hold) = hold else {
-                return Err((Reply::failed(libc::EMFILE, "this connection holds too many identities"), Vec::new()));
+                return Err(Refusal {
+                    errno: libc::EMFILE,
+                    message: "this connection holds too many identities".to_owned(),
+                    hint: "open another connection".to_owned(),
+                });
             };
             holds.push((which.clone(), hold));
         }
@@ -163,8 +167,8 @@ impl Control {
     }
 
     async fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
-        if let Err(answer) = self.hold(which, holds) {
-            return answer;
+        if let Err(refusal) = self.hold(which, holds) {
+            return failed(&refusal);
         }
         match open.space.namespaces().await {
             Ok((network, user)) => {

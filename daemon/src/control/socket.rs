@@ -268,6 +268,7 @@ mod tests {
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
     use std::time::Duration;
+    use tokio::io::AsyncReadExt;
     use tokio::time::timeout;
 
     fn pair() -> (Connection, UnixStream) {

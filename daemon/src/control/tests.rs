@@ -117,9 +117,14 @@ impl Space for TestSpace {
         let open = |kind| std::fs::File::open(format!("/proc/self/ns/{kind}")).map(OwnedFd::from).unwrap();
         Ok((open("net"), Some(open("user"))))
     }
-    async fn emulated(&self, _: u64, call: &Call, beside: Option<OwnedFd>) -> Result<(Reply, Option<OwnedFd>), i32> {
+    async fn emulated(
+        &self,
+        _: u64,
+        call: &hook::Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(hook::Reply, Option<OwnedFd>), i32> {
         match call {
-            Call::Connect { .. } => beside.map(|_| (Reply::Pending, None)).ok_or(libc::EBADF),
+            hook::Call::Connect { .. } => beside.map(|_| (hook::Reply::Pending, None)).ok_or(libc::EBADF),
             _ => Err(libc::EOPNOTSUPP),
         }
     }

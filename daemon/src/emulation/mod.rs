@@ -233,7 +233,8 @@ impl Shared {
             (libc::AF_INET | libc::AF_INET6, _) => return Err(libc::ESOCKTNOSUPPORT),
             _ => return Err(libc::EAFNOSUPPORT),
         }
-        if ![0, own].contains(&protocol) && !(stream && protocol == libc::IPPROTO_MPTCP) {
+        let multipath = stream && protocol == libc::IPPROTO_MPTCP;
+        if ![0, own].contains(&protocol) && !multipath {
             return Err(if (0..256).contains(&protocol) { libc::EPROTONOSUPPORT } else { libc::EINVAL });
         }
         let (theirs, ours, name) = self.make(v6, stream)?;

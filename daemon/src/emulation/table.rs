@@ -319,7 +319,7 @@ impl Table {
                 return Err(libc::EINVAL);
             }
         }
-        let ip = bound.unwrap_or(match to {
+        let ip = bound.unwrap_or_else(|| match to {
             IpAddr::V4(ip) if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V4(_) => self.ipv4.into(),
             IpAddr::V6(ip) if ip.is_loopback() => Ipv6Addr::LOCALHOST.into(),

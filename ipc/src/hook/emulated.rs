@@ -14,8 +14,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use super::bytes::Reader;
 use super::{HEADER, IdentityRef, MAX_IDENTITY, MAX_MESSAGE, Malformed, Request, take_address};
 
-/// Longest value of a socket option, bytes: TCP_INFO of today's kernels is the longest.
-pub const MAX_OPTION: usize = 256;
+/// Longest value of a socket option, bytes: TCP_INFO as libc knows it is the longest.
+pub const MAX_OPTION: usize = 128;
 
 /// Bytes of the longest frame: header, tag, identity, socket, call, and the longest call's fields.
 const LONGEST: usize = HEADER + 1 + 3 + MAX_IDENTITY + 8 + 1 + 8 + 2 + MAX_OPTION;
