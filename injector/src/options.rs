@@ -62,6 +62,8 @@ pub(crate) enum Isolation {
     Inject,
     /// By libphantom.so in LD_PRELOAD, and a filter: a static program or one that avoids libc has no network
     Preload,
+    /// By libphantom.so too, with sockets that the daemon emulates: where there can be no phantom namespace
+    Emulate,
 }
 
 const EXAMPLES: &str = "\

@@ -259,7 +259,7 @@ pub enum Way {
 
 impl Way {
     /// Those that stand.
-    pub const ALL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
+    pub const ALL: [Self; 4] = [Self::Namespace, Self::Inject, Self::Preload, Self::Emulate];
 
     /// What `--isolation` calls it.
     #[must_use]
