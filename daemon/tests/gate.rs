@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use phantom_daemon::gate::{ConnectError, Gate, GateConfig, Network, Stream, splice};
+use phantom_daemon::gate::{ConnectError, Found, Gate, GateConfig, Network, Stream, Unanswered, splice};
 use phantom_proto::ident::ApAddress;
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
@@ -105,8 +105,11 @@ impl Network for Double {
         }
     }
 
-    async fn resolve(&self, name: &str) -> Option<ApAddress> {
-        self.names.get(name).copied()
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
+        match name {
+            "unanswered.example" => Err(Unanswered),
+            name => Ok(self.names.get(name).map(|address| Found { address: *address, lifetime: 600 })),
+        }
     }
 
     async fn name_of(&self, wanted: ApAddress) -> Option<String> {
@@ -183,7 +186,7 @@ def tcp(family, host, port=80, patience=30):
     return errno.errorcode[code]
 for n in range(20):
     out(tcp(socket.AF_INET6, ap(3)), tcp(socket.AF_INET6, ap(4)), tcp(socket.AF_INET6, ap(5)),
-        tcp(socket.AF_INET6, '2001:db8::1'), tcp(socket.AF_INET, '192.0.2.1'), tcp(socket.AF_INET, '198.18.0.53', 53),
+        tcp(socket.AF_INET6, '2001:db8::1'), tcp(socket.AF_INET, '192.0.2.1'), tcp(socket.AF_INET, '198.18.0.53', 54),
         tcp(socket.AF_INET, '198.19.0.1'), tcp(socket.AF_INET6, ap(6), patience=0.2))
 for family, host in (socket.AF_INET, '192.0.2.1'), (socket.AF_INET6, '2001:db8::1'), (socket.AF_INET6, ap(2)):
     u = socket.socket(family, socket.SOCK_DGRAM); u.settimeout(30)
@@ -311,6 +314,7 @@ for server, family in (v4, v6):
     alias = socket.inet_ntoa(a[-4:])
     out(code, count, alias.startswith('198.18.'))
     out(*ask('open.phantom', 15, server, family)[:2], *ask('example.org', 1, server, family)[:2])
+    out(*ask('unanswered.example', 28, server, family)[:2])
     code, count, a = ask('.'.join(reversed(alias.split('.'))) + '.in-addr.arpa', 12, server, family)
     out(code, count, b'open' in a[40:])
     nibbles = socket.inet_pton(socket.AF_INET6, ap(2)).hex()
@@ -329,7 +333,7 @@ s.sendall(b'v4'); s.shutdown(socket.SHUT_WR); out(s.recv(10).decode())
     assert_eq!(got, b"v4");
     far.write_all(b"alias").await.unwrap();
     far.shutdown().await.unwrap();
-    let round = "0 1 fd70:1:2:3:4:5:6:2\n0 1 True\n0 0 3 0\n0 1 True\n0 1 True\n";
+    let round = "0 1 fd70:1:2:3:4:5:6:2\n0 1 True\n0 0 3 0\n2 0\n0 1 True\n0 1 True\n";
     assert_eq!(output(child).await, format!("{round}{round}1\nTrue 198.18.0.1\nalias\n"));
 }
 

@@ -61,7 +61,11 @@ pub(crate) enum Masked {
 pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("making mounts private")?;
-    replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1\n"), say)?;
+    replace(
+        "/etc/resolv.conf",
+        &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1 timeout:10 attempts:3\n"),
+        say,
+    )?;
     if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
         replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
     }

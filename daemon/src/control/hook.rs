@@ -3,16 +3,36 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use phantom_ipc::hook::{HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, in_time};
+use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
+use crate::gate::{CONNECT_PATIENCE, Unanswered};
+use crate::identity::ApIdentity;
 use crate::service::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
 const MAX_HOLDS: usize = 8;
+
+/// Ports that one connection may publish.
+const MAX_PUBLISHED: usize = 64;
+
+/// What lasts as long as a connection.
+#[derive(Default)]
+struct Session {
+    holds: Vec<(IdentityRef, Hold)>,
+    published: Vec<Publication>,
+}
+
+/// A port of a space that is reachable at an identity.
+struct Publication {
+    space: Arc<dyn Space>,
+    port: u16,
+    at: ApAddress,
+}
 
 /// What a request gets: the reply, and the descriptors beside it.
 type Answer = (Reply, Vec<OwnedFd>);
@@ -28,17 +48,29 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
         }
         return Ok(());
     }
-    let mut holds = Vec::new();
+    let mut session = Session::default();
+    let ended = talk(&mut connection, control, &mut session).await;
+    for Publication { space, port, at } in session.published {
+        space.unpublish(port, at).await;
+    }
+    ended
+}
+
+async fn talk(connection: &mut Connection, control: &Control, session: &mut Session) -> io::Result<()> {
     while connection.peek().await?.is_some() {
-        let body = match in_time(read_frame(&mut connection)).await? {
+        let body = match in_time(read_frame(connection)).await? {
             Ok(body) => body,
-            Err(malformed) => return refuse(&mut connection, &malformed.to_string()).await,
+            Err(malformed) => return refuse(connection, &malformed.to_string()).await,
         };
         let request = match Request::decode(&body) {
             Ok(request) => request,
-            Err(malformed) => return refuse(&mut connection, &malformed.to_string()).await,
+            Err(malformed) => return refuse(connection, &malformed.to_string()).await,
         };
-        let answer = timeout(ANSWER_TIME, control.serve_program(&request, &connection, &mut holds)).await;
+        // A connection takes the time that the kernel would give it.
+        let waits = matches!(request, Request::Emulated { call: Call::Connect { wait: true, .. }, .. });
+        let patience = if waits { CONNECT_PATIENCE + ANSWER_TIME } else { ANSWER_TIME };
+        let beside = connection.take_descriptor();
+        let answer = timeout(patience, control.serve_program(&request, beside, connection, session)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, descriptors)).await?;
@@ -65,8 +97,9 @@ impl Control {
     async fn serve_program(
         &self,
         request: &Request,
+        beside: Option<OwnedFd>,
         program: &Connection,
-        holds: &mut Vec<(IdentityRef, Hold)>,
+        session: &mut Session,
     ) -> Answer {
         let which = request.identity();
         let open = match self.open(which, program).await {
@@ -85,12 +118,24 @@ impl Control {
             Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
                 failed(&not_their_session())
             }
-            Request::Enter { .. } => self.enter(which, &open, holds),
-            Request::Resolve { name, .. } => (self.resolve(name, &open), Vec::new()),
+            Request::Emulated { socket, call, .. } => match open.space.emulated(*socket, call, beside).await {
+                Ok((reply, descriptor)) => (reply, descriptor.into_iter().collect()),
+                Err(errno) => (Reply::failed(errno, "the emulated socket"), Vec::new()),
+            },
+            Request::Enter { .. } => self.enter(which, &open, &mut session.holds).await,
+            Request::Hold { .. } => match self.hold(which, &mut session.holds) {
+                Ok(()) => info(&open),
+                Err(refusal) => failed(&refusal),
+            },
+            Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
-            Request::Info { .. } => {
-                let (address, ipv4, name) = who(&open);
-                (Reply::Info { address, ipv4, name }, Vec::new())
+            Request::Info { .. } => info(&open),
+            Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
+            Request::Publish { port, at, .. } => {
+                match self.publish(which, &open, *port, at.as_deref(), session).await {
+                    Ok(reply) => (reply, Vec::new()),
+                    Err(refusal) => failed(&refusal),
+                }
             }
         }
     }
@@ -102,39 +147,80 @@ impl Control {
             IdentityRef::Named(_) => Owner::own(),
             IdentityRef::Session(_) => program.owner_of_new(),
         };
-        let mut rng = system_rng().map_err(|error| Refusal {
-            errno: libc::EIO,
-            message: error.to_string(),
-            hint: "see the daemon's log".to_owned(),
-        })?;
-        self.spaces.open(which, owner, &mut rng).await
+        self.spaces.open(which, owner, &mut rng()?).await
     }
 
-    fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    /// Keeps the identity open as long as this connection.
+    fn hold(&self, which: &IdentityRef, holds: &mut Vec<(IdentityRef, Hold)>) -> Result<(), Refusal> {
         if !holds.iter().any(|(held, _)| held == which) {
             let hold = self.spaces.hold(which).filter(|_| holds.len() < MAX_HOLDS);
             let Some(hold) = hold else {
-                return (Reply::failed(libc::EMFILE, "this connection holds too many identities"), Vec::new());
+                return Err(Refusal {
+                    errno: libc::EMFILE,
+                    message: "this connection holds too many identities".to_owned(),
+                    hint: "open another connection".to_owned(),
+                });
             };
             holds.push((which.clone(), hold));
         }
-        match open.space.namespaces() {
+        Ok(())
+    }
+
+    async fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+        if let Err(refusal) = self.hold(which, holds) {
+            return failed(&refusal);
+        }
+        match open.space.namespaces().await {
             Ok((network, user)) => {
                 let (address, ipv4, name) = who(open);
                 let entered = Reply::Entered { address, ipv4, name, has_user_namespace: user.is_some() };
                 (entered, [Some(network), user].into_iter().flatten().collect())
             }
-            Err(error) => os_failed(&error, "the namespaces cannot be passed on"),
+            Err(refusal) => failed(&refusal),
         }
     }
 
-    fn resolve(&self, name: &str, open: &Open) -> Reply {
-        match self.names.resolve(name) {
-            Some(address) => {
-                Reply::Addresses { v6: Some(address.octets()), v4: Some(open.space.alias_of(address).octets()) }
-            }
-            None => Reply::NotFound,
+    async fn publish(
+        &self,
+        which: &IdentityRef,
+        open: &Open,
+        port: u16,
+        name: Option<&str>,
+        session: &mut Session,
+    ) -> Result<Reply, Refusal> {
+        let refused =
+            |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
+        if !session.holds.iter().any(|(held, _)| held == which) {
+            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
         }
+        if session.published.len() >= MAX_PUBLISHED {
+            let hint = "without --publish all ports that the program listens on are reachable";
+            return refused(libc::EMFILE, &format!("{MAX_PUBLISHED} ports are the most that can be published"), hint);
+        }
+        let at = match name {
+            Some(name) => self.persistent(name).await?,
+            None => Arc::clone(&open.identity),
+        };
+        open.space.publish(port, &at).await?;
+        session.published.push(Publication { space: Arc::clone(&open.space), port, at: at.address() });
+        let ipv4 =
+            if at.address() == open.identity.address() { open.space.ipv4() } else { open.space.alias_of(at.address()) };
+        let (address, name) = (at.address().octets(), at.phantom_name().to_string());
+        Ok(Reply::Info { address, ipv4: ipv4.octets(), name })
+    }
+
+    /// The persistent identity of a name, made when there is none.
+    async fn persistent(&self, name: &str) -> Result<Arc<ApIdentity>, Refusal> {
+        if let Some(identity) = self.identities.find(name) {
+            return Ok(identity);
+        }
+        let identity = self.identities.create(name, &mut rng()?).map_err(|error| Refusal {
+            errno: libc::EINVAL,
+            message: error.to_string(),
+            hint: "give another name after the port, or none to be reached at the program's own identity".to_owned(),
+        })?;
+        self.daemon.created(Arc::clone(&identity)).await;
+        Ok(identity)
     }
 
     fn reverse(&self, address: IpAddr, open: &Open) -> Reply {
@@ -148,10 +234,33 @@ impl Control {
     }
 }
 
+async fn resolve(name: &str, open: &Open) -> Reply {
+    match open.space.resolve(name).await {
+        Ok(Some(address)) => {
+            Reply::Addresses { v6: Some(address.octets()), v4: Some(open.space.alias_of(address).octets()) }
+        }
+        Ok(None) => Reply::NotFound,
+        Err(Unanswered) => Reply::failed(libc::EAGAIN, "the resolver does not answer; try again"),
+    }
+}
+
+fn rng() -> Result<impl rand::CryptoRng + Send, Refusal> {
+    system_rng().map_err(|error| Refusal {
+        errno: libc::EIO,
+        message: error.to_string(),
+        hint: "see the daemon's log".to_owned(),
+    })
+}
+
 /// AP address, IPv4 view and full name of an open identity.
 fn who(open: &Open) -> ([u8; 16], [u8; 4], String) {
     let identity = &open.identity;
     (identity.address().octets(), open.space.ipv4().octets(), identity.phantom_name().to_string())
+}
+
+fn info(open: &Open) -> Answer {
+    let (address, ipv4, name) = who(open);
+    (Reply::Info { address, ipv4, name }, Vec::new())
 }
 
 fn failed(refusal: &Refusal) -> Answer {

@@ -30,6 +30,7 @@ pub use phantom_ipc::hook::IdentityRef;
 pub use socket::{Connection, Listener, MAX_DESCRIPTORS, SocketError};
 pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_OTHERS, Open, Spaces};
 
+use crate::gate::Unanswered;
 use crate::identity::{ApIdentity, Identities};
 use crate::names::Names;
 
@@ -77,9 +78,19 @@ pub trait Space: Send + Sync + 'static {
     /// The network namespace, and the user namespace that owns it if one had to be made; descriptors of their own.
     ///
     /// # Errors
-    /// When no descriptors are left.
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)>;
-    /// A socket there, as socket(2) would make it.
+    /// EOPNOTSUPP when there can be none here; whatever, when no descriptors are left.
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal>;
+    /// A call on an emulated socket, `beside` being the descriptor that came with it; the reply, and a descriptor for it.
+    ///
+    /// # Errors
+    /// The errno for the program.
+    async fn emulated(
+        &self,
+        socket: u64,
+        call: &phantom_ipc::hook::Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(phantom_ipc::hook::Reply, Option<OwnedFd>), i32>;
+    /// A socket there, as socket(2) would make it; an emulated one where there can be no phantom namespace.
     ///
     /// # Errors
     /// What socket(2) says there.
@@ -90,6 +101,19 @@ pub trait Space: Send + Sync + 'static {
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr;
     /// The address that an IPv4 address stands for here.
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress>;
+    /// The address behind a name, if it has one; asked from the identity's own path where others must be asked.
+    ///
+    /// # Errors
+    /// When they do not answer.
+    async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered>;
+    /// Makes a port of the programs reachable at an identity, theirs or another; what is not published so is reachable
+    /// no more, until as many calls of `unpublish`.
+    ///
+    /// # Errors
+    /// When others have that port there.
+    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal>;
+    /// Takes one `publish` back.
+    async fn unpublish(&self, port: u16, at: ApAddress);
     /// Whether a program still has a listening or connected socket here.
     async fn in_use(&self) -> bool;
     /// Whether it serves nobody any more: to be closed, and opened anew for whoever comes.

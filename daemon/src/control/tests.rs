@@ -32,6 +32,7 @@ pub(crate) struct TestDaemon {
     pub(crate) refuse_open: AtomicBool,
     pub(crate) in_use: Arc<AtomicBool>,
     pub(crate) closed: Arc<AtomicUsize>,
+    pub(crate) published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
     pub(crate) node_id: String,
     /// Whether stopping takes forever.
     pub(crate) hangs: bool,
@@ -39,9 +40,13 @@ pub(crate) struct TestDaemon {
 
 struct TestSpace {
     broken: Arc<AtomicBool>,
+    published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
     in_use: Arc<AtomicBool>,
     closed: Arc<AtomicUsize>,
 }
+
+/// A port that somebody else has published.
+const TAKEN: u16 = 13;
 
 const ALIAS: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 const OWN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
@@ -93,6 +98,7 @@ impl Daemon for TestDaemon {
         self.opened.fetch_add(1, Ordering::SeqCst);
         self.owners.lock().unwrap().push(owner);
         Ok(Arc::new(TestSpace {
+            published: Arc::clone(&self.published),
             in_use: Arc::clone(&self.in_use),
             broken: Arc::clone(&self.broken),
             closed: Arc::clone(&self.closed),
@@ -107,9 +113,20 @@ impl Daemon for TestDaemon {
 
 #[async_trait]
 impl Space for TestSpace {
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-        let open = |kind| std::fs::File::open(format!("/proc/self/ns/{kind}")).map(OwnedFd::from);
-        Ok((open("net")?, Some(open("user")?)))
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
+        let open = |kind| std::fs::File::open(format!("/proc/self/ns/{kind}")).map(OwnedFd::from).unwrap();
+        Ok((open("net"), Some(open("user"))))
+    }
+    async fn emulated(
+        &self,
+        _: u64,
+        call: &hook::Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(hook::Reply, Option<OwnedFd>), i32> {
+        match call {
+            hook::Call::Connect { .. } => beside.map(|_| (hook::Reply::Pending, None)).ok_or(libc::EBADF),
+            _ => Err(libc::EOPNOTSUPP),
+        }
     }
     async fn socket(&self, domain: i32, kind: i32, _: i32) -> io::Result<OwnedFd> {
         if domain != libc::AF_INET6 || kind != libc::SOCK_STREAM {
@@ -126,6 +143,25 @@ impl Space for TestSpace {
     }
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
         (alias == ALIAS).then(|| friend().address())
+    }
+    async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
+        match name {
+            "unanswered.example" => Err(Unanswered),
+            "friend" | "friend.phantom" => Ok(Some(friend().address())),
+            name => Ok((name == friend().to_string()).then(|| friend().address())),
+        }
+    }
+    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
+        if port == TAKEN {
+            return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
+        }
+        self.published.lock().unwrap().push((port, at.address()));
+        Ok(())
+    }
+    async fn unpublish(&self, port: u16, at: ApAddress) {
+        let mut published = self.published.lock().unwrap();
+        let place = published.iter().position(|one| *one == (port, at)).unwrap();
+        published.remove(place);
     }
     async fn in_use(&self) -> bool {
         self.in_use.load(Ordering::SeqCst)
@@ -395,6 +431,58 @@ async fn names_resolve_both_ways_and_others_are_not_found() {
     let own = std::net::Ipv6Addr::from(program.address(&session(1)).await);
     let reply = program.ask(&hook::Request::Reverse { identity: session(1), address: own.into() }).await.0;
     assert!(matches!(reply, hook::Reply::Name(name) if name.ends_with(".phantom")));
+}
+
+#[tokio::test]
+async fn a_resolver_that_does_not_answer_may_answer_later() {
+    let world = world();
+    let request = hook::Request::Resolve { identity: session(1), name: "unanswered.example".into() };
+    assert_eq!(errno_of(&world.hook().await.ask(&request).await.0), libc::EAGAIN);
+}
+
+/// Waits until exactly these ports are published, by where.
+async fn published(world: &World, expected: &[(u16, ApAddress)]) {
+    let ends = async {
+        while *world.daemon.published.lock().unwrap() != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(REQUEST_TIME, ends).await.expect("published as expected");
+}
+
+#[tokio::test]
+async fn ports_are_published_as_long_as_the_connection() {
+    let world = world();
+    let mut program = world.hook().await;
+    let publish =
+        |port, at: Option<&str>| hook::Request::Publish { identity: session(1), port, at: at.map(str::to_owned) };
+    assert_eq!(errno_of(&program.ask(&publish(80, None)).await.0), libc::EPERM, "not entered");
+    program.ask(&hook::Request::Enter { identity: session(1) }).await;
+    let own = program.address(&session(1)).await;
+    let (reply, _) = program.ask(&publish(80, None)).await;
+    assert!(matches!(&reply, hook::Reply::Info { address, ipv4, .. } if *address == own && *ipv4 == OWN.octets()));
+    let (reply, _) = program.ask(&publish(443, Some("shop"))).await;
+    let shop = world.control.identities.find("shop").expect("made");
+    let told = hook::Reply::Info {
+        address: shop.address().octets(),
+        ipv4: ALIAS.octets(),
+        name: shop.phantom_name().to_string(),
+    };
+    assert_eq!(reply, told);
+    assert_eq!(*world.daemon.created.lock().unwrap(), [shop.address()]);
+    let own = ApAddress::from_bytes(own).unwrap();
+    published(&world, &[(80, own), (443, shop.address())]).await;
+    for (port, name, errno) in [(TAKEN, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL)] {
+        assert_eq!(errno_of(&program.ask(&publish(port, name)).await.0), errno);
+    }
+    drop(program);
+    published(&world, &[]).await;
+    let mut program = world.hook().await;
+    program.ask(&hook::Request::Enter { identity: session(1) }).await;
+    for port in 1..=65 {
+        let (reply, _) = program.ask(&publish(port + 1000, None)).await;
+        assert_eq!(matches!(reply, hook::Reply::Failed { errno: libc::EMFILE, .. }), port == 65, "{reply:?}");
+    }
 }
 
 #[tokio::test]

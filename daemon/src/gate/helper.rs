@@ -100,7 +100,7 @@ impl Spaces {
         let descriptor = match request {
             Request::SetUp(..) => return Err(io::ErrorKind::InvalidInput.into()),
             Request::Listeners => {
-                let data = encode_listeners(&self.ending.diag().listeners()?);
+                let data = encode_listeners(&self.ending.listeners()?);
                 return Ok(Reply { data, ..Reply::default() });
             }
             Request::GateSocket { v4 } => {

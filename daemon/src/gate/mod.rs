@@ -14,12 +14,13 @@
 //! | `wire` | the thread between the two TUN devices |
 //! | `owned` | namespaces that another user than the daemon's may enter |
 //! | `ending` | errors instead of waiting, when daemon or helper are gone |
-//! | `dns`, `aliases` | names, and the IPv4 view |
+//! | `dns`, `dns_stream`, `aliases` | names, and the IPv4 view |
 //! | `splice` | a program's connection joined with a stream |
 //! | `sys`, `netlink` | system calls |
 
 mod aliases;
 mod dns;
+mod dns_stream;
 mod ending;
 pub mod helper;
 mod netlink;
@@ -47,15 +48,19 @@ use phantom_proto::ident::ApAddress;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command as ProcessCommand;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use aliases::{Aliases, OWN_IPV4};
+use aliases::Aliases;
 use netns::{Helper, Life};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
+pub use aliases::RESOLVER;
+pub(crate) use aliases::{OWN_IPV4, is_reserved};
+pub use dns::{Found, Unanswered};
+pub(crate) use splice::carry;
 pub use splice::splice;
 
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
@@ -64,11 +69,8 @@ pub const HELPER_ARGUMENT: &str = "__netns";
 /// After it: ends the phantom namespace of a helper that was killed.
 const ENDING_ARGUMENT: &str = "end";
 
-/// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
-pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
-
 /// The kernel gives a SYN up after 127 s; the far end gets no longer.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
+pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
 
 /// From the verdict "accepted" to accept(): one round trip between two kernels of this machine, with retransmissions.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(15);
@@ -79,8 +81,14 @@ const INCOMING_PATIENCE: Duration = Duration::from_secs(15);
 /// DNS questions under way at one time; more are dropped, and asked again by the program.
 const MAX_QUESTIONS: usize = 256;
 
+/// Connections to the resolver at one time; most programs ask over UDP.
+const MAX_QUESTION_STREAMS: usize = 32;
+
 /// Resolvers in programs ask again after five seconds and give up after a few times.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Over TCP nobody asks again.
+const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 
 /// Aborting some thousand sockets takes milliseconds.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
@@ -130,8 +138,8 @@ pub trait Network: Send + Sync + 'static {
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError>;
 
-    /// The address behind a `.phantom` name or an alias (lower case, no trailing dot).
-    async fn resolve(&self, name: &str) -> Option<ApAddress>;
+    /// The address behind a name (lower case, no trailing dot), if it has one.
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered>;
 
     /// The name of an address, if there is one.
     async fn name_of(&self, address: ApAddress) -> Option<String>;
@@ -173,6 +181,9 @@ impl GateConfig {
     }
 }
 
+/// An identity's IPv4 view, for all that show it.
+pub(crate) type SharedAliases = Arc<Mutex<Aliases>>;
+
 /// Why there is no gate.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
@@ -203,6 +214,8 @@ struct Shared {
     wire: Wire,
     /// The helper is gone.
     broken: AtomicBool,
+    /// Places for connections to the resolver.
+    question_streams: Semaphore,
     /// Flows whose SYN went through, until accept() shows them.
     expected: Mutex<HashMap<FlowId, oneshot::Sender<TcpStream>>>,
 }
@@ -213,10 +226,18 @@ impl Gate {
     /// # Errors
     /// [`GateError::SetUp`] when the system does not permit it, with advice for a person.
     pub async fn open(config: GateConfig, network: Arc<dyn Network>) -> Result<Self, GateError> {
+        Self::open_with(config, network, SharedAliases::default()).await
+    }
+
+    /// [`Self::open`], with an IPv4 view that others show too.
+    pub(crate) async fn open_with(
+        config: GateConfig,
+        network: Arc<dyn Network>,
+        aliases: SharedAliases,
+    ) -> Result<Self, GateError> {
         let request = (config.address, OWN_IPV4, config.owner);
         let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request).await?;
         let listener = TcpListener::from_std(wires.listener.into())?;
-        let aliases = Arc::new(Mutex::new(Aliases::default()));
         let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
         let reflector = Reflector::new(settings, Arc::clone(&aliases));
         let (wire, events) = Wire::start(wires.program, wires.gate, reflector)?;
@@ -227,6 +248,7 @@ impl Gate {
             helper,
             wire,
             broken: AtomicBool::new(false),
+            question_streams: Semaphore::new(MAX_QUESTION_STREAMS),
             expected: Mutex::default(),
         });
         let loss = Loss {
@@ -400,19 +422,30 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
 /// One connection that a program wants, from its SYN to its end.
 async fn outgoing(shared: Arc<Shared>, connect: Connect) {
     let Connect { flow, destination, port, source_port } = connect;
+    let Some(destination) = destination else { return question_stream(shared, flow).await };
     let attempt = shared.network.connect(shared.address, source_port, destination, port);
     let far = match timeout(CONNECT_PATIENCE, attempt).await.unwrap_or(Err(ConnectError::TimedOut)) {
         Ok(far) => far,
         Err(error) => return shared.wire.tell(Command::Verdict(flow, verdict_of(error))).await,
     };
-    let (accepted, stream) = oneshot::channel();
-    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
-    shared.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
-    let stream = timeout(ACCEPT_PATIENCE, stream).await;
-    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
     // If the program has gone meanwhile, the far end is dropped: a reset.
-    if let Ok(Ok(stream)) = stream {
+    if let Some(stream) = shared.let_through(flow).await {
         splice(stream, far).await;
+    }
+}
+
+/// A program asks the resolver over TCP.
+async fn question_stream(shared: Arc<Shared>, flow: FlowId) {
+    let Ok(_place) = shared.question_streams.try_acquire() else {
+        return shared.wire.tell(Command::Verdict(flow, Verdict::Refused)).await;
+    };
+    let Some(mut stream) = shared.let_through(flow).await else { return };
+    while let Some(question) = dns_stream::question(&mut stream).await {
+        let answer = dns::answer(&question, shared.address, shared.network.as_ref(), &shared.aliases);
+        let Ok(Some(answer)) = timeout(STREAM_PATIENCE, answer).await else { return };
+        if dns_stream::answer(&mut stream, &answer).await.is_none() {
+            return;
+        }
     }
 }
 
@@ -434,6 +467,16 @@ async fn resolve(shared: Arc<Shared>, question: Question) {
 }
 
 impl Shared {
+    /// Lets a held SYN through and waits for the connection.
+    async fn let_through(&self, flow: FlowId) -> Option<TcpStream> {
+        let (accepted, stream) = oneshot::channel();
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
+        self.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
+        let stream = timeout(ACCEPT_PATIENCE, stream).await;
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
+        stream.ok()?.ok()
+    }
+
     /// Hands a flow that went through to the task that waits for it.
     fn accepted(&self, stream: TcpStream, from: SocketAddr) {
         let waiting = FlowId::from_address(from.ip())

@@ -87,7 +87,8 @@ fn prepare(tcp: &TcpStream) {
     let _ = sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE / 10);
 }
 
-async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+/// Carries one direction to its end, and ends the other side of it.
+pub(crate) async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut buffer = vec![0; FIRST_BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;

@@ -1,25 +1,33 @@
 //! One open identity: its gate, what its programs reach, and what reaches them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_proto::crypto::SigningKey;
+use phantom_ipc::hook::{Call, Reply};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Gate, GateConfig, Owner, Stream, splice};
+use crate::emulation::Emulation;
+use crate::gate::{
+    self, ConnectError, Found, Gate, GateConfig, Network as _, OWN_IPV4, Owner, SharedAliases, Stream, Unanswered,
+    splice,
+};
 use crate::identity::ApIdentity;
-use crate::names::Names;
+use crate::names::{self, Names};
 use crate::network::{Network, Programs};
+use crate::resolver::{Dial, Resolver};
 use crate::startup::Setup;
+
+use super::doors::{Doors, Taken};
 
 /// How often the gate is asked what listens: a server is on its way to be reachable this soon after it listens.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
@@ -27,14 +35,16 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
 const ROOM_EVERY: Duration = Duration::from_millis(200);
 
+/// How often a gate that could not be made is tried again: what it takes may have come.
+const GATE_EVERY: Duration = Duration::from_secs(10);
+
 /// An identity's use of the network. A fresh one begins with the first sign that its programs want one: most programs
 /// that a shell starts never do, and paths for them would be a burden on everybody. Nobody waits longer for that, as long
 /// as there are spare paths, which an identity takes as they are.
 struct Use {
-    network: Arc<Network>,
-    key: Arc<SigningKey>,
-    address: ApAddress,
-    programs: Arc<Inside>,
+    doors: Arc<Doors>,
+    identity: Arc<ApIdentity>,
+    programs: Arc<dyn Programs>,
     stage: Mutex<Stage>,
 }
 
@@ -46,10 +56,18 @@ enum Stage {
 }
 
 impl Use {
+    fn address(&self) -> ApAddress {
+        self.identity.address()
+    }
+
+    fn network(&self) -> &Network {
+        self.doors.network()
+    }
+
     async fn begin(&self) {
         let mut stage = self.stage.lock().await;
         if *stage == Stage::Unused {
-            self.network.open(self.key.clone(), self.programs.clone()).await;
+            self.doors.enter(&self.identity, self.programs.clone()).await;
             *stage = Stage::Begun;
         }
     }
@@ -57,7 +75,7 @@ impl Use {
     async fn end(&self) {
         let mut stage = self.stage.lock().await;
         if std::mem::replace(&mut *stage, Stage::Over) == Stage::Begun {
-            self.network.close(self.address).await;
+            self.doors.leave(self.address()).await;
         }
     }
 }
@@ -66,6 +84,30 @@ impl Use {
 struct Outside {
     usage: Arc<Use>,
     names: Arc<Names>,
+    /// Who is asked for names of the ordinary DNS; this identity's own.
+    resolver: Option<Resolver>,
+}
+
+/// How long a name of ours holds, in seconds: until the configuration changes, and the daemon is started again then.
+const OWN_LIFETIME: u32 = 60;
+
+/// Ports from which the resolver sees questions come, as from any program.
+const SOURCE_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// The way to the resolver, from one identity.
+struct ToResolver {
+    usage: Arc<Use>,
+    to: names::Resolver,
+}
+
+#[async_trait]
+impl Dial for ToResolver {
+    async fn dial(&self) -> Result<Box<dyn Stream>, ConnectError> {
+        let source_port = rand::random_range(SOURCE_PORTS);
+        self.usage.begin().await;
+        let (from, to) = (self.usage.address(), self.to.target.address());
+        self.usage.network().connect(from, source_port, to, self.to.port).await
+    }
 }
 
 #[async_trait]
@@ -78,16 +120,19 @@ impl gate::Network for Outside {
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
         self.usage.begin().await;
-        self.usage.network.connect(from, source_port, destination, port).await
+        self.usage.network().connect(from, source_port, destination, port).await
     }
 
-    async fn resolve(&self, name: &str) -> Option<ApAddress> {
-        let found = self.names.resolve(name);
-        if found.is_some() {
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
+        if let Some(address) = self.names.resolve(name) {
             // Who asks for an address is about to connect to it.
             self.usage.begin().await;
+            return Ok(Some(Found { address, lifetime: OWN_LIFETIME }));
         }
-        found
+        match &self.resolver {
+            Some(resolver) => resolver.resolve(name).await,
+            None => Ok(None),
+        }
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {
@@ -95,19 +140,30 @@ impl gate::Network for Outside {
     }
 }
 
-/// Programs behind a gate; empty until the gate stands, and after it is gone.
+/// The programs of an identity: behind its gate, and with emulated sockets. Empty until it is open, and after it.
 #[derive(Default)]
-struct Inside(OnceCell<Weak<Gate>>);
+struct Inside(OnceCell<Weak<NodeSpace>>);
 
 impl Inside {
-    fn gate(&self) -> Option<Arc<Gate>> {
+    fn space(&self) -> Option<Arc<NodeSpace>> {
         self.0.get()?.upgrade()
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.space()?.standing_gate()
+    }
+
+    fn emulation(&self, port: u16) -> Option<Arc<Emulation>> {
+        Some(self.space()?.emulation.clone()).filter(|emulation| emulation.listens(port))
     }
 }
 
 #[async_trait]
 impl Programs for Inside {
     async fn listens(&self, port: u16) -> bool {
+        if self.emulation(port).is_some() {
+            return true;
+        }
         while let Some(gate) = self.gate() {
             if !gate.is_full(port).await {
                 return gate.listening(port).await;
@@ -119,6 +175,9 @@ impl Programs for Inside {
     }
 
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
+        if let Some(emulation) = self.emulation(port) {
+            return emulation.serve(peer, src_port, port, far).await;
+        }
         let Some(gate) = self.gate() else { return };
         match gate.incoming(peer, src_port, port).await {
             Ok(tcp) => {
@@ -131,93 +190,245 @@ impl Programs for Inside {
     }
 }
 
+/// Ports that the programs have published, by where, and how often; nothing means that nobody wanted to choose.
+#[derive(Default)]
+struct Published(Lock<BTreeMap<(ApAddress, u16), usize>>);
+
+impl Published {
+    /// Whether the programs' own identity is to be reached on the port.
+    fn admits(&self, own: ApAddress, port: u16) -> bool {
+        let published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        published.is_empty() || published.contains_key(&(own, port))
+    }
+
+    fn add(&self, at: ApAddress, port: u16) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((at, port)).or_default() += 1;
+    }
+
+    fn remove(&self, at: ApAddress, port: u16) {
+        let mut published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(times) = published.get_mut(&(at, port)) {
+            *times -= 1;
+            if *times == 0 {
+                published.remove(&(at, port));
+            }
+        }
+    }
+}
+
+/// The programs at their own identity: all that they listen on, or only what they published.
+struct Own {
+    address: ApAddress,
+    inside: Arc<dyn Programs>,
+    published: Arc<Published>,
+}
+
+#[async_trait]
+impl Programs for Own {
+    async fn listens(&self, port: u16) -> bool {
+        self.published.admits(self.address, port) && self.inside.listens(port).await
+    }
+
+    async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
+        if self.published.admits(self.address, port) {
+            self.inside.serve(peer, src_port, port, far).await;
+        }
+    }
+}
+
 /// See [`Space`].
-struct GateSpace {
+struct NodeSpace {
     usage: Arc<Use>,
-    /// For the answers that must not wait.
-    gate: Arc<Gate>,
+    outside: Arc<Outside>,
+    inside: Arc<dyn Programs>,
+    published: Arc<Published>,
+    config: GateConfig,
+    aliases: SharedAliases,
+    /// Made when the first program wants it: with emulated sockets none does.
+    gate: OnceCell<Arc<Gate>>,
+    /// When it could not be made, and why.
+    no_gate: Lock<Option<(Instant, Refusal)>>,
+    emulation: Arc<Emulation>,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Opens the gate of an identity, and begins to keep paths for it if it has a name.
+/// Opens an identity, and begins to keep paths for it if it has a name.
 pub(super) async fn open(
     setup: &Setup,
-    network: &Arc<Network>,
-    identity: &ApIdentity,
+    doors: &Arc<Doors>,
+    identity: Arc<ApIdentity>,
     owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let refused =
-        |hint: String| Refusal { errno: libc::ENETDOWN, message: "no phantom namespace can be made here".into(), hint };
     let address = identity.address();
-    let inside = Arc::new(Inside::default());
-    let key = Arc::new(SigningKey::from_seed(identity.key.seed()));
-    let (programs, stage) = (inside.clone(), Mutex::new(Stage::Unused));
-    let usage = Arc::new(Use { network: network.clone(), key, address, programs, stage });
-    if identity.name.is_some() {
+    let programs = Arc::new(Inside::default());
+    let inside: Arc<dyn Programs> = programs.clone();
+    let published = Arc::new(Published::default());
+    let own = Arc::new(Own { address, inside: inside.clone(), published: published.clone() });
+    let (name, is_named) = (identity.phantom_name(), identity.name.is_some());
+    let usage = Arc::new(Use { doors: doors.clone(), identity, programs: own, stage: Mutex::new(Stage::Unused) });
+    if is_named {
         // The exit path is on its way while the namespace is made.
         usage.begin().await;
     }
+    let outside = Arc::new(outside(setup, &usage));
+    setup.names.remember(name);
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
-    let outside = Arc::new(Outside { usage: usage.clone(), names: setup.names.clone() });
-    setup.names.remember(identity.phantom_name());
-    let config = GateConfig { owner, ..GateConfig::new(address, helper) };
-    let gate = match Gate::open(config, outside).await {
-        Ok(gate) => Arc::new(gate),
-        Err(error) => {
-            usage.end().await;
-            return Err(refused(error.to_string()));
-        }
-    };
+    let aliases = SharedAliases::default();
+    let space = Arc::new(NodeSpace {
+        emulation: Arc::new(Emulation::new(address, outside.clone(), aliases.clone())),
+        config: GateConfig { owner, ..GateConfig::new(address, helper) },
+        gate: OnceCell::new(),
+        no_gate: Lock::default(),
+        watch: Mutex::default(),
+        usage: usage.clone(),
+        published: published.clone(),
+        aliases,
+        outside,
+        inside,
+    });
     // Set once, here.
-    let _ = inside.0.set(Arc::downgrade(&gate));
-    let watch = tokio::spawn(publish_when_listening(usage.clone(), Arc::downgrade(&gate)));
-    Ok(Arc::new(GateSpace { usage, gate, watch: Mutex::new(Some(watch)) }))
+    let _ = programs.0.set(Arc::downgrade(&space));
+    let watch = publish_when_listening(usage, Arc::downgrade(&space), published);
+    *space.watch.lock().await = Some(tokio::spawn(watch));
+    Ok(space)
+}
+
+fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
+    let dial = |to| ToResolver { usage: usage.clone(), to };
+    let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to)));
+    Outside { usage: usage.clone(), names: setup.names.clone(), resolver }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(usage: Arc<Use>, gate: Weak<Gate>) {
+async fn publish_when_listening(usage: Arc<Use>, space: Weak<NodeSpace>, published: Arc<Published>) {
     let mut look = interval(LISTEN_EVERY);
     loop {
         look.tick().await;
-        let Some(gate) = gate.upgrade() else { return };
-        if !gate.listening_ports().await.is_empty() {
+        let Some(space) = space.upgrade() else { return };
+        let address = usage.address();
+        if space.listening_ports().await.into_iter().any(|port| published.admits(address, port)) {
             usage.begin().await;
-            return usage.network.publish(usage.address).await;
+            return usage.network().publish(address).await;
         }
+    }
+}
+
+impl NodeSpace {
+    /// The gate, made if there is none yet. What could not be made just now is not tried at once again: without gates,
+    /// every socket() of a preloaded program would.
+    async fn gate(&self) -> Result<Arc<Gate>, Refusal> {
+        if let Some(gate) = self.standing_gate() {
+            return Ok(gate);
+        }
+        let before = self.no_gate.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, refusal)) = before.filter(|(when, _)| when.elapsed() < GATE_EVERY) {
+            return Err(refusal);
+        }
+        let make = || Gate::open_with(self.config.clone(), self.outside.clone(), self.aliases.clone());
+        let made = self.gate.get_or_try_init(async || make().await.map(Arc::new)).await;
+        made.cloned().map_err(|error| {
+            let message = "no phantom namespace can be made here".into();
+            let refusal = Refusal { errno: libc::EOPNOTSUPP, message, hint: error.to_string() };
+            *self.no_gate.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), refusal.clone()));
+            refusal
+        })
+    }
+
+    /// The gate, if there is one.
+    fn standing_gate(&self) -> Option<Arc<Gate>> {
+        self.gate.get().cloned()
+    }
+
+    /// Ports on which programs listen for the network.
+    async fn listening_ports(&self) -> Vec<u16> {
+        let mut ports = self.emulation.listening_ports();
+        if let Some(gate) = self.standing_gate() {
+            ports.extend(gate.listening_ports().await);
+        }
+        ports
     }
 }
 
 #[async_trait]
-impl Space for GateSpace {
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-        let (net, user) = self.gate.namespace();
-        Ok((net.try_clone_to_owned()?, user.map(|user| user.try_clone_to_owned()).transpose()?))
+impl Space for NodeSpace {
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
+        let gate = self.gate().await?;
+        let (net, user) = gate.namespace();
+        let net = net.try_clone_to_owned();
+        let both = net.and_then(|net| Ok((net, user.map(|user| user.try_clone_to_owned()).transpose()?)));
+        both.map_err(|error| Refusal {
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+            message: "the namespaces cannot be passed on".into(),
+            hint: "give phantomd more file descriptors".into(),
+        })
+    }
+
+    async fn emulated(
+        &self,
+        socket: u64,
+        call: &Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(Reply, Option<OwnedFd>), i32> {
+        self.emulation.call(socket, call, beside).await
     }
 
     async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-        self.gate.socket(domain, kind, protocol).await
+        match self.gate().await {
+            Ok(gate) => gate.socket(domain, kind, protocol).await,
+            Err(_) => self.emulation.socket(domain, kind, protocol).map_err(io::Error::from_raw_os_error),
+        }
     }
 
     fn ipv4(&self) -> Ipv4Addr {
-        self.gate.ipv4()
+        OWN_IPV4
     }
 
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
-        self.gate.alias_of(address)
+        self.emulation.alias_of(address)
     }
 
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        self.gate.behind_alias(alias)
+        self.emulation.behind_alias(alias)
+    }
+
+    async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
+        Ok(self.outside.resolve(name).await?.map(|found| found.address))
+    }
+
+    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
+        let address = at.address();
+        // Before the first connection can arrive.
+        self.published.add(address, port);
+        if address == self.usage.address() {
+            self.usage.begin().await;
+            self.usage.network().publish(address).await;
+        } else if let Err(Taken) = self.usage.doors.publish(at, port, self.usage.address(), &self.inside).await {
+            self.published.remove(address, port);
+            return Err(Refusal {
+                errno: libc::EADDRINUSE,
+                message: format!("another program is reached on port {port} of that identity already"),
+                hint: "end that program, or publish another port or at another identity".into(),
+            });
+        }
+        Ok(())
+    }
+
+    async fn unpublish(&self, port: u16, at: ApAddress) {
+        if at != self.usage.address() {
+            self.usage.doors.unpublish(at, port, self.usage.address()).await;
+        }
+        self.published.remove(at, port);
     }
 
     async fn in_use(&self) -> bool {
-        !self.gate.listening_ports().await.is_empty()
-            || self.usage.network.connections().iter().any(|one| one.open && one.identity == self.usage.address)
+        !self.listening_ports().await.is_empty()
+            || self.emulation.in_use()
+            || self.usage.network().connections().iter().any(|one| one.open && one.identity == self.usage.address())
     }
 
     fn is_broken(&self) -> bool {
-        self.gate.is_broken()
+        self.gate.get().is_some_and(|gate| gate.is_broken())
     }
 
     async fn close(&self) {
@@ -225,6 +436,9 @@ impl Space for GateSpace {
             watch.abort();
         }
         self.usage.end().await;
-        self.gate.cut();
+        self.emulation.cut();
+        if let Some(gate) = self.standing_gate() {
+            gate.cut();
+        }
     }
 }
