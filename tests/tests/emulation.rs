@@ -36,7 +36,8 @@ async def main():
     await asyncio.gather(*(one(number) for number in range(20)))
     try:
         await asyncio.open_connection(sys.argv[1], 7101)
-    except ConnectionRefusedError:
+    except OSError as error:
+        assert str(error).count('Errno 111') == 2, error
         print('all well')
 asyncio.run(main())
 ";
@@ -101,10 +102,10 @@ fn the_library_alone_does_it_and_static_programs_have_nothing_under_the_filter()
     alone(&PASSED.replace("print(error.strerror)", "pass"))?;
     let interfaces = alone("import socket; print(socket.if_nameindex())")?;
     ensure!(interfaces == "[(1, 'lo'), (2, 'phantom0')]\n", "{interfaces}");
-    let busybox = ["busybox", "wget", "-q", "-T", "5", "-O", "-", "http://127.0.0.1:1/"];
+    let busybox = ["busybox", "nc", "127.0.0.1", "1"];
     let mut refused = network.program(CLIENT, Way::Emulate, None, &busybox);
     let output = refused.output()?;
     let said = String::from_utf8_lossy(&output.stderr);
-    ensure!(!output.status.success() && said.contains("Address family not supported"), "{said}");
+    ensure!(!output.status.success() && said.contains("not supported"), "{}: {said}", output.status);
     Ok(())
 }
