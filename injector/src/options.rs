@@ -19,7 +19,7 @@ pub(crate) struct Options {
     #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
     pub(crate) identity: Option<String>,
 
-    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon; for root /run/phantom/daemon.sock]
+    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon, else /run/phantom/daemon.sock]
     // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
     #[arg(long = "daemon", value_name = "SOCKET")]
     pub(crate) socket: Option<PathBuf>,

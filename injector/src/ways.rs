@@ -246,7 +246,11 @@ impl Ways for Launch<'_> {
 
     fn none(&self) {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
-        eprintln!("phantom-run: the program was not started, nothing keeps it from other networks here:\n  {reasons}");
+        let summary = match self.options.isolation {
+            Isolation::Auto => "no way keeps it from other networks here",
+            _ => "it cannot be kept from other networks as --isolation says",
+        };
+        eprintln!("phantom-run: the program was not started, {summary}:\n  {reasons}");
     }
 }
 
