@@ -152,20 +152,19 @@ impl<'a> Launch<'a> {
             (How::Inject, Walls::Own) => "with injected sockets",
             (How::Preload, Walls::Own) => "by preloading, with a filter: static programs have no network",
             (How::Inject, Walls::None) => "with injected sockets, among your other programs",
-            (How::Emulate, Walls::Own) => "with emulated sockets",
-            (How::Emulate, Walls::None) => "with emulated sockets, among your other programs",
+            (How::Emulate, Walls::Own) => {
+                "with emulated sockets: static programs have no network, there is no UDP, details of TCP are missing"
+            }
+            (How::Emulate, Walls::None) => {
+                "with emulated sockets, among your other programs: static programs have no network, there is no UDP, \
+                 details of TCP are missing"
+            }
             (How::Preload, Walls::None) => {
                 "by preloading, with a filter, among your other programs: static programs have no network"
             }
         };
         if !self.options.quiet {
             eprintln!("phantom-run: {}; {how}", self.session.who);
-            if way.how == How::Emulate {
-                eprintln!(
-                    "phantom-run: emulation is for want of anything better: static programs and those that avoid libc have \
-                     no network, there is no UDP, and some details of TCP are missing (docs/emulation.md lists them)"
-                );
-            }
             for port in &self.session.published {
                 eprintln!("phantom-run: {port}");
             }
