@@ -1,0 +1,86 @@
+//! Nothing of a program leaves by another way than Phantom: every packet of a network namespace of our own is looked at.
+
+mod capture;
+mod table;
+mod world;
+
+use std::process::Command;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use capture::{Capture, Seen};
+use phantom_tests::{CLIENT, NODES, Network, SERVER, Way, stdout};
+use table::{Report, Table, reports};
+use world::{Linked, World};
+
+/// The cells that this test proves.
+const TABLE: &str = include_str!("../../hostile/table.txt");
+
+/// A network of daemons in the world, and what is seen of it from outside.
+struct Stage {
+    world: World,
+    network: Network,
+    port: String,
+}
+
+impl Stage {
+    fn set() -> Result<Self> {
+        let world = World::make()?;
+        let network = Network::up(NODES)?;
+        let port = network.nodes[0].listen.rsplit_once(':').context("no port")?.1.to_owned();
+        Ok(Self { world, network, port })
+    }
+
+    /// Runs the hostile program in a way, or without any, under a capture of its own.
+    fn attack(&self, way: Option<Way>, linked: Linked) -> Result<(Vec<Report>, Seen)> {
+        let words = self.world.hostile(linked, &self.network.nodes[CLIENT].socket, &self.network.nodes[SERVER].socket);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let program = match way {
+            Some(way) => self.network.program(CLIENT, way, None, &words),
+            None => {
+                let mut bare = Command::new(words[0]);
+                bare.args(&words[1..]);
+                bare
+            }
+        };
+        let capture = Capture::start(&self.port)?;
+        let said = stdout(&self.world.holding(&program).output()?)?;
+        Ok((reports(&said)?, capture.end()?))
+    }
+}
+
+#[test]
+fn hostile_programs_end_as_the_table_says() -> Result<()> {
+    let stage = Stage::set()?;
+    let table = Table::parse(TABLE)?;
+    let mut wrong = Vec::new();
+    // Outside of Phantom the capture sees what leaves: it could not stay empty by itself.
+    let mut runs = vec![(None, Linked::Dynamic)];
+    for way in Way::ALL {
+        runs.extend([Linked::Dynamic, Linked::Static, Linked::Musl].map(|linked| (Some(way), linked)));
+    }
+    for (way, linked) in runs {
+        let (reports, seen) = stage.attack(way, linked)?;
+        let column = column(way, linked);
+        wrong.extend(table.check(column, linked, &reports, &seen.attacks).err());
+        // Where a packet may leave, libc and the kernel add some of their own: groups joined, services asked.
+        if !table.leaks(column) && !seen.others.is_empty() {
+            wrong.push(anyhow!("{column}: packets that are nobody's:\n  {}", seen.others.join("\n  ")));
+        }
+    }
+    let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    ensure!(wrong.is_empty(), "the table does not hold:\n{}", wrong.join("\n"));
+    Ok(())
+}
+
+/// The column of the table; a way that puts a library between is another one for static programs.
+fn column(way: Option<Way>, linked: Linked) -> &'static str {
+    match (way, linked) {
+        (None, _) => "outside",
+        (Some(Way::Namespace), _) => "namespace",
+        (Some(Way::Inject), _) => "inject",
+        (Some(Way::Preload), Linked::Dynamic) => "preload",
+        (Some(Way::Preload), _) => "preload static",
+        (Some(Way::Emulate), Linked::Dynamic) => "emulate",
+        (Some(Way::Emulate), _) => "emulate static",
+    }
+}
