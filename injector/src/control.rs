@@ -8,7 +8,7 @@ use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -26,11 +26,53 @@ const MAX_DESCRIPTORS: usize = 2;
 /// What the daemon gives.
 pub(crate) struct Session {
     /// To be held open until the last descendant is gone.
-    pub(crate) connection: OwnedFd,
+    pub(crate) line: Line,
     /// What the program is to enter.
     pub(crate) spaces: Namespaces,
     /// Who the program is, for people.
     pub(crate) who: String,
+}
+
+/// Where the daemon is, and as whom to speak to it.
+#[derive(Debug, Clone)]
+pub(crate) struct Contact {
+    /// Its socket.
+    pub(crate) socket: PathBuf,
+    /// As whom.
+    pub(crate) identity: IdentityRef,
+}
+
+/// An open connection to the daemon.
+pub(crate) struct Line(UnixStream);
+
+impl Line {
+    /// Connects.
+    pub(crate) fn open(socket: &Path) -> io::Result<Self> {
+        let mut line = UnixStream::connect(socket)?;
+        line.set_read_timeout(Some(PATIENCE))?;
+        line.set_write_timeout(Some(PATIENCE))?;
+        line.write_all(&PREAMBLE)?;
+        Ok(Self(line))
+    }
+
+    /// One request, one reply with its descriptors. After an error the line is of no more use.
+    pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
+        self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;
+        receive(&self.0)
+    }
+
+    /// A socket of the phantom namespace, as socket(2) would give one, or the error number that it would; closes on exec.
+    ///
+    /// # Errors
+    /// When the daemon does not answer.
+    pub(crate) fn socket(&mut self, identity: &IdentityRef, arguments: [i32; 3]) -> Result<Result<OwnedFd, i32>> {
+        let [domain, kind, protocol] = arguments;
+        match self.ask(&Request::Socket { identity: identity.clone(), domain, kind, protocol })? {
+            (Reply::Descriptor, descriptors) => Ok(Ok(descriptors.into_iter().next().context("no descriptor")?)),
+            (Reply::Failed { errno, .. }, _) => Ok(Err(errno)),
+            _ => bail!("the daemon's answer makes no sense"),
+        }
+    }
 }
 
 /// The identity of that name, or a fresh one that nobody can link to another run.
@@ -43,19 +85,17 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     Ok(IdentityRef::Session(token))
 }
 
-/// Opens a session of the daemon at `socket`.
-pub(crate) fn enter(socket: &Path, identity: &IdentityRef) -> Result<Session> {
-    let mut connection = UnixStream::connect(socket).with_context(|| {
+/// Opens a session of the daemon.
+pub(crate) fn enter(contact: &Contact) -> Result<Session> {
+    let mut line = Line::open(&contact.socket).with_context(|| {
         format!(
             "no daemon answers at {}. Start it with `phantomd` (or as root: systemctl start phantomd), or name its \
              socket with --daemon",
-            socket.display()
+            contact.socket.display()
         )
     })?;
-    connection.set_read_timeout(Some(PATIENCE))?;
-    let request = Request::Enter { identity: identity.clone() }.encode().context("the identity's name is not valid")?;
-    connection.write_all(&[&PREAMBLE[..], &request].concat())?;
-    let (reply, descriptors) = receive(&connection).context("the daemon broke the conversation off")?;
+    let request = Request::Enter { identity: contact.identity.clone() };
+    let (reply, descriptors) = line.ask(&request).context("the conversation with the daemon broke off")?;
     let (address, name) = match reply {
         Reply::Entered { address, name, .. } => (Ipv6Addr::from(address), name),
         Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
@@ -64,7 +104,7 @@ pub(crate) fn enter(socket: &Path, identity: &IdentityRef) -> Result<Session> {
     let mut descriptors = descriptors.into_iter();
     let network = descriptors.next().context("the daemon gave no namespace")?;
     let spaces = Namespaces { network, user: descriptors.next() };
-    Ok(Session { connection: connection.into(), spaces, who: format!("{address} ({name})") })
+    Ok(Session { line, spaces, who: format!("{address} ({name})") })
 }
 
 /// One reply, and as many descriptors as it says.

@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::net::AddressFamily;
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::{mounts, privileges, sys};
+use crate::mounts::{self, Masked};
+use crate::{privileges, sys};
 
 /// What the daemon hands over.
 pub(crate) struct Namespaces {
@@ -20,8 +20,8 @@ pub(crate) struct Namespaces {
 
 /// Moves this process into the namespaces for good. On any error the program must not be started.
 ///
-/// `say` hears about each step; `socket` is the daemon's own, which is masked with the deputies.
-pub(crate) fn enter(spaces: &Namespaces, socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
+/// `say` hears about each step.
+pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     if let Some(user) = &spaces.user {
         move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
             "entering the daemon's user namespace failed: run phantom-run as the user that phantomd runs as",
@@ -30,10 +30,15 @@ pub(crate) fn enter(spaces: &Namespaces, socket: &Path, say: &dyn Fn(&str)) -> R
     }
     move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network)).context(
         "entering the phantom namespace failed: run phantom-run as root or start phantomd as your own user, or try \
-         --isolation preload, which is best effort only",
+         --isolation inject",
     )?;
     say("entered the phantom network namespace");
-    mounts::make_private(socket, say)?;
+    sys::unshare(UnshareFlags::NEWNS).context("creating a private mount namespace")?;
+    mounts::make_private(masked, say)
+}
+
+/// What every way ends with: no descriptor of another network, no privilege that leads there.
+pub(crate) fn give_up_the_rest(say: &dyn Fn(&str)) -> Result<()> {
     close_foreign_sockets(say)?;
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");

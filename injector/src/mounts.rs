@@ -2,21 +2,21 @@
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
+use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change, move_mount,
     open_tree,
 };
 
-use crate::sys;
-
 /// Where programs send DNS questions: any address would do, the gate answers them all.
-const RESOLVER: &str = "nameserver 198.18.0.53\noptions ndots:1\n";
+pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
 const DEPUTIES: [&str; 23] = [
@@ -48,12 +48,20 @@ const DEPUTIES: [&str; 23] = [
 /// The same, below the user's runtime directory.
 const USER_DEPUTIES: [&str; 5] = ["bus", "systemd/private", "docker.sock", "podman/podman.sock", "gvfsd"];
 
-/// Gives this process mounts of its own, and changes them as the program shall see them.
-pub(crate) fn make_private(socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
-    sys::unshare_mounts().context("creating a private mount namespace")?;
+/// Which daemons' sockets the program must not see.
+#[derive(Debug, Clone)]
+pub(crate) enum Masked {
+    /// That of the daemon in use, and those at the known places.
+    All(PathBuf),
+    /// Those at the known places but this one, which the preloaded library speaks to.
+    AllBut(PathBuf),
+}
+
+/// Changes this process' mounts, which are its own already, as the program shall see them.
+pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("making mounts private")?;
-    replace("/etc/resolv.conf", RESOLVER, say)?;
+    replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1\n"), say)?;
     if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
         replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
     }
@@ -64,7 +72,7 @@ pub(crate) fn make_private(socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
             say(&format!("names and hardware addresses of the host's interfaces stay visible in /sys: {error}"))
         }
     }
-    for deputy in deputies(socket) {
+    for deputy in deputies(masked) {
         mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
     }
@@ -72,13 +80,19 @@ pub(crate) fn make_private(socket: &Path, say: &dyn Fn(&str)) -> Result<()> {
 }
 
 /// The deputies that exist here, each once, links followed.
-fn deputies(socket: &Path) -> Vec<PathBuf> {
+pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
     let uid = rustix::process::getuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let runtimes = runtime.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
-    let of_user = runtimes.flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
-    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain([socket.to_owned()]);
+    let runtimes: Vec<PathBuf> = runtime.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]).collect();
+    let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
+    let daemons = runtimes.iter().map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
+    let (in_use, spared) = match masked {
+        Masked::All(socket) => (Some(socket.clone()), None),
+        Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
+    };
+    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
     let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).filter(|p| is_socket(p)).collect();
+    found.retain(|path| Some(path) != spared.as_ref());
     found.sort();
     found.dedup();
     found

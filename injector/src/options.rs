@@ -26,6 +26,10 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Isolation::Auto)]
     pub(crate) isolation: Isolation,
 
+    /// A port of this computer's loopback that the program may reach on its own 127.0.0.1 and ::1; may be repeated
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) allow_local: Vec<u16>,
+
     /// Say each step on standard error
     #[arg(long)]
     pub(crate) explain: bool,
@@ -42,11 +46,13 @@ pub(crate) struct Options {
 /// Ways to hand a program over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Isolation {
-    /// The best way that leaks nothing; if there is none here, the program is not started
+    /// The strongest way that can be had here, in the order below; if there is none, the program is not started
     Auto,
     /// Inside the phantom namespace: nothing that the program does reaches another network
     Namespace,
-    /// By libphantom.so in LD_PRELOAD: best effort, a static program or one that avoids libc gets past it
+    /// A supervisor answers each socket() with a socket of the phantom namespace; all other sockets are refused
+    Inject,
+    /// By libphantom.so in LD_PRELOAD, and a filter: a static program or one that avoids libc has no network
     Preload,
 }
 
@@ -55,6 +61,7 @@ Examples:
   phantom-run curl http://<name>.phantom/
   phantom-run --identity shop -- python3 -m http.server 80
   phantom-run ssh user@<name>.phantom
+  phantom-run --allow-local 5432 ./shop     a database on this computer stays within reach
   phantom-run bash                          a shell, and all that is started from it
 
 Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be executed, 127 if it was not found.";

@@ -1,4 +1,4 @@
-//! The preload way: libphantom.so hands the program sockets of the phantom namespace. Best effort without a filter.
+//! The preload way: libphantom.so hands the program sockets of the phantom namespace; a filter refuses all others.
 
 use std::env;
 use std::ffi::OsString;
@@ -8,6 +8,8 @@ use std::process::Command;
 use anyhow::{Result, bail};
 use phantom_ipc::hook::{IdentityRef, format_session};
 use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+
+use crate::control::Contact;
 
 /// File name of the hook.
 const LIBRARY: &str = "libphantom.so";
@@ -32,7 +34,8 @@ pub(crate) fn library() -> Result<PathBuf> {
 }
 
 /// Adds to a command what the hook needs.
-pub(crate) fn prepare(command: &mut Command, library: &Path, socket: &Path, identity: &IdentityRef) {
+pub(crate) fn prepare(command: &mut Command, library: &Path, contact: &Contact) {
+    let Contact { socket, identity } = contact;
     let mut preload = OsString::from(library);
     if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
         preload.push(":");

@@ -10,27 +10,51 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::process::exit;
 
+use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, WaitOptions, WaitStatus};
 
+use crate::link::{self, News};
 use crate::sys::{self, Fork, Signals};
 
 /// Exit status when the launcher itself fails.
 pub(crate) const FAILED: i32 = 125;
 
-/// Runs `program` (which must not return) with a keeper that holds `session`; does not return on success either.
-pub(crate) fn run(session: OwnedFd, program: impl FnOnce() -> i32) -> io::Result<()> {
+/// The keeper's number for "no program was started".
+const NO_PROGRAM: i32 = 0;
+
+/// How programs are started: several ways, each tried in a process of its own, since what is entered is not left again.
+pub(crate) trait Ways {
+    /// How many ways there are.
+    fn count(&self) -> usize;
+    /// In the new process: gets everything ready, calls `ready` and becomes the program. What is returned is its exit
+    /// status, or why this way cannot be had.
+    fn start(&self, way: usize, ready: &dyn Fn(Option<OwnedFd>) -> Result<()>) -> Result<i32>;
+    /// In the keeper, before a way is tried.
+    fn attend(&self, way: usize) -> Result<()>;
+    /// In the keeper, after the last fork: the program is about to start.
+    fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()>;
+    /// In the keeper: this way could not be had.
+    fn failed(&self, way: usize, why: &str);
+    /// In the keeper: none of them could be had.
+    fn none(&self);
+}
+
+/// Runs a program with a keeper, which holds the session; does not return on success.
+pub(crate) fn run(ways: &dyn Ways) -> Result<()> {
     let signals = sys::signals()?;
     let (news, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     match sys::fork()? {
         Fork::Child => {
             drop(news);
-            exit(keep(session, signals, &report, program).unwrap_or(FAILED));
+            exit(keep(signals, &report, ways).map_or(FAILED, |()| 0));
         }
         Fork::Parent(_) => {
-            drop((session, report));
-            front(&signals.arriving, &news)
+            drop(report);
+            sys::hide()?;
+            Ok(front(&signals.arriving, &news)?)
         }
     }
 }
@@ -38,7 +62,11 @@ pub(crate) fn run(session: OwnedFd, program: impl FnOnce() -> i32) -> io::Result
 /// Waits for the program's end and passes signals on meanwhile.
 fn front(signals: &OwnedFd, news: &OwnedFd) -> io::Result<()> {
     let lost = || io::Error::other("the keeper of the session was killed; programs that still run have no network");
-    let program = read_number(news)?.and_then(Pid::from_raw).ok_or_else(lost)?;
+    let program = read_number(news)?.ok_or_else(lost)?;
+    if program == NO_PROGRAM {
+        exit(FAILED);
+    }
+    let program = Pid::from_raw(program).ok_or_else(lost)?;
     loop {
         let mut polled = [PollFd::new(news, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
         match poll(&mut polled, None) {
@@ -73,30 +101,71 @@ fn end_like(status: i32) -> ! {
 }
 
 /// The keeper: starts the program, tells the front about it, and stays until no descendant lives.
-fn keep(session: OwnedFd, signals: Signals, report: &OwnedFd, program: impl FnOnce() -> i32) -> io::Result<i32> {
+fn keep(signals: Signals, report: &OwnedFd, ways: &dyn Ways) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
-    let pid = match sys::fork()? {
-        Fork::Child => {
-            drop(session);
-            signals.restore();
-            exit(program());
-        }
-        Fork::Parent(pid) => pid,
+    // The program must not get at the supervisor; the new process says for itself that it may be looked at.
+    sys::hide()?;
+    let Some(pid) = try_each(&signals, ways)? else {
+        ways.none();
+        return write_number(report, NO_PROGRAM);
     };
     drop(signals);
-    // Out of the terminal's reach, and not in the way of whoever waits for our output to end.
-    sys::block_all_signals();
-    rustix::process::setpgid(None, None)?;
-    release_stdio()?;
     write_number(report, pid.as_raw_nonzero().get())?;
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
             // The front may be gone: then nobody wants to know.
             Ok(Some((ended, status))) if ended == pid => drop(write_number(report, WaitStatus::as_raw(status))),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return Ok(0),
+            Err(_) => break,
         }
     }
+    Ok(())
+}
+
+/// The program's process, by the first way that can be had.
+fn try_each(signals: &Signals, ways: &dyn Ways) -> io::Result<Option<Pid>> {
+    for way in 0..ways.count() {
+        match attempt(way, signals, ways) {
+            Ok(pid) => return Ok(Some(pid)),
+            Err(error) => ways.failed(way, &format!("{error:#}")),
+        }
+    }
+    Ok(None)
+}
+
+fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Pid> {
+    ways.attend(way)?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socketpair")?;
+    let pid = match sys::fork()? {
+        Fork::Child => {
+            drop(ours);
+            let started = sys::show().map_err(Into::into).and_then(|()| {
+                signals.restore();
+                ways.start(way, &|listener| Ok(link::send_ready(&theirs, listener.as_ref())?))
+            });
+            exit(started.unwrap_or_else(|error| {
+                // Nobody is there to hear it only if the keeper was killed.
+                let _ = link::send_failure(&theirs, &format!("{error:#}"));
+                FAILED
+            }));
+        }
+        Fork::Parent(pid) => pid,
+    };
+    drop(theirs);
+    let listener = match link::receive(&ours)? {
+        News::Ready(listener) => listener,
+        News::Failed(why) => {
+            let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+            bail!("{why}");
+        }
+    };
+    // Out of the terminal's reach, and not in the way of whoever waits for our output to end.
+    sys::block_all_signals();
+    rustix::process::setpgid(None, None)?;
+    ways.serve(way, listener)?;
+    release_stdio()?;
+    Ok(pid)
 }
 
 fn release_stdio() -> io::Result<()> {

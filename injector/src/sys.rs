@@ -18,7 +18,7 @@ pub(crate) enum Fork {
 
 /// Makes a copy of this process, which has one thread.
 pub(crate) fn fork() -> io::Result<Fork> {
-    // SAFETY: the launcher never starts a thread, so the copy is whole: no lock is held by a thread that is not there.
+    // SAFETY: the launcher starts no thread before its last fork, so the copy is whole: no lock is held by a thread that is not there.
     match unsafe { libc::fork() } {
         0 => Ok(Fork::Child),
         pid => Pid::from_raw(pid).filter(|_| pid > 0).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
@@ -120,10 +120,20 @@ pub(crate) fn die_by(signal: i32) {
     }
 }
 
-/// Gives this process mounts of its own.
-pub(crate) fn unshare_mounts() -> io::Result<()> {
-    // SAFETY: only the mount namespace is left; the table of descriptors stays what it is.
-    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.map_err(io::Error::from)
+/// Gives this process namespaces of its own.
+pub(crate) fn unshare(what: UnshareFlags) -> io::Result<()> {
+    // SAFETY: only namespaces are left, in a process of one thread; the table of descriptors stays what it is.
+    unsafe { rustix::thread::unshare_unsafe(what) }.map_err(io::Error::from)
+}
+
+/// Keeps other processes of the same user from looking into this one and from changing it.
+pub(crate) fn hide() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)?)
+}
+
+/// Undoes [`hide`], which a new process has inherited.
+pub(crate) fn show() -> io::Result<()> {
+    Ok(rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::Dumpable)?)
 }
 
 /// Closes an inherited descriptor.
@@ -153,6 +163,21 @@ pub(crate) fn become_stdio(file: &OwnedFd) -> io::Result<()> {
         if unsafe { libc::dup2(file.as_raw_fd(), number) } < 0 {
             return Err(io::Error::last_os_error());
         }
+    }
+    Ok(())
+}
+
+/// Starts a network interface.
+pub(crate) fn interface_up(any: &OwnedFd, name: &str) -> io::Result<()> {
+    // SAFETY: zeros are a value of this plain structure.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, byte) in request.ifr_name.iter_mut().zip(name.bytes().take(libc::IFNAMSIZ - 1)) {
+        *to = byte.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the request lives through the call and holds a name that ends with a zero.
+    if unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) } < 0 {
+        return Err(io::Error::last_os_error());
     }
     Ok(())
 }

@@ -258,7 +258,7 @@ fn preloading_hands_the_hook_what_it_needs() {
     let (IdentityRef::Session(token), _) = daemon.sessions.recv_timeout(PATIENCE).unwrap() else { panic!("no token") };
     let expected = format!("{}\n{}\n{}\n", library.path().display(), socket.display(), format_session(&token));
     assert_eq!(text, expected);
-    assert!(String::from_utf8(output.stderr).unwrap().contains("best effort"));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("with a filter"));
     let mut command = daemon.command(&["--isolation", "preload", "true"]);
     let output = command.env("PHANTOM_LIBRARY", "/no/such/library").output().unwrap();
     assert_eq!(output.status.code(), Some(125));

@@ -21,6 +21,7 @@ use crate::VERSION;
 use bytes::{Reader, Writer};
 
 mod bytes;
+pub mod policy;
 mod socket;
 
 pub use socket::{SocketFrame, SocketReply};

@@ -183,7 +183,7 @@ pub enum Way {
 
 impl Way {
     /// Those that stand.
-    pub const ALL: [Self; 2] = [Self::Namespace, Self::Preload];
+    pub const ALL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
 
     fn flag(self) -> &'static str {
         match self {

@@ -17,7 +17,6 @@ mod hostent;
 mod interfaces;
 mod netlink;
 mod own;
-mod policy;
 mod raw;
 mod refused;
 mod resolv;

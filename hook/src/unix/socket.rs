@@ -3,8 +3,9 @@
 use std::os::fd::IntoRawFd;
 
 use libc::c_int;
+use phantom_ipc::hook::policy::{Verdict, judge};
 
-use super::{daemon, glue, policy, raw};
+use super::{daemon, glue, raw};
 use crate::outcome::Outcome;
 
 redhook::hook! {
@@ -15,10 +16,10 @@ redhook::hook! {
 
 /// A socket for the program, as socket(2) would give one.
 pub(super) fn open(domain: c_int, kind: c_int, protocol: c_int) -> Outcome<c_int> {
-    let opened = match policy::judge(domain, kind, protocol) {
-        Outcome::Done(protocol) => daemon::socket(domain, kind, protocol).map(IntoRawFd::into_raw_fd),
-        Outcome::Bypass(_) => raw::socket(domain, kind, protocol),
-        Outcome::Fail(error) => Err(error),
+    let opened = match judge(domain, kind, protocol) {
+        Verdict::Phantom { protocol } => daemon::socket(domain, kind, protocol).map(IntoRawFd::into_raw_fd),
+        Verdict::Own => raw::socket(domain, kind, protocol),
+        Verdict::Refused(error) => Err(error),
     };
     opened.map_or_else(Outcome::Fail, Outcome::Done)
 }

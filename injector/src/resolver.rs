@@ -1,0 +1,137 @@
+//! Name questions of programs that see the host's own resolv.conf: if it names a resolver on loopback, one answers there.
+//!
+//! To any other address the gate itself answers, so this is needed only for loopback, which never reaches the gate.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::thread;
+
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::net::sockopt::set_socket_reuseport;
+
+use crate::control::{Contact, Line};
+use crate::local;
+use crate::mounts::RESOLVER_ADDRESS;
+
+/// Port of DNS.
+const PORT: u16 = 53;
+
+/// Resolvers that libc looks at.
+const MAX_SERVERS: usize = 3;
+
+/// Questions under way; then the oldest is forgotten, and asked again by the program.
+const MAX_QUESTIONS: u16 = 1024;
+
+/// Longest message over UDP that programs take.
+const MESSAGE: usize = 4096;
+
+/// Sockets in the phantom namespace: at the addresses that programs ask, and towards the gate.
+pub(crate) struct StandIn {
+    doors: Vec<UdpSocket>,
+    gate: UdpSocket,
+}
+
+/// Opens what is needed; none when no resolver on loopback is named.
+pub(crate) fn open(contact: &Contact) -> Result<Option<StandIn>> {
+    let addresses = on_loopback(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    if addresses.is_empty() {
+        return Ok(None);
+    }
+    let mut line = Line::open(&contact.socket)?;
+    let mut open = |at: SocketAddr| local::socket(&mut line, &contact.identity, at, libc::SOCK_DGRAM);
+    let mut doors = Vec::new();
+    for address in addresses {
+        let at = SocketAddr::new(address, PORT);
+        let door = open(at)?;
+        // Other programs of the same identity may have one too; the kernel takes turns.
+        set_socket_reuseport(&door, true)?;
+        rustix::net::bind(&door, &at).with_context(|| format!("offering a resolver at {address}"))?;
+        doors.push(door.into());
+    }
+    let to = SocketAddr::new(RESOLVER_ADDRESS.into(), PORT);
+    let gate = open(to)?;
+    rustix::net::connect(&gate, &to).context("reaching the gate's resolver")?;
+    Ok(Some(StandIn { doors, gate: gate.into() }))
+}
+
+/// The resolvers on loopback in a resolv.conf. libc takes 127.0.0.1 when none is named.
+fn on_loopback(text: &str) -> Vec<IpAddr> {
+    let named = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace();
+        (words.next() == Some("nameserver")).then(|| words.next())?
+    });
+    let all: Vec<IpAddr> = named.filter_map(|word| word.parse().ok()).take(MAX_SERVERS).collect();
+    if all.is_empty() {
+        return vec![Ipv4Addr::LOCALHOST.into()];
+    }
+    all.into_iter().filter(IpAddr::is_loopback).collect()
+}
+
+/// Carries questions and answers, in a thread of its own. This process must not fork any more.
+pub(crate) fn serve(stand_in: &StandIn) -> io::Result<()> {
+    let doors: Vec<UdpSocket> = stand_in.doors.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
+    let gate = stand_in.gate.try_clone()?;
+    thread::Builder::new().spawn(move || {
+        let mut table = Table { asked: vec![None; MAX_QUESTIONS.into()], next: 0 };
+        while table.turn(&doors, &gate).is_ok() {}
+    })?;
+    Ok(())
+}
+
+/// Who asked: at which door, from where, by which id.
+type Question = (usize, SocketAddr, [u8; 2]);
+
+struct Table {
+    asked: Vec<Option<Question>>,
+    next: u16,
+}
+
+impl Table {
+    /// Waits for messages and passes each on. What cannot be sent is lost, as it may be with UDP.
+    fn turn(&mut self, doors: &[UdpSocket], gate: &UdpSocket) -> io::Result<()> {
+        let mut polled: Vec<PollFd<'_>> =
+            doors.iter().chain([gate]).map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+        let ready: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
+        let mut message = [0; MESSAGE];
+        for (door, _) in ready.iter().take(doors.len()).enumerate().filter(|(_, ready)| **ready) {
+            if let Ok((length, from)) = doors[door].recv_from(&mut message)
+                && let Some(id) = message[..length].first_chunk_mut()
+            {
+                let slot = self.next;
+                self.next = (slot + 1) % MAX_QUESTIONS;
+                self.asked[usize::from(slot)] = Some((door, from, *id));
+                *id = slot.to_be_bytes();
+                let _ = gate.send(&message[..length]);
+            }
+        }
+        if ready[doors.len()]
+            && let Ok(length) = gate.recv(&mut message)
+            && let Some(id) = message[..length].first_chunk_mut()
+            && let Some(asked) = self.asked.get_mut(usize::from(u16::from_be_bytes(*id)))
+            && let Some((door, to, own)) = asked.take()
+        {
+            *id = own;
+            let _ = doors[door].send_to(&message[..length], to);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_resolvers_on_loopback_need_somebody_there() {
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        assert_eq!(on_loopback(""), [loopback]);
+        assert_eq!(on_loopback("# nothing\nsearch a b\nnameserver\nnameserver x"), [loopback]);
+        assert!(on_loopback("nameserver 192.0.2.1\n").is_empty());
+        let text = "nameserver 192.0.2.1\n nameserver\t127.0.0.53 \nnameserver ::1\nnameserver 127.0.0.9";
+        let expected: [IpAddr; 2] = [Ipv4Addr::new(127, 0, 0, 53).into(), std::net::Ipv6Addr::LOCALHOST.into()];
+        assert_eq!(on_loopback(text), expected);
+    }
+}

@@ -1,0 +1,225 @@
+//! The ways to hand a program over, strongest first, and how each is got ready.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+
+use anyhow::{Context, Result};
+
+use crate::control::{Contact, Session};
+use crate::filter::{self, Walls};
+use crate::local::{self, Port};
+use crate::mounts::{self, Masked};
+use crate::options::{Isolation, Options};
+use crate::process::Ways;
+use crate::resolver::{self, StandIn};
+use crate::{enclose, isolate, preload, seccomp, supervise};
+
+/// Exit statuses that shells use for the same.
+const NOT_EXECUTABLE: i32 = 126;
+const NOT_FOUND: i32 = 127;
+
+/// How the program is kept from other networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum How {
+    /// Inside the phantom namespace.
+    Namespace,
+    /// A supervisor answers `socket()`.
+    Inject,
+    /// libphantom.so asks for sockets, a filter refuses all others.
+    Preload,
+}
+
+/// A way as it is tried.
+#[derive(Debug, Clone, Copy)]
+struct Way {
+    how: How,
+    /// What surrounds the program besides.
+    walls: Walls,
+}
+
+/// What `--isolation` stands for, in the order of trying. Without walls deputies can be reached, so those come after.
+fn order(isolation: Isolation) -> Vec<Way> {
+    let both = |how| [Way { how, walls: Walls::Own }, Way { how, walls: Walls::None }];
+    let namespace = [Way { how: How::Namespace, walls: Walls::Own }];
+    match isolation {
+        Isolation::Namespace => namespace.to_vec(),
+        Isolation::Inject => both(How::Inject).to_vec(),
+        Isolation::Preload => both(How::Preload).to_vec(),
+        Isolation::Auto => [&namespace[..], &both(How::Inject), &both(How::Preload)].concat(),
+    }
+}
+
+/// Everything that a way needs.
+pub(crate) struct Launch<'a> {
+    options: &'a Options,
+    contact: Contact,
+    session: &'a Session,
+    order: Vec<Way>,
+    /// Ports of the host that the program may reach.
+    ports: &'a [Port],
+    /// Answers name questions on loopback, where the program sees the host's settings.
+    resolver: Mutex<Option<StandIn>>,
+    /// Why ways could not be had, as the keeper heard.
+    reasons: Mutex<Vec<String>>,
+}
+
+impl<'a> Launch<'a> {
+    /// All that `options` permit.
+    pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
+        let order = order(options.isolation);
+        Self { options, contact, session, order, ports, resolver: Mutex::default(), reasons: Mutex::default() }
+    }
+
+    fn say(&self, step: &str) {
+        if self.options.explain {
+            eprintln!("phantom-run: {step}");
+        }
+    }
+
+    fn masked(&self, how: How) -> Masked {
+        let socket = self.contact.socket.clone();
+        if how == How::Preload { Masked::AllBut(socket) } else { Masked::All(socket) }
+    }
+
+    /// Namespaces, descriptors, privileges: what comes before a filter.
+    fn surround(&self, way: Way) -> Result<()> {
+        let say = |step: &str| self.say(step);
+        match way {
+            Way { how: How::Namespace, .. } => isolate::enter(&self.session.spaces, &self.masked(way.how), &say)?,
+            Way { walls: Walls::Own, .. } => enclose::enter(&self.masked(way.how), &say)?,
+            Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
+        }
+        isolate::give_up_the_rest(&say)
+    }
+
+    fn warn_of_deputies(&self, how: How) {
+        let deputies = mounts::deputies(&self.masked(how));
+        if !deputies.is_empty() && !self.options.quiet {
+            let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
+            eprintln!(
+                "phantom-run: warning: no mounts of its own for the program (user namespaces are not permitted): it can \
+                 ask services outside to look names up or open connections: {}",
+                names.join(", ")
+            );
+        }
+    }
+
+    fn announce(&self, way: Way) {
+        let how = match (way.how, way.walls) {
+            (How::Namespace, _) => "in a namespace of its own",
+            (How::Inject, Walls::Own) => "with injected sockets",
+            (How::Preload, Walls::Own) => "by preloading, with a filter: static programs have no network",
+            (How::Inject, Walls::None) => "with injected sockets, among your other programs",
+            (How::Preload, Walls::None) => {
+                "by preloading, with a filter, among your other programs: static programs have no network"
+            }
+        };
+        if !self.options.quiet {
+            eprintln!("phantom-run: {}, {how}", self.session.who);
+        }
+    }
+}
+
+impl Ways for Launch<'_> {
+    fn count(&self) -> usize {
+        self.order.len()
+    }
+
+    fn start(&self, way: usize, ready: &dyn Fn(Option<OwnedFd>) -> Result<()>) -> Result<i32> {
+        let way = self.order[way];
+        let name = &self.options.command[0];
+        let mut command = Command::new(name);
+        command.args(&self.options.command[1..]);
+        if way.how == How::Preload {
+            preload::prepare(&mut command, &preload::library()?, &self.contact);
+        }
+        self.surround(way)?;
+        let listener = match way.how {
+            How::Namespace => None,
+            How::Inject => Some(listen(way.walls)?),
+            How::Preload => {
+                seccomp::install(&mut filter::deny(way.walls)).context("installing the filter of system calls")?;
+                None
+            }
+        };
+        self.say(match way.how {
+            How::Namespace => "the program's network is the phantom namespace",
+            How::Inject => "each socket() is answered by the supervisor",
+            How::Preload => "sockets come from libphantom.so; every other socket() is refused",
+        });
+        self.announce(way);
+        ready(listener)?;
+        Ok(execute(command, name))
+    }
+
+    fn attend(&self, way: usize) -> Result<()> {
+        if self.order[way].walls == Walls::None {
+            let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+            if resolver.is_none() {
+                *resolver = resolver::open(&self.contact)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
+        if let Some(listener) = listener {
+            supervise::start(listener, self.contact.clone()).context("starting the supervisor")?;
+        }
+        let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(resolver) = resolver.as_ref().filter(|_| self.order[way].walls == Walls::None) {
+            resolver::serve(resolver).context("starting the resolver")?;
+        }
+        local::serve(self.ports).context("offering the host's ports")
+    }
+
+    fn failed(&self, way: usize, why: &str) {
+        let Way { how, walls } = self.order[way];
+        let name = match how {
+            How::Namespace => "namespace",
+            How::Inject => "inject",
+            How::Preload => "preload",
+        };
+        let name = if walls == Walls::None { format!("{name} without namespaces") } else { name.to_owned() };
+        let reason = format!("{name}: {why}");
+        self.say(&format!("not by {reason}"));
+        self.reasons.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
+    }
+
+    fn none(&self) {
+        let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
+        eprintln!("phantom-run: the program was not started, nothing keeps it from other networks here:\n  {reasons}");
+    }
+}
+
+/// The filter that asks, and where its questions arrive.
+fn listen(walls: Walls) -> Result<OwnedFd> {
+    seccomp::install_with_listener(&mut filter::ask(walls)).map_err(|error| {
+        let advice = match error.raw_os_error() {
+            Some(libc::EBUSY) => {
+                "another supervisor of this kind is there already (phantom-run inside phantom-run, or a container \
+                 engine); there can be one only: try --isolation namespace or preload"
+            }
+            _ => "it needs Linux 5.14 with seccomp: try --isolation namespace or preload",
+        };
+        anyhow::Error::from(error).context(advice).context("installing the filter of system calls")
+    })
+}
+
+/// Becomes the program; returns only if that fails.
+fn execute(mut command: Command, name: &OsStr) -> i32 {
+    let error = command.exec();
+    let name = Path::new(name).display();
+    if error.kind() == ErrorKind::NotFound {
+        eprintln!("phantom-run: {name}: not found");
+        NOT_FOUND
+    } else {
+        eprintln!("phantom-run: {name}: {error}");
+        NOT_EXECUTABLE
+    }
+}
