@@ -94,7 +94,7 @@ impl<'a> Launch<'a> {
             Way { walls: Walls::Own, .. } => enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
-        isolate::give_up_the_rest(&say)
+        isolate::give_up_the_rest(way.walls, &say)
     }
 
     fn warn_of_deputies(&self, how: How) {

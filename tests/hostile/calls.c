@@ -195,9 +195,29 @@ static int every_family(const struct aim *aim) {
     return -1;
 }
 
+/* Types into a terminal what its shell will read. Ours is a terminal of our own; the kernel asks no more of any. */
+static int type_into_terminal(const struct aim *aim) {
+    int master = open("/dev/ptmx", O_RDWR | O_NOCTTY), unlocked = 0, number;
+    char path[32];
+    (void)aim;
+    if (master < 0 || ioctl(master, TIOCSPTLCK, &unlocked) < 0 || ioctl(master, TIOCGPTN, &number) < 0)
+        return ABSENT;
+    snprintf(path, sizeof path, "/dev/pts/%d", number);
+    setsid();
+    /* What the terminal says when its master goes. */
+    signal(SIGHUP, SIG_IGN);
+    int slave = open(path, O_RDWR);
+    ioctl(slave, TIOCSCTTY, 0);
+    int result = ioctl(slave, TIOCSTI, "x");
+    int error = errno;
+    close(master);
+    errno = error;
+    return closing(slave, result < 0 ? -1 : DONE);
+}
+
 const struct attack calls[] = {
     {"syscall-function", by_syscall}, {"inline-syscall", by_inline}, {"inline-raw-socket", by_inline_raw},
     {"socketpair-inet", by_socketpair}, {"int80", by_int80}, {"int80-socketcall", by_socketcall}, {"x32", by_x32},
     {"io_uring", ring_by_libc}, {"io_uring-inline", ring_inline}, {"io_uring-vsock", ring_vsock}, {"vsock", vsock},
-    {"every-family", every_family}, {NULL, NULL},
+    {"every-family", every_family}, {"type-into-terminal", type_into_terminal}, {NULL, NULL},
 };

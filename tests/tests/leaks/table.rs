@@ -56,9 +56,10 @@ impl Table {
         self.ways.iter().position(|name| name == way).with_context(|| format!("no column {way:?}"))
     }
 
-    /// Whether any attack gets a packet out in that way.
-    pub(crate) fn leaks(&self, way: &str) -> bool {
-        self.column(way).is_ok_and(|column| self.rows.values().any(|row| row[column].packet))
+    /// Names of the attacks that get a packet out in that way.
+    pub(crate) fn open(&self, way: &str) -> Result<Vec<&str>> {
+        let column = self.column(way)?;
+        Ok(self.rows.iter().filter(|(_, row)| row[column].packet).map(|(name, _)| name.as_str()).collect())
     }
 
     /// Compares what happened with one way's column; all differences in one error.
