@@ -23,8 +23,8 @@ static const char *of(pid_t pid, const char *what) {
     return path;
 }
 
-/* Enters a network namespace that is another than ours, and sends from there. */
-static int enter(int fd, int kind, const struct aim *aim) {
+/* Enters a network namespace that is another than ours. Nothing is sent from there: it may be that of another test. */
+static int enter(int fd, int kind) {
     struct stat before, after;
     if (fd < 0 || stat("/proc/self/ns/net", &before) < 0 || setns(fd, kind) < 0 || stat("/proc/self/ns/net", &after) < 0)
         return closing(fd, -1);
@@ -32,12 +32,11 @@ static int enter(int fd, int kind, const struct aim *aim) {
         errno = EEXIST;
         return closing(fd, -1);
     }
-    close(fd);
-    return plain(aim);
+    return closing(fd, DONE);
 }
 
 /* Every process that /proc shows: the launcher's own, the daemon, its helpers, this machine's. */
-static int of_all(const char *what, int (*try)(pid_t, const char *, const struct aim *), const struct aim *aim) {
+static int of_all(const char *what, int (*try)(pid_t, const char *)) {
     DIR *all = opendir("/proc");
     struct dirent *entry;
     int last = ENOENT;
@@ -45,7 +44,7 @@ static int of_all(const char *what, int (*try)(pid_t, const char *, const struct
         pid_t pid = atoi(entry->d_name);
         if (pid <= 0)
             continue;
-        int result = try(pid, what, aim);
+        int result = try(pid, what);
         if (result >= 0)
             return result;
         if (errno != ENOENT && errno != ESRCH && errno != EEXIST)
@@ -55,25 +54,28 @@ static int of_all(const char *what, int (*try)(pid_t, const char *, const struct
     return -1;
 }
 
-static int enter_path(pid_t pid, const char *what, const struct aim *aim) {
-    return enter(open(of(pid, what), O_RDONLY | O_CLOEXEC), 0, aim);
+static int enter_path(pid_t pid, const char *what) {
+    return enter(open(of(pid, what), O_RDONLY | O_CLOEXEC), 0);
 }
 
-static int enter_pidfd(pid_t pid, const char *what, const struct aim *aim) {
+static int enter_pidfd(pid_t pid, const char *what) {
     (void)what;
-    return enter((int)syscall(SYS_pidfd_open, pid, 0), CLONE_NEWNET, aim);
+    return enter((int)syscall(SYS_pidfd_open, pid, 0), CLONE_NEWNET);
 }
 
 static int setns_of_all(const struct aim *aim) {
-    return of_all("ns/net", enter_path, aim);
+    (void)aim;
+    return of_all("ns/net", enter_path);
 }
 
 static int setns_by_pidfd(const struct aim *aim) {
-    return of_all(NULL, enter_pidfd, aim);
+    (void)aim;
+    return of_all(NULL, enter_pidfd);
 }
 
 static int setns_victim(const struct aim *aim) {
-    return world.victim ? enter_path(world.victim, "ns/net", aim) : ABSENT;
+    (void)aim;
+    return world.victim ? enter_path(world.victim, "ns/net") : ABSENT;
 }
 
 /* Root of a user namespace of its own is root of nothing else. */
@@ -97,7 +99,8 @@ static int own_root_raw(const struct aim *aim) {
 static int own_root_setns(const struct aim *aim) {
     if (as_root_of_own(0) < 0)
         return -1;
-    return of_all("ns/net", enter_path, aim);
+    (void)aim;
+    return of_all("ns/net", enter_path);
 }
 
 static int own_network(const struct aim *aim) {

@@ -30,6 +30,9 @@ enum {
     ANSWERED = 3 /* an answer came */
 };
 
+/* Seconds. No attack takes longer: what waits for answers waits two. */
+enum { PATIENCE = 15 };
+
 /* Where an attack aims: each at another place, so that a packet tells whose it is. */
 struct aim {
     int number;

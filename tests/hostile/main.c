@@ -7,8 +7,8 @@
 
 struct world world;
 
-/* No attack takes longer: what waits for answers waits two seconds. */
-enum { PATIENCE = 20, MOST = 250 };
+/* Attacks at most: their numbers are parts of addresses. */
+enum { MOST = 250 };
 
 static const struct {
     int number;

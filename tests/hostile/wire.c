@@ -110,5 +110,7 @@ int outer_interface(void) {
 }
 
 int plain(const struct aim *aim) {
+    /* Children of children too come to an end. */
+    alarm(PATIENCE);
     return udp_fate(socket(AF_INET, SOCK_DGRAM, 0), (const struct sockaddr *)&aim->v4, sizeof aim->v4);
 }

@@ -185,7 +185,8 @@ impl Way {
     /// Those that stand.
     pub const ALL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
 
-    fn flag(self) -> &'static str {
+    /// What `--isolation` calls it.
+    pub fn flag(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",
             Self::Inject => "inject",

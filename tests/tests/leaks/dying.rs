@@ -39,6 +39,8 @@ impl Clinger {
         let mut words = vec!["python3", "-c", CLINGER, name];
         words.extend(hostile.iter().map(String::as_str));
         let mut command = stage.network.program(node, way, None, &words);
+        // Nobody answers questions then; and it is said often that there is no network.
+        command.env("RES_OPTIONS", "timeout:1 attempts:1").stderr(Stdio::null());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let said = BufReader::new(child.stdout.take().context("no pipe")?);
         Ok(Self { way, child, said })
@@ -117,7 +119,12 @@ fn a_daemon_that_dies_lets_nothing_out() -> Result<()> {
 fn programs_that_start(stage: &Stage, node: usize) -> Result<Vec<Server>> {
     let hostile = stage.hostile(Linked::Dynamic, node);
     let words: Vec<&str> = hostile.iter().map(String::as_str).collect();
-    Way::ALL.into_iter().map(|way| Server::start(stage.network.program(node, way, None, &words))).collect()
+    let start = |way| {
+        let mut command = stage.network.program(node, way, None, &words);
+        command.stderr(Stdio::null());
+        Server::start(command)
+    };
+    Way::ALL.into_iter().map(start).collect()
 }
 
 /// What programs find out when their daemon is dead; the attacks that they tried, by number.

@@ -3,11 +3,12 @@
 mod capture;
 mod dying;
 mod table;
+mod user;
 mod world;
 
 use std::process::Command;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use capture::{Capture, Seen};
 use phantom_tests::{CLIENT, NODES, Network, SERVER, Way, stdout};
 use table::{Report, Table, reports};
@@ -25,7 +26,7 @@ struct Stage {
 
 impl Stage {
     fn set() -> Result<Self> {
-        let world = World::make()?;
+        let world = World::make("0")?;
         let network = Network::up(NODES)?;
         let port = network.nodes[0].listen.rsplit_once(':').context("no port")?.1.to_owned();
         Ok(Self { world, network, port })
@@ -48,10 +49,15 @@ impl Stage {
                 bare
             }
         };
-        let capture = Capture::start(&self.port)?;
-        let said = stdout(&self.world.holding(&program).output()?)?;
-        Ok((reports(&said)?, capture.end()?))
+        watched(&self.world, &program, &self.port)
     }
+}
+
+/// Runs the hostile program, with descriptors that it did not ask for, under a capture of its own.
+fn watched(world: &World, program: &Command, port: &str) -> Result<(Vec<Report>, Seen)> {
+    let capture = Capture::start(port)?;
+    let said = stdout(&world.holding(program).output()?)?;
+    Ok((reports(&said)?, capture.end()?))
 }
 
 #[test]
@@ -59,21 +65,33 @@ fn hostile_programs_end_as_the_table_says() -> Result<()> {
     let stage = Stage::set()?;
     let table = Table::parse(TABLE)?;
     let mut wrong = Vec::new();
-    // Outside of Phantom the capture sees what leaves: it could not stay empty by itself.
-    let mut runs = vec![(None, Linked::Dynamic)];
+    let mut runs = Vec::new();
     for way in Way::ALL {
         runs.extend([Linked::Dynamic, Linked::Static, Linked::Musl].map(|linked| (Some(way), linked)));
     }
+    // Outside of Phantom the capture sees what leaves: it could not stay empty by itself. It comes last, since the kernel
+    // has more to say of it afterwards.
+    runs.push((None, Linked::Dynamic));
     for (way, linked) in runs {
         let (reports, seen) = stage.attack(way, linked)?;
-        let column = column(way, linked);
-        wrong.extend(table.check(column, linked, &reports, &seen.attacks).err());
-        // Outside, libc and the kernel add some of their own: groups joined, services asked.
-        if way.is_some() && !seen.others.is_empty() {
-            wrong.push(anyhow!("{column}: packets that are nobody's:\n  {}", seen.others.join("\n  ")));
-        }
+        wrong.extend(compare(&table, way, linked, &reports, &seen));
     }
-    let wrong: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    all_right(&wrong)
+}
+
+/// What is not as the table says.
+fn compare(table: &Table, way: Option<Way>, linked: Linked, reports: &[Report], seen: &Seen) -> Vec<String> {
+    let column = column(way, linked);
+    let mut wrong: Vec<String> = Vec::new();
+    wrong.extend(table.check(column, linked, reports, &seen.attacks).err().map(|error| error.to_string()));
+    // Outside, libc and the kernel add some of their own: groups joined, services asked.
+    if way.is_some() && !seen.others.is_empty() {
+        wrong.push(format!("{column}: packets that are nobody's:\n  {}", seen.others.join("\n  ")));
+    }
+    wrong
+}
+
+fn all_right(wrong: &[String]) -> Result<()> {
     ensure!(wrong.is_empty(), "the table does not hold:\n{}", wrong.join("\n"));
     Ok(())
 }

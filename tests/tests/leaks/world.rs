@@ -30,6 +30,10 @@ mount --make-rprivate /
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/nscd /run/systemd/resolve /run/dbus /run/avahi-daemon /run/user/0 /run/phantom
 mkdir -p /run/user/4242/systemd /run/user/4242/phantom
+chown -R 4242:4242 /run/user/4242
+mknod /run/tun c 10 200
+chmod 666 /run/tun
+mount --bind /run/tun /dev/net/tun
 echo 'nameserver 203.0.113.1' >/run/resolv.conf
 mount --bind /run/resolv.conf /etc/resolv.conf
 ";
@@ -54,8 +58,11 @@ const SERVICES: [&str; 15] = [
     "/run/never-asked.sock",
 ];
 
-/// An ordinary user.
+/// The user that nobody is.
 const NOBODY: &str = "65534";
+
+/// An ordinary user; the directories for it are those above.
+pub(crate) const ORDINARY: &str = "4242";
 
 /// Moves this thread, and whatever it starts, into networks and mounts of its own.
 fn enter() -> Result<()> {
@@ -103,17 +110,25 @@ pub(crate) enum Linked {
     Musl,
 }
 
+/// Words before a command that make it that user's.
+pub(crate) fn as_user(user: &str) -> [&str; 6] {
+    ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+}
+
 /// The world, with this thread in it.
 pub(crate) struct World {
-    programs: tempfile::TempDir,
+    /// Where its programs lie; everybody may read there.
+    pub(crate) programs: tempfile::TempDir,
+    /// Who runs them.
+    user: &'static str,
     victim: Victim,
     poor: Victim,
     _services: Server,
 }
 
 impl World {
-    /// Makes it.
-    pub(crate) fn make() -> Result<Self> {
+    /// Makes it, for programs of a user.
+    pub(crate) fn make(user: &'static str) -> Result<Self> {
         enter()?;
         let programs = tempfile::tempdir()?;
         // The victim of another user lies there too.
@@ -123,18 +138,16 @@ impl World {
         }
         let outside = programs.path().join("outside");
         cc("cc", &["-no-pie"], &["outside"], &outside)?;
-        let command = |words: &[&str]| {
-            let mut command = Command::new(words[0]);
-            command.args(&words[1..]).arg(&outside).arg("victim");
-            command
+        let victim = |user| {
+            let mut command = Command::new("setpriv");
+            command.args(&as_user(user)[1..]).arg(&outside).arg("victim");
+            Victim::start(command)
         };
-        let victim = Victim::start(command(&["env"]))?;
-        let as_nobody = ["setpriv", "--reuid", NOBODY, "--regid", NOBODY, "--clear-groups"];
-        let poor = Victim::start(command(&as_nobody))?;
+        let (poor, victim) = (victim(NOBODY)?, victim(user)?);
         let mut services = Command::new(&outside);
         services.arg("serve").args(SERVICES);
         let services = Server::start_until(services, "ready")?;
-        Ok(Self { programs, victim, poor, _services: services })
+        Ok(Self { programs, user, victim, poor, _services: services })
     }
 
     /// The hostile program and its arguments; `control` is the socket of the daemon that is to be robbed.
@@ -156,9 +169,10 @@ impl World {
     /// The same program with descriptors of all kinds open that it did not ask for.
     pub(crate) fn holding(&self, program: &Command) -> Command {
         let mut command = Command::new(self.programs.path().join("outside"));
-        command.arg("hold").arg(self.victim.child.id().to_string()).arg(program.get_program()).args(program.get_args());
+        command.args(["hold", self.user]).arg(self.victim.child.id().to_string());
+        command.arg(program.get_program()).args(program.get_args());
         // Nobody answers in this world: one short question each.
-        command.env("RES_OPTIONS", "timeout:1 attempts:1");
+        command.env("RES_OPTIONS", "timeout:1 attempts:1").envs(program.get_envs().filter_map(|(k, v)| Some((k, v?))));
         command
     }
 }
