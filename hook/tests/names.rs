@@ -37,6 +37,10 @@ impl Directory for Book {
         (name == "lo").then_some(1)
     }
 
+    fn interface_name(&self, index: u32) -> Option<String> {
+        (index == 1).then(|| "lo".to_owned())
+    }
+
     fn services(&self) -> Vec<u8> {
         b"# comment\nhttp 80/tcp www # more\nhttp\t80/udp\nbroken\nbad x/tcp\nntp 123/udp\n".to_vec()
     }
@@ -67,6 +71,9 @@ fn what_is_no_name_is_asked_of_nobody() {
             None
         }
         fn interface(&self, _: &str) -> Option<u32> {
+            None
+        }
+        fn interface_name(&self, _: u32) -> Option<String> {
             None
         }
         fn services(&self) -> Vec<u8> {

@@ -13,6 +13,14 @@ fn sockets_are_as_the_kernel_gives_them() {
     assert_eq!((ran.out.as_str(), ran.code), ("", Some(0)), "{ran:?}");
 }
 
+#[test]
+fn received_sockets_of_other_networks_are_dead() {
+    let world = World::new();
+    let victim = compile(&world, "received", &[]);
+    let ran = run(&mut world.hooked(&victim));
+    assert_eq!((ran.out.as_str(), ran.code), ("", Some(0)), "{ran:?}");
+}
+
 /// Ways to start a program; each clears the environment before.
 const WAYS: [&str; 21] = [
     "execve",

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use phantom_ipc::hook::IdentityRef;
-use rustix::net::sockopt::{set_ipv6_v6only, set_socket_linger, set_socket_reuseaddr};
+use rustix::net::sockopt::{set_ipv6_v6only, set_socket_linger, set_socket_reuseaddr, set_socket_reuseport};
 
 use crate::control::Line;
 
@@ -55,6 +55,8 @@ pub(crate) fn open(line: &mut Line, identity: &IdentityRef, ports: &[u16]) -> Re
 fn listen(line: &mut Line, identity: &IdentityRef, at: SocketAddr) -> Result<TcpListener> {
     let socket = socket(line, identity, at, libc::SOCK_STREAM)?;
     set_socket_reuseaddr(&socket, true)?;
+    // Programs of one identity share its loopback; whoever is asked, the way leads to the same port of the host.
+    set_socket_reuseport(&socket, true)?;
     rustix::net::bind(&socket, &at)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(socket.into())

@@ -19,6 +19,9 @@ use crate::seccomp::{self, Call};
 /// Calls that wait for the daemon at one time; more wait in the kernel. Each costs a thread and a connection.
 const MAX_WORKERS: usize = 32;
 
+/// Workers that wait for calls, if there may be so many: until one has taken a call, a signal interrupts it.
+const SPARE: usize = 2;
+
 /// Bytes of a worker's stack: a frame of the dialect several times over.
 const STACK: usize = 128 * 1024;
 
@@ -56,7 +59,7 @@ fn work(shared: &Arc<Shared>) {
     loop {
         match seccomp::next(shared.listener.as_fd()) {
             Ok(call) => {
-                if shared.idle.fetch_sub(1, Ordering::Relaxed) == 1 {
+                if shared.idle.fetch_sub(1, Ordering::Relaxed) <= SPARE {
                     // Without another the calls wait for this one's answer, no more.
                     let _ = hire(shared);
                 }

@@ -1,118 +1,20 @@
 //! `phantom-run` with real programs: what they may do, how they end, how long their session lives.
 #![allow(missing_docs, clippy::unwrap_used)] // a test that fails says where
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, ErrorKind, IoSlice, Read, Write};
-use std::mem::MaybeUninit;
+mod daemon;
+
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::TcpListener;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 
-use phantom_ipc::hook::{HEADER, IdentityRef, PREAMBLE, Reply, Request, body_length, format_session};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+use phantom_ipc::hook::{IdentityRef, format_session};
 use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A daemon that knows one network namespace, held by a process.
-struct Daemon {
-    directory: TempDir,
-    holder: Child,
-    network: PathBuf,
-    sessions: Receiver<(IdentityRef, UnixStream)>,
-}
-
-impl Daemon {
-    fn start() -> Self {
-        Self::answering(None)
-    }
-
-    /// With `refusal` it refuses every session for that reason.
-    fn answering(refusal: Option<&'static str>) -> Self {
-        let mut unshare = Command::new("unshare");
-        let is_root = rustix::process::geteuid().is_root();
-        if !is_root {
-            unshare.args(["--user", "--map-current-user"]);
-        }
-        unshare.args(["--net", "sh", "-c", "echo ready; exec cat"]).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut holder = unshare.spawn().unwrap();
-        let mut ready = String::new();
-        BufReader::new(holder.stdout.as_mut().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready, "ready\n", "these tests need network namespaces: be root, or allow user namespaces");
-        let space = |kind: &str| File::open(format!("/proc/{}/ns/{kind}", holder.id())).unwrap();
-        let network = std::fs::read_link(format!("/proc/{}/ns/net", holder.id())).unwrap();
-        let spaces: Vec<File> = if is_root { vec![space("net")] } else { vec![space("net"), space("user")] };
-        let directory = tempfile::tempdir().unwrap();
-        let listener = UnixListener::bind(directory.path().join("daemon.sock")).unwrap();
-        let (opened, sessions) = channel();
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let identity = serve(&mut connection, &spaces, refusal);
-                if opened.send((identity, connection)).is_err() {
-                    return;
-                }
-            }
-        });
-        Self { directory, holder, network, sessions }
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_phantom-run"));
-        command.args(arguments).env("PHANTOM_SOCKET", self.directory.path().join("daemon.sock"));
-        command.env_remove("PHANTOM_IDENTITY").stdin(Stdio::null());
-        command
-    }
-
-    fn output(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
-    }
-
-    /// What a shell script inside prints.
-    fn script(&self, script: &str) -> String {
-        let output = self.output(&["sh", "-c", script]);
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
-    }
-}
-
-fn serve(connection: &mut UnixStream, spaces: &[File], refusal: Option<&str>) -> IdentityRef {
-    let mut preamble = [0; PREAMBLE.len()];
-    connection.read_exact(&mut preamble).unwrap();
-    assert_eq!(preamble, PREAMBLE);
-    let mut header = [0; HEADER];
-    connection.read_exact(&mut header).unwrap();
-    let mut body = vec![0; body_length(header).unwrap()];
-    connection.read_exact(&mut body).unwrap();
-    let Request::Enter { identity } = Request::decode(&body).unwrap() else { panic!("another request") };
-    let mut address = [0; 16];
-    address[..2].copy_from_slice(&[0xfd, 0x70]);
-    let has_user_namespace = spaces.len() == 2;
-    let entered = Reply::Entered { address, ipv4: [198, 18, 0, 1], name: "someone.phantom".into(), has_user_namespace };
-    let reply = refusal.map_or(entered, |why| Reply::failed(1, why));
-    let descriptors: Vec<BorrowedFd<'_>> = spaces.iter().take(reply.descriptors()).map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-    let mut control = SendAncillaryBuffer::new(&mut space);
-    if !descriptors.is_empty() {
-        assert!(control.push(SendAncillaryMessage::ScmRights(&descriptors)));
-    }
-    let message = reply.encode().unwrap();
-    sendmsg(&*connection, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL).unwrap();
-    identity
-}
+use daemon::{Daemon, PATIENCE};
 
 fn line(child: &mut Child) -> String {
     let mut line = String::new();

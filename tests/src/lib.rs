@@ -186,6 +186,7 @@ impl Way {
     pub const ALL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
 
     /// What `--isolation` calls it.
+    #[must_use]
     pub fn flag(self) -> &'static str {
         match self {
             Self::Namespace => "namespace",

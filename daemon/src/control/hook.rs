@@ -41,7 +41,7 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
         let answer = timeout(ANSWER_TIME, control.serve_program(&request, &mut holds)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
-        in_time(connection.send_with(&frame, &descriptors)).await?;
+        in_time(connection.send_with(&frame, descriptors)).await?;
     }
     Ok(())
 }

@@ -179,26 +179,31 @@ impl Connection {
 
     /// Sends bytes and, with the first of them, at most [`MAX_DESCRIPTORS`] descriptors.
     ///
+    /// They are closed here before the last bytes go: whoever has all of them is the only owner, so that what it closes
+    /// is closed, and a port that it gives up is free.
+    ///
     /// # Errors
     /// What the socket says; `InvalidInput` for more descriptors or for no bytes.
-    pub async fn send_with(&mut self, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<()> {
+    pub async fn send_with(&mut self, bytes: &[u8], descriptors: Vec<OwnedFd>) -> io::Result<()> {
         if descriptors.is_empty() {
             return self.send(bytes).await;
         }
         if descriptors.len() > MAX_DESCRIPTORS || bytes.is_empty() {
             return Err(ErrorKind::InvalidInput.into());
         }
-        let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+        let (first, rest) = bytes.split_at(1);
         let socket = self.stream.inner();
-        let sent = socket.async_io(Interest::WRITABLE, || send_message(socket, bytes, &descriptors)).await?;
-        self.send(&bytes[sent..]).await
+        socket.async_io(Interest::WRITABLE, || send_message(socket, first, &descriptors)).await?;
+        drop(descriptors);
+        self.send(rest).await
     }
 }
 
-fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<usize> {
+fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> io::Result<usize> {
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(ErrorKind::InvalidInput.into());
     }
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
@@ -207,7 +212,10 @@ fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[BorrowedFd<'_>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
     use std::os::unix::fs::MetadataExt;
+    use std::time::Duration;
+    use tokio::time::timeout;
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
@@ -280,10 +288,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn descriptors_are_closed_here_before_the_last_bytes_go() {
+        let (mut ours, mut theirs) = pair();
+        let (mut kept, passed) = rustix::pipe::pipe().map(|(read, write)| (fs::File::from(read), write)).unwrap();
+        // More than the socket takes at once: the sender is still at it when the pipe has no writer any more.
+        let bytes = vec![7; 8 << 20];
+        let length = bytes.len();
+        let sending = tokio::spawn(async move { ours.send_with(&bytes, vec![passed]).await });
+        let end = tokio::spawn(async move {
+            // A plain read throws the descriptor away that comes with the first byte.
+            theirs.read_exact(&mut [0; 1]).await.unwrap();
+            let ended = tokio::task::spawn_blocking(move || kept.read(&mut [0; 1]).unwrap());
+            let ended = timeout(Duration::from_secs(60), ended).await;
+            let mut rest = vec![0; length - 1];
+            theirs.read_exact(&mut rest).await.unwrap();
+            ended
+        });
+        assert_eq!(end.await.unwrap().expect("a second owner is left").unwrap(), 0);
+        sending.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
     async fn too_many_descriptors_or_no_bytes_are_refused() {
         let (mut ours, _theirs) = pair();
         let descriptors = |n| (0..n).map(|_| fs::File::open("/dev/null").unwrap().into()).collect::<Vec<OwnedFd>>();
-        assert!(ours.send_with(b"x", &descriptors(MAX_DESCRIPTORS + 1)).await.is_err());
-        assert!(ours.send_with(b"", &descriptors(1)).await.is_err());
+        assert!(ours.send_with(b"x", descriptors(MAX_DESCRIPTORS + 1)).await.is_err());
+        assert!(ours.send_with(b"", descriptors(1)).await.is_err());
     }
 }

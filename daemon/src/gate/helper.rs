@@ -12,7 +12,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 
 use super::netlink::{LOOPBACK, Netlink};
 use super::netns::{Reply, Request, encode_listeners, receive_request, send_reply};
-use super::reflector::{HOME_V4, HOME_V6};
+use super::reflector::{DNS_PORT, HOME_V4, HOME_V6};
 use super::sys;
 
 /// Name of the TUN device; the only one that a program sees beside `lo`.
@@ -36,14 +36,14 @@ pub fn main() -> i32 {
     };
     let spaces = match Spaces::create(address, ipv4) {
         Ok((spaces, descriptors)) => {
-            let sent = send_reply(socket, &Reply { descriptors, ..Reply::default() });
+            let sent = send_reply(socket, Reply { descriptors, ..Reply::default() });
             if sent.is_err() {
                 return 1;
             }
             spaces
         }
         Err(text) => {
-            let _ = send_reply(socket, &Reply { errno: libc::EPERM, data: text.into_bytes(), ..Reply::default() });
+            let _ = send_reply(socket, Reply { errno: libc::EPERM, data: text.into_bytes(), ..Reply::default() });
             return 1;
         }
     };
@@ -51,7 +51,7 @@ pub fn main() -> i32 {
         let reply = spaces
             .answer(request)
             .unwrap_or_else(|error| Reply { errno: error.raw_os_error().unwrap_or(libc::EIO), ..Reply::default() });
-        if send_reply(socket, &reply).is_err() {
+        if send_reply(socket, reply).is_err() {
             break;
         }
     }
@@ -98,7 +98,9 @@ impl Spaces {
             }
             Request::GateSocket { v4 } => {
                 let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
-                rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?
+                let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+                keep_urgent(&socket)?;
+                socket
             }
             Request::ProgramSocket(domain, kind, protocol) => self.program_socket(domain, kind, protocol)?,
         };
@@ -185,7 +187,13 @@ fn configure_program(tun: &OwnedFd, address: ApAddress, ipv4: Ipv4Addr) -> io::R
         ("ipv6/conf/default/autoconf", "0"),
         ("ipv4/ip_unprivileged_port_start", "0"),
     ])?;
-    configure_device(tun, &[address.ipv6().into(), ipv4.into()])
+    let addresses = [address.ipv6().into(), ipv4.into()];
+    let (netlink, index) = configure_device(tun, &addresses)?;
+    for address in addresses {
+        // Without it, the reflector refuses them: the program learns it a little later.
+        let _ = netlink.refuse_datagrams(index, address, DNS_PORT);
+    }
+    Ok(())
 }
 
 /// Returns the socket that listens for flows.
@@ -193,14 +201,20 @@ fn configure_gate(tun: &OwnedFd) -> io::Result<OwnedFd> {
     sysctls(&[("ipv6/conf/all/disable_ipv6", "0"), ("ipv6/conf/default/disable_ipv6", "0")])?;
     configure_device(tun, &[HOME_V6.into(), HOME_V4.into()])?;
     let listener = std::net::TcpListener::bind("[::]:0")?;
+    keep_urgent(&listener)?;
     // The standard library's backlog is small; listening again only changes it.
     rustix::net::listen(&listener, BACKLOG)?;
     listener.set_nonblocking(true)?;
     Ok(listener.into())
 }
 
+/// Urgent data has no place in a session: it stays in line with the rest, and no byte is lost.
+fn keep_urgent(socket: impl AsFd) -> io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
+}
+
 /// Makes the device, gives it the addresses, and routes everything into it.
-fn configure_device(tun: &OwnedFd, addresses: &[IpAddr]) -> io::Result<()> {
+fn configure_device(tun: &OwnedFd, addresses: &[IpAddr]) -> io::Result<(Netlink, u32)> {
     sys::create_tun(tun, DEVICE)?;
     let netlink = Netlink::route()?;
     let any = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
@@ -211,7 +225,7 @@ fn configure_device(tun: &OwnedFd, addresses: &[IpAddr]) -> io::Result<()> {
         netlink.add_address(index, *address)?;
         netlink.add_default_route(index, *address)?;
     }
-    Ok(())
+    Ok((netlink, index))
 }
 
 /// Sets what is below /proc/sys/net for this namespace; where /proc is read-only (containers), through a fresh one.

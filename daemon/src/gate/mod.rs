@@ -78,8 +78,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Attempts to find a free source port when the peer's own is taken.
 const PORT_ATTEMPTS: u16 = 8;
 
-/// What a connection through the network looks like: shutdown is a half-close, dropping before shutdown is a reset, and
-/// the read error `ConnectionReset` is a reset by the far end.
+/// What a connection through the network looks like: shutdown is a half-close, dropping before both directions have ended
+/// is a reset, and the read error `ConnectionReset` is a reset by the far end. After the far end's half-close another read
+/// either says the end again, or waits until both directions have ended or the far end resets.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
@@ -205,6 +206,13 @@ impl Gate {
     /// Whether a program listens on the port, on other addresses than loopback.
     pub async fn listening(&self, port: u16) -> bool {
         self.listens(port, None).await
+    }
+
+    /// Whether all programs that listen on the port have as many connections waiting for accept() as they allow.
+    pub async fn is_full(&self, port: u16) -> bool {
+        let listeners = self.shared.helper.listeners().await.unwrap_or_default();
+        let mut here = listeners.iter().filter(|l| l.port == port && !l.loopback).peekable();
+        here.peek().is_some() && here.all(|l| l.full)
     }
 
     /// The ports on which programs listen, on other addresses than loopback; ascending.

@@ -1,7 +1,7 @@
 //! The little netlink that the gate speaks: links, addresses, routes, and which TCP sockets a namespace holds.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
@@ -16,6 +16,7 @@ const NLM_F_CREATE: u16 = 0x400;
 const RTM_NEWLINK: u16 = 16;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_NEWRULE: u16 = 32;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 
@@ -30,16 +31,39 @@ const IFA_LOCAL: u16 = 2;
 const IFA_F_NODAD: u8 = 2;
 const RTA_OIF: u16 = 4;
 const RTA_PREFSRC: u16 = 7;
+const RTA_ENCAP_TYPE: u16 = 21;
+const RTA_ENCAP: u16 = 22;
+const LWTUNNEL_ENCAP_SEG6: u16 = 5;
+const SEG6_IPTUNNEL_SRH: u16 = 1;
+const SEG6_IPTUN_MODE_ENCAP: u32 = 1;
 const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
 const RT_SCOPE_LINK: u8 = 253;
 
+const FRA_DST: u16 = 1;
+const FRA_PRIORITY: u16 = 6;
+const FRA_IP_PROTO: u16 = 22;
+const FRA_DPORT_RANGE: u16 = 24;
+const FR_ACT_TO_TBL: u8 = 1;
+const FR_ACT_UNREACHABLE: u8 = 7;
+
+/// Table with the routes of datagrams that are refused; any number that nobody else uses.
+const RT_TABLE_REFUSED: u8 = 99;
+
+/// An address that leads nowhere, not even here: RFC 6666 keeps it for what is thrown away.
+const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
+
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 const IPPROTO_TCP: u8 = 6;
+const IPPROTO_UDP: u8 = 17;
 const TCP_TIME_WAIT: u32 = 6;
 const TCP_LISTEN: u32 = 10;
+
+/// Where an inet_diag_msg of a listener says how many connections wait for accept(), and how many may.
+const QUEUED: usize = 56;
+const QUEUE_LIMIT: usize = 60;
 
 /// Index of `lo` in every network namespace.
 pub(super) const LOOPBACK: u32 = 1;
@@ -62,6 +86,8 @@ pub(super) struct Listener {
     pub(super) v6: bool,
     /// Whether only the loopback device reaches it.
     pub(super) loopback: bool,
+    /// Whether its queue is full: the kernel would not answer a SYN now.
+    pub(super) full: bool,
 }
 
 impl Netlink {
@@ -114,11 +140,54 @@ impl Netlink {
 
     /// Routes everything of the address's family into a device, with `source` as the preferred source.
     pub(super) fn add_default_route(&self, index: u32, source: IpAddr) -> io::Result<()> {
-        let scope = if source.is_ipv4() { RT_SCOPE_LINK } else { 0 };
-        let mut body = vec![family(source), 0, 0, 0, RT_TABLE_MAIN, RTPROT_STATIC, scope, RTN_UNICAST, 0, 0, 0, 0];
-        attribute(&mut body, RTA_OIF, &index.to_ne_bytes());
-        attribute(&mut body, RTA_PREFSRC, &octets(source));
-        self.request(RTM_NEWROUTE, NLM_F_CREATE, &body)
+        self.request(RTM_NEWROUTE, NLM_F_CREATE, &default_route(index, source, RT_TABLE_MAIN))
+    }
+
+    /// Lets datagrams to other ports than `port` fail at once with ENETUNREACH, in the family of `source`; but connect(),
+    /// by which programs ask for their own address and never send, keeps its answer.
+    ///
+    /// No kind of route does that. But a tunnel's route has an address, and sends only when there is a way to where the
+    /// tunnel ends: so these go into a tunnel to nowhere.
+    ///
+    /// # Errors
+    /// Also when the kernel has no such tunnels (`CONFIG_IPV6_SEG6_LWTUNNEL`); then nothing has changed.
+    pub(super) fn refuse_datagrams(&self, index: u32, source: IpAddr, port: u16) -> io::Result<()> {
+        let mut header = SEG6_IPTUN_MODE_ENCAP.to_ne_bytes().to_vec();
+        // A routing header of type 4 with one segment.
+        header.extend([0, 2, 4, 0, 0, 0, 0, 0]);
+        header.extend(NOWHERE.octets());
+        let mut tunnel = Vec::new();
+        attribute(&mut tunnel, SEG6_IPTUNNEL_SRH, &header);
+        let mut route = default_route(index, source, RT_TABLE_REFUSED);
+        attribute(&mut route, RTA_ENCAP_TYPE, &LWTUNNEL_ENCAP_SEG6.to_ne_bytes());
+        attribute(&mut route, RTA_ENCAP, &tunnel);
+        self.request(RTM_NEWROUTE, NLM_F_CREATE, &route)?;
+        if source.is_ipv6() {
+            let nowhere: &[(u16, &[u8])] = &[(FRA_DST, &NOWHERE.octets())];
+            self.add_rule(AF_INET6, 128, 10, (FR_ACT_UNREACHABLE, 0), nowhere)?;
+        }
+        let ports = [port.to_ne_bytes(), port.to_ne_bytes()].concat();
+        let family = family(source);
+        let allowed: &[(u16, &[u8])] = &[(FRA_IP_PROTO, &[IPPROTO_UDP]), (FRA_DPORT_RANGE, &ports)];
+        self.add_rule(family, 0, 20, (FR_ACT_TO_TBL, RT_TABLE_MAIN), allowed)?;
+        self.add_rule(family, 0, 30, (FR_ACT_TO_TBL, RT_TABLE_REFUSED), &allowed[..1])
+    }
+
+    /// Adds a rule before those that look into the main table; after the kernel's own for local addresses.
+    fn add_rule(
+        &self,
+        family: u8,
+        destination_bits: u8,
+        priority: u32,
+        (action, table): (u8, u8),
+        conditions: &[(u16, &[u8])],
+    ) -> io::Result<()> {
+        let mut body = vec![family, destination_bits, 0, 0, table, 0, 0, action, 0, 0, 0, 0];
+        attribute(&mut body, FRA_PRIORITY, &priority.to_ne_bytes());
+        for (kind, value) in conditions {
+            attribute(&mut body, *kind, value);
+        }
+        self.request(RTM_NEWRULE, NLM_F_CREATE, &body)
     }
 
     /// The TCP sockets that listen, at most [`MAX_LISTED`].
@@ -130,6 +199,7 @@ impl Netlink {
                     port: u16::from_be_bytes([socket[4], socket[5]]),
                     v6: family == AF_INET6,
                     loopback: is_loopback(family, &socket[8..24]),
+                    full: number(socket, QUEUED) > number(socket, QUEUE_LIMIT),
                 });
                 found.len() < MAX_LISTED
             })?;
@@ -209,6 +279,18 @@ impl Netlink {
             }
         }
     }
+}
+
+fn default_route(index: u32, source: IpAddr, table: u8) -> Vec<u8> {
+    let scope = if source.is_ipv4() { RT_SCOPE_LINK } else { 0 };
+    let mut body = vec![family(source), 0, 0, 0, table, RTPROT_STATIC, scope, RTN_UNICAST, 0, 0, 0, 0];
+    attribute(&mut body, RTA_OIF, &index.to_ne_bytes());
+    attribute(&mut body, RTA_PREFSRC, &octets(source));
+    body
+}
+
+fn number(message: &[u8], at: usize) -> u32 {
+    message.get(at..).and_then(<[u8]>::first_chunk).map_or(0, |raw| u32::from_ne_bytes(*raw))
 }
 
 fn error_of(payload: &[u8]) -> io::Result<()> {

@@ -32,6 +32,9 @@ const MAX_DESCRIPTORS: usize = 5;
 /// The longest message: a full listing of listeners.
 const MAX_MESSAGE: usize = 4 + MAX_LISTED * 4;
 
+/// What the helper says when it has closed its copies of the descriptors that it sent.
+const CLOSED: &[u8] = b"closed";
+
 /// What the daemon asks the helper for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
@@ -90,17 +93,22 @@ impl Request {
     }
 }
 
-/// Listeners as bytes: port, IPv6 or not, loopback or not.
+/// Listeners as bytes: port, IPv6 or not, loopback (1) and full (2) or not.
 pub(super) fn encode_listeners(listeners: &[Listener]) -> Vec<u8> {
     let entry = |l: &Listener| {
         let port = l.port.to_ne_bytes();
-        [port[0], port[1], u8::from(l.v6), u8::from(l.loopback)]
+        [port[0], port[1], u8::from(l.v6), u8::from(l.loopback) | u8::from(l.full) << 1]
     };
     listeners.iter().take(MAX_LISTED).flat_map(entry).collect()
 }
 
 fn decode_listeners(raw: &[u8]) -> Vec<Listener> {
-    let entry = |e: &[u8]| Listener { port: u16::from_ne_bytes([e[0], e[1]]), v6: e[2] != 0, loopback: e[3] != 0 };
+    let entry = |e: &[u8]| Listener {
+        port: u16::from_ne_bytes([e[0], e[1]]),
+        v6: e[2] != 0,
+        loopback: e[3] & 1 != 0,
+        full: e[3] & 2 != 0,
+    };
     raw.chunks_exact(4).map(entry).collect()
 }
 
@@ -111,8 +119,8 @@ pub(super) fn receive_request(socket: BorrowedFd<'_>) -> Option<Request> {
     Request::decode(&raw[..length])
 }
 
-/// Sends an answer, descriptors beside it.
-pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()> {
+/// Sends an answer, descriptors beside it; then, when there were some, that they are closed on this side.
+pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: Reply) -> io::Result<()> {
     let mut message = reply.errno.to_ne_bytes().to_vec();
     message.extend(&reply.data);
     let descriptors: Vec<BorrowedFd<'_>> = reply.descriptors.iter().map(AsFd::as_fd).collect();
@@ -122,6 +130,10 @@ pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: &Reply) -> io::Result<()
         return Err(io::ErrorKind::InvalidInput.into());
     }
     sendmsg(socket, &[IoSlice::new(&message)], &mut control, SendFlags::NOSIGNAL)?;
+    if !descriptors.is_empty() {
+        drop(reply.descriptors);
+        rustix::net::send(socket, CLOSED, SendFlags::NOSIGNAL)?;
+    }
     Ok(())
 }
 
@@ -138,6 +150,11 @@ fn receive_reply(socket: &OwnedFd) -> io::Result<Reply> {
         if let RecvAncillaryMessage::ScmRights(passed) = part {
             descriptors.extend(passed);
         }
+    }
+    // A second owner would keep a port in use that the program has closed.
+    if !descriptors.is_empty() {
+        let mut closed = [0; CLOSED.len()];
+        rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut closed, RecvFlags::empty()))?;
     }
     let errno = message[..length].first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
     Ok(Reply { errno: i32::from_ne_bytes(*errno), data: message[4..length].to_vec(), descriptors })
@@ -265,6 +282,13 @@ mod tests {
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Some(request));
             }
+        }
+
+        #[test]
+        fn listeners_round_trip(entries: Vec<(u16, bool, bool, bool)>) {
+            let listeners: Vec<_> =
+                entries.iter().map(|&(port, v6, loopback, full)| Listener { port, v6, loopback, full }).collect();
+            prop_assert_eq!(decode_listeners(&encode_listeners(&listeners)), listeners);
         }
 
         #[test]

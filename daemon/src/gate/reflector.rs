@@ -39,7 +39,7 @@ const CLOSED_IDLE: Duration = Duration::from_secs(10);
 const EXPECTED_IDLE: Duration = Duration::from_secs(30);
 
 /// Where DNS is asked.
-const DNS_PORT: u16 = 53;
+pub(super) const DNS_PORT: u16 = 53;
 
 /// A DNS question over UDP is smaller; longer ones are dropped.
 const MAX_QUESTION: usize = 1_232;

@@ -3,8 +3,10 @@
 use std::io;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
+use tokio::net::tcp::ReadHalf;
+use tokio::sync::Notify;
 
 use super::Stream;
 
@@ -19,18 +21,57 @@ const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
 /// Carries bytes between a program and the far end until both directions are closed or one end resets.
 ///
-/// A half-close of one end becomes a half-close of the other; a reset of one end resets the other.
+/// A half-close of one end becomes a half-close of the other; a reset of one end resets the other, also when that end had
+/// half-closed before.
 pub async fn splice(tcp: TcpStream, far: Box<dyn Stream>) {
     prepare(&tcp);
     let mut tcp = tcp;
     let result = {
         let (mut tcp_read, mut tcp_write) = tcp.split();
         let (mut far_read, mut far_write) = tokio::io::split(far);
-        // The first error ends both directions; the far end is dropped right here, before its shutdown: a reset.
-        tokio::try_join!(carry(&mut tcp_read, &mut far_write), carry(&mut far_read, &mut tcp_write))
+        // Each direction is told when the other has ended: until then its own end may still become a reset.
+        let (up_over, down_over) = (Notify::new(), Notify::new());
+        let up = async {
+            carry(&mut tcp_read, &mut far_write).await?;
+            up_over.notify_one();
+            until(&down_over, program_resets(&tcp_read)).await
+        };
+        let down = async {
+            carry(&mut far_read, &mut tcp_write).await?;
+            down_over.notify_one();
+            until(&up_over, far_resets(&mut far_read)).await
+        };
+        // The first error ends both directions; the far end is dropped right here, before both have ended: a reset.
+        tokio::try_join!(up, down)
     };
     if result.is_ok() {
         let _ = rustix::net::sockopt::set_socket_linger(&tcp, None);
+    }
+}
+
+/// Waits for the other direction's end, or for an error of this one.
+async fn until(other_over: &Notify, breaks: impl Future<Output = io::Error>) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        () = other_over.notified() => Ok(()),
+        error = breaks => Err(error),
+    }
+}
+
+/// Resolves when the program's end, which has sent its last byte, resets the connection.
+async fn program_resets(tcp: &ReadHalf<'_>) -> io::Error {
+    match tcp.ready(Interest::ERROR).await {
+        Ok(_) => io::ErrorKind::ConnectionReset.into(),
+        Err(error) => error,
+    }
+}
+
+/// The same of the far end: see [`Stream`].
+async fn far_resets(far: &mut (impl AsyncRead + Unpin)) -> io::Error {
+    match far.read(&mut [0]).await {
+        Err(error) => error,
+        // It has no more to say.
+        Ok(_) => std::future::pending().await,
     }
 }
 

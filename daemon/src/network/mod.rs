@@ -40,7 +40,7 @@ const REMEMBERED: usize = 64;
 /// Where connections that arrive for an identity go.
 #[async_trait]
 pub trait Programs: Send + Sync + 'static {
-    /// Whether a program of the identity listens on the port.
+    /// Whether a program of the identity listens on the port; while its queue is full, the answer waits for room.
     async fn listens(&self, port: u16) -> bool;
     /// Connects to it from the peer's address, and carries bytes until the end.
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>);

@@ -31,6 +31,9 @@ const FAR_BACKLOG: usize = 1024 * 1024;
 /// How long a client may take from the tunnel to the proof of its address: a slow handshake over slow paths.
 const PROOF_PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a program whose queue is full may take to make room; the client gives up a little later.
+const ROOM_PATIENCE: Duration = Duration::from_secs(50);
+
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -222,7 +225,7 @@ impl Client {
 /// Tunnel to session, until the session or the tunnel ends.
 async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends: &Ends) -> Result<(), RelayError> {
     let mut connection = None;
-    let proof_due = Instant::now() + PROOF_PATIENCE;
+    let mut proof_due = Instant::now() + PROOF_PATIENCE;
     loop {
         let unproven = matches!(role, Role::Server(_)) && connection.is_none();
         let cell = if unproven {
@@ -234,7 +237,9 @@ async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends:
             ((CellKind::Data, bytes), _) => {
                 let result = lock(&shared.session).far_input(bytes);
                 // What the session has to say goes out even when it is its last word.
-                events(shared, role, ends, &mut connection).await;
+                if events(shared, role, ends, &mut connection).await? {
+                    proof_due = Instant::now() + PROOF_PATIENCE;
+                }
                 shared.far_ready.notify_one();
                 shared.room.notify_one();
                 shared.app_ready.notify_one();
@@ -265,14 +270,24 @@ fn refusal(reason: Reason) -> ConnectError {
     }
 }
 
-async fn events(shared: &Shared, role: &Role, ends: &Ends, connection: &mut Option<ConnectionEntry>) {
+/// Does what the session asks for; says whether it was the answer to a HELLO.
+async fn events(
+    shared: &Shared,
+    role: &Role,
+    ends: &Ends,
+    connection: &mut Option<ConnectionEntry>,
+) -> Result<bool, RelayError> {
+    let mut answered = false;
     loop {
-        let Some(event) = lock(&shared.session).poll() else { return };
+        let Some(event) = lock(&shared.session).poll() else { return Ok(answered) };
         match (event, role) {
             (Event::Accepted, Role::Client(client)) => client.say(Ok(())),
             (Event::Refused, Role::Client(client)) => client.say(Err(ConnectError::Refused)),
             (Event::Hello { port }, Role::Server(server)) => {
-                let listens = server.programs.listens(port).await;
+                // A program without room for one more is as silent as a kernel: the client's waits until it gives up.
+                let listens = timeout(ROOM_PATIENCE, server.programs.listens(port));
+                let listens = listens.await.map_err(|_| RelayError::TimedOut)?;
+                answered = true;
                 // A TLS that does not hold shows at the next bytes.
                 let _ = lock(&shared.session).verdict(listens);
             }
@@ -334,16 +349,17 @@ async fn from_app(shared: &Shared, mut app: ReadHalf<DuplexStream>, ends: &Ends)
             return Ok(());
         }
         let count = app.read(&mut chunk).await?;
-        let mut session = lock(&shared.session);
-        let result = match count {
-            0 if ends.aborted() => {
-                session.app_abort();
-                Ok(())
+        let result = {
+            let mut session = lock(&shared.session);
+            match count {
+                0 if ends.aborted() => {
+                    session.app_abort();
+                    Ok(())
+                }
+                0 => session.app_end(),
+                count => session.app_input(&chunk[..count]),
             }
-            0 => session.app_end(),
-            count => session.app_input(&chunk[..count]),
         };
-        drop(session);
         if let Some(traffic) = shared.traffic.get() {
             traffic.sent.fetch_add(count as u64, Ordering::Relaxed);
         }
@@ -351,9 +367,32 @@ async fn from_app(shared: &Shared, mut app: ReadHalf<DuplexStream>, ends: &Ends)
         shared.app_ready.notify_one();
         result.map_err(|_| RelayError::Misbehaved("the session does not hold"))?;
         if count == 0 {
+            after_app_end(shared, ends).await;
             return Ok(());
         }
     }
+}
+
+/// The program has half-closed or reset; what it does until the far end has ended, too, is a reset.
+async fn after_app_end(shared: &Shared, ends: &Ends) {
+    loop {
+        let news = shared.room.notified();
+        if lock(&shared.session).is_over() {
+            return;
+        }
+        tokio::select! {
+            () = ends.gone() => break,
+            () = news => {}
+        }
+    }
+    {
+        let mut session = lock(&shared.session);
+        if !session.is_over() {
+            session.app_abort();
+        }
+    }
+    shared.far_ready.notify_one();
+    shared.app_ready.notify_one();
 }
 
 /// False: the session takes nothing any more.

@@ -1,12 +1,16 @@
-//! The program's end of a session, as a stream with TCP's ends: shutdown is a half-close, a drop before it is a reset.
+//! The program's end of a session, as a stream with TCP's ends: shutdown is a half-close, a drop before both directions have
+//! ended is a reset.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use tokio::sync::Notify;
+
+use super::lock;
 
 /// Bytes between program and session, per direction.
 const BUFFER: usize = 256 * 1024;
@@ -16,8 +20,12 @@ const BUFFER: usize = 256 * 1024;
 pub(super) struct Ends {
     /// The program's side went away without its end.
     aborted: AtomicBool,
+    /// The same, for who waits for it.
+    gone: Notify,
     /// The far end reset.
     reset: AtomicBool,
+    /// Whoever waits for that, after the far end's half-close.
+    reader: Mutex<Option<Waker>>,
 }
 
 impl Ends {
@@ -25,8 +33,24 @@ impl Ends {
         self.aborted.load(Ordering::Acquire)
     }
 
+    /// Resolves when the program's side has gone away without its end.
+    pub(super) async fn gone(&self) {
+        while !self.aborted() {
+            self.gone.notified().await;
+        }
+    }
+
     pub(super) fn reset(&self) {
         self.reset.store(true, Ordering::Release);
+        if let Some(reader) = lock(&self.reader).take() {
+            reader.wake();
+        }
+    }
+
+    fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
+        *lock(&self.reader) = Some(cx.waker().clone());
+        // After that, so that a reset in between is not missed.
+        if self.reset.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -34,14 +58,17 @@ impl Ends {
 pub(super) struct SessionStream {
     inner: DuplexStream,
     ends: Arc<Ends>,
+    /// Our half-close.
     finished: bool,
+    /// The far end's, as read.
+    ended: bool,
 }
 
 /// The program's end, and the session's end of it.
 pub(super) fn pair() -> (SessionStream, DuplexStream, Arc<Ends>) {
     let (inner, session) = tokio::io::duplex(BUFFER);
     let ends = Arc::new(Ends::default());
-    (SessionStream { inner, ends: ends.clone(), finished: false }, session, ends)
+    (SessionStream { inner, ends: ends.clone(), finished: false, ended: false }, session, ends)
 }
 
 impl SessionStream {
@@ -50,13 +77,21 @@ impl SessionStream {
     }
 }
 
+/// After the end, another read waits for a reset.
 impl AsyncRead for SessionStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ended {
+            return self.ends.poll_reset(cx).map(|()| self.check());
+        }
         let before = buf.filled().len();
         let result = Pin::new(&mut self.inner).poll_read(cx, buf);
         match result {
             // Bytes that came before the reset are delivered first.
-            Poll::Ready(Ok(())) if buf.filled().len() == before => Poll::Ready(self.check()),
+            Poll::Ready(Ok(())) if buf.filled().len() == before && buf.remaining() > 0 => {
+                let end = self.check();
+                self.ended = end.is_ok();
+                Poll::Ready(end)
+            }
             other => other,
         }
     }
@@ -80,8 +115,9 @@ impl AsyncWrite for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
-        if !self.finished {
+        if !(self.finished && self.ended) {
             self.ends.aborted.store(true, Ordering::Release);
+            self.ends.gone.notify_one();
         }
     }
 }

@@ -12,7 +12,7 @@ use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
-use tokio::time::interval;
+use tokio::time::{interval, sleep};
 
 use crate::control::{Refusal, Space};
 use crate::gate::{self, ConnectError, Gate, GateConfig, Stream, splice};
@@ -23,6 +23,9 @@ use crate::startup::Setup;
 
 /// How often the gate is asked what listens: a server is on its way to be reachable this soon after it listens.
 const LISTEN_EVERY: Duration = Duration::from_millis(250);
+
+/// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
+const ROOM_EVERY: Duration = Duration::from_millis(200);
 
 /// What the gate needs of the network, for one identity.
 struct Outside {
@@ -64,10 +67,14 @@ impl Inside {
 #[async_trait]
 impl Programs for Inside {
     async fn listens(&self, port: u16) -> bool {
-        match self.gate() {
-            Some(gate) => gate.listening(port).await,
-            None => false,
+        while let Some(gate) = self.gate() {
+            if !gate.is_full(port).await {
+                return gate.listening(port).await;
+            }
+            drop(gate);
+            sleep(ROOM_EVERY).await;
         }
+        false
     }
 
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {

@@ -29,7 +29,8 @@ pub(crate) fn parse(text: &str, interface: impl FnOnce(&str) -> Option<u32>) -> 
     Some(Scoped { address: address.into(), scope })
 }
 
-fn is_of_link(address: Ipv6Addr) -> bool {
+/// Whether the address means something on one link only.
+pub(crate) fn is_of_link(address: Ipv6Addr) -> bool {
     address.is_unicast_link_local() || address.segments()[0] & 0xff0f == 0xff02
 }
 

@@ -32,6 +32,8 @@ pub(crate) trait Directory {
     fn own_name(&self) -> Option<String>;
     /// Number of a network interface.
     fn interface(&self, name: &str) -> Option<u32>;
+    /// Name of the network interface of that number.
+    fn interface_name(&self, index: u32) -> Option<String>;
     /// Text in the form of /etc/services.
     fn services(&self) -> Vec<u8>;
 }

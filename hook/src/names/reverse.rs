@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::literal::Scoped;
+use super::literal::{Scoped, is_of_link};
 use super::{Directory, Unknown, services};
 
 /// Name of a host.
@@ -17,16 +17,23 @@ pub(crate) fn name_of(address: IpAddr, directory: &impl Directory) -> Result<Str
 /// Text for a host: its name, else, unless a name is `required`, its address.
 pub(crate) fn host(at: Scoped, numeric: bool, required: bool, directory: &impl Directory) -> Result<String, Unknown> {
     if numeric {
-        return if required { Err(Unknown::NotFound) } else { Ok(literal(at)) };
+        return if required { Err(Unknown::NotFound) } else { Ok(literal(at, directory)) };
     }
     match name_of(at.address, directory) {
-        Err(_) if !required => Ok(literal(at)),
+        Err(_) if !required => Ok(literal(at, directory)),
         named => named,
     }
 }
 
-fn literal(at: Scoped) -> String {
-    if at.scope == 0 { at.address.to_string() } else { format!("{}%{}", at.address, at.scope) }
+/// Interfaces are named where the address is of one link, else numbered.
+fn literal(at: Scoped, directory: &impl Directory) -> String {
+    let Scoped { address, scope } = at;
+    if scope == 0 {
+        return address.to_string();
+    }
+    let of_link = matches!(address, IpAddr::V6(v6) if is_of_link(v6));
+    let name = if of_link { directory.interface_name(scope) } else { None };
+    format!("{address}%{}", name.unwrap_or_else(|| scope.to_string()))
 }
 
 /// Text for a port: the service's name, else the number.

@@ -36,6 +36,10 @@ impl Directory for Daemon {
         interfaces::number(name)
     }
 
+    fn interface_name(&self, index: u32) -> Option<String> {
+        interfaces::name(index)
+    }
+
     fn services(&self) -> Vec<u8> {
         std::fs::read("/etc/services").unwrap_or_default()
     }

@@ -54,10 +54,9 @@ redhook::hook! {
 redhook::hook! {
     unsafe fn if_indextoname(index: c_uint, name: *mut c_char) -> *mut c_char => phantom_if_indextoname {
         glue::answer(std::ptr::null_mut(), || {
-            let links = netlink::links().unwrap_or_default();
-            let Some(link) = links.iter().find(|link| link.index == index) else { return Outcome::Fail(libc::ENXIO) };
+            let Some(found) = self::name(index) else { return Outcome::Fail(libc::ENXIO) };
             // SAFETY: the caller gave room for the longest name.
-            unsafe { name.cast::<[u8; NAME]>().write(name_bytes(&link.name)) };
+            unsafe { name.cast::<[u8; NAME]>().write(name_bytes(&found)) };
             Outcome::Done(name)
         })
     }
@@ -74,6 +73,11 @@ redhook::hook! {
 /// Number of the interface of that name.
 pub(super) fn number(name: &str) -> Option<u32> {
     netlink::links().ok()?.iter().find(|link| link.name == name).map(|link| link.index)
+}
+
+/// Name of the interface of that number.
+pub(super) fn name(index: u32) -> Option<String> {
+    Some(netlink::links().ok()?.into_iter().find(|link| link.index == index)?.name)
 }
 
 /// An entry with all that it points to. The first one's address is the list's, so one `free` frees all.

@@ -18,6 +18,7 @@ mod interfaces;
 mod netlink;
 mod own;
 mod raw;
+mod received;
 mod refused;
 mod resolv;
 mod socket;
@@ -33,5 +34,6 @@ fn start() {
         own::own();
         exec::prepare();
         spawn::prepare();
+        received::prepare();
     });
 }

@@ -5,7 +5,7 @@
 
 use libc::{c_char, c_int, c_long};
 
-use super::{exec, glue, raw, socket};
+use super::{exec, glue, raw, received, socket};
 use crate::outcome::{Outcome, Why};
 
 /// syscall(2).
@@ -21,12 +21,28 @@ unsafe extern "C" fn syscall(n: c_long, a: c_long, b: c_long, c: c_long, d: c_lo
         }
         // SAFETY: as above.
         _ => match raw::split(unsafe { raw::syscall(n, [a, b, c, d, e, f]) }) {
-            Ok(value) => value,
+            Ok(value) => {
+                // SAFETY: the kernel has filled what the caller gave it.
+                unsafe { look_at_received(n, b, value) };
+                value
+            }
             Err(error) => {
                 glue::set_errno(error);
                 -1
             }
         },
+    }
+}
+
+/// # Safety
+/// The call was made, with this second argument and this result.
+unsafe fn look_at_received(number: c_long, messages: c_long, result: c_long) {
+    match number {
+        // SAFETY: as the caller says.
+        libc::SYS_recvmsg => unsafe { received::check(messages as *mut libc::msghdr) },
+        // SAFETY: as the caller says; counts are ints.
+        libc::SYS_recvmmsg => unsafe { received::check_many(messages as *mut libc::mmsghdr, result as c_int) },
+        _ => {}
     }
 }
 

@@ -99,6 +99,16 @@ static void names(void) {
                     print_name((void *)&four, sizeof four, sizes[h], sizes[s], flags[f]);
                     print_name((void *)&six, sizeof six, sizes[h], sizes[s], flags[f]);
                 }
+    /* Addresses of one link name the interface, if there is such a one; all others number it. */
+    const char *links[] = {"fe80::1", "ff02::1:2", "fec0::1", "fd70::1", "::1"};
+    unsigned scopes[] = {1, 2, 77};
+    for (size_t a = 0; a < COUNT(links); a++)
+        for (size_t s = 0; s < COUNT(scopes); s++) {
+            inet_pton(AF_INET6, links[a], &six.sin6_addr);
+            six.sin6_scope_id = scopes[s];
+            print_name((void *)&six, sizeof six, 300, 300, NI_NUMERICHOST);
+        }
+    six.sin6_scope_id = 0;
     print_name((void *)&four, 3, 300, 300, 0);
     print_name((void *)&six, 12, 300, 300, 0);
     struct sockaddr_storage odd = {.ss_family = 99};
