@@ -30,8 +30,8 @@ enum {
     ANSWERED = 3 /* an answer came */
 };
 
-/* Seconds. No attack takes longer: what waits for answers waits two. */
-enum { PATIENCE = 15 };
+/* Seconds. No attack takes longer: what waits for answers waits four. */
+enum { PATIENCE = 20 };
 
 /* Where an attack aims: each at another place, so that a packet tells whose it is. */
 struct aim {

@@ -143,7 +143,7 @@ static int fast_open_message(const struct aim *aim) {
     if (sendmsg(fd, &message, MSG_FASTOPEN) < 0 && errno != EINPROGRESS)
         return closing(fd, -1);
     polled.fd = fd;
-    if (poll(&polled, 1, 2000) <= 0)
+    if (poll(&polled, 1, 4000) <= 0)
         return closing(fd, SILENT);
     getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
     errno = error;

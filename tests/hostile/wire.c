@@ -3,7 +3,7 @@
 #include <net/if.h>
 
 /* Whoever refuses does so at once; nobody else answers in this world. */
-enum { MOMENT = 2000 };
+enum { MOMENT = 4000 };
 
 int closing(int fd, int result) {
     int error = errno;
