@@ -57,6 +57,7 @@ struct world {
     const char *abstract; /* name of an abstract socket outside */
     const char *twin;     /* this program linked statically */
     const char *giver;    /* socket of a helper outside that passes a UDP socket to whoever connects */
+    const char *group;    /* the one group of attacks that is to be tried */
     const char *self;
 };
 extern struct world world;

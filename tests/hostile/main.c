@@ -85,11 +85,13 @@ static void learn(const char *text) {
     if (IS("abstract")) world.abstract = value;
     if (IS("twin")) world.twin = value;
     if (IS("giver")) world.giver = value;
+    if (IS("group")) world.group = value;
 #undef IS
 }
 
 int main(int argc, char **argv) {
     static const struct attack *const all[] = {sends, names, calls, children, doors, deputies, handles, looks};
+    static const char *const groups[] = {"sends", "names", "calls", "children", "doors", "deputies", "handles", "looks"};
     static struct {
         const char *name;
         pid_t pid;
@@ -107,6 +109,8 @@ int main(int argc, char **argv) {
     for (size_t group = 0; group < sizeof all / sizeof *all; group++)
         for (const struct attack *attack = all[group]; attack->name && count < MOST; attack++, count++) {
             struct aim aim = aim_at(count + 1);
+            if (world.group && strcmp(world.group, groups[group]))
+                continue;
             running[count].name = attack->name;
             running[count].number = aim.number;
             running[count].pid = fork();
@@ -116,6 +120,8 @@ int main(int argc, char **argv) {
             }
         }
     for (int i = 0; i < count; i++) {
+        if (!running[i].name)
+            continue;
         int result = child_fate(running[i].pid);
         printf("%d ", running[i].number);
         print(running[i].name, result, errno);

@@ -2,6 +2,7 @@
 
 mod capture;
 mod dying;
+mod identities;
 mod table;
 mod user;
 mod world;

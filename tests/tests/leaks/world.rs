@@ -74,20 +74,21 @@ fn enter() -> Result<()> {
 }
 
 /// A process that others may try to rob.
-struct Victim {
+pub(crate) struct Victim {
     child: Child,
-    /// Where its number lies.
-    flag: String,
+    /// Its first line: where its number lies.
+    pub(crate) said: String,
 }
 
 impl Victim {
-    fn start(mut command: Command) -> Result<Self> {
+    /// Starts one and waits for its first line.
+    pub(crate) fn start(mut command: Command) -> Result<Self> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let mut flag = String::new();
-        BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut flag)?;
-        let flag = flag.trim().to_owned();
-        ensure!(!flag.is_empty(), "a victim did not start: {command:?}");
-        Ok(Self { child, flag })
+        let mut said = String::new();
+        BufReader::new(child.stdout.take().context("no pipe")?).read_line(&mut said)?;
+        let said = said.trim().to_owned();
+        ensure!(!said.is_empty(), "a victim did not start: {command:?}");
+        Ok(Self { child, said })
     }
 }
 
@@ -157,7 +158,7 @@ impl World {
             program(linked),
             format!("victim={}", self.victim.child.id()),
             format!("poor={}", self.poor.child.id()),
-            format!("flag={}", self.victim.flag),
+            format!("flag={}", self.victim.said),
             format!("twin={}", program(Linked::Static)),
             format!("control={}", control.display()),
             format!("other={}", other.display()),
