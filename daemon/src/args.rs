@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::config::Overrides;
-use crate::names::Peer;
+use crate::names::{Peer, Resolver};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -57,6 +57,9 @@ pub struct Options {
     /// A node to join through (may be given more than once)
     #[arg(long = "peer", value_name = "PEER")]
     pub peers: Vec<Peer>,
+    /// Who resolves names of the ordinary DNS, over Phantom: NAME.phantom:53 [default: nobody, they are not found]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub resolver: Option<Resolver>,
     /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs
     #[arg(long, value_name = "LEVEL")]
     pub log: Option<String>,
@@ -74,6 +77,7 @@ impl Options {
             socket: self.socket.clone(),
             listen: self.listen,
             peers: self.peers.clone(),
+            resolver: self.resolver,
             log: self.log.clone(),
         }
     }
@@ -91,7 +95,11 @@ mod tests {
 
     #[test]
     fn wrong_values_are_refused_with_the_reason() {
-        for (argument, says) in [("--listen=8443", "socket address"), ("--peer=host:1", "phantom-peer:")] {
+        for (argument, says) in [
+            ("--listen=8443", "socket address"),
+            ("--peer=host:1", "phantom-peer:"),
+            ("--resolver=9.9.9.9:53", "phantom network"),
+        ] {
             let error = Cli::try_parse_from(["phantomd", argument]).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
 use crate::logging;
-use crate::names::{Alias, Peer, Target};
+use crate::names::{Alias, Peer, Resolver, Target};
 
 /// Where a node listens unless told otherwise: 443 needs privilege, and web servers on 8443 are common.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8443));
@@ -98,8 +98,15 @@ pub struct File {
     face: Option<Face>,
     log: Option<String>,
     aliases: BTreeMap<Alias, Target>,
+    resolver: FileResolver,
     paths: FilePaths,
     limits: FileLimits,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileResolver {
+    address: Option<Resolver>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,6 +183,8 @@ pub struct Config {
     pub log: String,
     /// Local names.
     pub aliases: BTreeMap<Alias, Target>,
+    /// Who is asked for names of the ordinary DNS, over Phantom; nobody unless it is said.
+    pub resolver: Option<Resolver>,
     /// Own paths.
     pub paths: PathPlan,
     /// Service to others.
@@ -195,6 +204,8 @@ pub struct Overrides {
     pub listen: Option<SocketAddr>,
     /// `--peer`.
     pub peers: Vec<Peer>,
+    /// `--resolver`.
+    pub resolver: Option<Resolver>,
     /// `--log`.
     pub log: Option<String>,
 }
@@ -274,6 +285,7 @@ impl Config {
             face,
             log: overrides.log.clone().or(file.log).unwrap_or_else(|| logging::DEFAULT_LEVEL.to_owned()),
             aliases: file.aliases,
+            resolver: overrides.resolver.or(file.resolver.address),
             paths: file.paths.resolve(),
             limits: file.limits.resolve(),
         };
@@ -403,7 +415,10 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # [paths]\n# hops = 3\n# exit = 2\n# entry = 2\n# ready_tunnels = 4\n\n\
          # [limits]\n# links = 24000\n# relayed_paths = 4096\n# relayed_tunnels = 10000\n\n\
          # Names for addresses, on this computer only:\n\
-         # [aliases]\n# web = \"fd70:…\"\n"
+         # [aliases]\n# web = \"fd70:…\"\n\n\
+         # Who resolves names of the ordinary DNS that have an address of the phantom network; asked over Phantom, by\n\
+         # each identity for itself. Nobody by default: then such names are not found.\n\
+         # [resolver]\n# address = \"[fd70:…]:53\"\n"
     )
 }
 

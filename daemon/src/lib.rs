@@ -19,6 +19,7 @@ pub mod network;
 pub mod node;
 pub mod random;
 pub mod relay;
+pub mod resolver;
 pub mod service;
 pub mod startup;
 pub mod store;

@@ -178,6 +178,52 @@ impl fmt::Debug for Target {
     }
 }
 
+/// Port of a resolver when none is said.
+const DNS_PORT: u16 = 53;
+
+/// A service at an AP address: where the resolver is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Resolver {
+    /// Who.
+    pub target: Target,
+    /// On which port.
+    pub port: u16,
+}
+
+/// A text is no address of a resolver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a resolver is `NAME.{NAME_SUFFIX}:PORT` or `[fd70:…]:PORT`, both of the phantom network; without :PORT it is 53"
+)]
+pub struct ResolverError;
+
+impl FromStr for Resolver {
+    type Err = ResolverError;
+
+    fn from_str(text: &str) -> Result<Self, ResolverError> {
+        // An address may stand bare, and is full of colons.
+        let (host, port) = match text.parse::<Target>() {
+            Ok(_) => (text, DNS_PORT),
+            Err(TargetError) => {
+                let (host, port) = text.rsplit_once(':').unwrap_or((text, "53"));
+                (host, port.parse().map_err(|_| ResolverError)?)
+            }
+        };
+        let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
+        let target = host.parse().map_err(|TargetError| ResolverError)?;
+        if port == 0 { Err(ResolverError) } else { Ok(Self { target, port }) }
+    }
+}
+
+impl TryFrom<String> for Resolver {
+    type Error = ResolverError;
+
+    fn try_from(text: String) -> Result<Self, ResolverError> {
+        text.parse()
+    }
+}
+
 /// Resolves names of the phantom world and no other.
 #[derive(Debug, Default)]
 pub struct Names {
@@ -332,6 +378,21 @@ mod tests {
         assert_eq!(names.name_of(name(0).address()), None);
         assert!(names.name_of(name(count - 1).address()).is_some());
         assert_eq!(names.remembered.lock().unwrap().names.len(), MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn a_resolver_is_an_address_of_the_phantom_network_with_a_port() {
+        let name = ApName(VerifyingKey([1; 32]));
+        let address = name.address().ipv6();
+        let whole = [format!("{name}"), format!("{name}:53"), format!("{address}"), format!("[{address}]:53")];
+        for text in whole {
+            let resolver = text.parse::<Resolver>().unwrap();
+            assert_eq!((resolver.target.address(), resolver.port), (name.address(), 53), "{text}");
+        }
+        assert_eq!(format!("[{address}]:5353").parse::<Resolver>().unwrap().port, 5353);
+        for text in ["", ":53", "dns:53", "1.1.1.1:53", "[::1]:53", &format!("{name}:0"), &format!("{name}:65536")] {
+            assert_eq!(text.parse::<Resolver>(), Err(ResolverError), "{text}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use phantom_daemon::gate::{ConnectError, Gate, GateConfig, Network, Stream, splice};
+use phantom_daemon::gate::{ConnectError, Found, Gate, GateConfig, Network, Stream, Unanswered, splice};
 use phantom_proto::ident::ApAddress;
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,
@@ -105,8 +105,11 @@ impl Network for Double {
         }
     }
 
-    async fn resolve(&self, name: &str) -> Option<ApAddress> {
-        self.names.get(name).copied()
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
+        match name {
+            "unanswered.example" => Err(Unanswered),
+            name => Ok(self.names.get(name).map(|address| Found { address: *address, lifetime: 600 })),
+        }
     }
 
     async fn name_of(&self, wanted: ApAddress) -> Option<String> {
@@ -276,6 +279,7 @@ for server, family in (v4, v6):
     alias = socket.inet_ntoa(a[-4:])
     out(code, count, alias.startswith('198.18.'))
     out(*ask('open.phantom', 15, server, family)[:2], *ask('example.org', 1, server, family)[:2])
+    out(*ask('unanswered.example', 28, server, family)[:2])
     code, count, a = ask('.'.join(reversed(alias.split('.'))) + '.in-addr.arpa', 12, server, family)
     out(code, count, b'open' in a[40:])
     nibbles = socket.inet_pton(socket.AF_INET6, ap(2)).hex()
@@ -294,7 +298,7 @@ s.sendall(b'v4'); s.shutdown(socket.SHUT_WR); out(s.recv(10).decode())
     assert_eq!(got, b"v4");
     far.write_all(b"alias").await.unwrap();
     far.shutdown().await.unwrap();
-    let round = "0 1 fd70:1:2:3:4:5:6:2\n0 1 True\n0 0 3 0\n0 1 True\n0 1 True\n";
+    let round = "0 1 fd70:1:2:3:4:5:6:2\n0 1 True\n0 0 3 0\n2 0\n0 1 True\n0 1 True\n";
     assert_eq!(output(child).await, format!("{round}{round}1\nTrue 198.18.0.1\nalias\n"));
 }
 
@@ -439,6 +443,84 @@ out(u.connect_ex(('192.0.2.1', 80)) != 0)
     let text = output(child).await;
     drop(far);
     assert_eq!(text, "aborted\nTrue\nTrue\n");
+}
+
+/// Waits in every way that a program can, says when it does, and what each wait ended with.
+const WAITING: &str = "
+import errno, select, threading
+def code(action):
+    try: return action()
+    except OSError as error: return errno.errorcode[error.errno]
+def connect(n):
+    s = socket.socket(socket.AF_INET6); return code(lambda: s.connect((ap(n), 1)))
+reader = socket.create_connection((ap(2), 1))
+writer = socket.create_connection((ap(2), 1))
+watched = socket.create_connection((ap(2), 1)); watched.setblocking(False)
+epoll = select.epoll(); epoll.register(watched, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
+listener = socket.create_server(('::', 80), family=socket.AF_INET6)
+question = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); question.connect(('198.18.0.53', 53))
+ends = {}
+def fill():
+    while True: writer.sendall(bytes(65536))
+waits = dict(read=lambda: reader.recv(1), write=fill, connect=lambda: connect(6), ask=lambda: question.recv(1),
+             epoll=lambda: (epoll.poll(), errno.errorcode[watched.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)])[1])
+threads = [threading.Thread(target=lambda k=k, f=f: ends.__setitem__(k, code(f))) for k, f in waits.items()]
+for t in threads: t.start()
+while ' 02 ' not in open('/proc/net/tcp6').read(): pass
+out('up')
+for t in threads: t.join()
+for k in sorted(ends): out(k, ends[k])
+ask = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+out('again', connect(2), code(lambda: ask.sendto(b'x', ('198.18.0.53', 53))))
+ipv4 = socket.socket(); out('ipv4', code(lambda: ipv4.connect(('198.18.5.5', 80))))
+listener.settimeout(0); out('listener', code(listener.accept))
+near = socket.create_connection(('::1', 80)); out('loopback', listener.accept()[1][0])
+";
+
+/// What [`WAITING`] is to print once nobody carries packets any more.
+const ENDED: &str = "ask ECONNABORTED\nconnect ECONNABORTED\nepoll ECONNABORTED\nread ECONNABORTED\nwrite ECONNABORTED\n\
+    again ENETUNREACH ENETUNREACH\nipv4 ENETUNREACH\nlistener EAGAIN\nloopback ::1\n";
+
+/// The helper that holds the network namespace of a process.
+fn helper_of(program: &Child) -> rustix::process::Pid {
+    let network = std::fs::read_link(format!("/proc/{}/ns/net", program.id().unwrap())).unwrap();
+    let holds = |process: &PathBuf| {
+        let line = std::fs::read_to_string(process.join("cmdline")).unwrap_or_default();
+        let held = || std::fs::read_dir(process.join("fd")).into_iter().flatten().flatten();
+        line.contains("__netns") && held().any(|one| std::fs::read_link(one.path()).is_ok_and(|to| to == network))
+    };
+    let processes = std::fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.path());
+    let found = processes.into_iter().find(holds).expect("a helper");
+    rustix::process::Pid::from_raw(found.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_waits_ends_when_the_gate_does() {
+    let mut world = World::open().await;
+    let mut child = world.python(WAITING);
+    let mut far = Vec::new();
+    for _ in 0..3 {
+        far.push(world.far().await);
+    }
+    assert_eq!(line(&mut child).await, "up");
+    world.gate.close().await;
+    assert_eq!(output(child).await, ENDED);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_waits_ends_when_the_helper_is_killed() {
+    let mut world = World::open().await;
+    let mut child = world.python(WAITING);
+    let mut far = Vec::new();
+    for _ in 0..3 {
+        far.push(world.far().await);
+    }
+    assert_eq!(line(&mut child).await, "up");
+    assert!(!world.gate.is_broken());
+    rustix::process::kill_process(helper_of(&child), rustix::process::Signal::KILL).unwrap();
+    assert_eq!(output(child).await, ENDED);
+    assert!(world.gate.is_broken());
+    assert!(world.gate.socket(libc::AF_INET6, libc::SOCK_STREAM, 0).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,13 +19,14 @@ use std::time::{Duration, Instant};
 use aliases::Aliases;
 use arbitrary::Arbitrary;
 use async_trait::async_trait;
+use dns::{Found, Unanswered};
 use phantom_proto::ident::ApAddress;
 use reflector::{Action, Config, FlowId, Reflector, Side, Verdict};
 
 /// As much of the gate's network as its resolver asks.
 #[async_trait]
 trait Network: Send + Sync + 'static {
-    async fn resolve(&self, name: &str) -> Option<ApAddress>;
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered>;
     async fn name_of(&self, address: ApAddress) -> Option<String>;
 }
 
@@ -33,8 +34,11 @@ struct Known(ApAddress);
 
 #[async_trait]
 impl Network for Known {
-    async fn resolve(&self, name: &str) -> Option<ApAddress> {
-        name.ends_with("phantom").then_some(self.0)
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
+        if name.ends_with("example") {
+            return Err(Unanswered);
+        }
+        Ok(name.ends_with("phantom").then_some(Found { address: self.0, lifetime: 60 }))
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {

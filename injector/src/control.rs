@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use phantom_ipc::hook::{IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
+use phantom_ipc::hook::{IdentityRef, MAX_FRAME, MAX_IDENTITY, PREAMBLE, Reply, Request, split_frame};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::isolate::Namespaces;
@@ -31,6 +31,8 @@ pub(crate) struct Session {
     pub(crate) spaces: Namespaces,
     /// Who the program is, for people.
     pub(crate) who: String,
+    /// Which of its ports others reach and where, one sentence each.
+    pub(crate) published: Vec<String>,
 }
 
 /// Where the daemon is, and as whom to speak to it.
@@ -53,6 +55,11 @@ impl Line {
         line.set_write_timeout(Some(PATIENCE))?;
         line.write_all(&PREAMBLE)?;
         Ok(Self(line))
+    }
+
+    /// A descriptor that tells whether the connection is still open.
+    pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
+        Ok(self.0.try_clone()?.into())
     }
 
     /// One request, one reply with its descriptors. After an error the line is of no more use.
@@ -78,6 +85,11 @@ impl Line {
 /// The identity of that name, or a fresh one that nobody can link to another run.
 pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     if let Some(name) = name {
+        if name.len() > MAX_IDENTITY || name.contains('\0') {
+            bail!(
+                "the name of an identity has at most {MAX_IDENTITY} characters; `phantom address list` shows those there are"
+            );
+        }
         return Ok(IdentityRef::Named(name.to_owned()));
     }
     let mut token = [0; 16];
@@ -87,13 +99,7 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
 
 /// Opens a session of the daemon.
 pub(crate) fn enter(contact: &Contact) -> Result<Session> {
-    let mut line = Line::open(&contact.socket).with_context(|| {
-        format!(
-            "no daemon answers at {}. Start it with `phantomd` (or as root: systemctl start phantomd), or name its \
-             socket with --daemon",
-            contact.socket.display()
-        )
-    })?;
+    let mut line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
     let request = Request::Enter { identity: contact.identity.clone() };
     let (reply, descriptors) = line.ask(&request).context("the conversation with the daemon broke off")?;
     let (address, name) = match reply {
@@ -104,7 +110,28 @@ pub(crate) fn enter(contact: &Contact) -> Result<Session> {
     let mut descriptors = descriptors.into_iter();
     let network = descriptors.next().context("the daemon gave no namespace")?;
     let spaces = Namespaces { network, user: descriptors.next() };
-    Ok(Session { line, spaces, who: format!("{address} ({name})") })
+    let kind = match &contact.identity {
+        IdentityRef::Named(name) => format!("identity {name}"),
+        IdentityRef::Session(_) => "fresh for this run".to_owned(),
+    };
+    let who = format!("runs as {name} ({address}), {kind}");
+    Ok(Session { line, spaces, who, published: Vec::new() })
+}
+
+/// Why no daemon could be reached, and what to do.
+fn nobody(socket: &Path, error: io::Error) -> anyhow::Error {
+    let at = socket.display();
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
+            "no daemon answers at {at}\n  start one with `phantomd` (as root: `systemctl start phantomd`), or name its \
+             socket with --daemon"
+        ),
+        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
+            "the daemon at {at} is not yours to use\n  start your own with `phantomd`, or name its socket with --daemon"
+        ),
+        _ => anyhow::Error::new(error)
+            .context(format!("no daemon answers at {at}; `phantomd` starts one, --daemon names another socket")),
+    }
 }
 
 /// One reply, and as many descriptors as it says.

@@ -1,7 +1,8 @@
 //! Namespaces of its own for a program whose sockets come from elsewhere: an empty network, and mounts as it shall see them.
 //!
 //! Nothing leads out of the empty network, so what gets past a filter or a preloaded library reaches nothing; the host's
-//! abstract sockets stay behind, and in a user namespace of its own the program gets at no process outside.
+//! abstract sockets stay behind, and in a user namespace of its own the program gets at no process outside. Root needs
+//! none to make the others, and none is made, since a single user would be mapped into it: the filter shuts the doors then.
 
 use std::fs;
 
@@ -9,14 +10,16 @@ use anyhow::{Context, Result};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::UnshareFlags;
 
+use crate::filter::Doors;
 use crate::mounts::{self, Masked};
 use crate::sys;
 
-/// Moves this process into namespaces of its own.
+/// Moves this process into namespaces of its own; says whether processes outside are out of its reach.
 ///
 /// # Errors
 /// When the system permits none; then this process is to be given up.
-pub(crate) fn enter(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
+pub(crate) fn enter(masked: &Masked, say: &dyn Fn(&str)) -> Result<Doors> {
+    let mut doors = Doors::Shut;
     let spaces = UnshareFlags::NEWNS | UnshareFlags::NEWNET;
     if sys::unshare(spaces).is_err() {
         let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
@@ -25,11 +28,13 @@ pub(crate) fn enter(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
         for (file, text) in maps {
             fs::write(format!("/proc/self/{file}"), text).context("mapping the user")?;
         }
+        doors = Doors::Walled;
         say("made a user namespace");
     }
     say("made an empty network namespace");
     loopback_up().context("starting the loopback interface")?;
-    mounts::make_private(masked, say)
+    mounts::make_private(masked, say)?;
+    Ok(doors)
 }
 
 /// The user as itself and nobody else.

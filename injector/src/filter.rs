@@ -40,6 +40,9 @@ const NEVER: [(c_long, i32); 4] = [
 
 /// Doors to processes outside, for a program that is in no user namespace of its own: whoever is the same user may use
 /// them. In its own the kernel refuses them by itself, and debuggers keep working inside.
+///
+/// Making namespaces is no door, and browsers build their sandboxes of them: a network of one's own has no way out, and
+/// `socket()` is answered as before.
 const DOORS: [(c_long, i32); 5] = [
     (libc::SYS_ptrace, libc::EPERM),
     (libc::SYS_process_vm_readv, libc::EPERM),
@@ -48,23 +51,23 @@ const DOORS: [(c_long, i32); 5] = [
     (libc::SYS_setns, libc::EPERM),
 ];
 
-/// What surrounds the program besides the filter.
+/// What the filter does about processes outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Walls {
-    /// Namespaces of its own: processes outside are out of its reach.
-    Own,
-    /// None: it lives among the user's other programs.
-    None,
+pub(crate) enum Doors {
+    /// Nothing: a user namespace of the program's own keeps it from them.
+    Walled,
+    /// The calls that lead to them are refused.
+    Shut,
 }
 
 /// Sockets for the Internet and of netlink are asked for from a supervisor.
-pub(crate) fn ask(walls: Walls) -> Vec<sock_filter> {
-    program(ASK, walls)
+pub(crate) fn ask(doors: Doors) -> Vec<sock_filter> {
+    program(ASK, doors)
 }
 
 /// No sockets but local ones: for programs whose other sockets come by descriptor passing.
-pub(crate) fn deny(walls: Walls) -> Vec<sock_filter> {
-    program(error(NO_SUCH_FAMILY), walls)
+pub(crate) fn deny(doors: Doors) -> Vec<sock_filter> {
+    program(error(NO_SUCH_FAMILY), doors)
 }
 
 const fn error(number: i32) -> u32 {
@@ -72,14 +75,14 @@ const fn error(number: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | number as u32
 }
 
-fn program(internet: u32, walls: Walls) -> Vec<sock_filter> {
+fn program(internet: u32, doors: Doors) -> Vec<sock_filter> {
     let mut to = vec![load(ARCH)];
     // A program of another architecture has other numbers: int 0x80 on x86-64 would be a way past.
     to.extend([jump(EQUAL, ARCHITECTURE, 1, 0), ret(error(libc::ENOSYS)), load(NUMBER)]);
     if cfg!(target_arch = "x86_64") {
         to.extend([jump(AT_LEAST, X32, 0, 1), ret(error(libc::ENOSYS))]);
     }
-    let doors: &[_] = if walls == Walls::None { &DOORS } else { &[] };
+    let doors: &[_] = if doors == Doors::Shut { &DOORS } else { &[] };
     for (number, why) in NEVER.iter().chain(doors) {
         to.extend([jump(EQUAL, call(*number), 0, 1), ret(error(*why))]);
     }
@@ -155,7 +158,7 @@ mod tests {
 
     #[test]
     fn every_socket_but_local_ones_is_asked_for_or_refused() {
-        for (filter, internet) in [(ask(Walls::Own), ASK), (deny(Walls::None), error(libc::EAFNOSUPPORT))] {
+        for (filter, internet) in [(ask(Doors::Walled), ASK), (deny(Doors::Shut), error(libc::EAFNOSUPPORT))] {
             let socket = |family: i64| run(&filter, ARCHITECTURE, libc::SYS_socket, family.cast_unsigned());
             assert_eq!(socket(libc::AF_UNIX.into()), ALLOW);
             for family in [libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK] {
@@ -177,7 +180,7 @@ mod tests {
 
     #[test]
     fn other_tables_of_calls_and_rings_do_not_exist() {
-        let filter = ask(Walls::Own);
+        let filter = ask(Doors::Walled);
         for number in 0..600 {
             assert_eq!(run(&filter, I386, number, 1), error(libc::ENOSYS), "{number}");
             if cfg!(target_arch = "x86_64") {
@@ -193,12 +196,12 @@ mod tests {
     #[test]
     fn doors_to_processes_outside_are_shut_where_no_wall_is() {
         for (number, why) in DOORS {
-            assert_eq!(run(&ask(Walls::Own), ARCHITECTURE, number, 0), ALLOW);
-            assert_eq!(run(&ask(Walls::None), ARCHITECTURE, number, 0), error(why));
-            assert_eq!(run(&deny(Walls::None), ARCHITECTURE, number, 0), error(why));
+            assert_eq!(run(&ask(Doors::Walled), ARCHITECTURE, number, 0), ALLOW);
+            assert_eq!(run(&ask(Doors::Shut), ARCHITECTURE, number, 0), error(why));
+            assert_eq!(run(&deny(Doors::Shut), ARCHITECTURE, number, 0), error(why));
         }
         for number in [libc::SYS_read, libc::SYS_clone, libc::SYS_unshare, libc::SYS_connect, libc::SYS_sendmsg] {
-            assert_eq!(run(&deny(Walls::None), ARCHITECTURE, number, 2), ALLOW);
+            assert_eq!(run(&deny(Doors::Shut), ARCHITECTURE, number, 2), ALLOW);
         }
     }
 }

@@ -24,17 +24,7 @@ pub(crate) struct Namespaces {
 ///
 /// `say` hears about each step.
 pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
-    if let Some(user) = &spaces.user {
-        move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
-            "entering the daemon's user namespace failed: run phantom-run as the user that phantomd runs as",
-        )?;
-        say("entered the user namespace");
-    }
-    move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network)).context(
-        "entering the phantom namespace failed: run phantom-run as root or start phantomd as your own user, or try \
-         --isolation inject",
-    )?;
-    say("entered the phantom network namespace");
+    enter_namespaces(spaces, say)?;
     sys::unshare(UnshareFlags::NEWNS).context("creating a private mount namespace")?;
     mounts::make_private(masked, say)
 }
@@ -46,6 +36,26 @@ pub(crate) fn give_up_the_rest(walls: Walls, say: &dyn Fn(&str)) -> Result<()> {
     say("dropped capabilities, no new privileges");
     doors::shut().context("installing the filter of system calls")?;
     say(apart::set_apart(walls).context("setting the program apart from other processes")?);
+    Ok(())
+}
+
+/// By own rights if they suffice, as root's do: then it keeps its place among users. Else through the user namespace.
+fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
+    let network = || move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network));
+    if network().is_err() {
+        if let Some(user) = &spaces.user {
+            move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
+                "entering the user namespace failed: it opens to the user only who started this session; run phantom-run \
+                 anew as one user",
+            )?;
+            say("entered the user namespace");
+        }
+        network().context(
+            "entering the phantom namespace failed: is phantom-run itself confined (by seccomp or a container)? Try \
+             --isolation inject",
+        )?;
+    }
+    say("entered the phantom network namespace");
     Ok(())
 }
 

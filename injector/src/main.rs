@@ -14,6 +14,7 @@ mod options;
 mod preload;
 mod privileges;
 mod process;
+mod publish;
 mod resolver;
 mod seccomp;
 mod supervise;
@@ -47,5 +48,6 @@ fn launch(options: &Options) -> Result<()> {
     let contact = Contact { socket, identity };
     let mut session = control::enter(&contact)?;
     let ports = local::open(&mut session.line, &contact.identity, &options.allow_local)?;
+    session.published = publish::ports(&mut session.line, &contact.identity, &options.publish)?;
     process::run(&Launch::new(options, contact, &session, &ports))
 }

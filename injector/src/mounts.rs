@@ -63,7 +63,11 @@ pub(crate) enum Masked {
 pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("making mounts private")?;
-    replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1\n"), say)?;
+    replace(
+        "/etc/resolv.conf",
+        &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1 timeout:10 attempts:3\n"),
+        say,
+    )?;
     if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
         replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
     }
@@ -95,7 +99,8 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
         Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
     };
     let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
-    let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).filter(|p| is_socket(p)).collect();
+    let mut found: Vec<PathBuf> =
+        all.filter(|path| is_socket(path)).filter_map(|path| fs::canonicalize(path).ok()).collect();
     found.retain(|path| Some(path) != spared.as_ref());
     found.sort();
     found.dedup();

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Parser, ValueEnum};
 
+use crate::publish::Port;
+
 /// Starts a program so that its only network is Phantom.
 ///
 /// Whatever the program connects to goes through the phantom network; whatever is no phantom address is refused; names
@@ -29,6 +31,12 @@ pub(crate) struct Options {
     /// A port of this computer's loopback that the program may reach on its own 127.0.0.1 and ::1; may be repeated
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) allow_local: Vec<u16>,
+
+    /// Let others reach this port of the program, and no port that is not named so; at once, before it listens. With
+    /// :NAME they reach it at the persistent identity NAME, made if there is none, while the program itself connects as
+    /// another: nobody can link the two. May be repeated [default: all ports, as soon as the program listens]
+    #[arg(long, value_name = "PORT[:NAME]")]
+    pub(crate) publish: Vec<Port>,
 
     /// Say each step on standard error
     #[arg(long)]
@@ -60,6 +68,7 @@ const EXAMPLES: &str = "\
 Examples:
   phantom-run curl http://<name>.phantom/
   phantom-run --identity shop -- python3 -m http.server 80
+  phantom-run --publish 80:shop ./server    others reach port 80 at `shop`, and cannot tell whose connections it makes
   phantom-run ssh user@<name>.phantom
   phantom-run --allow-local 5432 ./shop     a database on this computer stays within reach
   phantom-run bash                          a shell, and all that is started from it

@@ -11,13 +11,14 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 
 use crate::control::{Contact, Session};
-use crate::filter::{self, Walls};
+use crate::filter::{self, Doors};
 use crate::local::{self, Port};
 use crate::mounts::{self, Masked};
 use crate::options::{Isolation, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
-use crate::{enclose, isolate, preload, seccomp, supervise};
+use crate::supervise::{self, Workshop};
+use crate::{enclose, isolate, preload, seccomp};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -34,11 +35,19 @@ enum How {
     Preload,
 }
 
+/// What surrounds the program besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Walls {
+    /// Namespaces of its own.
+    Own,
+    /// None: it lives among the user's other programs.
+    None,
+}
+
 /// A way as it is tried.
 #[derive(Debug, Clone, Copy)]
 struct Way {
     how: How,
-    /// What surrounds the program besides.
     walls: Walls,
 }
 
@@ -87,14 +96,16 @@ impl<'a> Launch<'a> {
     }
 
     /// Namespaces, descriptors, privileges: what comes before a filter.
-    fn surround(&self, way: Way) -> Result<()> {
+    fn surround(&self, way: Way) -> Result<Doors> {
         let say = |step: &str| self.say(step);
+        let mut doors = Doors::Shut;
         match way {
             Way { how: How::Namespace, .. } => isolate::enter(&self.session.spaces, &self.masked(way.how), &say)?,
-            Way { walls: Walls::Own, .. } => enclose::enter(&self.masked(way.how), &say)?,
+            Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
-        isolate::give_up_the_rest(way.walls, &say)
+        isolate::give_up_the_rest(way.walls, &say)?;
+        Ok(doors)
     }
 
     fn warn_of_deputies(&self, how: How) {
@@ -120,7 +131,10 @@ impl<'a> Launch<'a> {
             }
         };
         if !self.options.quiet {
-            eprintln!("phantom-run: {}, {how}", self.session.who);
+            eprintln!("phantom-run: {}; {how}", self.session.who);
+            for port in &self.session.published {
+                eprintln!("phantom-run: {port}");
+            }
         }
     }
 }
@@ -138,12 +152,12 @@ impl Ways for Launch<'_> {
         if way.how == How::Preload {
             preload::prepare(&mut command, &preload::library()?, &self.contact);
         }
-        self.surround(way)?;
+        let doors = self.surround(way)?;
         let listener = match way.how {
             How::Namespace => None,
-            How::Inject => Some(listen(way.walls)?),
+            How::Inject => Some(listen(doors)?),
             How::Preload => {
-                seccomp::install(&mut filter::deny(way.walls)).context("installing the filter of system calls")?;
+                seccomp::install(&mut filter::deny(doors)).context("installing the filter of system calls")?;
                 None
             }
         };
@@ -169,7 +183,10 @@ impl Ways for Launch<'_> {
 
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
         if let Some(listener) = listener {
-            supervise::start(listener, self.contact.clone()).context("starting the supervisor")?;
+            let network = self.session.spaces.network.try_clone().context("copying a descriptor")?;
+            let workshop =
+                Workshop { network, session: self.session.line.try_clone().context("copying a descriptor")? };
+            supervise::start(listener, self.contact.clone(), workshop).context("starting the supervisor")?;
         }
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolver) = resolver.as_ref().filter(|_| self.order[way].walls == Walls::None) {
@@ -198,8 +215,8 @@ impl Ways for Launch<'_> {
 }
 
 /// The filter that asks, and where its questions arrive.
-fn listen(walls: Walls) -> Result<OwnedFd> {
-    seccomp::install_with_listener(&mut filter::ask(walls)).map_err(|error| {
+fn listen(doors: Doors) -> Result<OwnedFd> {
+    seccomp::install_with_listener(&mut filter::ask(doors)).map_err(|error| {
         let advice = match error.raw_os_error() {
             Some(libc::EBUSY) => {
                 "another supervisor of this kind is there already (phantom-run inside phantom-run, or a container \

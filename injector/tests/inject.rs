@@ -89,6 +89,9 @@ fn a_user_who_may_not_enter_gets_injected_sockets() {
     for other in [std::fs::read_link("/proc/self/ns/net").unwrap(), daemon.network.clone()] {
         assert_ne!(network.trim(), other.to_str().unwrap());
     }
+    // Browsers build sandboxes of their own inside.
+    let sandbox = ["--quiet", "unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "echo", "inside"];
+    assert_eq!(stdout(daemon.command_of_nobody(&sandbox).output().unwrap()), "inside\n");
     let output = daemon.command_of_nobody(&["--isolation", "namespace", "true"]).output().unwrap();
     assert_eq!(output.status.code(), Some(125));
     assert!(stderr(&output).contains("--isolation inject"), "{output:?}");

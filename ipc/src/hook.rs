@@ -59,6 +59,9 @@ pub enum Malformed {
     /// A tag, flag or address family of no meaning.
     #[error("tag {0} has no meaning here")]
     Tag(u8),
+    /// A port is 0.
+    #[error("port 0 is no port")]
+    Port,
     /// A text is empty, too long, holds a zero byte, or is not UTF-8.
     #[error("a text is empty, too long or not UTF-8")]
     Text,
@@ -111,6 +114,16 @@ pub enum Request {
     Info {
         /// As whom.
         identity: IdentityRef,
+    },
+    /// A port to be reachable from the phantom network, and no other but what is published too; until this connection
+    /// ends. Only for an identity that the connection has entered. Answered by [`Reply::Info`] about who is reached.
+    Publish {
+        /// As whom the program runs.
+        identity: IdentityRef,
+        /// The program's port, not 0.
+        port: u16,
+        /// The persistent identity at which it is reached, made if there is none of that name; none for the program's own.
+        at: Option<String>,
     },
 }
 
@@ -167,14 +180,15 @@ impl Request {
             | Self::Enter { identity }
             | Self::Resolve { identity, .. }
             | Self::Reverse { identity, .. }
-            | Self::Info { identity } => identity,
+            | Self::Info { identity }
+            | Self::Publish { identity, .. } => identity,
         }
     }
 
     /// The frame, header included.
     ///
     /// # Errors
-    /// [`Malformed::Text`] when a text breaks its limits.
+    /// When a text breaks its limits, or a port is 0.
     pub fn encode(&self) -> Result<Vec<u8>, Malformed> {
         let mut to = Writer::new(match self {
             Self::Socket { .. } => 1,
@@ -182,6 +196,7 @@ impl Request {
             Self::Resolve { .. } => 3,
             Self::Reverse { .. } => 4,
             Self::Info { .. } => 5,
+            Self::Publish { .. } => 6,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -192,6 +207,14 @@ impl Request {
             }
             Self::Resolve { name, .. } => to.text(name, MAX_NAME)?,
             Self::Reverse { address, .. } => put_address(&mut to, *address),
+            Self::Publish { port, at, .. } => {
+                if *port == 0 {
+                    return Err(Malformed::Port);
+                }
+                to.bytes(&port.to_be_bytes());
+                to.u8(u8::from(at.is_some()));
+                at.iter().try_for_each(|name| to.text(name, MAX_IDENTITY))?;
+            }
             Self::Enter { .. } | Self::Info { .. } => {}
         }
         Ok(to.finish())
@@ -204,7 +227,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !(1..=5).contains(&tag) {
+        if !(1..=6).contains(&tag) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -213,7 +236,8 @@ impl Request {
             2 => Self::Enter { identity },
             3 => Self::Resolve { identity, name: from.text(MAX_NAME)? },
             4 => Self::Reverse { identity, address: take_address(&mut from)? },
-            _ => Self::Info { identity },
+            5 => Self::Info { identity },
+            _ => Self::Publish { identity, port: take_port(&mut from)?, at: take_optional_name(&mut from)? },
         };
         from.finish(request)
     }
@@ -362,6 +386,17 @@ fn take_identity(from: &mut Reader) -> Result<IdentityRef, Malformed> {
         1 => Ok(IdentityRef::Session(from.array()?)),
         tag => Err(Malformed::Tag(tag)),
     }
+}
+
+fn take_port(from: &mut Reader) -> Result<u16, Malformed> {
+    match u16::from_be_bytes(from.array()?) {
+        0 => Err(Malformed::Port),
+        port => Ok(port),
+    }
+}
+
+fn take_optional_name(from: &mut Reader) -> Result<Option<String>, Malformed> {
+    if from.flag()? { from.text(MAX_IDENTITY).map(Some) } else { Ok(None) }
 }
 
 fn put_address(to: &mut Writer, address: IpAddr) {

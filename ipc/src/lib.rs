@@ -71,13 +71,16 @@ pub fn socket_path(explicit: Option<OsString>, runtime: Option<OsString>, uid: u
     set(runtime).unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}"))).join(USER_SOCKET)
 }
 
-/// [`socket_path`] for this process.
+/// [`socket_path`] for this process; the system's daemon where the user runs none of their own.
 #[cfg(unix)]
 pub fn default_socket() -> PathBuf {
     use std::os::unix::fs::MetadataExt;
     // The owner of /proc/self is the effective user; without /proc, be an ordinary user.
     let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid());
-    socket_path(std::env::var_os(ENV_SOCKET), std::env::var_os("XDG_RUNTIME_DIR"), uid)
+    let own = socket_path(std::env::var_os(ENV_SOCKET), std::env::var_os("XDG_RUNTIME_DIR"), uid);
+    let said = std::env::var_os(ENV_SOCKET).is_some_and(|said| !said.is_empty());
+    let system = PathBuf::from(SYSTEM_SOCKET);
+    if !said && !own.exists() && system.exists() { system } else { own }
 }
 
 #[cfg(test)]

@@ -24,6 +24,11 @@ fn request() -> impl Strategy<Value = Request> {
         (identity(), "[^\0]{1,60}").prop_map(|(identity, name)| Request::Resolve { identity, name }),
         (identity(), any::<IpAddr>()).prop_map(|(identity, address)| Request::Reverse { identity, address }),
         identity().prop_map(|identity| Request::Info { identity }),
+        (identity(), 1u16.., prop::option::of("[^\0]{1,16}")).prop_map(|(identity, port, at)| Request::Publish {
+            identity,
+            port,
+            at
+        }),
     ]
 }
 

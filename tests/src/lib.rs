@@ -1,6 +1,7 @@
 //! Harness of the end-to-end tests: a private network of real daemons, and real programs under `phantom-run`.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -91,13 +92,7 @@ impl Network {
 
     /// `phantom --daemon SOCKET ARGS… --json` on one node.
     pub fn phantom(&self, node: usize, args: &[&str]) -> Result<serde_json::Value> {
-        let output = Command::new(binary("phantom"))
-            .arg("--daemon")
-            .arg(&self.nodes[node].socket)
-            .args(args)
-            .arg("--json")
-            .output()?;
-        Ok(serde_json::from_str(&stdout(&output)?)?)
+        phantom(&self.nodes[node].socket, args)
     }
 
     /// The `.phantom` name of a persistent address on a node, made if it is not there yet.
@@ -149,14 +144,61 @@ impl Network {
 
     /// A program under `phantom-run` on a node.
     pub fn program(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
-        let mut command = Command::new(binary("phantom-run"));
-        command.arg("--daemon").arg(&self.nodes[node].socket).args(["--quiet", "--isolation", way.flag()]);
+        let mut command = phantom_run(&self.nodes[node].socket, way);
+        command.arg("--quiet");
         if let Some(identity) = identity {
             command.args(["--identity", identity]);
         }
         command.arg("--").args(program);
         command
     }
+
+    /// One more node, with a configuration of its own: lines of phantomd.toml.
+    pub fn join(&self, name: &str, config: &str) -> Result<Joined> {
+        let folder = self.folder(name)?;
+        let status = self.phantom(0, &["status"])?;
+        let peer = status["peer"].as_str().context("no peer string")?;
+        // A prefix of its own, beside those of the others.
+        let listen = SocketAddr::new(Ipv4Addr::new(127, 250, 250, 1).into(), 0);
+        let text = format!("listen = \"{listen}\"\npeers = [\"{peer}\"]\n{config}");
+        std::fs::write(folder.join("phantomd.toml"), text)?;
+        let mut command = Command::new(binary("phantomd"));
+        command.arg("--data-dir").arg(&folder).arg("--accept-eula").stdin(Stdio::null()).stdout(Stdio::null());
+        let joined = Joined { daemon: Server(command.spawn()?), socket: folder.join("daemon.sock") };
+        eventually(|| {
+            let status = joined.phantom(&["status"])?;
+            ensure!(status["ready"] == serde_json::Value::Bool(true), "not ready: {status}");
+            Ok(())
+        })?;
+        Ok(joined)
+    }
+}
+
+/// A node that has joined a private network later; stopped when dropped.
+pub struct Joined {
+    /// Its process.
+    pub daemon: Server,
+    /// Its control socket.
+    pub socket: PathBuf,
+}
+
+impl Joined {
+    /// `phantom ARGS… --json` on it.
+    pub fn phantom(&self, args: &[&str]) -> Result<serde_json::Value> {
+        phantom(&self.socket, args)
+    }
+}
+
+fn phantom(socket: &Path, args: &[&str]) -> Result<serde_json::Value> {
+    let output = Command::new(binary("phantom")).arg("--daemon").arg(socket).args(args).arg("--json").output()?;
+    Ok(serde_json::from_str(&stdout(&output)?)?)
+}
+
+/// `phantom-run` in one way, for a daemon; other options and the program are to follow.
+pub fn phantom_run(socket: &Path, way: Way) -> Command {
+    let mut command = Command::new(binary("phantom-run"));
+    command.arg("--daemon").arg(socket).args(["--isolation", way.flag()]);
+    command
 }
 
 impl Drop for Network {
@@ -211,6 +253,12 @@ pub fn stdout(output: &Output) -> Result<String> {
 
 /// A server in the background; killed when dropped.
 pub struct Server(Child);
+
+impl From<Child> for Server {
+    fn from(child: Child) -> Self {
+        Self(child)
+    }
+}
 
 impl Server {
     /// Starts it with its output thrown away.

@@ -43,7 +43,8 @@ fn every_line_is_as_the_kernel_has_it() -> Result<()> {
     let kernel = lines(&bare(program, "self")?);
     let mut differences = Vec::new();
     for way in Way::ALL {
-        let (_server, name) = network.serve(way, &format!("conform-{way:?}").to_lowercase(), &[program, "serve", PORT], "ready")?;
+        let (_server, name) =
+            network.serve(way, &format!("conform-{way:?}").to_lowercase(), &[program, "serve", PORT], "ready")?;
         let over = lines(&network.run(way, &[program, "check", &name, PORT])?);
         differences.extend(compare(&format!("{way:?}"), &kernel, &over));
     }

@@ -25,6 +25,9 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
             }
             Err(error) => return Err(error),
         };
+        if !connection.may_administer() {
+            return in_time(connection.send(line_of::<()>(Err(not_yours()))?.as_bytes())).await;
+        }
         let request = Request::from_line(&line);
         let stop = matches!(request, Ok(Request::Stop));
         let answer = match request {
@@ -113,6 +116,10 @@ fn failure(message: impl Into<String>, hint: impl Into<String>) -> Failure {
 
 fn not_understood(bad: &BadLine) -> Failure {
     failure(bad.to_string(), "use the `phantom` of the same release as the daemon")
+}
+
+fn not_yours() -> Failure {
+    failure("only root may ask this daemon, which runs as root", "use sudo; `phantom-run` works without")
 }
 
 fn late() -> Failure {

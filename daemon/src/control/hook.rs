@@ -3,16 +3,36 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use phantom_ipc::hook::{HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, Hold, Open, Refusal, in_time};
+use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
+use crate::gate::Unanswered;
+use crate::identity::ApIdentity;
 use crate::service::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
 const MAX_HOLDS: usize = 8;
+
+/// Ports that one connection may publish.
+const MAX_PUBLISHED: usize = 64;
+
+/// What lasts as long as a connection.
+#[derive(Default)]
+struct Session {
+    holds: Vec<(IdentityRef, Hold)>,
+    published: Vec<Publication>,
+}
+
+/// A port of a space that is reachable at an identity.
+struct Publication {
+    space: Arc<dyn Space>,
+    port: u16,
+    at: ApAddress,
+}
 
 /// What a request gets: the reply, and the descriptors beside it.
 type Answer = (Reply, Vec<OwnedFd>);
@@ -28,17 +48,25 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
         }
         return Ok(());
     }
-    let mut holds = Vec::new();
+    let mut session = Session::default();
+    let ended = talk(&mut connection, control, &mut session).await;
+    for Publication { space, port, at } in session.published {
+        space.unpublish(port, at).await;
+    }
+    ended
+}
+
+async fn talk(connection: &mut Connection, control: &Control, session: &mut Session) -> io::Result<()> {
     while connection.peek().await?.is_some() {
-        let body = match in_time(read_frame(&mut connection)).await? {
+        let body = match in_time(read_frame(connection)).await? {
             Ok(body) => body,
-            Err(malformed) => return refuse(&mut connection, &malformed.to_string()).await,
+            Err(malformed) => return refuse(connection, &malformed.to_string()).await,
         };
         let request = match Request::decode(&body) {
             Ok(request) => request,
-            Err(malformed) => return refuse(&mut connection, &malformed.to_string()).await,
+            Err(malformed) => return refuse(connection, &malformed.to_string()).await,
         };
-        let answer = timeout(ANSWER_TIME, control.serve_program(&request, &mut holds)).await;
+        let answer = timeout(ANSWER_TIME, control.serve_program(&request, connection, session)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, descriptors)).await?;
@@ -62,9 +90,9 @@ async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
 }
 
 impl Control {
-    async fn serve_program(&self, request: &Request, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    async fn serve_program(&self, request: &Request, program: &Connection, session: &mut Session) -> Answer {
         let which = request.identity();
-        let open = match self.open(which).await {
+        let open = match self.open(which, program).await {
             Ok(open) => open,
             Err(refusal) => return failed(&refusal),
         };
@@ -75,23 +103,36 @@ impl Control {
                     Err(error) => os_failed(&error, "the phantom namespace gives no such socket"),
                 }
             }
-            Request::Enter { .. } => self.enter(which, &open, holds),
-            Request::Resolve { name, .. } => (self.resolve(name, &open), Vec::new()),
+            // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
+            // user and to root only.
+            Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
+                failed(&not_their_session())
+            }
+            Request::Enter { .. } => self.enter(which, &open, &mut session.holds),
+            Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
             Request::Info { .. } => {
                 let (address, ipv4, name) = who(&open);
                 (Reply::Info { address, ipv4, name }, Vec::new())
             }
+            Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
+            Request::Publish { port, at, .. } => {
+                match self.publish(which, &open, *port, at.as_deref(), session).await {
+                    Ok(reply) => (reply, Vec::new()),
+                    Err(refusal) => failed(&refusal),
+                }
+            }
         }
     }
 
-    async fn open(&self, which: &IdentityRef) -> Result<Open, Refusal> {
-        let mut rng = system_rng().map_err(|error| Refusal {
-            errno: libc::EIO,
-            message: error.to_string(),
-            hint: "see the daemon's log".to_owned(),
-        })?;
-        self.spaces.open(which, &mut rng).await
+    async fn open(&self, which: &IdentityRef, program: &Connection) -> Result<Open, Refusal> {
+        // Names are given by the daemon's user, and keys stand behind them that only that user may speak for.
+        let owner = match which {
+            IdentityRef::Named(_) if !program.may_administer() => return Err(not_their_name()),
+            IdentityRef::Named(_) => Owner::own(),
+            IdentityRef::Session(_) => program.owner_of_new(),
+        };
+        self.spaces.open(which, owner, &mut rng()?).await
     }
 
     fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
@@ -112,13 +153,47 @@ impl Control {
         }
     }
 
-    fn resolve(&self, name: &str, open: &Open) -> Reply {
-        match self.names.resolve(name) {
-            Some(address) => {
-                Reply::Addresses { v6: Some(address.octets()), v4: Some(open.space.alias_of(address).octets()) }
-            }
-            None => Reply::NotFound,
+    async fn publish(
+        &self,
+        which: &IdentityRef,
+        open: &Open,
+        port: u16,
+        name: Option<&str>,
+        session: &mut Session,
+    ) -> Result<Reply, Refusal> {
+        let refused =
+            |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
+        if !session.holds.iter().any(|(held, _)| held == which) {
+            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
         }
+        if session.published.len() >= MAX_PUBLISHED {
+            let hint = "without --publish all ports that the program listens on are reachable";
+            return refused(libc::EMFILE, &format!("{MAX_PUBLISHED} ports are the most that can be published"), hint);
+        }
+        let at = match name {
+            Some(name) => self.persistent(name).await?,
+            None => Arc::clone(&open.identity),
+        };
+        open.space.publish(port, &at).await?;
+        session.published.push(Publication { space: Arc::clone(&open.space), port, at: at.address() });
+        let ipv4 =
+            if at.address() == open.identity.address() { open.space.ipv4() } else { open.space.alias_of(at.address()) };
+        let (address, name) = (at.address().octets(), at.phantom_name().to_string());
+        Ok(Reply::Info { address, ipv4: ipv4.octets(), name })
+    }
+
+    /// The persistent identity of a name, made when there is none.
+    async fn persistent(&self, name: &str) -> Result<Arc<ApIdentity>, Refusal> {
+        if let Some(identity) = self.identities.find(name) {
+            return Ok(identity);
+        }
+        let identity = self.identities.create(name, &mut rng()?).map_err(|error| Refusal {
+            errno: libc::EINVAL,
+            message: error.to_string(),
+            hint: "give another name after the port, or none to be reached at the program's own identity".to_owned(),
+        })?;
+        self.daemon.created(Arc::clone(&identity)).await;
+        Ok(identity)
     }
 
     fn reverse(&self, address: IpAddr, open: &Open) -> Reply {
@@ -130,6 +205,24 @@ impl Control {
         let name = address.and_then(|address| own(address).or_else(|| self.names.name_of(address)));
         name.map_or(Reply::NotFound, Reply::Name)
     }
+}
+
+async fn resolve(name: &str, open: &Open) -> Reply {
+    match open.space.resolve(name).await {
+        Ok(Some(address)) => {
+            Reply::Addresses { v6: Some(address.octets()), v4: Some(open.space.alias_of(address).octets()) }
+        }
+        Ok(None) => Reply::NotFound,
+        Err(Unanswered) => Reply::failed(libc::EAGAIN, "the resolver does not answer; try again"),
+    }
+}
+
+fn rng() -> Result<impl rand::CryptoRng + Send, Refusal> {
+    system_rng().map_err(|error| Refusal {
+        errno: libc::EIO,
+        message: error.to_string(),
+        hint: "see the daemon's log".to_owned(),
+    })
 }
 
 /// AP address, IPv4 view and full name of an open identity.
@@ -144,6 +237,22 @@ fn failed(refusal: &Refusal) -> Answer {
 
 fn os_failed(error: &io::Error, text: &str) -> Answer {
     (Reply::failed(error.raw_os_error().unwrap_or(libc::EIO), text), Vec::new())
+}
+
+fn not_their_name() -> Refusal {
+    Refusal {
+        errno: libc::EACCES,
+        message: "named identities of this daemon belong to root".to_owned(),
+        hint: "leave the name out for a fresh identity, or run a phantomd of your own".to_owned(),
+    }
+}
+
+fn not_their_session() -> Refusal {
+    Refusal {
+        errno: libc::EACCES,
+        message: "this session belongs to another user".to_owned(),
+        hint: "unset PHANTOM_SESSION and start the program anew".to_owned(),
+    }
 }
 
 fn late() -> Refusal {

@@ -10,6 +10,7 @@ mod spaces;
 #[cfg(test)]
 pub(crate) mod tests;
 
+use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -22,17 +23,22 @@ use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Pe
 use phantom_proto::ident::ApAddress;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
+pub use crate::gate::Owner;
 pub use phantom_ipc::hook::IdentityRef;
 pub use socket::{Connection, Listener, MAX_DESCRIPTORS, SocketError};
-pub use spaces::{GRACE, Hold, MAX_OPEN, Open, Spaces};
+pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_OTHERS, Open, Spaces};
 
+use crate::gate::Unanswered;
 use crate::identity::{ApIdentity, Identities};
 use crate::names::Names;
 
 /// Programs at the socket at one time: every phantom-run and every process with libphantom may keep one connection.
 pub const MAX_CONNECTIONS: usize = 4096;
+
+/// Programs of one user at the socket, other than the daemon's own user and root: nobody can keep the others out.
+pub const MAX_CONNECTIONS_OF_OTHERS: usize = MAX_CONNECTIONS / 8;
 
 /// How long a program may take from the first byte of a request to its last, and to take an answer. Local and small:
 /// only a stopped or hostile program needs longer.
@@ -59,9 +65,9 @@ pub trait Daemon: Send + Sync + 'static {
     async fn lookup(&self, address: ApAddress) -> Result<Lookup, Failure>;
     /// A persistent identity was made; it is on disk already.
     async fn created(&self, identity: Arc<ApIdentity>);
-    /// A program wants to be `identity`: makes its phantom namespace and begins to keep paths for it. Not called again
-    /// for the same identity before the [`Space`] was closed.
-    async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal>;
+    /// A program wants to be `identity`: makes its phantom namespace, which `owner` may enter, and begins to keep paths for
+    /// it. Not called again for the same identity before the [`Space`] was closed.
+    async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal>;
     /// The process ends: says good-bye. All spaces were closed before.
     async fn stop(&self);
 }
@@ -85,8 +91,23 @@ pub trait Space: Send + Sync + 'static {
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr;
     /// The address that an IPv4 address stands for here.
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress>;
+    /// The address behind a name, if it has one; asked from the identity's own path where others must be asked.
+    ///
+    /// # Errors
+    /// When they do not answer.
+    async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered>;
+    /// Makes a port of the programs reachable at an identity, theirs or another; what is not published so is reachable
+    /// no more, until as many calls of `unpublish`.
+    ///
+    /// # Errors
+    /// When others have that port there.
+    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal>;
+    /// Takes one `publish` back.
+    async fn unpublish(&self, port: u16, at: ApAddress);
     /// Whether a program still has a listening or connected socket here.
     async fn in_use(&self) -> bool;
+    /// Whether it serves nobody any more: to be closed, and opened anew for whoever comes.
+    fn is_broken(&self) -> bool;
     /// Ends it: sockets are aborted, paths are given up.
     async fn close(&self);
 }
@@ -138,20 +159,22 @@ pub async fn serve(listener: Listener, control: Arc<Control>) {
 
 async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     let mut tasks = JoinSet::new();
+    // Who the programs of other users are, to give each user a share only.
+    let mut others: HashMap<tokio::task::Id, u32> = HashMap::new();
     let spaces = Arc::clone(&control.spaces);
-    let reaper = async move {
-        let mut looks = interval(GRACE / 4);
-        loop {
-            looks.tick().await;
-            spaces.close_unused().await;
-        }
-    };
+    let reaper = async move { spaces.keep_tidy().await };
     tokio::pin!(reaper);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok(connection) if tasks.len() < most => {
-                    tasks.spawn(converse(connection, Arc::clone(&control)));
+                    let uid = Some(connection.peer().uid).filter(|_| !connection.may_administer());
+                    if uid.is_some_and(|uid| others.values().filter(|other| **other == uid).count() >= MAX_CONNECTIONS_OF_OTHERS) {
+                        tracing::warn!("{MAX_CONNECTIONS_OF_OTHERS} programs of one user are at the local socket; one more was refused");
+                        continue;
+                    }
+                    let task = tasks.spawn(converse(connection, Arc::clone(&control)));
+                    others.extend(uid.map(|uid| (task.id(), uid)));
                 }
                 Ok(_) => tracing::warn!("{most} programs are at the local socket; one more was refused"),
                 Err(error) => {
@@ -159,7 +182,9 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
                     sleep(ACCEPT_PAUSE).await;
                 }
             },
-            Some(_) = tasks.join_next() => {}
+            Some(ended) = tasks.join_next_with_id() => {
+                others.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+            }
             () = &mut reaper => {}
             () = control.stop.notified() => return,
         }

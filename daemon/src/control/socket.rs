@@ -1,9 +1,10 @@
-//! The local socket: made private, reached by its owner and root only, with bounded lines and descriptors beside bytes.
+//! The local socket: reached by its owner and root only (root's by every user, for programs), with bounded lines and descriptors beside bytes.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use interprocess::local_socket::{ListenerOptions, ToFsName, traits::tokio::Listener as _};
@@ -14,6 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::datadir::{DataError, make_private_dir};
+use crate::gate::Owner;
 
 /// Most descriptors that go with one message: two namespaces, and one to spare.
 pub const MAX_DESCRIPTORS: usize = 3;
@@ -38,8 +40,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing. A file left by a
-    /// daemon that was killed is replaced; one that answers is not. Needs a tokio runtime.
+    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing; root's daemon is there
+    /// for all users: 0666 and 0755. A file left by a daemon that was killed is replaced; one that answers is not. Needs
+    /// a tokio runtime.
     ///
     /// # Errors
     /// See [`SocketError`].
@@ -47,11 +50,18 @@ impl Listener {
         let failed = |error| SocketError::Io(path.to_owned(), error);
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
             make_private_dir(dir)?;
+            if serves_all() {
+                let mode = fs::Permissions::from_mode(0o755);
+                fs::set_permissions(dir, mode).map_err(failed)?;
+            }
         }
         remove_stale(path)?;
         let name = path.to_fs_name::<interprocess::local_socket::GenericFilePath>().map_err(failed)?;
         // The mode belongs to the socket before it has a name: nobody can come in between.
         let inner = ListenerOptions::new().name(name).mode(0o600).create_tokio_as::<Inner>().map_err(failed)?;
+        if serves_all() {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+        }
         Ok(Self { inner })
     }
 
@@ -62,8 +72,11 @@ impl Listener {
     pub async fn accept(&self) -> io::Result<Connection> {
         loop {
             let stream = self.inner.accept().await?;
-            if allowed(&stream) {
-                return Ok(Connection { stream, buffer: Vec::new() });
+            // The kernel says who it is; who has gone already is nobody.
+            let Ok(peer) = stream.inner().peer_cred() else { continue };
+            let peer = Owner { uid: peer.uid(), gid: peer.gid() };
+            if serves_all() || may_administer(peer.uid, Owner::own().uid) {
+                return Ok(Connection { stream, peer, buffer: Vec::new() });
             }
             tracing::warn!("a program of another user was refused at the local socket");
         }
@@ -90,27 +103,43 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// The daemon's own user and root may; the kernel says who it is.
-fn allowed(stream: &Stream) -> bool {
-    let own = rustix::process::geteuid().as_raw();
-    stream.inner().peer_cred().is_ok_and(|peer| may_connect(peer.uid(), own))
+/// Whether programs of other users are served: by root only, who alone can give them namespaces that they may enter.
+fn serves_all() -> bool {
+    rustix::process::geteuid().is_root()
 }
 
-fn may_connect(peer: u32, own: u32) -> bool {
+/// The daemon's own user and root.
+fn may_administer(peer: u32, own: u32) -> bool {
     peer == own || peer == 0
 }
 
 /// One program at the socket.
 pub struct Connection {
     stream: Stream,
+    peer: Owner,
     /// Read but not yet taken.
     buffer: Vec<u8>,
 }
 
 impl Connection {
-    /// For tests and for streams that come by another way than [`Listener`].
-    pub fn new(stream: UnixStream) -> Self {
-        Self { stream: stream.into(), buffer: Vec::new() }
+    /// For tests and for streams that come by another way than [`Listener`]; `peer` is who is at the other end.
+    pub fn new(stream: UnixStream, peer: Owner) -> Self {
+        Self { stream: stream.into(), peer, buffer: Vec::new() }
+    }
+
+    /// Who is at the other end.
+    pub fn peer(&self) -> Owner {
+        self.peer
+    }
+
+    /// Who is to own what this program opens: its user, or the daemon's own, as which root is served by everybody.
+    pub fn owner_of_new(&self) -> Owner {
+        if self.may_administer() { Owner::own() } else { self.peer }
+    }
+
+    /// Whether they may ask about the node and use its named identities: the daemon's own user and root may.
+    pub fn may_administer(&self) -> bool {
+        may_administer(self.peer.uid, Owner::own().uid)
     }
 
     /// The first byte of what comes next, without taking it; `None` when the program has closed.
@@ -219,16 +248,17 @@ mod tests {
 
     fn pair() -> (Connection, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        (Connection::new(ours), theirs)
+        (Connection::new(ours, Owner::own()), theirs)
     }
 
     #[tokio::test]
-    async fn the_socket_is_private_and_goes_with_the_daemon() {
+    async fn the_socket_is_as_private_as_the_daemon_and_goes_with_the_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/phantom/d.sock");
         let listener = Listener::bind(&path).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
-        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, 0o700);
+        let (file, folder) = if serves_all() { (0o666, 0o755) } else { (0o600, 0o700) };
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, file);
+        assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, folder);
         drop(listener);
         assert!(!path.exists());
     }
@@ -248,9 +278,9 @@ mod tests {
     }
 
     #[test]
-    fn only_the_same_user_and_root_may_connect() {
-        assert!(may_connect(1000, 1000) && may_connect(0, 1000) && may_connect(0, 0));
-        assert!(!may_connect(1001, 1000) && !may_connect(1000, 0));
+    fn only_the_same_user_and_root_may_administer() {
+        assert!(may_administer(1000, 1000) && may_administer(0, 1000) && may_administer(0, 0));
+        assert!(!may_administer(1001, 1000) && !may_administer(1000, 0));
     }
 
     #[tokio::test]

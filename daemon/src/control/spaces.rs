@@ -1,9 +1,12 @@
 //! Which identities are open, and until when: as long as a program holds one, and a while after its last use.
 //!
 //! ```text
-//!  Enter ──> Hold (one per connection) ──drop──┐
-//!  Socket, Resolve … ──────────────────────────┴─> last use ── GRACE, and no socket left ──> closed
+//!  Enter ──> Hold (one per connection) ──drop──┬─> named: last use ─┬─ GRACE ─┬─ no socket left ──> closed
+//!                                              └─> fresh: over ─────│─────────┤
+//!  Socket, Resolve … ─────────────────────────────> last use ───────┘─────────┘
 //! ```
+//! A fresh identity that was held is over with its last hold: phantom-run lets go when the last process of the run has
+//! ended, and nobody else knows it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,23 +14,32 @@ use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
 use rand::CryptoRng;
-use tokio::sync::OnceCell;
-use tokio::time::Instant;
+use tokio::sync::{Notify, OnceCell};
+use tokio::time::{Instant, timeout};
 
-use super::{Daemon, IdentityRef, Refusal, Space};
+use super::{Daemon, IdentityRef, Owner, Refusal, Space};
 use crate::identity::{ApIdentity, Identities};
 
 /// How long an identity stays open that nobody holds: programs under `LD_PRELOAD` alone hold nothing and ask at every
 /// socket(), with pauses that a person makes. Sockets that still exist prolong it (see [`Space::in_use`]).
 pub const GRACE: Duration = Duration::from_secs(60);
 
+/// How often the last connections of a run that has ended are looked at: what a program wrote before it ended is still on
+/// its way.
+const LINGER: Duration = Duration::from_secs(1);
+
 /// Open identities at one time: each is a process, a thread and two network devices.
 pub const MAX_OPEN: usize = 256;
+
+/// Of these, identities of one user other than the daemon's own and root: nobody can use them all up.
+pub const MAX_OPEN_BY_OTHERS: usize = MAX_OPEN / 4;
 
 /// An identity that programs are using.
 pub struct Open {
     /// The identity.
     pub identity: Arc<ApIdentity>,
+    /// Whose programs may enter its namespace.
+    pub owner: Owner,
     /// Its phantom namespace.
     pub space: Arc<dyn Space>,
 }
@@ -35,10 +47,16 @@ pub struct Open {
 /// Empty until the namespace is made; several programs may wait for it at once.
 type SpaceCell = Arc<OnceCell<Arc<dyn Space>>>;
 
+#[derive(Clone)]
 struct Entry {
     identity: Arc<ApIdentity>,
+    owner: Owner,
     space: SpaceCell,
+    /// What was there before and broke; closed before another is opened.
+    broken: Option<Arc<dyn Space>>,
     holders: usize,
+    /// Its run has ended: nobody will come for it.
+    over: bool,
     last_use: Instant,
 }
 
@@ -47,19 +65,28 @@ pub struct Spaces {
     daemon: Arc<dyn Daemon>,
     identities: Arc<Identities>,
     entries: Mutex<HashMap<IdentityRef, Entry>>,
+    /// Rings when a run has ended.
+    ended: Notify,
 }
 
 /// Keeps an identity open until it is dropped.
 pub struct Hold {
     spaces: Arc<Spaces>,
     which: IdentityRef,
+    /// What is held: another one may have taken its place after it broke.
+    space: SpaceCell,
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        if let Some(entry) = self.spaces.lock().get_mut(&self.which) {
+        let mut entries = self.spaces.lock();
+        if let Some(entry) = entries.get_mut(&self.which).filter(|entry| Arc::ptr_eq(&entry.space, &self.space)) {
             entry.holders = entry.holders.saturating_sub(1);
             entry.last_use = Instant::now();
+            if entry.holders == 0 && matches!(self.which, IdentityRef::Session(_)) {
+                entry.over = true;
+                self.spaces.ended.notify_one();
+            }
         }
     }
 }
@@ -67,22 +94,33 @@ impl Drop for Hold {
 impl Spaces {
     /// None open yet.
     pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>) -> Arc<Self> {
-        Arc::new(Self { daemon, identities, entries: Mutex::default() })
+        Arc::new(Self { daemon, identities, entries: Mutex::default(), ended: Notify::new() })
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IdentityRef, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The identity and its phantom namespace, opened when it is not; counts as a use.
+    /// The identity and its phantom namespace, opened for `owner` when it is not; counts as a use.
     ///
     /// # Errors
     /// When there is no identity of that name, too many are open, or the namespace cannot be made.
-    pub async fn open(&self, which: &IdentityRef, rng: &mut (dyn CryptoRng + Send)) -> Result<Open, Refusal> {
-        let (identity, cell) = self.entry(which, rng)?;
-        let opened = cell.get_or_try_init(|| self.daemon.open(Arc::clone(&identity))).await;
-        match opened {
-            Ok(space) => Ok(Open { identity, space: Arc::clone(space) }),
+    pub async fn open(
+        &self,
+        which: &IdentityRef,
+        owner: Owner,
+        rng: &mut (dyn CryptoRng + Send),
+    ) -> Result<Open, Refusal> {
+        let Entry { identity, owner, space: cell, .. } = self.entry(which, owner, rng)?;
+        let opened = cell.get_or_try_init(async || {
+            let broken = self.lock().get_mut(which).and_then(|entry| entry.broken.take());
+            if let Some(broken) = broken {
+                broken.close().await;
+            }
+            self.daemon.open(Arc::clone(&identity), owner).await
+        });
+        match opened.await {
+            Ok(space) => Ok(Open { identity, owner, space: Arc::clone(space) }),
             Err(refusal) => {
                 self.lock().retain(|at, entry| at != which || entry.space.initialized() || entry.holders > 0);
                 Err(refusal)
@@ -90,29 +128,38 @@ impl Spaces {
         }
     }
 
-    fn entry(
-        &self,
-        which: &IdentityRef,
-        rng: &mut (dyn CryptoRng + Send),
-    ) -> Result<(Arc<ApIdentity>, SpaceCell), Refusal> {
+    /// The entry, made or renewed where there is none or a broken one.
+    fn entry(&self, which: &IdentityRef, owner: Owner, rng: &mut (dyn CryptoRng + Send)) -> Result<Entry, Refusal> {
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(which) {
             entry.last_use = Instant::now();
-            return Ok((Arc::clone(&entry.identity), Arc::clone(&entry.space)));
+            if entry.space.get().is_some_and(|space| space.is_broken()) {
+                // Whoever holds it holds a dead one.
+                entry.broken = std::mem::take(&mut entry.space).get().cloned();
+                entry.holders = 0;
+            }
+            return Ok(entry.clone());
         }
-        if entries.len() >= MAX_OPEN {
+        let others = entries.values().filter(|entry| entry.owner == owner && owner != Owner::own()).count();
+        if entries.len() >= MAX_OPEN || others >= MAX_OPEN_BY_OTHERS {
             return Err(Refusal {
                 errno: libc::EAGAIN,
-                message: format!("{MAX_OPEN} identities are open already"),
+                message: format!("{} identities are open already", entries.len().min(others.max(MAX_OPEN_BY_OTHERS))),
                 hint: "end some of the programs that run under phantom-run".to_owned(),
             });
         }
         let identity = self.find(which, rng)?;
-        let space = Arc::default();
-        let entry =
-            Entry { identity: Arc::clone(&identity), space: Arc::clone(&space), holders: 0, last_use: Instant::now() };
-        entries.insert(which.clone(), entry);
-        Ok((identity, space))
+        let entry = Entry {
+            identity,
+            owner,
+            space: Arc::default(),
+            broken: None,
+            holders: 0,
+            over: false,
+            last_use: Instant::now(),
+        };
+        entries.insert(which.clone(), entry.clone());
+        Ok(entry)
     }
 
     fn find(&self, which: &IdentityRef, rng: &mut (dyn CryptoRng + Send)) -> Result<Arc<ApIdentity>, Refusal> {
@@ -129,8 +176,10 @@ impl Spaces {
     /// Keeps an open identity open. `None` when it is not open any more.
     pub fn hold(self: &Arc<Self>, which: &IdentityRef) -> Option<Hold> {
         let mut entries = self.lock();
-        entries.get_mut(which)?.holders += 1;
-        Some(Hold { spaces: Arc::clone(self), which: which.clone() })
+        let entry = entries.get_mut(which)?;
+        entry.holders += 1;
+        entry.over = false;
+        Some(Hold { spaces: Arc::clone(self), which: which.clone(), space: Arc::clone(&entry.space) })
     }
 
     /// Addresses of the open identities.
@@ -138,8 +187,18 @@ impl Spaces {
         self.lock().values().map(|entry| entry.identity.address()).collect()
     }
 
-    /// Closes what nobody has held or used for [`GRACE`] and what has no socket left; to be called every now and then.
-    pub async fn close_unused(&self) {
+    /// Closes what nobody needs any more, for ever.
+    pub async fn keep_tidy(&self) {
+        loop {
+            self.close_unused().await;
+            let lingers = self.lock().values().any(|entry| entry.over);
+            // Late is late: no need to know.
+            let _ = timeout(if lingers { LINGER } else { GRACE / 4 }, self.ended.notified()).await;
+        }
+    }
+
+    /// Closes what nobody has held or used for [`GRACE`], or whose run is over, and what has no socket left.
+    async fn close_unused(&self) {
         for (which, space) in self.idle() {
             let used = match space.get() {
                 Some(space) => space.in_use().await,
@@ -173,16 +232,14 @@ impl Spaces {
     /// Closes all: the daemon ends.
     pub async fn close_all(&self) {
         let entries: Vec<Entry> = self.lock().drain().map(|(_, entry)| entry).collect();
-        for entry in entries {
-            if let Some(space) = entry.space.get() {
-                space.close().await;
-            }
-        }
+        // All at once: time is short.
+        let spaces = entries.iter().flat_map(|entry| entry.space.get().into_iter().chain(&entry.broken));
+        futures::future::join_all(spaces.map(|space| space.close())).await;
     }
 }
 
 impl Entry {
     fn idle(&self, now: Instant) -> bool {
-        self.holders == 0 && now.duration_since(self.last_use) >= GRACE
+        self.holders == 0 && (self.over || now.duration_since(self.last_use) >= GRACE)
     }
 }

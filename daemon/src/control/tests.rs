@@ -26,19 +26,27 @@ use crate::store::Store;
 #[derive(Default)]
 pub(crate) struct TestDaemon {
     pub(crate) opened: AtomicUsize,
+    pub(crate) owners: Mutex<Vec<Owner>>,
+    pub(crate) broken: Arc<AtomicBool>,
     pub(crate) created: Mutex<Vec<ApAddress>>,
     pub(crate) refuse_open: AtomicBool,
     pub(crate) in_use: Arc<AtomicBool>,
     pub(crate) closed: Arc<AtomicUsize>,
+    pub(crate) published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
     pub(crate) node_id: String,
     /// Whether stopping takes forever.
     pub(crate) hangs: bool,
 }
 
 struct TestSpace {
+    broken: Arc<AtomicBool>,
+    published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
     in_use: Arc<AtomicBool>,
     closed: Arc<AtomicUsize>,
 }
+
+/// A port that somebody else has published.
+const TAKEN: u16 = 13;
 
 const ALIAS: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 const OWN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
@@ -83,12 +91,18 @@ impl Daemon for TestDaemon {
     async fn created(&self, identity: Arc<ApIdentity>) {
         self.created.lock().unwrap().push(identity.address());
     }
-    async fn open(&self, _: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
+    async fn open(&self, _: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
         if self.refuse_open.load(Ordering::SeqCst) {
             return Err(Refusal { errno: libc::EPERM, message: "no namespaces here".into(), hint: "be root".into() });
         }
         self.opened.fetch_add(1, Ordering::SeqCst);
-        Ok(Arc::new(TestSpace { in_use: Arc::clone(&self.in_use), closed: Arc::clone(&self.closed) }))
+        self.owners.lock().unwrap().push(owner);
+        Ok(Arc::new(TestSpace {
+            published: Arc::clone(&self.published),
+            in_use: Arc::clone(&self.in_use),
+            broken: Arc::clone(&self.broken),
+            closed: Arc::clone(&self.closed),
+        }))
     }
     async fn stop(&self) {
         if self.hangs {
@@ -119,8 +133,30 @@ impl Space for TestSpace {
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
         (alias == ALIAS).then(|| friend().address())
     }
+    async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
+        match name {
+            "unanswered.example" => Err(Unanswered),
+            "friend" | "friend.phantom" => Ok(Some(friend().address())),
+            name => Ok((name == friend().to_string()).then(|| friend().address())),
+        }
+    }
+    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
+        if port == TAKEN {
+            return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
+        }
+        self.published.lock().unwrap().push((port, at.address()));
+        Ok(())
+    }
+    async fn unpublish(&self, port: u16, at: ApAddress) {
+        let mut published = self.published.lock().unwrap();
+        let place = published.iter().position(|one| *one == (port, at)).unwrap();
+        published.remove(place);
+    }
     async fn in_use(&self) -> bool {
         self.in_use.load(Ordering::SeqCst)
+    }
+    fn is_broken(&self) -> bool {
+        self.broken.load(Ordering::SeqCst)
     }
     async fn close(&self) {
         self.closed.fetch_add(1, Ordering::SeqCst);
@@ -168,6 +204,16 @@ impl World {
 
     async fn hook(&self) -> Program {
         let mut program = Program(self.raw().await);
+        program.0.write_all(&PREAMBLE).await.unwrap();
+        program
+    }
+
+    /// A program of another user.
+    async fn hook_of(&self, uid: u32) -> Program {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let connection = Connection::new(ours, Owner { uid, gid: uid });
+        tokio::spawn(converse(connection, Arc::clone(&self.control)));
+        let mut program = Program(theirs);
         program.0.write_all(&PREAMBLE).await.unwrap();
         program
     }
@@ -374,6 +420,58 @@ async fn names_resolve_both_ways_and_others_are_not_found() {
     let own = std::net::Ipv6Addr::from(program.address(&session(1)).await);
     let reply = program.ask(&hook::Request::Reverse { identity: session(1), address: own.into() }).await.0;
     assert!(matches!(reply, hook::Reply::Name(name) if name.ends_with(".phantom")));
+}
+
+#[tokio::test]
+async fn a_resolver_that_does_not_answer_may_answer_later() {
+    let world = world();
+    let request = hook::Request::Resolve { identity: session(1), name: "unanswered.example".into() };
+    assert_eq!(errno_of(&world.hook().await.ask(&request).await.0), libc::EAGAIN);
+}
+
+/// Waits until exactly these ports are published, by where.
+async fn published(world: &World, expected: &[(u16, ApAddress)]) {
+    let ends = async {
+        while *world.daemon.published.lock().unwrap() != expected {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(REQUEST_TIME, ends).await.expect("published as expected");
+}
+
+#[tokio::test]
+async fn ports_are_published_as_long_as_the_connection() {
+    let world = world();
+    let mut program = world.hook().await;
+    let publish =
+        |port, at: Option<&str>| hook::Request::Publish { identity: session(1), port, at: at.map(str::to_owned) };
+    assert_eq!(errno_of(&program.ask(&publish(80, None)).await.0), libc::EPERM, "not entered");
+    program.ask(&hook::Request::Enter { identity: session(1) }).await;
+    let own = program.address(&session(1)).await;
+    let (reply, _) = program.ask(&publish(80, None)).await;
+    assert!(matches!(&reply, hook::Reply::Info { address, ipv4, .. } if *address == own && *ipv4 == OWN.octets()));
+    let (reply, _) = program.ask(&publish(443, Some("shop"))).await;
+    let shop = world.control.identities.find("shop").expect("made");
+    let told = hook::Reply::Info {
+        address: shop.address().octets(),
+        ipv4: ALIAS.octets(),
+        name: shop.phantom_name().to_string(),
+    };
+    assert_eq!(reply, told);
+    assert_eq!(*world.daemon.created.lock().unwrap(), [shop.address()]);
+    let own = ApAddress::from_bytes(own).unwrap();
+    published(&world, &[(80, own), (443, shop.address())]).await;
+    for (port, name, errno) in [(TAKEN, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL)] {
+        assert_eq!(errno_of(&program.ask(&publish(port, name)).await.0), errno);
+    }
+    drop(program);
+    published(&world, &[]).await;
+    let mut program = world.hook().await;
+    program.ask(&hook::Request::Enter { identity: session(1) }).await;
+    for port in 1..=65 {
+        let (reply, _) = program.ask(&publish(port + 1000, None)).await;
+        assert_eq!(matches!(reply, hook::Reply::Failed { errno: libc::EMFILE, .. }), port == 65, "{reply:?}");
+    }
 }
 
 #[tokio::test]

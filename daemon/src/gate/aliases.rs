@@ -18,6 +18,9 @@ pub(super) const MAX_ALIASES: u32 = 65_536;
 /// The address that a program has in the IPv4 view.
 pub(super) const OWN_IPV4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
+/// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
+pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
+
 /// Whether an address belongs to the IPv4 view at all.
 pub(super) fn in_range(address: Ipv4Addr) -> bool {
     u32::from(address) & RANGE_MASK == RANGE

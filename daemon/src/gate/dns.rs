@@ -1,4 +1,4 @@
-//! The resolver that programs in the phantom namespace talk to: `.phantom` names and aliases, and nothing else.
+//! The resolver that programs in the phantom namespace talk to: a DNS message in, a DNS message out.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
@@ -16,6 +16,22 @@ const LIFETIME: u32 = 60;
 
 /// What fits one packet everywhere, in bytes.
 const PAYLOAD: u16 = 1_232;
+
+/// What a name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// The address behind it.
+    pub address: ApAddress,
+    /// How long that holds, in seconds.
+    pub lifetime: u32,
+}
+
+/// Who had to be asked for a name did not answer: neither "yes" nor "no" is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unanswered;
+
+/// Records of one name: how long they hold, and their data.
+type Records = (u32, Vec<RData>);
 
 /// Answers one DNS message; none if it is not even the beginning of a question.
 pub(super) async fn answer(
@@ -40,13 +56,15 @@ pub(super) async fn answer(
     answer.metadata.response_code = match &query.queries[..] {
         _ if query.metadata.op_code != OpCode::Query => ResponseCode::NotImp,
         [question] if question.query_class != DNSClass::IN => ResponseCode::Refused,
-        [question] => {
-            let records = look_up(&question.name, question.query_type, own, network, aliases).await;
-            let found = records.is_some();
-            let record = |data| Record::from_rdata(question.name.clone(), LIFETIME, data);
-            answer.answers = records.unwrap_or_default().into_iter().map(record).collect();
-            if found { ResponseCode::NoError } else { ResponseCode::NXDomain }
-        }
+        [question] => match look_up(&question.name, question.query_type, own, network, aliases).await {
+            Ok(Some((lifetime, records))) => {
+                let record = |data| Record::from_rdata(question.name.clone(), lifetime, data);
+                answer.answers = records.into_iter().map(record).collect();
+                ResponseCode::NoError
+            }
+            Ok(None) => ResponseCode::NXDomain,
+            Err(Unanswered) => ResponseCode::ServFail,
+        },
         _ => ResponseCode::FormErr,
     };
     answer.to_vec().ok()
@@ -67,22 +85,22 @@ async fn look_up(
     own: ApAddress,
     network: &dyn Network,
     aliases: &Mutex<Aliases>,
-) -> Option<Vec<RData>> {
+) -> Result<Option<Records>, Unanswered> {
     if let Some(address) = reverse(name) {
-        let name = name_of(address, own, network, aliases).await?;
+        let Some(name) = name_of(address, own, network, aliases).await else { return Ok(None) };
         let pointer = matches!(kind, RecordType::PTR | RecordType::ANY).then_some(RData::PTR(PTR(name)));
-        return Some(pointer.into_iter().collect());
+        return Ok(Some((LIFETIME, pointer.into_iter().collect())));
     }
     let text = name.to_ascii().to_ascii_lowercase();
     let text = text.trim_end_matches('.');
     if text == "localhost" || text.ends_with(".localhost") {
-        return Some(addresses(kind, Ipv6Addr::LOCALHOST, || Ipv4Addr::LOCALHOST));
+        return Ok(Some((LIFETIME, addresses(kind, Ipv6Addr::LOCALHOST, || Ipv4Addr::LOCALHOST))));
     }
-    let address = network.resolve(text).await?;
+    let Some(Found { address, lifetime }) = network.resolve(text).await? else { return Ok(None) };
     let ipv4 = || {
         if address == own { OWN_IPV4 } else { aliases.lock().unwrap_or_else(PoisonError::into_inner).of(address) }
     };
-    Some(addresses(kind, address.ipv6(), ipv4))
+    Ok(Some((lifetime.min(LIFETIME), addresses(kind, address.ipv6(), ipv4))))
 }
 
 fn addresses(kind: RecordType, v6: Ipv6Addr, v4: impl FnOnce() -> Ipv4Addr) -> Vec<RData> {

@@ -1,4 +1,5 @@
-//! The helper process: one thread that makes the phantom namespace and the gate's, then makes sockets in them on demand.
+//! The helper process: one thread that makes the phantom namespace and the gate's, makes sockets in them on
+//! demand, and ends the programs' connections when the daemon is gone.
 
 use std::fs;
 use std::io;
@@ -10,10 +11,11 @@ use phantom_proto::ident::ApAddress;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use super::ending::{self, Ending};
 use super::netlink::{LOOPBACK, Netlink};
 use super::netns::{Reply, Request, encode_listeners, receive_request, send_reply};
 use super::reflector::{DNS_PORT, HOME_V4, HOME_V6};
-use super::sys;
+use super::{ENDING_ARGUMENT, Owner, owned, sys};
 
 /// Name of the TUN device; the only one that a program sees beside `lo`.
 const DEVICE: &str = "phantom0";
@@ -29,12 +31,16 @@ const BACKLOG: i32 = 4_096;
 
 /// Serves the daemon at descriptor 0 until it is gone; the exit status says whether set-up went well.
 pub fn main() -> i32 {
+    sys::outlive_signals();
+    if std::env::args_os().nth(2).is_some_and(|what| what == ENDING_ARGUMENT) {
+        return ending::of_a_killed_helper(DEVICE);
+    }
     let stdin = io::stdin();
     let socket = stdin.as_fd();
-    let Some(Request::SetUp(address, ipv4)) = receive_request(socket) else {
+    let Some(Request::SetUp(address, ipv4, owner)) = receive_request(socket) else {
         return 1;
     };
-    let spaces = match Spaces::create(address, ipv4) {
+    let spaces = match Spaces::create(address, ipv4, owner) {
         Ok((spaces, descriptors)) => {
             let sent = send_reply(socket, Reply { descriptors, ..Reply::default() });
             if sent.is_err() {
@@ -55,7 +61,8 @@ pub fn main() -> i32 {
             break;
         }
     }
-    spaces.abort();
+    // Without this, programs would wait for packets that nobody carries any more.
+    spaces.ending.come(DEVICE);
     0
 }
 
@@ -63,37 +70,33 @@ pub fn main() -> i32 {
 struct Spaces {
     program: OwnedFd,
     gate: OwnedFd,
-    /// Lists and aborts TCP sockets of the phantom namespace.
-    diag: Netlink,
+    /// Lists and aborts sockets of the phantom namespace.
+    ending: Ending,
 }
 
 impl Spaces {
     /// Makes both namespaces; the descriptors are those that [`super::netns::Wires`] expects.
-    fn create(address: ApAddress, ipv4: Ipv4Addr) -> Result<(Self, Vec<OwnedFd>), String> {
+    fn create(address: ApAddress, ipv4: Ipv4Addr, owner: Owner) -> Result<(Self, Vec<OwnedFd>), String> {
         let _ = rustix::thread::set_no_new_privs(true);
-        let user = new_network_namespace(true)?;
-        let program = own_namespace("net")?;
+        let (program, user) = program_namespace(owner)?;
         // A TUN device belongs to the namespace in which its driver was opened.
         let program_tun = tun_driver()?;
         configure_program(&program_tun, address, ipv4).map_err(|e| doing("configuring the phantom namespace", &e))?;
-        let diag = Netlink::sock_diag().map_err(|e| doing("opening sock_diag", &e))?;
-        new_network_namespace(false)?;
+        let ending = Ending::here().map_err(|e| doing("opening sock_diag", &e))?;
+        sys::unshare(UnshareFlags::NEWNET).map_err(|e| doing("creating the gate's network namespace", &e))?;
         let gate = own_namespace("net")?;
         let gate_tun = tun_driver()?;
         let listener = configure_gate(&gate_tun).map_err(|e| doing("configuring the gate's namespace", &e))?;
         let copy = program.try_clone().map_err(|e| doing("copying a descriptor", &e))?;
-        let mut descriptors = vec![program_tun, gate_tun, listener, copy];
-        if user {
-            descriptors.push(own_namespace("user")?);
-        }
-        Ok((Self { program, gate, diag }, descriptors))
+        let descriptors = [program_tun, gate_tun, listener, copy].into_iter().chain(user).collect();
+        Ok((Self { program, gate, ending }, descriptors))
     }
 
     fn answer(&self, request: Request) -> io::Result<Reply> {
         let descriptor = match request {
             Request::SetUp(..) => return Err(io::ErrorKind::InvalidInput.into()),
             Request::Listeners => {
-                let data = encode_listeners(&self.diag.listeners()?);
+                let data = encode_listeners(&self.ending.listeners()?);
                 return Ok(Reply { data, ..Reply::default() });
             }
             Request::GateSocket { v4 } => {
@@ -127,11 +130,6 @@ impl Spaces {
         move_into_link_name_space(self.gate.as_fd(), Some(LinkNameSpaceType::Network))?;
         Ok(socket?)
     }
-
-    /// The daemon is gone: without this, programs would wait for packets that nobody carries any more.
-    fn abort(&self) {
-        let _ = self.diag.abort_connections();
-    }
 }
 
 fn tun_driver() -> Result<OwnedFd, String> {
@@ -141,8 +139,8 @@ fn tun_driver() -> Result<OwnedFd, String> {
                 "Load the module (modprobe tun), or give the container the device (--device /dev/net/tun)"
             }
             io::ErrorKind::PermissionDenied => {
-                "Run phantomd as a system service, or allow users to open it: chmod 0666 /dev/net/tun (as root; a \
-                 user can do nothing with it outside namespaces of their own)"
+                "Run phantomd as a system service, or let users open it, who can do nothing with it outside namespaces of \
+                 their own (as root: chmod 0666 /dev/net/tun; for good, a udev rule: KERNEL==\"tun\", MODE=\"0666\")"
             }
             _ => "Is the kernel built with CONFIG_TUN?",
         };
@@ -150,27 +148,41 @@ fn tun_driver() -> Result<OwnedFd, String> {
     })
 }
 
-/// Moves into a new network namespace; `user_too`: also into a user namespace if there is no other way. Says whether it
-/// made one.
-fn new_network_namespace(user_too: bool) -> Result<bool, String> {
+/// Moves into a new network namespace that `owner` may enter; returns it, and the user namespace that owns it if there is
+/// one.
+fn program_namespace(owner: Owner) -> Result<(OwnedFd, Option<OwnedFd>), String> {
+    if owner == Owner::own() {
+        let user = new_network_namespace()?;
+        return Ok((own_namespace("net")?, if user { Some(own_namespace("user")?) } else { None }));
+    }
+    let (network, user) = owned::namespaces(owner).map_err(|e| failed("making namespaces for a user", &e))?;
+    move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network))
+        .map_err(|e| doing("entering the phantom namespace", &e.into()))?;
+    Ok((network, Some(user)))
+}
+
+/// Moves into a new network namespace, and into a user namespace if there is no other way. Says whether it did that.
+fn new_network_namespace() -> Result<bool, String> {
     match sys::unshare(UnshareFlags::NEWNET) {
         Ok(()) => return Ok(false),
-        Err(error) if error.raw_os_error() == Some(libc::EPERM) && user_too => {}
+        Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
         Err(error) => return Err(doing("creating a network namespace", &error)),
     }
-    let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-    let advice = "Allow user namespaces (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone=1, \
-                  kernel.apparmor_restrict_unprivileged_userns=0), or run phantomd as a system service; in a container \
-                  add --cap-add SYS_ADMIN --cap-add NET_ADMIN";
-    let failed = |what: &str, error: &io::Error| format!("{}. {advice}", doing(what, error));
+    let owner = Owner::own();
     sys::unshare(UnshareFlags::NEWUSER).map_err(|e| failed("creating a user namespace", &e))?;
-    for (file, text) in
-        [("setgroups", "deny".to_owned()), ("uid_map", format!("{uid} {uid} 1")), ("gid_map", format!("{gid} {gid} 1"))]
-    {
-        fs::write(format!("/proc/self/{file}"), text).map_err(|e| failed("mapping the user", &e))?;
-    }
+    owned::map_user("self", owner).map_err(|e| failed("mapping the user", &e))?;
     sys::unshare(UnshareFlags::NEWNET).map_err(|e| failed("creating a network namespace", &e))?;
     Ok(true)
+}
+
+/// One line for people: what was not permitted, and how to permit it.
+fn failed(what: &str, error: &io::Error) -> String {
+    format!(
+        "{}. Allow user namespaces (sysctl user.max_user_namespaces=10000, kernel.unprivileged_userns_clone=1, \
+         kernel.apparmor_restrict_unprivileged_userns=0, as far as they exist), or run phantomd as a system service; in \
+         a container add --cap-add SYS_ADMIN --cap-add NET_ADMIN",
+        doing(what, error)
+    )
 }
 
 fn own_namespace(kind: &str) -> Result<OwnedFd, String> {

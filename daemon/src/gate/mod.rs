@@ -12,15 +12,20 @@
 //! | `netns` | how the daemon talks to it |
 //! | `reflector`, `packet` | the decision about every packet, as a value |
 //! | `wire` | the thread between the two TUN devices |
-//! | `dns`, `aliases` | names, and the IPv4 view |
+//! | `owned` | namespaces that another user than the daemon's may enter |
+//! | `ending` | errors instead of waiting, when daemon or helper are gone |
+//! | `dns`, `dns_stream`, `aliases` | names, and the IPv4 view |
 //! | `splice` | a program's connection joined with a stream |
 //! | `sys`, `netlink` | system calls |
 
 mod aliases;
 mod dns;
+mod dns_stream;
+mod ending;
 pub mod helper;
 mod netlink;
 mod netns;
+mod owned;
 mod packet;
 mod reflector;
 mod splice;
@@ -33,6 +38,8 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -40,22 +47,25 @@ use async_trait::async_trait;
 use phantom_proto::ident::ApAddress;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::process::Command as ProcessCommand;
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use aliases::{Aliases, OWN_IPV4};
-use netns::Helper;
+use netns::{Helper, Life};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
+pub use aliases::RESOLVER;
+pub use dns::{Found, Unanswered};
 pub use splice::splice;
 
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
 pub const HELPER_ARGUMENT: &str = "__netns";
 
-/// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
-pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
+/// After it: ends the phantom namespace of a helper that was killed.
+const ENDING_ARGUMENT: &str = "end";
 
 /// The kernel gives a SYN up after 127 s; the far end gets no longer.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
@@ -69,8 +79,17 @@ const INCOMING_PATIENCE: Duration = Duration::from_secs(15);
 /// DNS questions under way at one time; more are dropped, and asked again by the program.
 const MAX_QUESTIONS: usize = 256;
 
+/// Connections to the resolver at one time; most programs ask over UDP.
+const MAX_QUESTION_STREAMS: usize = 32;
+
 /// Resolvers in programs ask again after five seconds and give up after a few times.
 const QUESTION_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Over TCP nobody asks again.
+const STREAM_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Aborting some thousand sockets takes milliseconds.
+const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -114,11 +133,27 @@ pub trait Network: Send + Sync + 'static {
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError>;
 
-    /// The address behind a `.phantom` name or an alias (lower case, no trailing dot).
-    async fn resolve(&self, name: &str) -> Option<ApAddress>;
+    /// The address behind a name (lower case, no trailing dot), if it has one.
+    async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered>;
 
     /// The name of an address, if there is one.
     async fn name_of(&self, address: ApAddress) -> Option<String>;
+}
+
+/// A user, and their group: who may enter a phantom namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Owner {
+    /// Who this process is.
+    pub fn own() -> Self {
+        Self { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+    }
 }
 
 /// What a gate is made of.
@@ -126,6 +161,8 @@ pub trait Network: Send + Sync + 'static {
 pub struct GateConfig {
     /// The identity's address.
     pub address: ApAddress,
+    /// Whose programs may enter it. Another user than our own takes a daemon that is root.
+    pub owner: Owner,
     /// Executable that becomes the helper: the daemon itself.
     pub helper: PathBuf,
     /// Its arguments: [`HELPER_ARGUMENT`].
@@ -133,9 +170,9 @@ pub struct GateConfig {
 }
 
 impl GateConfig {
-    /// The gate of `address`, its helper being the executable at `helper`.
+    /// The gate of `address` for our own user, its helper being the executable at `helper`.
     pub fn new(address: ApAddress, helper: PathBuf) -> Self {
-        Self { address, helper, helper_arguments: vec![HELPER_ARGUMENT.into()] }
+        Self { address, owner: Owner::own(), helper, helper_arguments: vec![HELPER_ARGUMENT.into()] }
     }
 }
 
@@ -167,6 +204,10 @@ struct Shared {
     aliases: Arc<Mutex<Aliases>>,
     helper: Helper,
     wire: Wire,
+    /// The helper is gone.
+    broken: AtomicBool,
+    /// Places for connections to the resolver.
+    question_streams: Semaphore,
     /// Flows whose SYN went through, until accept() shows them.
     expected: Mutex<HashMap<FlowId, oneshot::Sender<TcpStream>>>,
 }
@@ -177,15 +218,30 @@ impl Gate {
     /// # Errors
     /// [`GateError::SetUp`] when the system does not permit it, with advice for a person.
     pub async fn open(config: GateConfig, network: Arc<dyn Network>) -> Result<Self, GateError> {
-        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, config.address, OWN_IPV4).await?;
+        let request = (config.address, OWN_IPV4, config.owner);
+        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request).await?;
         let listener = TcpListener::from_std(wires.listener.into())?;
         let aliases = Arc::new(Mutex::new(Aliases::default()));
         let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
         let reflector = Reflector::new(settings, Arc::clone(&aliases));
         let (wire, events) = Wire::start(wires.program, wires.gate, reflector)?;
-        let shared =
-            Arc::new(Shared { address: config.address, network, aliases, helper, wire, expected: Mutex::default() });
-        let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events));
+        let shared = Arc::new(Shared {
+            address: config.address,
+            network,
+            aliases,
+            helper,
+            wire,
+            broken: AtomicBool::new(false),
+            question_streams: Semaphore::new(MAX_QUESTION_STREAMS),
+            expected: Mutex::default(),
+        });
+        let loss = Loss {
+            life: wires.life,
+            network: wires.namespace.try_clone()?,
+            user: wires.user_namespace.as_ref().map(OwnedFd::try_clone).transpose()?,
+            config,
+        };
+        let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events, loss));
         Ok(Self { shared, namespace: wires.namespace, user_namespace: wires.user_namespace, driver })
     }
 
@@ -263,6 +319,11 @@ impl Gate {
         self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).behind(alias)
     }
 
+    /// Whether it serves nobody any more, as after its helper was killed.
+    pub fn is_broken(&self) -> bool {
+        self.driver.is_finished() || self.shared.broken.load(Ordering::Relaxed)
+    }
+
     /// Cuts the wire now; the rest ends with the value.
     pub fn cut(&self) {
         self.driver.abort();
@@ -283,8 +344,32 @@ impl Drop for Gate {
     }
 }
 
+/// What is to be done when the helper is killed, which by itself would leave programs waiting.
+struct Loss {
+    life: Life,
+    network: OwnedFd,
+    user: Option<OwnedFd>,
+    config: GateConfig,
+}
+
+impl Loss {
+    /// Lets another helper abort what the programs have open.
+    async fn end(self) {
+        let mut command = ProcessCommand::new(&self.config.helper);
+        command.args(&self.config.helper_arguments).arg(ENDING_ARGUMENT).env_clear().stdin(self.network);
+        command.stdout(self.user.map_or_else(Stdio::null, Stdio::from)).kill_on_drop(true);
+        let ended = match command.spawn() {
+            Ok(mut child) => timeout(ENDING_PATIENCE, child.wait()).await.unwrap_or_else(|late| Err(late.into())),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = ended {
+            tracing::error!(%error, "connections of programs could not be aborted: restart those programs");
+        }
+    }
+}
+
 /// Everything that happens by itself: SYNs, questions, accepted flows. Ends all its tasks when it is dropped.
-async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Receiver<Event>) {
+async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Receiver<Event>, mut loss: Loss) {
     let mut flows = JoinSet::new();
     let mut questions = JoinSet::new();
     loop {
@@ -304,6 +389,12 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
                 Ok((stream, from)) => shared.accepted(stream, from),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
+            () = loss.life.end() => {
+                shared.broken.store(true, Ordering::Relaxed);
+                tracing::warn!("a namespace helper was killed: its programs have no network any more");
+                loss.end().await;
+                return shared.wire.stop();
+            }
             Some(_) = flows.join_next() => {}
             Some(_) = questions.join_next() => {}
         }
@@ -313,19 +404,30 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
 /// One connection that a program wants, from its SYN to its end.
 async fn outgoing(shared: Arc<Shared>, connect: Connect) {
     let Connect { flow, destination, port, source_port } = connect;
+    let Some(destination) = destination else { return question_stream(shared, flow).await };
     let attempt = shared.network.connect(shared.address, source_port, destination, port);
     let far = match timeout(CONNECT_PATIENCE, attempt).await.unwrap_or(Err(ConnectError::TimedOut)) {
         Ok(far) => far,
         Err(error) => return shared.wire.tell(Command::Verdict(flow, verdict_of(error))).await,
     };
-    let (accepted, stream) = oneshot::channel();
-    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
-    shared.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
-    let stream = timeout(ACCEPT_PATIENCE, stream).await;
-    shared.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
     // If the program has gone meanwhile, the far end is dropped: a reset.
-    if let Ok(Ok(stream)) = stream {
+    if let Some(stream) = shared.let_through(flow).await {
         splice(stream, far).await;
+    }
+}
+
+/// A program asks the resolver over TCP.
+async fn question_stream(shared: Arc<Shared>, flow: FlowId) {
+    let Ok(_place) = shared.question_streams.try_acquire() else {
+        return shared.wire.tell(Command::Verdict(flow, Verdict::Refused)).await;
+    };
+    let Some(mut stream) = shared.let_through(flow).await else { return };
+    while let Some(question) = dns_stream::question(&mut stream).await {
+        let answer = dns::answer(&question, shared.address, shared.network.as_ref(), &shared.aliases);
+        let Ok(Some(answer)) = timeout(STREAM_PATIENCE, answer).await else { return };
+        if dns_stream::answer(&mut stream, &answer).await.is_none() {
+            return;
+        }
     }
 }
 
@@ -347,6 +449,16 @@ async fn resolve(shared: Arc<Shared>, question: Question) {
 }
 
 impl Shared {
+    /// Lets a held SYN through and waits for the connection.
+    async fn let_through(&self, flow: FlowId) -> Option<TcpStream> {
+        let (accepted, stream) = oneshot::channel();
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).insert(flow, accepted);
+        self.wire.tell(Command::Verdict(flow, Verdict::Accepted)).await;
+        let stream = timeout(ACCEPT_PATIENCE, stream).await;
+        self.expected.lock().unwrap_or_else(PoisonError::into_inner).remove(&flow);
+        stream.ok()?.ok()
+    }
+
     /// Hands a flow that went through to the task that waits for it.
     fn accepted(&self, stream: TcpStream, from: SocketAddr) {
         let waiting = FlowId::from_address(from.ip())

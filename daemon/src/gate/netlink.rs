@@ -14,6 +14,7 @@ const NLM_F_DUMP: u16 = 0x300;
 const NLM_F_CREATE: u16 = 0x400;
 
 const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_NEWRULE: u16 = 32;
@@ -21,6 +22,7 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
 
 const IFF_UP: u32 = 1;
+const IFLA_IFNAME: u16 = 3;
 const IFLA_MTU: u16 = 4;
 const IFLA_TXQLEN: u16 = 13;
 const IFLA_AF_SPEC: u16 = 26;
@@ -56,8 +58,7 @@ const NOWHERE: Ipv6Addr = Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 1);
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-const IPPROTO_TCP: u8 = 6;
-const IPPROTO_UDP: u8 = 17;
+const TCP_ESTABLISHED: u32 = 1;
 const TCP_TIME_WAIT: u32 = 6;
 const TCP_LISTEN: u32 = 10;
 
@@ -88,6 +89,23 @@ pub(super) struct Listener {
     pub(super) loopback: bool,
     /// Whether its queue is full: the kernel would not answer a SYN now.
     pub(super) full: bool,
+}
+
+/// What sockets speak; the numbers are those of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Transport {
+    Tcp = 6,
+    Udp = 17,
+}
+
+impl Transport {
+    /// The states in which a socket has, or wants, a far end that somebody may wait for.
+    fn connected(self) -> u32 {
+        match self {
+            Self::Tcp => !((1 << TCP_LISTEN) | (1 << TCP_TIME_WAIT)),
+            Self::Udp => 1 << TCP_ESTABLISHED,
+        }
+    }
 }
 
 impl Netlink {
@@ -125,6 +143,13 @@ impl Netlink {
             attribute(&mut body, IFLA_AF_SPEC, &families);
         }
         self.request(RTM_NEWLINK, 0, &body)
+    }
+
+    /// Takes a device away, and all routes into it.
+    pub(super) fn remove_link(&self, name: &str) -> io::Result<()> {
+        let mut body = vec![0; 16];
+        attribute(&mut body, IFLA_IFNAME, &[name.as_bytes(), &[0]].concat());
+        self.request(RTM_DELLINK, 0, &body)
     }
 
     /// Gives a device an address, alone in its subnet.
@@ -168,7 +193,7 @@ impl Netlink {
         }
         let ports = [port.to_ne_bytes(), port.to_ne_bytes()].concat();
         let family = family(source);
-        let allowed: &[(u16, &[u8])] = &[(FRA_IP_PROTO, &[IPPROTO_UDP]), (FRA_DPORT_RANGE, &ports)];
+        let allowed: &[(u16, &[u8])] = &[(FRA_IP_PROTO, &[Transport::Udp as u8]), (FRA_DPORT_RANGE, &ports)];
         self.add_rule(family, 0, 20, (FR_ACT_TO_TBL, RT_TABLE_MAIN), allowed)?;
         self.add_rule(family, 0, 30, (FR_ACT_TO_TBL, RT_TABLE_REFUSED), &allowed[..1])
     }
@@ -207,29 +232,44 @@ impl Netlink {
         Ok(found)
     }
 
-    /// Aborts every TCP connection: whoever reads or writes there gets an error at once.
-    pub(super) fn abort_connections(&self) -> io::Result<()> {
+    /// Aborts every connection: whoever waits, reads or writes there gets an error at once. Says how many it aborted.
+    pub(super) fn abort(&self, transport: Transport) -> io::Result<usize> {
+        let mut aborted = 0;
         for family in [AF_INET6, AF_INET] {
             let mut ids = Vec::new();
-            self.dump(family, !((1 << TCP_LISTEN) | (1 << TCP_TIME_WAIT)), |socket| {
+            self.dump_of(transport, family, transport.connected(), |socket| {
                 ids.push(socket[4..52].to_vec());
                 true
             })?;
             for id in ids {
-                let mut body = vec![family, IPPROTO_TCP, 0, 0];
+                let mut body = vec![family, transport as u8, 0, 0];
                 body.extend(u32::MAX.to_ne_bytes());
                 body.extend(id);
-                // It may be gone already: that is what is wanted.
-                let _ = self.request(SOCK_DESTROY, 0, &body);
+                match self.request(SOCK_DESTROY, 0, &body) {
+                    Ok(()) => aborted += 1,
+                    Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => return Err(error),
+                    // It may be gone already: that is what is wanted.
+                    Err(_) => {}
+                }
             }
         }
-        Ok(())
+        Ok(aborted)
+    }
+
+    fn dump(&self, family: u8, states: u32, each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+        self.dump_of(Transport::Tcp, family, states, each)
     }
 
     /// Calls `each` with every inet_diag_msg of the family and states, until it says false.
-    fn dump(&self, family: u8, states: u32, mut each: impl FnMut(&[u8]) -> bool) -> io::Result<()> {
+    fn dump_of(
+        &self,
+        transport: Transport,
+        family: u8,
+        states: u32,
+        mut each: impl FnMut(&[u8]) -> bool,
+    ) -> io::Result<()> {
         const MESSAGE: usize = 72;
-        let mut body = vec![family, IPPROTO_TCP, 0, 0];
+        let mut body = vec![family, transport as u8, 0, 0];
         body.extend(states.to_ne_bytes());
         body.extend([0; 48]);
         self.send(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &body)?;

@@ -5,9 +5,8 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
@@ -15,10 +14,11 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, sockopt,
 };
+use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::GateError;
 use super::netlink::{Listener, MAX_LISTED};
+use super::{GateError, Owner};
 
 /// Requests that wait for the helper at one time; who comes later waits in line.
 const MAX_WAITING: usize = 256;
@@ -35,11 +35,14 @@ const MAX_MESSAGE: usize = 4 + MAX_LISTED * 4;
 /// What the helper says when it has closed its copies of the descriptors that it sent.
 const CLOSED: &[u8] = b"closed";
 
+/// Length of a request; the longest is for set-up: kind, address, IPv4 view, owner.
+const REQUEST: usize = 32;
+
 /// What the daemon asks the helper for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
-    /// First of all: make both namespaces, with this address and this IPv4 view.
-    SetUp(ApAddress, Ipv4Addr),
+    /// First of all: make both namespaces, with this address and this IPv4 view, for programs of this user.
+    SetUp(ApAddress, Ipv4Addr, Owner),
     /// A socket (domain, type, protocol) of the phantom namespace.
     ProgramSocket(i32, i32, i32),
     /// A TCP socket of the gate's namespace.
@@ -60,12 +63,14 @@ pub(super) struct Reply {
 }
 
 impl Request {
-    fn encode(self) -> [u8; 24] {
-        let mut raw = [0; 24];
+    fn encode(self) -> [u8; REQUEST] {
+        let mut raw = [0; REQUEST];
         let numbers = match self {
-            Self::SetUp(address, ipv4) => {
+            Self::SetUp(address, ipv4, owner) => {
                 raw[4..20].copy_from_slice(&address.octets());
                 raw[20..24].copy_from_slice(&ipv4.octets());
+                raw[24..28].copy_from_slice(&owner.uid.to_ne_bytes());
+                raw[28..].copy_from_slice(&owner.gid.to_ne_bytes());
                 return raw;
             }
             Self::ProgramSocket(domain, kind, protocol) => [1, domain, kind, protocol],
@@ -83,7 +88,9 @@ impl Request {
         Some(match number(0)? {
             0 => {
                 let address = ApAddress::from_bytes(*raw.get(4..)?.first_chunk()?)?;
-                Self::SetUp(address, Ipv4Addr::from(*raw.get(20..)?.first_chunk::<4>()?))
+                let ipv4 = Ipv4Addr::from(*raw.get(20..)?.first_chunk::<4>()?);
+                let owner = Owner { uid: number(6)?.cast_unsigned(), gid: number(7)?.cast_unsigned() };
+                Self::SetUp(address, ipv4, owner)
             }
             1 => Self::ProgramSocket(number(1)?, number(2)?, number(3)?),
             2 => Self::GateSocket { v4: number(1)? != 0 },
@@ -114,7 +121,7 @@ fn decode_listeners(raw: &[u8]) -> Vec<Listener> {
 
 /// Waits for the next request; none when the daemon is gone or talks nonsense.
 pub(super) fn receive_request(socket: BorrowedFd<'_>) -> Option<Request> {
-    let mut raw = [0; 24];
+    let mut raw = [0; REQUEST];
     let (length, _) = rustix::io::retry_on_intr(|| rustix::net::recv(socket, &mut raw, RecvFlags::empty())).ok()?;
     Request::decode(&raw[..length])
 }
@@ -137,7 +144,7 @@ pub(super) fn send_reply(socket: BorrowedFd<'_>, reply: Reply) -> io::Result<()>
     Ok(())
 }
 
-fn receive_reply(socket: &OwnedFd) -> io::Result<Reply> {
+pub(super) fn receive_reply(socket: &OwnedFd) -> io::Result<Reply> {
     let mut message = vec![0; MAX_MESSAGE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -167,6 +174,25 @@ pub(super) struct Wires {
     pub(super) listener: OwnedFd,
     pub(super) namespace: OwnedFd,
     pub(super) user_namespace: Option<OwnedFd>,
+    pub(super) life: Life,
+}
+
+/// The helper's process.
+pub(super) struct Life {
+    child: Child,
+    /// Told when it does not answer.
+    silence: oneshot::Receiver<()>,
+}
+
+impl Life {
+    /// Waits until it has ended; one that does not answer is ended.
+    pub(super) async fn end(&mut self) {
+        tokio::select! {
+            _ = self.child.wait() => return,
+            Ok(()) = &mut self.silence => {}
+        }
+        let _ = self.child.kill().await;
+    }
 }
 
 /// The helper, seen from the daemon. When it is dropped, the helper aborts the programs' connections and exits.
@@ -180,8 +206,7 @@ impl Helper {
     pub(super) async fn start(
         program: &Path,
         arguments: &[OsString],
-        address: ApAddress,
-        ipv4: Ipv4Addr,
+        request: (ApAddress, Ipv4Addr, Owner),
     ) -> Result<(Self, Wires), GateError> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -192,21 +217,24 @@ impl Helper {
             .env_clear()
             .stdin(theirs)
             .stdout(Stdio::null())
-            // Away from the terminal's signals: it must outlive the daemon's own shutdown.
+            // Away from the terminal's signals: it must outlive the daemon, whatever ends that.
             .process_group(0)
             .spawn()
             .map_err(|error| GateError::Helper(program.to_owned(), error))?;
         let (requests, queue) = mpsc::channel(MAX_WAITING);
-        std::thread::Builder::new().name("gate-helper".into()).spawn(move || serve(ours, child, queue))?;
+        let (silent, silence) = oneshot::channel();
+        std::thread::Builder::new().name("gate-helper".into()).spawn(move || serve(ours, queue, silent))?;
+        let life = Life { child, silence };
         let helper = Self { requests };
-        let reply = helper.ask(Request::SetUp(address, ipv4)).await?;
+        let (address, ipv4, owner) = request;
+        let reply = helper.ask(Request::SetUp(address, ipv4, owner)).await?;
         if reply.errno != 0 {
             return Err(GateError::SetUp(String::from_utf8_lossy(&reply.data).into_owned()));
         }
         let mut descriptors = reply.descriptors.into_iter();
         let mut next = || descriptors.next().ok_or_else(|| GateError::Io(io::ErrorKind::InvalidData.into()));
         let (program, gate, listener, namespace) = (next()?, next()?, next()?, next()?);
-        Ok((helper, Wires { program, gate, listener, namespace, user_namespace: next().ok() }))
+        Ok((helper, Wires { program, gate, listener, namespace, user_namespace: next().ok(), life }))
     }
 
     /// A socket of the phantom namespace.
@@ -246,8 +274,8 @@ impl Helper {
 
 type Queue = mpsc::Receiver<(Request, oneshot::Sender<io::Result<Reply>>)>;
 
-/// Passes requests on one by one; ends, and lets the helper end, when nobody can ask any more.
-fn serve(socket: OwnedFd, mut child: Child, mut queue: Queue) {
+/// Passes requests on one by one; ends, and lets the helper end, when nobody can ask any more. Says when it is silent.
+fn serve(socket: OwnedFd, mut queue: Queue, silent: oneshot::Sender<()>) {
     while let Some((request, answer)) = queue.blocking_recv() {
         let sent = rustix::net::send(&socket, &request.encode(), SendFlags::NOSIGNAL).map_err(io::Error::from);
         let reply = sent.and_then(|_| receive_reply(&socket));
@@ -255,11 +283,10 @@ fn serve(socket: OwnedFd, mut child: Child, mut queue: Queue) {
         // Whoever asked may have stopped waiting.
         let _ = answer.send(reply);
         if broken {
-            break;
+            let _ = silent.send(());
+            return;
         }
     }
-    drop(socket);
-    let _ = child.wait();
 }
 
 #[cfg(test)]
@@ -269,7 +296,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn requests_round_trip(domain: i32, kind: i32, protocol: i32, v4: bool, host: [u8; 14], ipv4: [u8; 4]) {
+        fn requests_round_trip(domain: i32, kind: i32, protocol: i32, v4: bool, host: [u8; 14], ipv4: [u8; 4],
+                uid: u32, gid: u32) {
             let mut address = [0; 16];
             address[..2].copy_from_slice(&phantom_proto::ident::AP_PREFIX.to_be_bytes());
             address[2..].copy_from_slice(&host);
@@ -278,7 +306,7 @@ mod tests {
                 Request::ProgramSocket(domain, kind, protocol),
                 Request::GateSocket { v4 },
                 Request::Listeners,
-                Request::SetUp(address, ipv4.into()),
+                Request::SetUp(address, ipv4.into(), Owner { uid, gid }),
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Some(request));
             }

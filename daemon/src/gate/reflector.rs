@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
 
-use super::aliases::{self, Aliases, OWN_IPV4};
+use super::aliases::{self, Aliases, OWN_IPV4, RESOLVER};
 use super::packet::{self, Obstacle, Segment, View};
 
 /// Flows at one time; each costs about 300 bytes, so the table stays below 20 MB.
@@ -89,7 +89,8 @@ impl FlowId {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Connect {
     pub(super) flow: FlowId,
-    pub(super) destination: ApAddress,
+    /// None for the gate's own resolver.
+    pub(super) destination: Option<ApAddress>,
     pub(super) port: u16,
     pub(super) source_port: u16,
 }
@@ -328,19 +329,20 @@ impl Reflector {
         Action::Connect(Connect { flow, destination, port: far.port(), source_port: near_port })
     }
 
-    /// Which AP address a destination means; else what to do about it: an action, or an obstacle to report (none: reset).
-    fn classify(&self, far: SocketAddr) -> Result<ApAddress, Result<Action, Option<Obstacle>>> {
+    /// Which AP address a destination means, none for the resolver; else what to do about it: an action, or an obstacle to report (none: reset).
+    fn classify(&self, far: SocketAddr) -> Result<Option<ApAddress>, Result<Action, Option<Obstacle>>> {
         if far.port() == 0 {
             return Err(Ok(Action::Drop));
         }
         match far.ip() {
             IpAddr::V6(ip) if is_nobody_v6(ip) => Err(Ok(Action::Drop)),
-            IpAddr::V6(ip) => ApAddress::from_ipv6(ip).ok_or(Err(Some(Obstacle::Prohibited))),
+            IpAddr::V6(ip) => ApAddress::from_ipv6(ip).map(Some).ok_or(Err(Some(Obstacle::Prohibited))),
             IpAddr::V4(ip) if is_nobody_v4(ip) => Err(Ok(Action::Drop)),
+            IpAddr::V4(RESOLVER) if far.port() == DNS_PORT => Ok(None),
             IpAddr::V4(ip) if aliases::is_reserved(ip) => Err(Err(None)),
             IpAddr::V4(ip) if aliases::in_range(ip) => {
                 let aliases = self.aliases.lock().unwrap_or_else(PoisonError::into_inner);
-                aliases.behind(ip).ok_or(Err(Some(Obstacle::Host)))
+                aliases.behind(ip).map(Some).ok_or(Err(Some(Obstacle::Host)))
             }
             IpAddr::V4(_) => Err(Err(Some(Obstacle::Prohibited))),
         }

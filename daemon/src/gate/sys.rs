@@ -1,10 +1,11 @@
-//! The gate's few system calls without a safe wrapper: TUN devices and new namespaces; the only unsafe file of the gate.
+//! The gate's few system calls without a safe wrapper: TUN devices, new namespaces, fork; the only unsafe file of the gate.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
+use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
 
 /// Where the kernel offers TUN devices.
@@ -39,6 +40,37 @@ pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     // SAFETY: only user, network and mount namespaces are asked for: the table of descriptors stays shared, so no
     // descriptor that another thread owns changes its meaning.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
+}
+
+/// Which side of a fork we are on.
+pub(super) enum Fork {
+    /// The new process.
+    Child,
+    /// The old one, and the number of the new one.
+    Parent(Pid),
+}
+
+/// Makes a copy of this process, which has one thread.
+pub(super) fn fork() -> io::Result<Fork> {
+    // SAFETY: the helper never starts a thread, so the copy is whole: no lock is held by a thread that is not there.
+    match unsafe { libc::fork() } {
+        0 => Ok(Fork::Child),
+        pid => Pid::from_raw(pid).filter(|_| pid > 0).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+/// Ends the child of a fork: nothing of the parent's is flushed or cleaned up.
+pub(super) fn end(status: i32) -> ! {
+    // SAFETY: _exit takes any number and does not return.
+    unsafe { libc::_exit(status) }
+}
+
+/// Lets this process live through what a terminal or a service manager sends to a whole group: it ends by itself.
+pub(super) fn outlive_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM, libc::SIGPIPE] {
+        // SAFETY: ignoring a signal installs no function.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
 }
 
 fn check(result: libc::c_int) -> io::Result<()> {

@@ -131,8 +131,14 @@ impl Network {
     /// Brings an identity into use: its exit path is prepared.
     pub async fn open(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
         let address = ApAddress::of(&key.verifying_key());
-        lock(&self.identities).insert(address, Arc::new(Identity { key, programs }));
+        self.receive(key, programs);
         self.handle.want_exit(address).await;
+    }
+
+    /// Brings an identity into use that only receives, or changes where its connections go: no exit path.
+    pub fn receive(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
+        let address = ApAddress::of(&key.verifying_key());
+        lock(&self.identities).insert(address, Arc::new(Identity { key, programs }));
     }
 
     /// A program of the identity listens: make it reachable.

@@ -1,6 +1,7 @@
 //! The running node: joins link, database, driver, network, gates and the control socket; the only file that knows them all.
 
 mod answers;
+mod doors;
 mod space;
 
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::clock::unix_seconds;
-use crate::control::{Daemon, Refusal, Space};
+use crate::control::{Daemon, Owner, Refusal, Space};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
 use crate::link::{Certificate, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
@@ -56,10 +57,11 @@ pub(crate) struct Running {
     pub(crate) contact: NodeContact,
     pub(crate) handle: Handle,
     pub(crate) network: Arc<Network>,
+    doors: Arc<doors::Doors>,
     pub(crate) database: NetDb,
     pub(crate) counters: Arc<Counters>,
     pub(crate) started: Instant,
-    /// Local names of the identities that are open, for people.
+    /// Local names of the identities, for people.
     pub(crate) names: Mutex<BTreeMap<ApAddress, String>>,
     transport: Arc<dyn Transport>,
     stop_tx: watch::Sender<bool>,
@@ -101,14 +103,16 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
     tokio::spawn(say_when_alone(database.known()));
     tokio::spawn(rotate(setup.clone(), handle.clone(), database.clone()));
+    let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
         contact,
         handle,
         network,
+        doors,
         database,
         counters,
         started: Instant::now(),
-        names: Mutex::default(),
+        names: Mutex::new(named(&setup)),
         transport,
         stop_tx,
         setup,
@@ -283,6 +287,11 @@ async fn rotate(setup: Arc<Setup>, handle: Handle, database: NetDb) {
     }
 }
 
+fn named(setup: &Setup) -> BTreeMap<ApAddress, String> {
+    let identities = setup.identities.list();
+    identities.iter().filter_map(|one| Some((one.address(), one.name.as_ref()?.to_string()))).collect()
+}
+
 #[async_trait]
 impl Daemon for Running {
     async fn status(&self) -> admin::Status {
@@ -315,13 +324,14 @@ impl Daemon for Running {
         }
     }
 
-    async fn created(&self, _: Arc<ApIdentity>) {}
-
-    async fn open(&self, identity: Arc<ApIdentity>) -> Result<Arc<dyn Space>, Refusal> {
+    async fn created(&self, identity: Arc<ApIdentity>) {
         if let Some(name) = &identity.name {
             self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
         }
-        space::open(&self.setup, &self.network, &identity).await
+    }
+
+    async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
+        space::open(&self.setup, &self.doors, identity, owner).await
     }
 
     async fn stop(&self) {

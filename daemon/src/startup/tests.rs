@@ -9,6 +9,7 @@ use std::path::Path;
 fn options(dir: &Path) -> Options {
     Options {
         config: None,
+        resolver: None,
         data_dir: Some(dir.join("data")),
         socket: None,
         listen: Some("127.0.0.1:0".parse().unwrap()),

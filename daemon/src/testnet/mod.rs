@@ -279,6 +279,7 @@ fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut V
             peers: seed.clone(),
             accept_eula: true,
             config: None,
+            resolver: None,
             socket: None,
             log: None,
         };

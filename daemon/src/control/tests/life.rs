@@ -22,18 +22,44 @@ async fn sessions_are_unlinkable_and_names_persist() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_identity_stays_open_while_it_is_held_and_a_while_after() {
+async fn a_named_identity_stays_open_while_it_is_held_and_a_while_after() {
     let world = world();
+    let _: Address = world.client().await.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
     let mut holder = world.hook().await;
-    holder.ask(&hook::Request::Enter { identity: session(1) }).await;
+    holder.ask(&hook::Request::Enter { identity: IdentityRef::Named("web".into()) }).await;
     sleep(GRACE * 10).await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "held");
     drop(holder);
     sleep(GRACE / 2).await;
-    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "the next program of the run may come");
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 0, "the next program may come");
     sleep(GRACE).await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
     assert!(world.control.spaces().addresses().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fresh_identity_ends_with_its_run() {
+    let world = world();
+    world.daemon.in_use.store(true, Ordering::SeqCst);
+    let (mut one, mut other) = (world.hook().await, world.hook().await);
+    for holder in [&mut one, &mut other] {
+        holder.ask(&hook::Request::Enter { identity: session(1) }).await;
+    }
+    drop(one);
+    sleep(GRACE * 3).await;
+    assert_eq!(world.control.spaces().addresses().len(), 1, "held by the other");
+    drop(other);
+    sleep(GRACE * 3).await;
+    assert_eq!(world.control.spaces().addresses().len(), 1, "what was written is on its way");
+    world.daemon.in_use.store(false, Ordering::SeqCst);
+    sleep(GRACE / 20).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
+    // And at once where nothing is on its way.
+    let mut next = world.hook().await;
+    next.ask(&hook::Request::Enter { identity: session(2) }).await;
+    drop(next);
+    sleep(GRACE / 20).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -69,7 +95,7 @@ async fn open_identities_are_bounded() {
     for n in 0..MAX_OPEN {
         let mut token = [0; 16];
         token[..8].copy_from_slice(&n.to_be_bytes());
-        world.control.spaces().open(&IdentityRef::Session(token), &mut rng).await.unwrap();
+        world.control.spaces().open(&IdentityRef::Session(token), Owner::own(), &mut rng).await.unwrap();
     }
     let reply = world.hook().await.ask(&hook::Request::Info { identity: session(0xff) }).await.0;
     assert_eq!(errno_of(&reply), libc::EAGAIN);
@@ -96,4 +122,91 @@ async fn closing_ends_every_identity() {
     program.address(&session(2)).await;
     world.control.close().await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 2);
+}
+
+/// Two users of this computer that are neither root nor the daemon's own.
+const ALICE: u32 = 70_001;
+const BOB: u32 = 70_002;
+
+#[tokio::test]
+async fn sessions_belong_to_the_user_who_began_them() {
+    let world = world();
+    let (mut alice, mut bob) = (world.hook_of(ALICE).await, world.hook_of(BOB).await);
+    let enter = |token| hook::Request::Enter { identity: session(token) };
+    assert_eq!(alice.ask(&enter(1)).await.1.len(), 2);
+    assert_eq!(errno_of(&bob.ask(&enter(1)).await.0), libc::EACCES, "another user's session");
+    assert_eq!(world.hook().await.ask(&enter(1)).await.1.len(), 2, "root and the daemon's user may");
+    assert_eq!(bob.ask(&enter(2)).await.1.len(), 2);
+    let owner = |uid| Owner { uid, gid: uid };
+    assert_eq!(*world.daemon.owners.lock().unwrap(), [owner(ALICE), owner(BOB)]);
+    // A server's worker that became another user has the session's token, and needs sockets.
+    assert_eq!(bob.address(&session(1)).await, alice.address(&session(1)).await);
+}
+
+#[tokio::test]
+async fn named_identities_are_not_for_other_users() {
+    let world = world();
+    let _: Address = world.client().await.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
+    let mut alice = world.hook_of(ALICE).await;
+    for name in ["web", "mail"] {
+        let identity = IdentityRef::Named(name.into());
+        for request in [
+            hook::Request::Enter { identity: identity.clone() },
+            hook::Request::Info { identity: identity.clone() },
+            hook::Request::Socket { identity, domain: libc::AF_INET6, kind: libc::SOCK_STREAM, protocol: 0 },
+        ] {
+            assert_eq!(errno_of(&alice.ask(&request).await.0), libc::EACCES, "{request:?}");
+        }
+    }
+    assert_eq!(world.daemon.opened.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn other_users_learn_nothing_of_the_node() {
+    let world = world();
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    tokio::spawn(converse(Connection::new(ours, Owner { uid: ALICE, gid: ALICE }), Arc::clone(&world.control)));
+    let line = admin::Request::Stop.to_line().unwrap();
+    theirs.write_all(line.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    theirs.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("{\"error\"") && answer.lines().count() == 1, "{answer}");
+    world.client().await.status().await.expect("not stopped");
+}
+
+#[tokio::test]
+async fn one_user_cannot_use_up_all_identities() {
+    let world = world();
+    let mut alice = world.hook_of(ALICE).await;
+    let info = |n: usize| {
+        let mut token = [0; 16];
+        token[..8].copy_from_slice(&n.to_be_bytes());
+        hook::Request::Info { identity: IdentityRef::Session(token) }
+    };
+    for n in 0..MAX_OPEN_BY_OTHERS {
+        assert!(matches!(alice.ask(&info(n)).await.0, hook::Reply::Info { .. }));
+    }
+    assert_eq!(errno_of(&alice.ask(&info(MAX_OPEN_BY_OTHERS)).await.0), libc::EAGAIN);
+    let other = info(MAX_OPEN_BY_OTHERS + 1);
+    assert!(matches!(world.hook_of(BOB).await.ask(&other).await.0, hook::Reply::Info { .. }));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_namespace_is_made_anew_for_whoever_comes() {
+    let world = world();
+    let mut holder = world.hook().await;
+    holder.ask(&hook::Request::Enter { identity: session(1) }).await;
+    let before = holder.address(&session(1)).await;
+    world.daemon.broken.store(true, Ordering::SeqCst);
+    // Every space of this daemon is broken now: each use closes one and opens another.
+    let mut next = world.hook().await;
+    assert_eq!(next.address(&session(1)).await, before, "the same identity");
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
+    assert_eq!(world.daemon.opened.load(Ordering::SeqCst), 2);
+    world.daemon.broken.store(false, Ordering::SeqCst);
+    next.ask(&hook::Request::Enter { identity: session(1) }).await;
+    // Whoever held the broken one lets nothing else go.
+    drop(holder);
+    sleep(GRACE * 10).await;
+    assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
 }

@@ -243,7 +243,7 @@ fn a_held_syn_is_asked_about_once() {
     let far: SocketAddr = (ap(2).ipv6(), 80).into();
     let mut syn = tcp(own(false, 5), far, packet::SYN, 1, &[], false);
     let Action::Connect(connect) = reflector.handle(now, Side::Program, &mut syn) else { panic!() };
-    assert_eq!((connect.destination, connect.port, connect.source_port), (ap(2), 80, 5));
+    assert_eq!((connect.destination, connect.port, connect.source_port), (Some(ap(2)), 80, 5));
     assert_eq!(reflector.handle(now, Side::Program, &mut syn), Action::Drop);
     assert_eq!(reflector.verdict(now, connect.flow, Verdict::Silent), None);
     assert_eq!(reflector.handle(now, Side::Program, &mut syn), Action::Drop);

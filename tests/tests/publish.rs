@@ -1,0 +1,263 @@
+//! What others can reach of a program: all that it listens on, or exactly what `--publish` names, at which identity.
+#![allow(missing_docs)]
+
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use phantom_tests::{CLIENT, Network, SERVER, Server, Way, eventually, phantom_run};
+
+/// Listens on two ports, on loopback and on one that the kernel chooses; says on each who it is and who is there.
+const SERVER_PROGRAM: &str = "
+import socket, threading
+def serve(listener):
+    while True:
+        client, peer = listener.accept()
+        with client:
+            client.sendall(f'{listener.getsockname()[1]} {peer[0]}'.encode())
+def listen(host, port):
+    listener = socket.create_server((host, port), family=socket.AF_INET6 if ':' in host else socket.AF_INET)
+    threading.Thread(target=serve, args=(listener,)).start()
+    return listener.getsockname()[1]
+listen('::', 8001), listen('0.0.0.0', 8002), listen('::1', 8003), listen('127.0.0.1', 8004)
+print('listening', listen('::', 0), flush=True)
+";
+
+/// Calls ports of a name, and says for each what came.
+const CLIENT_PROGRAM: &str = "
+import socket, sys
+for port in sys.argv[2:]:
+    try:
+        with socket.create_connection((sys.argv[1], int(port)), timeout=60) as c:
+            print(c.makefile().read().split()[0])
+    except ConnectionRefusedError:
+        print('refused')
+";
+
+/// What a client hears on each of these ports.
+fn heard(network: &Network, way: Way, name: &str, ports: &[u16]) -> Result<String> {
+    let ports: Vec<String> = ports.iter().map(ToString::to_string).collect();
+    let mut words = vec!["python3", "-c", CLIENT_PROGRAM, name];
+    words.extend(ports.iter().map(String::as_str));
+    Ok(network.run(way, &words)?.split_whitespace().collect::<Vec<_>>().join(" "))
+}
+
+/// A program of a test, and where it is reached.
+struct Running {
+    _server: Server,
+    /// What phantom-run said on standard error before the program listened.
+    said: Vec<String>,
+    /// The port that the kernel chose.
+    chosen: u16,
+}
+
+/// Starts the server with these options of phantom-run.
+fn start(network: &Network, way: Way, options: &[&str]) -> Result<Running> {
+    let mut command = phantom_run(&network.nodes[SERVER].socket, way);
+    command.args(options).args(["--", "python3", "-c", SERVER_PROGRAM]);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (out, err) = (child.stdout.take().context("no pipe")?, child.stderr.take().context("no pipe")?);
+    let server = Server::from(child);
+    let first = BufReader::new(out).lines().next().context("it ended")??;
+    let chosen = first.strip_prefix("listening ").context("not listening")?.parse()?;
+    // All that phantom-run says, it has said by now; the program says nothing.
+    let mut lines = BufReader::new(err).lines();
+    let said = lines.by_ref().take(options.iter().filter(|option| **option == "--publish").count() + 1);
+    let said: Vec<String> = said.collect::<Result<_, _>>()?;
+    std::thread::spawn(move || lines.for_each(drop));
+    Ok(Running { _server: server, said, chosen })
+}
+
+/// The one `.phantom` name in a line.
+fn name_in(line: &str) -> Result<String> {
+    let mut names = line.split([' ', '(', ')', ',']).filter(|word| word.ends_with(".phantom"));
+    let name = names.next().with_context(|| format!("no name in {line:?}"))?;
+    ensure!(names.next().is_none(), "more than one name in {line:?}");
+    Ok(name.to_owned())
+}
+
+#[test]
+fn all_that_listens_is_published_unless_ports_are_named() -> Result<()> {
+    let network = Network::shared()?;
+    for way in Way::ALL {
+        let all = start(&network, way, &[])?;
+        let name = name_in(&all.said[0])?;
+        ensure!(all.said[0].contains("fresh for this run"), "{:?}", all.said);
+        network.published(&name)?;
+        let ports = [8001, 8002, 8003, 8004, all.chosen, 1];
+        let expected = format!("8001 8002 refused refused {} refused", all.chosen);
+        ensure!(heard(&network, way, &name, &ports)? == expected, "{way:?}");
+
+        let some = start(&network, way, &["--publish", "8001", "--publish", "8004"])?;
+        let name = name_in(&some.said[0])?;
+        ensure!(some.said[1].contains("port 8001") && name_in(&some.said[1])? == name, "{:?}", some.said);
+        network.published(&name)?;
+        let ports = [8001, 8002, 8003, 8004, some.chosen];
+        ensure!(heard(&network, way, &name, &ports)? == "8001 refused refused refused refused", "{way:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_port_at_a_persistent_identity_says_nothing_about_the_program() -> Result<()> {
+    let network = Network::shared()?;
+    for way in Way::ALL {
+        let shop = format!("shop-{}", format!("{way:?}").to_lowercase());
+        let publish = format!("8001:{shop}");
+        let run = start(&network, way, &["--publish", &publish, "--publish", "8002"])?;
+        let (own, name) = (name_in(&run.said[0])?, name_in(&run.said[1])?);
+        ensure!(name == network.address(SERVER, &shop)?, "made under that name: {:?}", run.said);
+        ensure!(own != name && name_in(&run.said[2])? == own, "{:?}", run.said);
+        network.published(&name)?;
+        network.published(&own)?;
+        ensure!(heard(&network, way, &name, &[8001, 8002, run.chosen])? == "8001 refused refused", "{way:?}");
+        ensure!(heard(&network, way, &own, &[8001, 8002, run.chosen])? == "refused 8002 refused", "{way:?}");
+
+        // The same name and port is not for two; another port is, and so is the identity itself.
+        let output = second(&network, way, &["--publish", &publish])?;
+        ensure!(output.contains("8001") && output.contains("another program"), "{output}");
+        let second = start(&network, way, &["--publish", &format!("8002:{shop}")])?;
+        ensure!(heard(&network, way, &name, &[8001, 8002, 8003])? == "8001 8002 refused", "{way:?}");
+        drop(second);
+        let same = start(&network, way, &["--identity", &shop])?;
+        ensure!(name_in(&same.said[0])? == name && same.said[0].contains(&shop), "{:?}", same.said);
+        let expected = format!("8001 8002 {}", same.chosen);
+        ensure!(heard(&network, way, &name, &[8001, 8002, same.chosen])? == expected, "{way:?}");
+        drop(same);
+
+        // It ends with the session, and may be had again.
+        drop(run);
+        let again = start(&network, way, &["--publish", &publish])?;
+        ensure!(name_in(&again.said[1])? == name, "{:?}", again.said);
+        eventually(|| {
+            ensure!(heard(&network, way, &name, &[8001])? == "8001", "{way:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+/// What a start says that must fail, with the options.
+fn second(network: &Network, way: Way, options: &[&str]) -> Result<String> {
+    let mut command = phantom_run(&network.nodes[SERVER].socket, way);
+    let output = command.args(options).args(["--", "true"]).stdin(Stdio::null()).output()?;
+    ensure!(output.status.code() == Some(125), "{}", output.status);
+    Ok(String::from_utf8(output.stderr)?)
+}
+
+#[test]
+fn a_published_port_is_reachable_without_waiting_for_the_listener() -> Result<()> {
+    let network = Network::shared()?;
+    let mut command = phantom_run(&network.nodes[SERVER].socket, Way::Namespace);
+    command.args(["--publish", "8001:early", "--", "cat"]).stdin(Stdio::piped()).stdout(Stdio::null());
+    let server = Server::from(command.spawn()?);
+    eventually(|| {
+        network.phantom(SERVER, &["address", "show", "early"])?;
+        Ok(())
+    })?;
+    let name = network.address(SERVER, "early")?;
+    network.published(&name)?;
+    ensure!(heard(&network, Way::Namespace, &name, &[8001])? == "refused");
+    drop(server);
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_published_is_said() -> Result<()> {
+    let network = Network::shared()?;
+    for (port, reason) in [
+        ("0", "1 to 65535"),
+        ("65536", "1 to 65535"),
+        ("http", "1 to 65535"),
+        ("80:", "identity"),
+        ("80:No Name", "a-z"),
+        ("80:localhost", "a-z"),
+    ] {
+        let said = second(&network, Way::Namespace, &["--publish", port])?;
+        ensure!(said.contains(reason), "{port}: {said}");
+    }
+    let run = |options: &[&str]| -> Result<std::process::Output> {
+        let mut command = phantom_run(&network.nodes[CLIENT].socket, Way::Namespace);
+        Ok(command.args(options).args(["--", "true"]).stdin(Stdio::null()).output()?)
+    };
+    let quiet = run(&["--quiet", "--publish", "80"])?;
+    ensure!(quiet.status.success() && quiet.stderr.is_empty(), "{quiet:?}");
+    let nobody = run(&["--identity", "nobody-of-that-name"])?;
+    let said = String::from_utf8(nobody.stderr)?;
+    ensure!(said.contains("no identity of that name") && said.contains("phantom address new"), "{said}");
+    Ok(())
+}
+
+/// X-nodes of the client's own paths that open connections to a port use.
+fn ways_to(network: &Network, port: u16) -> Result<Vec<String>> {
+    let list = network.phantom(CLIENT, &["connection", "list"])?;
+    let list = list.as_array().context("no list")?.iter();
+    let open = list.filter(|one| one["direction"] == "outgoing" && one["state"] == "open" && one["port"] == port);
+    Ok(open.map(|one| one["own_hops"].to_string()).collect())
+}
+
+/// Connects, says so, and stays until its input ends.
+const STAY: &str = "
+import socket, sys
+with socket.create_connection((sys.argv[1], 8001), timeout=60) as c:
+    print(c.makefile().read().split()[1], flush=True)
+    c = socket.create_connection((sys.argv[1], 8010), timeout=60)
+    print('staying', flush=True)
+    sys.stdin.read()
+";
+
+/// Says on one port who calls, and keeps connections on another.
+const KEEP: &str = "
+import socket, threading
+def serve(listener, keep):
+    kept = []
+    while True:
+        client, peer = listener.accept()
+        if keep: kept.append(client); continue
+        with client: client.sendall(f'8001 {peer[0]}'.encode())
+threading.Thread(target=serve, args=(socket.create_server(('::', 8010), family=socket.AF_INET6), True)).start()
+listener = socket.create_server(('::', 8001), family=socket.AF_INET6)
+print('listening', flush=True)
+serve(listener, False)
+";
+
+#[test]
+fn fresh_runs_have_nothing_in_common_and_named_ones_stay_who_they_are() -> Result<()> {
+    let network = Network::shared()?;
+    network.address(CLIENT, "regular")?;
+    let (_server, name) = network.serve(Way::Namespace, "witness", &["python3", "-c", KEEP], "listening")?;
+    let visit = |identity: Option<&str>| -> Result<(Server, String)> {
+        let mut command = network.program(CLIENT, Way::Namespace, identity, &["python3", "-c", STAY, &name]);
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+        let server = Server::from(child);
+        let who = lines.next().context("it ended")??;
+        ensure!(lines.next().context("it ended")?? == "staying");
+        Ok((server, who))
+    };
+    let (_one, first) = visit(None)?;
+    let (_other, second) = visit(None)?;
+    ensure!(first != second, "two fresh runs have one address");
+    let paths = ways_to(&network, 8010)?;
+    ensure!(paths.len() == 2, "not two connections: {paths:?}");
+    let list = network.phantom(CLIENT, &["path", "list"])?;
+    let mut hops: Vec<String> = list
+        .as_array()
+        .context("no list")?
+        .iter()
+        .filter(|path| path["kind"] == "exit")
+        .map(|path| path["hops"].to_string())
+        .collect();
+    // Each has a path of its own; that two of them go over the same nodes is rare, and no fault.
+    for path in &paths {
+        let place = hops.iter().position(|hops| hops == path).with_context(|| format!("{paths:?}: not all of them"))?;
+        hops.remove(place);
+    }
+    let (regular, third) = visit(Some("regular"))?;
+    drop(regular);
+    let (_regular, fourth) = visit(Some("regular"))?;
+    ensure!(third == fourth && third != first && third != second, "a named identity has one address");
+    let address = network.phantom(CLIENT, &["address", "show", "regular"])?;
+    ensure!(address["address"] == serde_json::Value::String(third), "{address}");
+    Ok(())
+}
