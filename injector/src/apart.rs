@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::filter::Walls;
+use crate::ways::Walls;
 
 /// Asks for the version instead of a rule set.
 const VERSION: libc::c_ulong = 1;

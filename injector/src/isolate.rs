@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use rustix::net::AddressFamily;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
-use crate::filter::Walls;
 use crate::mounts::{self, Masked};
+use crate::ways::Walls;
 use crate::{apart, doors, privileges, sys};
 
 /// What the daemon hands over.

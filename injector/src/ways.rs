@@ -37,7 +37,7 @@ enum How {
 
 /// What surrounds the program besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walls {
+pub(crate) enum Walls {
     /// Namespaces of its own.
     Own,
     /// None: it lives among the user's other programs.
