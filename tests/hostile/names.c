@@ -158,6 +158,10 @@ static int ask(const struct aim *aim, int family, const char *server, uint16_t p
     const struct sockaddr *to = family == AF_INET ? (struct sockaddr *)&v4 : (struct sockaddr *)&v6;
     if (connect(fd, to, family == AF_INET ? sizeof v4 : sizeof v6) < 0 || send(fd, asked, length, 0) < 0)
         return closing(fd, -1);
+    /* As every resolver does: questions may be lost. */
+    struct pollfd polled = {.fd = fd, .events = POLLIN};
+    if (poll(&polled, 1, 2000) == 0)
+        send(fd, asked, length, 0);
     return closing(fd, answer_fate(fd));
 }
 
