@@ -8,6 +8,7 @@ pub mod config;
 pub mod control;
 pub mod datadir;
 pub mod driver;
+mod emulation;
 pub mod eula;
 pub mod gate;
 pub mod identity;

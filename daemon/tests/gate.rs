@@ -186,19 +186,22 @@ def tcp(family, host, port=80, patience=30):
     return errno.errorcode[code]
 for n in range(20):
     out(tcp(socket.AF_INET6, ap(3)), tcp(socket.AF_INET6, ap(4)), tcp(socket.AF_INET6, ap(5)),
-        tcp(socket.AF_INET6, '2001:db8::1'), tcp(socket.AF_INET, '192.0.2.1'), tcp(socket.AF_INET, '198.18.0.53', 53),
+        tcp(socket.AF_INET6, '2001:db8::1'), tcp(socket.AF_INET, '192.0.2.1'), tcp(socket.AF_INET, '198.18.0.53', 54),
         tcp(socket.AF_INET, '198.19.0.1'), tcp(socket.AF_INET6, ap(6), patience=0.2))
-u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.settimeout(30)
-u.connect(('192.0.2.1', 443)); u.send(b'quic')
-try: u.recv(1)
-except ConnectionRefusedError: out('udp refused')
+for family, host in (socket.AF_INET, '192.0.2.1'), (socket.AF_INET6, '2001:db8::1'), (socket.AF_INET6, ap(2)):
+    u = socket.socket(family, socket.SOCK_DGRAM); u.settimeout(30)
+    # Programs ask for their own address so, and never send.
+    u.connect((host, 443)); name = u.getsockname()[0]
+    try: u.send(b'quic')
+    except OSError as e: out(name, errno.errorcode[e.errno])
 ";
     let text = output(world.python(script)).await;
     let expected = "ECONNREFUSED EHOSTUNREACH EACCES EACCES EHOSTUNREACH ECONNREFUSED EHOSTUNREACH EAGAIN";
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 21);
+    assert_eq!(lines.len(), 23);
     assert!(lines[..20].iter().all(|line| *line == expected), "{text}");
-    assert_eq!(lines[20], "udp refused");
+    let own = "fd70:1:2:3:4:5:6:1 ENETUNREACH";
+    assert_eq!(lines[20..], ["198.18.0.1 ENETUNREACH", own, own]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -256,6 +259,35 @@ t.sendall(b'x'); t.recv(1); t.close()
     let error = timeout(PATIENCE, far.read_u8()).await.unwrap().unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
     assert_eq!(output(child).await, "reset\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn urgent_bytes_stay_in_line() {
+    let mut world = World::open().await;
+    let child = world.python("s = socket.create_connection((ap(2), 1)); s.send(b'ab!', socket.MSG_OOB); s.send(b'cd')");
+    let (_, _, mut far) = world.far().await;
+    let mut got = Vec::new();
+    far.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"ab!cd");
+    output(child).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_is_full_until_its_program_accepts() {
+    let world = World::open().await;
+    let script = "
+s = socket.socket(socket.AF_INET6); s.bind(('::', 7000)); s.listen(0); out('listens')
+input(); s.accept(); out('accepted'); input()
+";
+    let mut child = world.python(script);
+    let mut words = child.stdin.take().unwrap();
+    assert_eq!(line(&mut child).await, "listens");
+    assert!(!world.gate.is_full(7000).await && !world.gate.is_full(7001).await);
+    let _waits = world.gate.incoming(address(OPEN), 5000, 7000).await.unwrap();
+    assert!(world.gate.is_full(7000).await && world.gate.listening(7000).await);
+    words.write_all(b"accept\n").await.unwrap();
+    assert_eq!(line(&mut child).await, "accepted");
+    assert!(!world.gate.is_full(7000).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -201,6 +201,54 @@ impl Programs for Mute {
     async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
 }
 
+/// Says its end at once, waits for a byte, and goes away; tells what it read last from whoever waits for that.
+struct Rude(mpsc::Sender<Option<std::io::ErrorKind>>);
+
+#[async_trait]
+impl Programs for Rude {
+    async fn listens(&self, port: u16) -> bool {
+        [80, 81].contains(&port)
+    }
+
+    async fn serve(&self, _: ApAddress, _: u16, port: u16, mut far: Box<dyn Stream>) {
+        if port == 80 {
+            far.shutdown().await.unwrap();
+            far.read_u8().await.unwrap();
+        } else {
+            assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+            far.write_all(b"heard").await.unwrap();
+            let _ = self.0.send(far.read(&mut [0]).await.err().map(|error| error.kind())).await;
+        }
+    }
+}
+
+#[test]
+fn a_reset_after_a_half_close_reaches_the_other_end() {
+    simulate(12, async {
+        let mut world = World::new(12, 12).await;
+        let (last_tx, mut last_rx) = mpsc::channel(1);
+        let key = Arc::new(SigningKey::generate(&mut world.rng));
+        let rude = ApAddress::of(&key.verifying_key());
+        world.nodes[1].network.open(key, Arc::new(Rude(last_tx))).await;
+        world.nodes[1].network.publish(rude).await;
+        let client = world.identity(2).await;
+        let reset = Some(std::io::ErrorKind::ConnectionReset);
+        let mut stream = world.connect(2, client, rude).await;
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "its half-close");
+        stream.write_all(b"x").await.unwrap();
+        let last = timeout(PATIENCE, stream.read(&mut [0])).await.expect("the reset comes by itself");
+        assert_eq!(last.err().map(|error| error.kind()), reset);
+        drop(stream);
+        let mut stream = world.nodes[2].network.connect(client, 40_000, rude, 81).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut heard = [0; 5];
+        stream.read_exact(&mut heard).await.unwrap();
+        drop(stream);
+        assert_eq!(timeout(PATIENCE, last_rx.recv()).await.expect("the reset comes by itself"), Some(reset));
+        timeout(PATIENCE, all_let_go(&world)).await.expect("both sessions end");
+    });
+}
+
 /// Until nothing of what a connection needed is held open by these nodes.
 async fn all_let_go(world: &World) {
     let held = || world.nodes.iter().any(|node| node.network.connections().iter().any(|one| one.open && !one.incoming));

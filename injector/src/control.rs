@@ -27,8 +27,8 @@ const MAX_DESCRIPTORS: usize = 2;
 pub(crate) struct Session {
     /// To be held open until the last descendant is gone.
     pub(crate) line: Line,
-    /// What the program is to enter.
-    pub(crate) spaces: Namespaces,
+    /// What the program is to enter; none where no phantom namespace can be.
+    pub(crate) spaces: Option<Namespaces>,
     /// Who the program is, for people.
     pub(crate) who: String,
     /// Which of its ports others reach and where, one sentence each.
@@ -97,19 +97,35 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     Ok(IdentityRef::Session(token))
 }
 
+/// What a session is to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wanted {
+    /// Namespaces.
+    Spaces,
+    /// Namespaces, where they can be made.
+    SpacesIfPossible,
+    /// None: sockets are emulated.
+    None,
+}
+
 /// Opens a session of the daemon.
-pub(crate) fn enter(contact: &Contact) -> Result<Session> {
+pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
     let mut line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
-    let request = Request::Enter { identity: contact.identity.clone() };
-    let (reply, descriptors) = line.ask(&request).context("the conversation with the daemon broke off")?;
+    let mut ask = |request: &Request| line.ask(request).context("the conversation with the daemon broke off");
+    let identity = contact.identity.clone();
+    let hold = Request::Hold { identity: identity.clone() };
+    let first = if wanted == Wanted::None { hold.clone() } else { Request::Enter { identity } };
+    let (mut reply, mut descriptors) = ask(&first)?;
+    if wanted == Wanted::SpacesIfPossible && matches!(reply, Reply::Failed { errno: libc::EOPNOTSUPP, .. }) {
+        (reply, descriptors) = ask(&hold)?;
+    }
     let (address, name) = match reply {
-        Reply::Entered { address, name, .. } => (Ipv6Addr::from(address), name),
+        Reply::Entered { address, name, .. } | Reply::Info { address, name, .. } => (Ipv6Addr::from(address), name),
         Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
         _ => bail!("the daemon's answer makes no sense: is it of another version?"),
     };
     let mut descriptors = descriptors.into_iter();
-    let network = descriptors.next().context("the daemon gave no namespace")?;
-    let spaces = Namespaces { network, user: descriptors.next() };
+    let spaces = descriptors.next().map(|network| Namespaces { network, user: descriptors.next() });
     let kind = match &contact.identity {
         IdentityRef::Named(name) => format!("identity {name}"),
         IdentityRef::Session(_) => "fresh for this run".to_owned(),

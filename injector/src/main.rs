@@ -23,7 +23,7 @@ mod ways;
 
 use std::process::exit;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Parser;
 
 use control::Contact;
@@ -46,7 +46,10 @@ fn launch(options: &Options) -> Result<()> {
     let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
     let identity = control::identity(options.identity.as_deref().filter(|name| !name.is_empty()))?;
     let contact = Contact { socket, identity };
-    let mut session = control::enter(&contact)?;
+    let mut session = control::enter(&contact, ways::wanted(options.isolation))?;
+    if session.spaces.is_none() && !options.allow_local.is_empty() {
+        bail!("--allow-local needs a phantom namespace, and none can be had here or is wanted");
+    }
     let ports = local::open(&mut session.line, &contact.identity, &options.allow_local)?;
     session.published = publish::ports(&mut session.line, &contact.identity, &options.publish)?;
     process::run(&Launch::new(options, contact, &session, &ports))

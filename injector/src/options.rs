@@ -19,7 +19,7 @@ pub(crate) struct Options {
     #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
     pub(crate) identity: Option<String>,
 
-    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon; for root /run/phantom/daemon.sock]
+    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon, else /run/phantom/daemon.sock]
     // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
     #[arg(long = "daemon", value_name = "SOCKET")]
     pub(crate) socket: Option<PathBuf>,
@@ -62,6 +62,8 @@ pub(crate) enum Isolation {
     Inject,
     /// By libphantom.so in LD_PRELOAD, and a filter: a static program or one that avoids libc has no network
     Preload,
+    /// By libphantom.so too, with sockets that the daemon emulates: where there can be no phantom namespace
+    Emulate,
 }
 
 const EXAMPLES: &str = "\

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use phantom_ipc::hook::{IdentityRef, format_session};
-use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
 
 use crate::control::Contact;
 
@@ -33,8 +33,8 @@ pub(crate) fn library() -> Result<PathBuf> {
     bail!("{LIBRARY} is neither beside phantom-run nor in ../lib; set PHANTOM_LIBRARY to where it is");
 }
 
-/// Adds to a command what the hook needs.
-pub(crate) fn prepare(command: &mut Command, library: &Path, contact: &Contact) {
+/// Adds to a command what the hook needs; `emulate`: sockets are emulated, whatever the daemon could do.
+pub(crate) fn prepare(command: &mut Command, library: &Path, contact: &Contact, emulate: bool) {
     let Contact { socket, identity } = contact;
     let mut preload = OsString::from(library);
     if let Some(others) = env::var_os("LD_PRELOAD").filter(|others| !others.is_empty()) {
@@ -42,6 +42,11 @@ pub(crate) fn prepare(command: &mut Command, library: &Path, contact: &Contact) 
         preload.push(others);
     }
     command.env("LD_PRELOAD", preload).env(ENV_SOCKET, socket).env_remove(ENV_IDENTITY).env_remove(ENV_SESSION);
+    if emulate {
+        command.env(ENV_EMULATE, "1");
+    } else {
+        command.env_remove(ENV_EMULATE);
+    }
     match identity {
         IdentityRef::Named(name) => command.env(ENV_IDENTITY, name),
         IdentityRef::Session(token) => command.env(ENV_SESSION, format_session(token)),

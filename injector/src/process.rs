@@ -14,7 +14,7 @@ use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
-use rustix::process::{Pid, WaitOptions, WaitStatus};
+use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::link::{self, News};
 use crate::sys::{self, Fork, Signals};
@@ -81,7 +81,7 @@ fn front(signals: &OwnedFd, news: &OwnedFd) -> io::Result<()> {
         if signal_ready {
             let signal = sys::next_signal(signals)?;
             // What the terminal sends to the whole group has reached the program already.
-            if let Some(known) = rustix::process::Signal::from_named_raw(signal.number)
+            if let Some(known) = Signal::from_named_raw(signal.number)
                 && signal.is_personal
             {
                 let _ = rustix::process::kill_process(program, known);
@@ -105,11 +105,19 @@ fn keep(signals: Signals, report: &OwnedFd, ways: &dyn Ways) -> io::Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // The program must not get at the supervisor; the new process says for itself that it may be looked at.
     sys::hide()?;
-    let Some(pid) = try_each(&signals, ways)? else {
+    let Some(started) = try_each(&signals, ways) else {
         ways.none();
         return write_number(report, NO_PROGRAM);
     };
     drop(signals);
+    let pid = started.pid;
+    if let Err(error) = begin(started, ways) {
+        // Nobody serves it, so it is not to run; until now it had no network.
+        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        eprintln!("phantom-run: {error:#}");
+        return write_number(report, NO_PROGRAM);
+    }
+    release_stdio()?;
     write_number(report, pid.as_raw_nonzero().get())?;
     loop {
         match rustix::process::wait(WaitOptions::empty()) {
@@ -122,18 +130,33 @@ fn keep(signals: Signals, report: &OwnedFd, ways: &dyn Ways) -> io::Result<()> {
     Ok(())
 }
 
+/// A process that is ready to become the program, or has become it.
+struct Started {
+    way: usize,
+    pid: Pid,
+    listener: Option<OwnedFd>,
+}
+
 /// The program's process, by the first way that can be had.
-fn try_each(signals: &Signals, ways: &dyn Ways) -> io::Result<Option<Pid>> {
+fn try_each(signals: &Signals, ways: &dyn Ways) -> Option<Started> {
     for way in 0..ways.count() {
         match attempt(way, signals, ways) {
-            Ok(pid) => return Ok(Some(pid)),
+            Ok(started) => return Some(started),
             Err(error) => ways.failed(way, &format!("{error:#}")),
         }
     }
-    Ok(None)
+    None
 }
 
-fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Pid> {
+/// What the keeper does from the last fork on.
+fn begin(started: Started, ways: &dyn Ways) -> Result<()> {
+    // Out of the terminal's reach.
+    sys::block_all_signals();
+    rustix::process::setpgid(None, None)?;
+    ways.serve(started.way, started.listener)
+}
+
+fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
     ways.attend(way)?;
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socketpair")?;
@@ -153,21 +176,19 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Pid> {
         Fork::Parent(pid) => pid,
     };
     drop(theirs);
-    let listener = match link::receive(&ours)? {
-        News::Ready(listener) => listener,
+    let news = link::receive(&ours).unwrap_or_else(|error| News::Failed(error.to_string()));
+    match news {
+        News::Ready(listener) => Ok(Started { way, pid, listener }),
         News::Failed(why) => {
+            // It ends by itself if it still can.
+            let _ = rustix::process::kill_process(pid, Signal::KILL);
             let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
             bail!("{why}");
         }
-    };
-    // Out of the terminal's reach, and not in the way of whoever waits for our output to end.
-    sys::block_all_signals();
-    rustix::process::setpgid(None, None)?;
-    ways.serve(way, listener)?;
-    release_stdio()?;
-    Ok(pid)
+    }
 }
 
+/// Not in the way of whoever waits for our output to end.
 fn release_stdio() -> io::Result<()> {
     let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
     sys::become_stdio(&null)

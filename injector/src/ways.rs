@@ -10,8 +10,9 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 
-use crate::control::{Contact, Session};
+use crate::control::{Contact, Session, Wanted};
 use crate::filter::{self, Doors};
+use crate::isolate::Namespaces;
 use crate::local::{self, Port};
 use crate::mounts::{self, Masked};
 use crate::options::{Isolation, Options};
@@ -33,6 +34,8 @@ enum How {
     Inject,
     /// libphantom.so asks for sockets, a filter refuses all others.
     Preload,
+    /// The same, and the daemon emulates the sockets.
+    Emulate,
 }
 
 /// What surrounds the program besides.
@@ -51,14 +54,33 @@ struct Way {
     walls: Walls,
 }
 
+impl How {
+    /// Whether libphantom.so does it, and asks the daemon.
+    fn is_hooked(self) -> bool {
+        matches!(self, Self::Preload | Self::Emulate)
+    }
+}
+
+/// What `--isolation` needs of the daemon.
+pub(crate) fn wanted(isolation: Isolation) -> Wanted {
+    match isolation {
+        Isolation::Auto => Wanted::SpacesIfPossible,
+        Isolation::Emulate => Wanted::None,
+        Isolation::Namespace | Isolation::Inject | Isolation::Preload => Wanted::Spaces,
+    }
+}
+
 /// What `--isolation` stands for, in the order of trying. Without walls deputies can be reached, so those come after.
-fn order(isolation: Isolation) -> Vec<Way> {
+/// Emulation leaks no more than preloading, but is not all that TCP is: only for where no phantom namespace can be.
+fn order(isolation: Isolation, has_spaces: bool) -> Vec<Way> {
     let both = |how| [Way { how, walls: Walls::Own }, Way { how, walls: Walls::None }];
     let namespace = [Way { how: How::Namespace, walls: Walls::Own }];
     match isolation {
         Isolation::Namespace => namespace.to_vec(),
         Isolation::Inject => both(How::Inject).to_vec(),
         Isolation::Preload => both(How::Preload).to_vec(),
+        Isolation::Emulate => both(How::Emulate).to_vec(),
+        Isolation::Auto if !has_spaces => both(How::Emulate).to_vec(),
         Isolation::Auto => [&namespace[..], &both(How::Inject), &both(How::Preload)].concat(),
     }
 }
@@ -80,7 +102,7 @@ pub(crate) struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// All that `options` permit.
     pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
-        let order = order(options.isolation);
+        let order = order(options.isolation, session.spaces.is_some());
         Self { options, contact, session, order, ports, resolver: Mutex::default(), reasons: Mutex::default() }
     }
 
@@ -90,9 +112,13 @@ impl<'a> Launch<'a> {
         }
     }
 
+    fn spaces(&self) -> Result<&Namespaces> {
+        self.session.spaces.as_ref().context("there is no phantom namespace")
+    }
+
     fn masked(&self, how: How) -> Masked {
         let socket = self.contact.socket.clone();
-        if how == How::Preload { Masked::AllBut(socket) } else { Masked::All(socket) }
+        if how.is_hooked() { Masked::AllBut(socket) } else { Masked::All(socket) }
     }
 
     /// Namespaces, descriptors, privileges: what comes before a filter.
@@ -100,7 +126,7 @@ impl<'a> Launch<'a> {
         let say = |step: &str| self.say(step);
         let mut doors = Doors::Shut;
         match way {
-            Way { how: How::Namespace, .. } => isolate::enter(&self.session.spaces, &self.masked(way.how), &say)?,
+            Way { how: How::Namespace, .. } => isolate::enter(self.spaces()?, &self.masked(way.how), &say)?,
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
@@ -126,12 +152,20 @@ impl<'a> Launch<'a> {
             (How::Inject, Walls::Own) => "with injected sockets",
             (How::Preload, Walls::Own) => "by preloading, with a filter: static programs have no network",
             (How::Inject, Walls::None) => "with injected sockets, among your other programs",
+            (How::Emulate, Walls::Own) => "with emulated sockets",
+            (How::Emulate, Walls::None) => "with emulated sockets, among your other programs",
             (How::Preload, Walls::None) => {
                 "by preloading, with a filter, among your other programs: static programs have no network"
             }
         };
         if !self.options.quiet {
             eprintln!("phantom-run: {}; {how}", self.session.who);
+            if way.how == How::Emulate {
+                eprintln!(
+                    "phantom-run: emulation is for want of anything better: static programs and those that avoid libc have \
+                     no network, there is no UDP, and some details of TCP are missing (docs/emulation.md lists them)"
+                );
+            }
             for port in &self.session.published {
                 eprintln!("phantom-run: {port}");
             }
@@ -149,14 +183,14 @@ impl Ways for Launch<'_> {
         let name = &self.options.command[0];
         let mut command = Command::new(name);
         command.args(&self.options.command[1..]);
-        if way.how == How::Preload {
-            preload::prepare(&mut command, &preload::library()?, &self.contact);
+        if way.how.is_hooked() {
+            preload::prepare(&mut command, &preload::library()?, &self.contact, way.how == How::Emulate);
         }
         let doors = self.surround(way)?;
         let listener = match way.how {
             How::Namespace => None,
             How::Inject => Some(listen(doors)?),
-            How::Preload => {
+            How::Preload | How::Emulate => {
                 seccomp::install(&mut filter::deny(doors)).context("installing the filter of system calls")?;
                 None
             }
@@ -165,6 +199,7 @@ impl Ways for Launch<'_> {
             How::Namespace => "the program's network is the phantom namespace",
             How::Inject => "each socket() is answered by the supervisor",
             How::Preload => "sockets come from libphantom.so; every other socket() is refused",
+            How::Emulate => "libphantom.so and the daemon emulate sockets; every other socket() is refused",
         });
         self.announce(way);
         ready(listener)?;
@@ -172,7 +207,8 @@ impl Ways for Launch<'_> {
     }
 
     fn attend(&self, way: usize) -> Result<()> {
-        if self.order[way].walls == Walls::None {
+        // Emulated sockets do not reach it: there is no UDP.
+        if self.order[way].walls == Walls::None && self.session.spaces.is_some() {
             let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
             if resolver.is_none() {
                 *resolver = resolver::open(&self.contact)?;
@@ -183,7 +219,7 @@ impl Ways for Launch<'_> {
 
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
         if let Some(listener) = listener {
-            let network = self.session.spaces.network.try_clone().context("copying a descriptor")?;
+            let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
             let workshop =
                 Workshop { network, session: self.session.line.try_clone().context("copying a descriptor")? };
             supervise::start(listener, self.contact.clone(), workshop).context("starting the supervisor")?;
@@ -201,6 +237,7 @@ impl Ways for Launch<'_> {
             How::Namespace => "namespace",
             How::Inject => "inject",
             How::Preload => "preload",
+            How::Emulate => "emulate",
         };
         let name = if walls == Walls::None { format!("{name} without namespaces") } else { name.to_owned() };
         let reason = format!("{name}: {why}");
@@ -210,7 +247,11 @@ impl Ways for Launch<'_> {
 
     fn none(&self) {
         let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner).join("\n  ");
-        eprintln!("phantom-run: the program was not started, nothing keeps it from other networks here:\n  {reasons}");
+        let summary = match self.options.isolation {
+            Isolation::Auto => "no way keeps it from other networks here",
+            _ => "it cannot be kept from other networks as --isolation says",
+        };
+        eprintln!("phantom-run: the program was not started, {summary}:\n  {reasons}");
     }
 }
 

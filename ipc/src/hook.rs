@@ -15,15 +15,19 @@
 //! One value has one encoding. A daemon that reads another version's preamble answers [`Reply::Failed`] with EPROTO and
 //! closes. Descriptors travel by SCM_RIGHTS; passing them is the caller's, [`Reply::descriptors`] says how many there are.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::VERSION;
 use bytes::{Reader, Writer};
 
 mod bytes;
+mod emulated;
 pub mod policy;
 mod socket;
 
+pub use emulated::{
+    Call, CallFrame, CallReply, MAX_OPTION, NAME, OptionValue, RECORD, SocketName, decode_record, encode_record,
+};
 pub use socket::{SocketFrame, SocketReply};
 
 /// First bytes of a connection: two letters, a zero that no text protocol would send, the version.
@@ -125,6 +129,20 @@ pub enum Request {
         /// The persistent identity at which it is reached, made if there is none of that name; none for the program's own.
         at: Option<String>,
     },
+    /// A call on an emulated socket; its answer is the call's.
+    Emulated {
+        /// As whom.
+        identity: IdentityRef,
+        /// Which socket.
+        socket: u64,
+        /// What is called.
+        call: Call,
+    },
+    /// The identity without a namespace; it stays as long as this connection. Answered by [`Reply::Info`].
+    Hold {
+        /// As whom.
+        identity: IdentityRef,
+    },
 }
 
 /// What the daemon answers. Any request may be answered by [`Reply::Failed`].
@@ -170,6 +188,14 @@ pub enum Reply {
         /// For people; at most [`MAX_MESSAGE`] bytes, neither addresses nor names in it.
         message: String,
     },
+    /// Address of an emulated socket.
+    Address(SocketAddr),
+    /// Option of an emulated socket.
+    Value(OptionValue),
+    /// A call on an emulated socket worked.
+    Done,
+    /// An emulated connection has begun.
+    Pending,
 }
 
 impl Request {
@@ -181,7 +207,9 @@ impl Request {
             | Self::Resolve { identity, .. }
             | Self::Reverse { identity, .. }
             | Self::Info { identity }
-            | Self::Publish { identity, .. } => identity,
+            | Self::Publish { identity, .. }
+            | Self::Emulated { identity, .. }
+            | Self::Hold { identity } => identity,
         }
     }
 
@@ -197,6 +225,8 @@ impl Request {
             Self::Reverse { .. } => 4,
             Self::Info { .. } => 5,
             Self::Publish { .. } => 6,
+            Self::Emulated { .. } => 16,
+            Self::Hold { .. } => 17,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -215,7 +245,8 @@ impl Request {
                 to.u8(u8::from(at.is_some()));
                 at.iter().try_for_each(|name| to.text(name, MAX_IDENTITY))?;
             }
-            Self::Enter { .. } | Self::Info { .. } => {}
+            Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
+            Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } => {}
         }
         Ok(to.finish())
     }
@@ -227,7 +258,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !(1..=6).contains(&tag) {
+        if !matches!(tag, 1..=6 | 16 | 17) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -237,6 +268,11 @@ impl Request {
             3 => Self::Resolve { identity, name: from.text(MAX_NAME)? },
             4 => Self::Reverse { identity, address: take_address(&mut from)? },
             5 => Self::Info { identity },
+            16 => {
+                let (socket, call) = Call::take(&mut from)?;
+                Self::Emulated { identity, socket, call }
+            }
+            17 => Self::Hold { identity },
             _ => Self::Publish { identity, port: take_port(&mut from)?, at: take_optional_name(&mut from)? },
         };
         from.finish(request)
@@ -292,6 +328,19 @@ impl Reply {
                 to.text(message, MAX_MESSAGE)?;
                 to
             }
+            Self::Address(address) => {
+                let mut to = Writer::new(16);
+                emulated::put_endpoint(address, |piece| to.bytes(piece));
+                to
+            }
+            Self::Value(value) => {
+                let mut to = Writer::new(17);
+                to.bytes(&(value.bytes().len() as u16).to_be_bytes());
+                to.bytes(value.bytes());
+                to
+            }
+            Self::Done => Writer::new(18),
+            Self::Pending => Writer::new(19),
         };
         Ok(to.finish())
     }
@@ -315,6 +364,10 @@ impl Reply {
             5 => Self::Name(from.text(MAX_NAME)?),
             6 => Self::Info { address: from.array()?, ipv4: from.array()?, name: from.text(MAX_NAME)? },
             7 => Self::Failed { errno: from.i32()?, message: from.text(MAX_MESSAGE)? },
+            16 => Self::Address(emulated::take_endpoint(&mut from)?),
+            17 => Self::Value(emulated::take_value(&mut from)?),
+            18 => Self::Done,
+            19 => Self::Pending,
             tag => return Err(Malformed::Tag(tag)),
         };
         from.finish(reply)

@@ -29,6 +29,9 @@ pub const ENV_IDENTITY: &str = "PHANTOM_IDENTITY";
 /// Environment: token of the run, 32 hexadecimal digits; its processes share one fresh identity.
 pub const ENV_SESSION: &str = "PHANTOM_SESSION";
 
+/// Environment: set, sockets are emulated even where the daemon has a phantom namespace.
+pub const ENV_EMULATE: &str = "PHANTOM_EMULATE";
+
 /// Path of the system's daemon: that of root.
 pub const SYSTEM_SOCKET: &str = "/run/phantom/daemon.sock";
 

@@ -2,13 +2,37 @@
 #![allow(clippy::unwrap_used)] // helpers of tests fail by panic
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use phantom_ipc::hook::*;
 use proptest::prelude::*;
 
 fn identity() -> impl Strategy<Value = IdentityRef> {
     prop_oneof!["[^\0]{1,16}".prop_map(IdentityRef::Named), any::<[u8; 16]>().prop_map(IdentityRef::Session)]
+}
+
+fn value() -> impl Strategy<Value = OptionValue> {
+    prop::collection::vec(any::<u8>(), 0..=MAX_OPTION).prop_map(|bytes| OptionValue::new(&bytes).unwrap())
+}
+
+/// Addresses without what the dialect leaves out.
+fn endpoint() -> impl Strategy<Value = SocketAddr> {
+    any::<(IpAddr, u16)>().prop_map(SocketAddr::from)
+}
+
+fn call() -> impl Strategy<Value = Call> {
+    prop_oneof![
+        any::<[i32; 3]>().prop_map(|[domain, kind, protocol]| Call::Open { domain, kind, protocol }),
+        (endpoint(), any::<bool>()).prop_map(|(address, wait)| Call::Connect { address, wait }),
+        Just(Call::Disconnect),
+        endpoint().prop_map(|address| Call::Bind { address }),
+        any::<i32>().prop_map(|backlog| Call::Listen { backlog }),
+        Just(Call::Name),
+        Just(Call::Peer),
+        any::<[i32; 2]>().prop_map(|[level, option]| Call::Option { level, option }),
+        (any::<[i32; 2]>(), value()).prop_map(|([level, option], value)| Call::SetOption { level, option, value }),
+        Just(Call::Shutdown),
+    ]
 }
 
 fn request() -> impl Strategy<Value = Request> {
@@ -24,6 +48,12 @@ fn request() -> impl Strategy<Value = Request> {
         (identity(), "[^\0]{1,60}").prop_map(|(identity, name)| Request::Resolve { identity, name }),
         (identity(), any::<IpAddr>()).prop_map(|(identity, address)| Request::Reverse { identity, address }),
         identity().prop_map(|identity| Request::Info { identity }),
+        (identity(), any::<u64>(), call()).prop_map(|(identity, socket, call)| Request::Emulated {
+            identity,
+            socket,
+            call
+        }),
+        identity().prop_map(|identity| Request::Hold { identity }),
         (identity(), 1u16.., prop::option::of("[^\0]{1,16}")).prop_map(|(identity, port, at)| Request::Publish {
             identity,
             port,
@@ -47,6 +77,10 @@ fn reply() -> impl Strategy<Value = Reply> {
         "[^\0]{1,60}".prop_map(Reply::Name),
         who().prop_map(|(address, ipv4, name)| Reply::Info { address, ipv4, name }),
         (any::<i32>(), "[^\0]{1,60}").prop_map(|(errno, message)| Reply::Failed { errno, message }),
+        endpoint().prop_map(Reply::Address),
+        value().prop_map(Reply::Value),
+        Just(Reply::Done),
+        Just(Reply::Pending),
     ]
 }
 
@@ -113,6 +147,47 @@ proptest! {
     }
 
     #[test]
+    fn the_short_way_for_calls_says_the_same(identity in identity(), socket: u64, call in call(), reply in reply()) {
+        let frame = CallFrame::new(&identity).unwrap().with(socket, &call);
+        let request = Request::Emulated { identity, socket, call }.encode().unwrap();
+        prop_assert_eq!(frame.bytes(), &request[..]);
+        let encoded = reply.encode().unwrap();
+        let short = CallReply::decode(body(&encoded));
+        match &reply {
+            Reply::Descriptor => prop_assert_eq!(short, Ok(CallReply::Descriptor)),
+            Reply::Failed { errno, message } => prop_assert_eq!(short, Ok(CallReply::Failed(*errno, message))),
+            Reply::Address(address) => prop_assert_eq!(short, Ok(CallReply::Address(*address))),
+            Reply::Value(value) => prop_assert_eq!(short, Ok(CallReply::Value(*value))),
+            Reply::Done => prop_assert_eq!(short, Ok(CallReply::Done)),
+            Reply::Pending => prop_assert_eq!(short, Ok(CallReply::Pending)),
+            _ => prop_assert!(short.is_err()),
+        }
+    }
+
+    #[test]
+    fn names_of_emulated_sockets_round_trip(socket: u64, v6: bool, stream: bool, at in 0..NAME, with: u8) {
+        let name = SocketName { socket, v6, stream };
+        let mut bytes = name.encode();
+        prop_assert_eq!(SocketName::decode(&bytes), Some(name));
+        prop_assert_eq!(SocketName::decode(&bytes[..NAME - 1]), None);
+        bytes[at] = with;
+        // One name has one form.
+        if let Some(other) = SocketName::decode(&bytes) {
+            prop_assert_eq!(other.encode(), bytes);
+        }
+    }
+
+    #[test]
+    fn records_of_listeners_round_trip(peer in endpoint(), at in 0..RECORD, with: u8) {
+        let mut bytes = encode_record(&peer);
+        prop_assert_eq!(decode_record(&bytes), Some(peer));
+        bytes[at] = with;
+        if let Some(other) = decode_record(&bytes) {
+            prop_assert_eq!(encode_record(&other), bytes);
+        }
+    }
+
+    #[test]
     fn session_tokens_round_trip(token: [u8; 16]) {
         prop_assert_eq!(parse_session(&format_session(&token)), Some(token));
     }
@@ -135,6 +210,12 @@ fn limits_hold_on_both_sides() {
     assert!(SocketFrame::new(&IdentityRef::Named("i".repeat(MAX_IDENTITY))).is_ok());
     assert_eq!(info(&"i".repeat(MAX_IDENTITY + 1)), Err(Malformed::Text));
     assert_eq!(info("zero\0byte"), Err(Malformed::Text));
+    assert_eq!(OptionValue::new(&[0; MAX_OPTION + 1]), None);
+    let longest = Call::SetOption { level: 0, option: 0, value: OptionValue::new(&[0; MAX_OPTION]).unwrap() };
+    let calls = CallFrame::new(&IdentityRef::Named("i".repeat(MAX_IDENTITY))).unwrap();
+    assert_eq!(calls.with(0, &longest).bytes().len(), HEADER + 1 + 3 + MAX_IDENTITY + 8 + 1 + 8 + 2 + MAX_OPTION);
+    let short = [&[17, 1, 1][..], &[0; MAX_OPTION + 1]].concat();
+    assert_eq!(Reply::decode(&short), Err(Malformed::Text));
     let long = [&[5u8, 1, 0][..], &[b'n'; 256]].concat();
     assert_eq!(Reply::decode(&long), Err(Malformed::Text));
     assert_eq!(Reply::decode(&[5, 0, 1, 0xff]), Err(Malformed::Text));
@@ -174,12 +255,15 @@ fn tokens_of_another_form_are_refused() {
 /// Address of the vectors: fd70::1.
 const ADDRESS: [u8; 16] = [0xfd, 0x70, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1];
 const IPV4: [u8; 4] = [198, 18, 0, 1];
+const SOCKET: u64 = 0x0123_4567_89ab_cdef;
 
 /// The messages that `vectors/hook.txt` holds, by name, written out from the layout in the module's documentation.
 fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>) {
     let token = || IdentityRef::Session([0x11; 16]);
     let web = || IdentityRef::Named("web".to_owned());
     let name = || "a.phantom".to_owned();
+    let emulated = |socket, call| Request::Emulated { identity: web(), socket, call };
+    let value = OptionValue::new(&[1, 0, 0, 0]).unwrap();
     let requests = BTreeMap::from([
         ("socket", Request::Socket { identity: web(), domain: 10, kind: 0x80801, protocol: -1 }),
         ("enter", Request::Enter { identity: token() }),
@@ -187,6 +271,17 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("reverse6", Request::Reverse { identity: web(), address: ADDRESS.into() }),
         ("reverse4", Request::Reverse { identity: web(), address: IPV4.into() }),
         ("info", Request::Info { identity: web() }),
+        ("hold", Request::Hold { identity: token() }),
+        ("open", emulated(0, Call::Open { domain: 10, kind: 0x80801, protocol: -1 })),
+        ("connect", emulated(SOCKET, Call::Connect { address: (ADDRESS, 80).into(), wait: true })),
+        ("disconnect", emulated(SOCKET, Call::Disconnect)),
+        ("bind", emulated(SOCKET, Call::Bind { address: (IPV4, 80).into() })),
+        ("listen", emulated(SOCKET, Call::Listen { backlog: -1 })),
+        ("getsockname", emulated(SOCKET, Call::Name)),
+        ("getpeername", emulated(SOCKET, Call::Peer)),
+        ("getsockopt", emulated(SOCKET, Call::Option { level: 1, option: 4 })),
+        ("setsockopt", emulated(SOCKET, Call::SetOption { level: 6, option: 1, value })),
+        ("shutdown", emulated(SOCKET, Call::Shutdown)),
     ]);
     let replies = BTreeMap::from([
         ("descriptor", Reply::Descriptor),
@@ -197,6 +292,11 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("name", Reply::Name(name())),
         ("who", Reply::Info { address: ADDRESS, ipv4: IPV4, name: name() }),
         ("failed", Reply::Failed { errno: 100, message: "not ready".to_owned() }),
+        ("address6", Reply::Address((ADDRESS, 80).into())),
+        ("address", Reply::Address((IPV4, 80).into())),
+        ("value", Reply::Value(value)),
+        ("done", Reply::Done),
+        ("pending", Reply::Pending),
     ]);
     (requests, replies)
 }
@@ -224,5 +324,7 @@ fn vectors_are_what_is_sent_and_read() {
             assert_eq!(Reply::decode(body(&bytes)), Ok(reply), "{name}");
         }
     }
+    let name = SocketName { socket: SOCKET, v6: true, stream: true };
+    assert_eq!(&name.encode(), b"phantom-emulated/s6/0123456789abcdef");
     assert!(requests.is_empty() && replies.is_empty(), "without vector: {requests:?} {replies:?}");
 }

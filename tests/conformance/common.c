@@ -117,7 +117,13 @@ void set_time_limit(int fd, int seconds)
 unsigned wait_for(int fd, short wanted, int milliseconds)
 {
     struct pollfd polled = { .fd = fd, .events = wanted };
-    return poll(&polled, 1, milliseconds) > 0 ? (unsigned)(unsigned short)polled.revents : 0;
+    if (poll(&polled, 1, milliseconds) <= 0)
+        return 0;
+    // The kernel sets an error a moment before the state that belongs to it.
+    if (polled.revents & POLLERR)
+        poll(NULL, 0, 20);
+    poll(&polled, 1, 0);
+    return (unsigned)(unsigned short)polled.revents;
 }
 
 int so_error(int fd)

@@ -1,5 +1,8 @@
 //! Harness of the end-to-end tests: a private network of real daemons, and real programs under `phantom-run`.
 
+pub mod programs;
+mod user;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -8,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+pub use user::User;
 
 /// How long anything may take that a test waits for: two loaded cores, debug builds.
 pub const PATIENCE: Duration = Duration::from_secs(90);
@@ -46,6 +50,8 @@ pub struct Node {
 /// A private network on loopback: one `phantomd` per node. Stopped when dropped.
 pub struct Network {
     dir: tempfile::TempDir,
+    /// Whose daemons and programs they are, when not those of whoever tests.
+    user: Option<User>,
     /// Its nodes.
     pub nodes: Vec<Node>,
 }
@@ -65,11 +71,19 @@ impl Network {
 
     /// Starts `nodes` daemons and waits until each can build paths.
     pub fn up(nodes: usize) -> Result<Self> {
+        Self::up_as(nodes, None)
+    }
+
+    /// As [`Self::up`], but all of it belongs to another user.
+    pub fn up_as(nodes: usize, user: Option<User>) -> Result<Self> {
         let dir = tempfile::tempdir()?;
-        let output = Command::new(binary("phantom"))
-            .args(["testnet", "up", "--json", "--nodes", &nodes.to_string(), "--dir"])
-            .arg(dir.path())
-            .output()?;
+        let mut start = Command::new(binary("phantom"));
+        if let Some(user) = &user {
+            user.owns(dir.path())?;
+            start = user.with_tun("phantom");
+        }
+        let output =
+            start.args(["testnet", "up", "--json", "--nodes", &nodes.to_string(), "--dir"]).arg(dir.path()).output()?;
         let text = stdout(&output).context("phantom testnet up")?;
         let value: serde_json::Value = serde_json::from_str(&text)?;
         let field = |node: &serde_json::Value, name: &str| {
@@ -87,12 +101,24 @@ impl Network {
                 })
             })
             .collect();
-        Ok(Self { dir, nodes: nodes? })
+        Ok(Self { dir, user, nodes: nodes? })
+    }
+
+    /// Whose network it is, when not that of whoever tests.
+    pub fn user(&self) -> Result<&User> {
+        self.user.as_ref().context("the network belongs to whoever tests")
+    }
+
+    /// One of our programs, as the network's user.
+    fn tool(&self, name: &str) -> Command {
+        self.user.as_ref().map_or_else(|| Command::new(binary(name)), |user| user.tool(name))
     }
 
     /// `phantom --daemon SOCKET ARGS… --json` on one node.
     pub fn phantom(&self, node: usize, args: &[&str]) -> Result<serde_json::Value> {
-        phantom(&self.nodes[node].socket, args)
+        let output =
+            self.tool("phantom").arg("--daemon").arg(&self.nodes[node].socket).args(args).arg("--json").output()?;
+        Ok(serde_json::from_str(&stdout(&output)?)?)
     }
 
     /// The `.phantom` name of a persistent address on a node, made if it is not there yet.
@@ -115,6 +141,14 @@ impl Network {
     pub fn serve(&self, way: Way, identity: &str, program: &[&str], says: &str) -> Result<(Server, String)> {
         let name = self.address(SERVER, identity)?;
         let server = Server::start_until(self.program(SERVER, way, Some(identity), program), says)?;
+        self.published(&name)?;
+        Ok((server, name))
+    }
+
+    /// As [`Self::serve`], and keeps listening to what the program says.
+    pub fn serve_heard(&self, way: Way, identity: &str, program: &[&str], says: &str) -> Result<(Heard, String)> {
+        let name = self.address(SERVER, identity)?;
+        let server = Server::start_heard(&mut self.program(SERVER, way, Some(identity), program), says)?;
         self.published(&name)?;
         Ok((server, name))
     }
@@ -144,8 +178,8 @@ impl Network {
 
     /// A program under `phantom-run` on a node.
     pub fn program(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
-        let mut command = phantom_run(&self.nodes[node].socket, way);
-        command.arg("--quiet");
+        let mut command = self.tool("phantom-run");
+        command.arg("--daemon").arg(&self.nodes[node].socket).args(["--quiet", "--isolation", way.flag()]);
         if let Some(identity) = identity {
             command.args(["--identity", identity]);
         }
@@ -203,7 +237,7 @@ pub fn phantom_run(socket: &Path, way: Way) -> Command {
 
 impl Drop for Network {
     fn drop(&mut self) {
-        let down = Command::new(binary("phantom")).args(["testnet", "down", "--dir"]).arg(self.dir.path()).output();
+        let down = self.tool("phantom").args(["testnet", "down", "--dir"]).arg(self.dir.path()).output();
         if let Err(error) = down.map_err(anyhow::Error::from).and_then(|output| stdout(&output)) {
             eprintln!("the network did not stop cleanly: {error:#}");
         }
@@ -225,7 +259,7 @@ pub enum Way {
 
 impl Way {
     /// Those that stand.
-    pub const ALL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
+    pub const ALL: [Self; 4] = [Self::Namespace, Self::Inject, Self::Preload, Self::Emulate];
 
     /// What `--isolation` calls it.
     #[must_use]
@@ -281,6 +315,26 @@ impl Server {
         bail!("the server ended with {status} before it said {word:?}")
     }
 
+    /// Starts it and gives the first line that it says.
+    pub fn start_first_line(command: &mut Command) -> Result<(Self, String)> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+        let line = lines.next().context("it said nothing")??;
+        std::thread::spawn(move || lines.for_each(drop));
+        Ok((Self(child), line))
+    }
+
+    /// Starts it as [`Self::start_until`] does, and keeps listening to what it says.
+    pub fn start_heard(command: &mut Command, word: &str) -> Result<Heard> {
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let lines = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+        let (line_tx, lines_heard) = std::sync::mpsc::channel();
+        std::thread::spawn(move || lines.map_while(|line| line.ok()).try_for_each(|line| line_tx.send(line)));
+        let heard = Heard { _server: Self(child), lines: lines_heard };
+        heard.hears(word)?;
+        Ok(heard)
+    }
+
     /// Waits for its end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.0.wait()?)
@@ -299,6 +353,26 @@ impl Drop for Server {
             signal(pid, libc::SIGTERM);
         }
         let _ = self.0.wait();
+    }
+}
+
+/// A program in the background that is listened to.
+pub struct Heard {
+    _server: Server,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Heard {
+    /// Waits for a line that contains `word`.
+    pub fn hears(&self, word: &str) -> Result<()> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left).with_context(|| format!("never said {word:?}"))?;
+            if line.contains(word) {
+                return Ok(());
+            }
+        }
     }
 }
 

@@ -14,13 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cpython
+import golang
+import libuv
+import proxychains
 import world
 from world import BARE
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
 CACHE = ROOT / "target" / "suites"
-SUITES = {"cpython": cpython}
+SUITES = {"cpython": cpython, "libuv": libuv, "go": golang, "proxychains": proxychains}
 
 # Tests that are run again alone when they failed or broke off: a loaded machine is not Phantom.
 SECOND_CHANCES = 40
@@ -39,7 +42,8 @@ def arguments():
     parser.add_argument("selection", nargs="*", default=["core"], help="what to run [default: core]")
     parser.add_argument("--way", action="append", help="may be repeated [default: each that phantom-run knows]")
     parser.add_argument("--binaries", type=Path, default=ROOT / "target" / "debug", help="where phantomd and phantom-run lie")
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes at a time [default: processors]")
+    jobs = 2 * os.cpu_count()
+    parser.add_argument("--jobs", type=int, default=jobs, help="parts at a time, which mostly wait [default: %(default)s]")
     parser.add_argument("--results", type=Path, default=CACHE / "results", help="where outputs and outcomes go")
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     return parser.parse_args()
@@ -85,12 +89,10 @@ def run_part(part, way, phantom, results, say):
 def run_once(part, way, phantom, folder, name, only, but):
     """One process."""
     notes, output = folder / f"{name}.notes", folder / f"{name}.output"
-    with tempfile.TemporaryDirectory(prefix="suites-") as scratch:
-        command = part.command(notes, only, but)
-        if way != BARE:
-            command = phantom.wrap(way, command)
-        variables = world.environment(scratch, part.environment())
-        world.run(command, part.folder(Path(scratch)), notes, output, part.silence, variables)
+    command = part.command(notes, only, but)
+    if way != BARE:
+        command = phantom.wrap(way, command)
+    world.run(command, part.folder, notes, output, part.silence, world.environment(part.environment()))
     return part.read(notes, output)
 
 
@@ -113,7 +115,7 @@ def judge(part, way, bare, tests):
     suite = part.name.split("/")[0]
     known = [it for it in exceptions(suite) if it[0] in ("*", way)]
     expected = {test for test, (outcome, _) in bare.items() if outcome == "pass"}
-    broken = {test: tests.get(test, ("missing", ""))[::1] for test in expected if tests.get(test, ("missing",))[0] != "pass"}
+    broken = {test: tests.get(test, ("missing", "")) for test in expected if tests.get(test, ("missing",))[0] != "pass"}
     match = lambda test, it: fnmatch.fnmatchcase(f"{part.name}:{test}", it[1])
     excused = {test for test in broken if any(match(test, it) for it in known)}
     stale = []
@@ -130,6 +132,9 @@ def table(parts, ways, outcomes, verdicts):
     for part in parts:
         row = [part.name, str(count(outcomes[part.name, BARE]))]
         for way in ways:
+            if way in part.not_carried:
+                row.append("not carried")
+                continue
             wrong, excused, _ = verdicts[part.name, way]
             passed = sum(1 for test, it in outcomes[part.name, BARE].items()
                          if it[0] == "pass" and outcomes[part.name, way].get(test, ("",))[0] == "pass")
@@ -166,8 +171,10 @@ def main():
         return 0
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, world.stop_all)
-    with tempfile.TemporaryDirectory(prefix="suites-") as folder:
-        phantom = world.Phantom(options.binaries.resolve(), Path(folder))
+    # Not below /tmp: there, each part has its own.
+    temporary = tempfile.TemporaryDirectory
+    with temporary(prefix="suites-", dir="/run") as folder, temporary(prefix="binaries-", dir=CACHE) as binaries:
+        phantom = world.Phantom(options.binaries.resolve(), Path(folder), Path(binaries))
         try:
             ways = options.way or phantom.ways()
             outcomes = run_all(parts, [BARE, *ways], phantom, options, say)
@@ -182,7 +189,7 @@ def run_all(parts, ways, phantom, options, say):
     try:
         jobs = {
             (part.name, way): pool.submit(run_part, part, way, phantom, options.results.resolve(), say)
-            for part in parts for way in ways
+            for part in parts for way in ways if way not in part.not_carried
         }
         return {key: job.result() for key, job in jobs.items()}
     finally:
@@ -191,7 +198,8 @@ def run_all(parts, ways, phantom, options, say):
 
 def report(parts, ways, outcomes):
     """Says what differs; the exit status."""
-    verdicts = {(p.name, way): judge(p, way, outcomes[p.name, BARE], outcomes[p.name, way]) for p in parts for way in ways}
+    pairs = [(part, way) for part in parts for way in ways if way not in part.not_carried]
+    verdicts = {(p.name, way): judge(p, way, outcomes[p.name, BARE], outcomes[p.name, way]) for p, way in pairs}
     print()
     for (name, way), (wrong, _, stale) in verdicts.items():
         for test, (outcome, why) in sorted(wrong.items()):

@@ -29,6 +29,10 @@ class Part:
     core = False
     # After so many seconds without a word a test hangs, here, on a loaded machine.
     silence = 90
+    # Ways that do not carry such programs, by their nature; they are not run there.
+    not_carried = ()
+    # Where to run: an empty folder of its own, unless the tests want theirs.
+    folder = "/tmp"
     # No more processes than this for one part: each hang costs one.
     attempts = 12
 
@@ -43,7 +47,3 @@ class Part:
     def environment(self):
         """Variables beside the few that every part gets."""
         return {}
-
-    def folder(self, scratch: Path) -> Path:
-        """Where to run: a fresh folder, unless the tests want their own."""
-        return scratch

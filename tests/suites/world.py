@@ -1,20 +1,26 @@
 """Starts a part's process in a world of its own: a fresh network namespace with only `lo`, with or without Phantom inside."""
 
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 
-# The same resolver's settings for all, so that only Phantom makes a difference.
+# The same resolver's settings for all, so that only Phantom makes a difference; and a /tmp of its own, since suites use
+# fixed names there.
 WORLD = """
 set -e
 ip link set lo up
 echo 'nameserver 198.18.0.53' >"$1/resolv.conf"
 sed 's/^hosts:.*/hosts: files dns/' /etc/nsswitch.conf >"$1/nsswitch.conf"
-printf '127.0.0.1 localhost\\n::1 localhost ip6-localhost ip6-loopback\\n127.0.1.1 %s\\n' "$(uname -n)" >"$1/hosts"
+printf '127.0.0.1 localhost www.example.com\\n::1 localhost ip6-localhost ip6-loopback\\n127.0.1.1 %s\\n' "$(uname -n)" >"$1/hosts"
 for file in resolv.conf nsswitch.conf hosts; do
     [ ! -e /etc/$file ] || mount --bind "$1/$file" /etc/$file
 done
+mkdir -p "$1/tmp"
+chmod 1777 "$1/tmp"
+mount --bind "$1/tmp" /tmp
 cd "$2"
 shift 2
 exec "$@"
@@ -33,7 +39,10 @@ LIMIT = 1800
 class Phantom:
     """One daemon alone: suites use loopback and need no other node."""
 
-    def __init__(self, binaries, folder):
+    def __init__(self, built, folder, binaries):
+        # Copies: whoever builds meanwhile changes nothing for us.
+        for name in ["phantomd", "phantom-run", "libphantom.so"]:
+            shutil.copy2(built / name, binaries / name)
         self.binaries = binaries
         self.socket = folder / "daemon.sock"
         data, self.log = folder / "data", folder / "daemon.log"
@@ -52,8 +61,8 @@ class Phantom:
     def ways(self):
         """Those that this phantom-run knows."""
         text = subprocess.run([self.binaries / "phantom-run", "--help"], capture_output=True, text=True).stdout
-        values = text[text.index("--isolation"):]
-        return [way for way in WAYS if way in values[: values.index("]")]]
+        option = text[text.index("--isolation"):]
+        return [way for way in WAYS if f"- {way}:" in option]
 
     def wrap(self, way, command):
         """The command under phantom-run."""
@@ -69,17 +78,20 @@ class Phantom:
             raise SystemExit("suites: the daemon did not stop when asked")
 
 
-def environment(home, more):
+def environment(more):
     """A few variables that every program expects; nothing of whoever started us."""
     paths = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-    return {"PATH": paths, "HOME": str(home), "LANG": "C.UTF-8", "TMPDIR": str(home), "TERM": "dumb", **more}
+    return {"PATH": paths, "HOME": "/tmp", "LANG": "C.UTF-8", "TMPDIR": "/tmp", "TERM": "dumb", **more}
 
 
 def run(command, folder, notes, output, silence, variables):
     """Runs the command to its end, or until nothing was heard of it for too long; returns whether it was killed."""
-    etc = output.parent / "etc"
-    etc.mkdir(exist_ok=True)
-    words = ["unshare", "--net", "--mount", "sh", "-c", WORLD, "sh", str(etc), str(folder), *command]
+    with tempfile.TemporaryDirectory(prefix="world-", dir=output.parent) as files:
+        words = ["unshare", "--net", "--mount", "sh", "-c", WORLD, "sh", files, str(folder), *command]
+        return run_words(words, notes, output, silence, variables)
+
+
+def run_words(words, notes, output, silence, variables):
     with open(output, "ab") as log:
         process = subprocess.Popen(
             words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=variables, start_new_session=True

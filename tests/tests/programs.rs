@@ -5,19 +5,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
+use phantom_tests::programs::{Ssh, prepare, text, words};
 use phantom_tests::{CLIENT, Network, SERVER, Server, Way, pattern, stdout};
 
 /// Bytes of a transfer: many cells, windows and TLS records, and still quick in a debug build.
 const SIZE: usize = 1_000_000;
-
-fn text(path: &Path) -> Result<&str> {
-    path.to_str().context("a path that is not text")
-}
-
-/// Runs what belongs to the preparations, outside Phantom.
-fn prepare(command: &mut Command) -> Result<String> {
-    stdout(&command.output()?).with_context(|| format!("{command:?}"))
-}
 
 /// An http.server of a folder on port 80.
 fn http(network: &Network, way: Way, identity: &str, folder: &Path) -> Result<(Server, String)> {
@@ -96,49 +88,10 @@ fn nc_as_server_in_both_directions() -> Result<()> {
         network.run(way, &["python3", "-c", ASK, text(&question)?, text(&answered)?, &name])?;
         ensure!(server.wait()?.success(), "nc failed by {way:?}");
         ensure!(fs::read(&asked)? == pattern(SIZE), "the server got something else by {way:?}");
-        ensure!(fs::read(&answered)? == fs::read(&answer)?, "the client got something else by {way:?}");
+        let (got, wanted) = (fs::read(&answered)?, fs::read(&answer)?);
+        ensure!(got == wanted, "the client got {} of {} bytes, or others, by {way:?}", got.len(), wanted.len());
     }
     Ok(())
-}
-
-/// Keys and configuration of an sshd that lets its own user in.
-struct Ssh {
-    config: String,
-    client: Vec<String>,
-}
-
-impl Ssh {
-    fn new(folder: &Path) -> Result<Self> {
-        let [host, user, config, known] = ["host", "user", "config", "known"].map(|name| folder.join(name));
-        for key in [&host, &user] {
-            prepare(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(key))?;
-        }
-        let user = text(&user)?.to_owned();
-        let lines = [
-            "Port 22".to_owned(),
-            format!("HostKey {}", text(&host)?),
-            format!("AuthorizedKeysFile {user}.pub"),
-            "StrictModes no".into(),
-            "UsePAM no".into(),
-            "PasswordAuthentication no".into(),
-            "PermitRootLogin yes".into(),
-            "PidFile none".into(),
-            "Subsystem sftp internal-sftp".into(),
-        ];
-        fs::write(&config, lines.join("\n"))?;
-        // Debian's sshd wants it, and makes it only where it is started as a service.
-        fs::create_dir_all("/run/sshd")?;
-        let options = ["-F", "none", "-i", &user, "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no", "-o"];
-        let known = format!("UserKnownHostsFile={}", text(&known)?);
-        let client = options.into_iter().map(str::to_owned).chain([known]).collect();
-        Ok(Self { config: text(&config)?.to_owned(), client })
-    }
-
-    /// The command line of a client program: its name, our options, its arguments.
-    fn client<'a>(&'a self, program: &'a str, arguments: &[&'a str]) -> Vec<&'a str> {
-        let options = self.client.iter().map(String::as_str);
-        [program].into_iter().chain(options).chain(arguments.iter().copied()).collect()
-    }
 }
 
 #[test]
@@ -148,12 +101,9 @@ fn ssh_scp_and_sshd() -> Result<()> {
     let ssh = Ssh::new(&folder)?;
     let [file, copy] = ["file", "copy"].map(|name| folder.join(name));
     fs::write(&file, pattern(SIZE))?;
-    let me = prepare(&mut Command::new("whoami"))?.trim().to_owned();
     for way in Way::ALL {
-        // -e: what it says goes to standard error.
-        let script = format!("exec /usr/sbin/sshd -D -e -f {} 2>&1", ssh.config);
-        let (_server, name) = network.serve(way, "ssh", &["sh", "-c", &script], "listening")?;
-        let there = format!("{me}@{name}");
+        let (_server, name) = network.serve(way, "ssh", &words(&ssh.server()), "listening")?;
+        let there = format!("{}@{name}", ssh.user);
         let said = network.run(way, &ssh.client("ssh", &[&there, "echo over there; wc -c <", text(&file)?]))?;
         ensure!(said == format!("over there\n{SIZE}\n"), "{said:?} by {way:?}");
         let source = format!("{there}:{}", text(&file)?);
@@ -184,9 +134,9 @@ fn git_clones_over_http() -> Result<()> {
     git(&["clone", "-q", "--bare", work, text(&bare)?])?;
     git(&["-C", text(&bare)?, "update-server-info"])?;
     let head = git(&["-C", work, "rev-parse", "HEAD"])?;
-    for (way, to) in [(Way::Namespace, "by-namespace"), (Way::Preload, "by-preload")] {
+    for way in Way::ALL {
         let (_server, name) = http(&network, way, "git", &folder)?;
-        let clone = folder.join(to);
+        let clone = folder.join(format!("by-{way:?}"));
         network.run(way, &["git", "clone", "-q", &format!("http://{name}/repo.git"), text(&clone)?])?;
         ensure!(git(&["-C", text(&clone)?, "rev-parse", "HEAD"])? == head, "another commit by {way:?}");
         ensure!(fs::read(clone.join("file"))? == pattern(SIZE), "the file differs by {way:?}");

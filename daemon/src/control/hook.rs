@@ -5,12 +5,12 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use phantom_ipc::hook::{HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
 use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
-use crate::gate::Unanswered;
+use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
 use crate::service::system_rng;
 
@@ -66,7 +66,11 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
             Ok(request) => request,
             Err(malformed) => return refuse(connection, &malformed.to_string()).await,
         };
-        let answer = timeout(ANSWER_TIME, control.serve_program(&request, connection, session)).await;
+        // A connection takes the time that the kernel would give it.
+        let waits = matches!(request, Request::Emulated { call: Call::Connect { wait: true, .. }, .. });
+        let patience = if waits { CONNECT_PATIENCE + ANSWER_TIME } else { ANSWER_TIME };
+        let beside = connection.take_descriptor();
+        let answer = timeout(patience, control.serve_program(&request, beside, connection, session)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, descriptors)).await?;
@@ -90,7 +94,13 @@ async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
 }
 
 impl Control {
-    async fn serve_program(&self, request: &Request, program: &Connection, session: &mut Session) -> Answer {
+    async fn serve_program(
+        &self,
+        request: &Request,
+        beside: Option<OwnedFd>,
+        program: &Connection,
+        session: &mut Session,
+    ) -> Answer {
         let which = request.identity();
         let open = match self.open(which, program).await {
             Ok(open) => open,
@@ -108,13 +118,18 @@ impl Control {
             Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
                 failed(&not_their_session())
             }
-            Request::Enter { .. } => self.enter(which, &open, &mut session.holds),
+            Request::Emulated { socket, call, .. } => match open.space.emulated(*socket, call, beside).await {
+                Ok((reply, descriptor)) => (reply, descriptor.into_iter().collect()),
+                Err(errno) => (Reply::failed(errno, "the emulated socket"), Vec::new()),
+            },
+            Request::Enter { .. } => self.enter(which, &open, &mut session.holds).await,
+            Request::Hold { .. } => match self.hold(which, &mut session.holds) {
+                Ok(()) => info(&open),
+                Err(refusal) => failed(&refusal),
+            },
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
-            Request::Info { .. } => {
-                let (address, ipv4, name) = who(&open);
-                (Reply::Info { address, ipv4, name }, Vec::new())
-            }
+            Request::Info { .. } => info(&open),
             Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
             Request::Publish { port, at, .. } => {
                 match self.publish(which, &open, *port, at.as_deref(), session).await {
@@ -135,21 +150,33 @@ impl Control {
         self.spaces.open(which, owner, &mut rng()?).await
     }
 
-    fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    /// Keeps the identity open as long as this connection.
+    fn hold(&self, which: &IdentityRef, holds: &mut Vec<(IdentityRef, Hold)>) -> Result<(), Refusal> {
         if !holds.iter().any(|(held, _)| held == which) {
             let hold = self.spaces.hold(which).filter(|_| holds.len() < MAX_HOLDS);
             let Some(hold) = hold else {
-                return (Reply::failed(libc::EMFILE, "this connection holds too many identities"), Vec::new());
+                return Err(Refusal {
+                    errno: libc::EMFILE,
+                    message: "this connection holds too many identities".to_owned(),
+                    hint: "open another connection".to_owned(),
+                });
             };
             holds.push((which.clone(), hold));
         }
-        match open.space.namespaces() {
+        Ok(())
+    }
+
+    async fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+        if let Err(refusal) = self.hold(which, holds) {
+            return failed(&refusal);
+        }
+        match open.space.namespaces().await {
             Ok((network, user)) => {
                 let (address, ipv4, name) = who(open);
                 let entered = Reply::Entered { address, ipv4, name, has_user_namespace: user.is_some() };
                 (entered, [Some(network), user].into_iter().flatten().collect())
             }
-            Err(error) => os_failed(&error, "the namespaces cannot be passed on"),
+            Err(refusal) => failed(&refusal),
         }
     }
 
@@ -229,6 +256,11 @@ fn rng() -> Result<impl rand::CryptoRng + Send, Refusal> {
 fn who(open: &Open) -> ([u8; 16], [u8; 4], String) {
     let identity = &open.identity;
     (identity.address().octets(), open.space.ipv4().octets(), identity.phantom_name().to_string())
+}
+
+fn info(open: &Open) -> Answer {
+    let (address, ipv4, name) = who(open);
+    (Reply::Info { address, ipv4, name }, Vec::new())
 }
 
 fn failed(refusal: &Refusal) -> Answer {

@@ -78,9 +78,19 @@ pub trait Space: Send + Sync + 'static {
     /// The network namespace, and the user namespace that owns it if one had to be made; descriptors of their own.
     ///
     /// # Errors
-    /// When no descriptors are left.
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)>;
-    /// A socket there, as socket(2) would make it.
+    /// EOPNOTSUPP when there can be none here; whatever, when no descriptors are left.
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal>;
+    /// A call on an emulated socket, `beside` being the descriptor that came with it; the reply, and a descriptor for it.
+    ///
+    /// # Errors
+    /// The errno for the program.
+    async fn emulated(
+        &self,
+        socket: u64,
+        call: &phantom_ipc::hook::Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(phantom_ipc::hook::Reply, Option<OwnedFd>), i32>;
+    /// A socket there, as socket(2) would make it; an emulated one where there can be no phantom namespace.
     ///
     /// # Errors
     /// What socket(2) says there.

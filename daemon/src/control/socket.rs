@@ -1,7 +1,7 @@
 //! The local socket: reached by its owner and root only (root's by every user, for programs), with bounded lines and descriptors beside bytes.
 
 use std::fs;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
@@ -10,8 +10,10 @@ use std::path::{Path, PathBuf};
 use interprocess::local_socket::{ListenerOptions, ToFsName, traits::tokio::Listener as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
 use interprocess::os::unix::uds_local_socket::tokio::{Listener as Inner, Stream};
-use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+};
+use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
 
 use crate::datadir::{DataError, make_private_dir};
@@ -76,7 +78,7 @@ impl Listener {
             let Ok(peer) = stream.inner().peer_cred() else { continue };
             let peer = Owner { uid: peer.uid(), gid: peer.gid() };
             if serves_all() || may_administer(peer.uid, Owner::own().uid) {
-                return Ok(Connection { stream, peer, buffer: Vec::new() });
+                return Ok(Connection { stream, peer, buffer: Vec::new(), received: None });
             }
             tracing::warn!("a program of another user was refused at the local socket");
         }
@@ -119,12 +121,14 @@ pub struct Connection {
     peer: Owner,
     /// Read but not yet taken.
     buffer: Vec<u8>,
+    /// Came beside what was read last.
+    received: Option<OwnedFd>,
 }
 
 impl Connection {
     /// For tests and for streams that come by another way than [`Listener`]; `peer` is who is at the other end.
     pub fn new(stream: UnixStream, peer: Owner) -> Self {
-        Self { stream: stream.into(), peer, buffer: Vec::new() }
+        Self { stream: stream.into(), peer, buffer: Vec::new(), received: None }
     }
 
     /// Who is at the other end.
@@ -193,9 +197,16 @@ impl Connection {
     async fn fill(&mut self, most: usize) -> io::Result<usize> {
         // One line or message at a time is what programs send: small reads are no loss.
         let mut bytes = vec![0; most.min(4096)];
-        let count = (&self.stream).read(&mut bytes).await?;
+        let socket = self.stream.inner();
+        let received = &mut self.received;
+        let count = socket.async_io(Interest::READABLE, || receive_message(socket, &mut bytes, received)).await?;
         self.buffer.extend_from_slice(&bytes[..count]);
         Ok(count)
+    }
+
+    /// The descriptor that came beside the bytes taken last.
+    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+        self.received.take()
     }
 
     /// Sends bytes.
@@ -238,12 +249,26 @@ fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> i
     Ok(rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut control, SendFlags::NOSIGNAL)?)
 }
 
+/// Reads, and keeps the last descriptor that came; further ones are closed.
+fn receive_message(socket: &UnixStream, bytes: &mut [u8], received: &mut Option<OwnedFd>) -> io::Result<usize> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let message = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;
+    for beside in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(descriptors) = beside {
+            descriptors.for_each(|descriptor| *received = Some(descriptor));
+        }
+    }
+    Ok(message.bytes)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io::Read;
     use std::os::unix::fs::MetadataExt;
     use std::time::Duration;
+    use tokio::io::AsyncReadExt;
     use tokio::time::timeout;
 
     fn pair() -> (Connection, UnixStream) {

@@ -113,9 +113,20 @@ impl Daemon for TestDaemon {
 
 #[async_trait]
 impl Space for TestSpace {
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-        let open = |kind| std::fs::File::open(format!("/proc/self/ns/{kind}")).map(OwnedFd::from);
-        Ok((open("net")?, Some(open("user")?)))
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
+        let open = |kind| std::fs::File::open(format!("/proc/self/ns/{kind}")).map(OwnedFd::from).unwrap();
+        Ok((open("net"), Some(open("user"))))
+    }
+    async fn emulated(
+        &self,
+        _: u64,
+        call: &hook::Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(hook::Reply, Option<OwnedFd>), i32> {
+        match call {
+            hook::Call::Connect { .. } => beside.map(|_| (hook::Reply::Pending, None)).ok_or(libc::EBADF),
+            _ => Err(libc::EOPNOTSUPP),
+        }
     }
     async fn socket(&self, domain: i32, kind: i32, _: i32) -> io::Result<OwnedFd> {
         if domain != libc::AF_INET6 || kind != libc::SOCK_STREAM {

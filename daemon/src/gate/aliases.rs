@@ -16,7 +16,7 @@ const RESERVED: u32 = 256;
 pub(super) const MAX_ALIASES: u32 = 65_536;
 
 /// The address that a program has in the IPv4 view.
-pub(super) const OWN_IPV4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
+pub(crate) const OWN_IPV4: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 1);
 
 /// Where programs send DNS questions. Any address would do; this one leads nowhere else either.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -27,13 +27,13 @@ pub(super) fn in_range(address: Ipv4Addr) -> bool {
 }
 
 /// Whether an address is one of the gate's own.
-pub(super) fn is_reserved(address: Ipv4Addr) -> bool {
+pub(crate) fn is_reserved(address: Ipv4Addr) -> bool {
     in_range(address) && u32::from(address) - RANGE < RESERVED
 }
 
 /// IPv4 stand-ins, in the order in which they were asked for.
 #[derive(Default)]
-pub(super) struct Aliases {
+pub(crate) struct Aliases {
     slots: Vec<ApAddress>,
     index: HashMap<ApAddress, u32>,
     oldest: u32,
@@ -41,7 +41,7 @@ pub(super) struct Aliases {
 
 impl Aliases {
     /// The IPv4 address that stands for `address`, handed out now if there is none yet.
-    pub(super) fn of(&mut self, address: ApAddress) -> Ipv4Addr {
+    pub(crate) fn of(&mut self, address: ApAddress) -> Ipv4Addr {
         let slot = match self.index.get(&address) {
             Some(slot) => *slot,
             None => self.insert(address),
@@ -66,7 +66,7 @@ impl Aliases {
     }
 
     /// The AP address that `alias` stands for.
-    pub(super) fn behind(&self, alias: Ipv4Addr) -> Option<ApAddress> {
+    pub(crate) fn behind(&self, alias: Ipv4Addr) -> Option<ApAddress> {
         let slot = u32::from(alias).checked_sub(RANGE + RESERVED)?;
         self.slots.get(slot as usize).copied()
     }

@@ -3,9 +3,10 @@
 
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
@@ -28,6 +29,9 @@ const QUEUE: u32 = 4_096;
 
 /// Connections that wait for accept() in the gate's namespace.
 const BACKLOG: i32 = 4_096;
+
+/// A new address works within milliseconds, unless the machine is very busy.
+const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves the daemon at descriptor 0 until it is gone; the exit status says whether set-up went well.
 pub fn main() -> i32 {
@@ -201,10 +205,9 @@ fn configure_program(tun: &OwnedFd, address: ApAddress, ipv4: Ipv4Addr) -> io::R
     ])?;
     let addresses = [address.ipv6().into(), ipv4.into()];
     let (netlink, index) = configure_device(tun, &addresses)?;
-    for address in addresses {
-        // Without it, the reflector refuses them: the program learns it a little later.
-        let _ = netlink.refuse_datagrams(index, address, DNS_PORT);
-    }
+    // Where the kernel cannot, the reflector refuses them: the program learns it a little later. IPv6 comes first, for what
+    // its rules say of tunnels holds for IPv4, too.
+    let _ = addresses.iter().try_for_each(|address| netlink.refuse_datagrams(index, *address, DNS_PORT));
     Ok(())
 }
 
@@ -235,9 +238,25 @@ fn configure_device(tun: &OwnedFd, addresses: &[IpAddr]) -> io::Result<(Netlink,
     netlink.link_up(index, Some((MTU, QUEUE)))?;
     for address in addresses {
         netlink.add_address(index, *address)?;
+        await_address(*address)?;
         netlink.add_default_route(index, *address)?;
     }
     Ok((netlink, index))
+}
+
+/// Waits until the kernel, which does that a moment later for IPv6, routes the address to this namespace itself.
+fn await_address(address: IpAddr) -> io::Result<()> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = rustix::net::socket(family, SocketType::DGRAM, None)?;
+    let end = Instant::now() + ADDRESS_PATIENCE;
+    // Sends nothing; there is no other route yet that it could take.
+    while let Err(error) = rustix::net::connect(&socket, &SocketAddr::new(address, 9)) {
+        if Instant::now() > end {
+            return Err(error.into());
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }
 
 /// Sets what is below /proc/sys/net for this namespace; where /proc is read-only (containers), through a fresh one.

@@ -52,13 +52,15 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use aliases::{Aliases, OWN_IPV4};
+use aliases::Aliases;
 use netns::{Helper, Life};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
 pub use aliases::RESOLVER;
+pub(crate) use aliases::{OWN_IPV4, is_reserved};
 pub use dns::{Found, Unanswered};
+pub(crate) use splice::carry;
 pub use splice::splice;
 
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
@@ -68,7 +70,7 @@ pub const HELPER_ARGUMENT: &str = "__netns";
 const ENDING_ARGUMENT: &str = "end";
 
 /// The kernel gives a SYN up after 127 s; the far end gets no longer.
-const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
+pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
 
 /// From the verdict "accepted" to accept(): one round trip between two kernels of this machine, with retransmissions.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(15);
@@ -176,6 +178,9 @@ impl GateConfig {
     }
 }
 
+/// An identity's IPv4 view, for all that show it.
+pub(crate) type SharedAliases = Arc<Mutex<Aliases>>;
+
 /// Why there is no gate.
 #[derive(Debug, thiserror::Error)]
 pub enum GateError {
@@ -218,10 +223,18 @@ impl Gate {
     /// # Errors
     /// [`GateError::SetUp`] when the system does not permit it, with advice for a person.
     pub async fn open(config: GateConfig, network: Arc<dyn Network>) -> Result<Self, GateError> {
+        Self::open_with(config, network, SharedAliases::default()).await
+    }
+
+    /// [`Self::open`], with an IPv4 view that others show too.
+    pub(crate) async fn open_with(
+        config: GateConfig,
+        network: Arc<dyn Network>,
+        aliases: SharedAliases,
+    ) -> Result<Self, GateError> {
         let request = (config.address, OWN_IPV4, config.owner);
         let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request).await?;
         let listener = TcpListener::from_std(wires.listener.into())?;
-        let aliases = Arc::new(Mutex::new(Aliases::default()));
         let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
         let reflector = Reflector::new(settings, Arc::clone(&aliases));
         let (wire, events) = Wire::start(wires.program, wires.gate, reflector)?;

@@ -87,7 +87,8 @@ fn prepare(tcp: &TcpStream) {
     let _ = sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE / 10);
 }
 
-async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+/// Carries one direction to its end, and ends the other side of it.
+pub(crate) async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
     let mut buffer = vec![0; FIRST_BUFFER];
     loop {
         let length = from.read(&mut buffer).await?;
@@ -99,5 +100,91 @@ async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + 
         if length == buffer.len() && length < BUFFER {
             buffer.resize(BUFFER, 0);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A far end that has half-closed: takes bytes, and resets when it is told to.
+    struct HalfClosed {
+        ended: bool,
+        reset: oneshot::Receiver<()>,
+    }
+
+    impl AsyncRead for HalfClosed {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.ended, true) {
+                return Poll::Ready(Ok(()));
+            }
+            Pin::new(&mut self.reset).poll(cx).map(|_| Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    impl AsyncWrite for HalfClosed {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn tcp() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (program, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (program.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_reset_after_the_programs_half_close_drops_the_far_end() {
+        let (mut program, gate) = tcp().await;
+        let (far, mut other) = tokio::io::duplex(1024);
+        let spliced = tokio::spawn(splice(gate, Box::new(far)));
+        program.shutdown().await.unwrap();
+        assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
+        rustix::net::sockopt::set_socket_linger(&program, Some(Duration::ZERO)).unwrap();
+        drop(program);
+        // Nothing was written: the reset alone ends it.
+        timeout(PATIENCE, spliced).await.expect("the reset is noticed").unwrap();
+        assert_eq!(other.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_reset_after_the_far_ends_half_close_resets_the_program() {
+        let (program, gate) = tcp().await;
+        let (reset, told) = oneshot::channel();
+        let spliced = tokio::spawn(splice(gate, Box::new(HalfClosed { ended: false, reset: told })));
+        let (mut read, _write) = program.into_split();
+        assert_eq!(timeout(PATIENCE, read.read(&mut [0])).await.unwrap().unwrap(), 0);
+        reset.send(()).unwrap();
+        timeout(PATIENCE, spliced).await.expect("the reset ends it").unwrap();
+        timeout(PATIENCE, read.ready(Interest::ERROR)).await.expect("the program is reset").unwrap();
+    }
+
+    #[tokio::test]
+    async fn both_ends_in_order_are_no_reset() {
+        let (mut program, gate) = tcp().await;
+        let (_never, told) = oneshot::channel();
+        let spliced = tokio::spawn(splice(gate, Box::new(HalfClosed { ended: false, reset: told })));
+        assert_eq!(program.read(&mut [0]).await.unwrap(), 0);
+        program.shutdown().await.unwrap();
+        timeout(PATIENCE, spliced).await.expect("both ends end it").unwrap();
+        assert_eq!(program.read(&mut [0]).await.unwrap(), 0);
     }
 }

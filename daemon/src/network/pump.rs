@@ -31,8 +31,9 @@ const FAR_BACKLOG: usize = 1024 * 1024;
 /// How long a client may take from the tunnel to the proof of its address: a slow handshake over slow paths.
 const PROOF_PATIENCE: Duration = Duration::from_secs(60);
 
-/// How long a program whose queue is full may take to make room; the client gives up a little later.
-const ROOM_PATIENCE: Duration = Duration::from_secs(50);
+/// How long a program whose queue is full may take to make room: longer than any client waits, so that it is the one that
+/// gives up, and takes the silence for what it is.
+const ROOM_PATIENCE: Duration = Duration::from_secs(70);
 
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
@@ -284,7 +285,7 @@ async fn events(
             (Event::Accepted, Role::Client(client)) => client.say(Ok(())),
             (Event::Refused, Role::Client(client)) => client.say(Err(ConnectError::Refused)),
             (Event::Hello { port }, Role::Server(server)) => {
-                // A program without room for one more is as silent as a kernel: the client's waits until it gives up.
+                // A program without room for one more is as silent as a kernel.
                 let listens = timeout(ROOM_PATIENCE, server.programs.listens(port));
                 let listens = listens.await.map_err(|_| RelayError::TimedOut)?;
                 answered = true;

@@ -121,3 +121,41 @@ impl Drop for SessionStream {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_read_after_the_end_waits_for_a_reset() {
+        let (mut stream, mut session, ends) = pair();
+        session.write_all(b"last").await.unwrap();
+        session.shutdown().await.unwrap();
+        let mut got = Vec::new();
+        stream.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, b"last");
+        let waiting = tokio::spawn(async move { stream.read(&mut [0]).await });
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        ends.reset();
+        assert_eq!(waiting.await.unwrap().unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    }
+
+    #[tokio::test]
+    async fn only_a_drop_after_both_ends_is_orderly() {
+        for (ours, theirs) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (mut stream, mut session, ends) = pair();
+            if theirs {
+                session.shutdown().await.unwrap();
+                assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
+            }
+            if ours {
+                stream.shutdown().await.unwrap();
+            }
+            drop(stream);
+            assert_eq!(ends.aborted(), !(ours && theirs));
+        }
+    }
+}

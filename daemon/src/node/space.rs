@@ -9,13 +9,18 @@ use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use phantom_ipc::hook::{Call, Reply};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
-use tokio::time::{interval, sleep};
+use tokio::time::{Instant, interval, sleep};
 
 use crate::control::{Refusal, Space};
-use crate::gate::{self, ConnectError, Found, Gate, GateConfig, Network as _, Owner, Stream, Unanswered, splice};
+use crate::emulation::Emulation;
+use crate::gate::{
+    self, ConnectError, Found, Gate, GateConfig, Network as _, OWN_IPV4, Owner, SharedAliases, Stream, Unanswered,
+    splice,
+};
 use crate::identity::ApIdentity;
 use crate::names::{self, Names};
 use crate::network::{Network, Programs};
@@ -29,6 +34,9 @@ const LISTEN_EVERY: Duration = Duration::from_millis(250);
 
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
 const ROOM_EVERY: Duration = Duration::from_millis(200);
+
+/// How often a gate that could not be made is tried again: what it takes may have come.
+const GATE_EVERY: Duration = Duration::from_secs(10);
 
 /// An identity's use of the network. A fresh one begins with the first sign that its programs want one: most programs
 /// that a shell starts never do, and paths for them would be a burden on everybody. Nobody waits longer for that, as long
@@ -132,19 +140,30 @@ impl gate::Network for Outside {
     }
 }
 
-/// Programs behind a gate; empty until the gate stands, and after it is gone.
+/// The programs of an identity: behind its gate, and with emulated sockets. Empty until it is open, and after it.
 #[derive(Default)]
-struct Inside(OnceCell<Weak<Gate>>);
+struct Inside(OnceCell<Weak<NodeSpace>>);
 
 impl Inside {
-    fn gate(&self) -> Option<Arc<Gate>> {
+    fn space(&self) -> Option<Arc<NodeSpace>> {
         self.0.get()?.upgrade()
+    }
+
+    fn gate(&self) -> Option<Arc<Gate>> {
+        self.space()?.standing_gate()
+    }
+
+    fn emulation(&self, port: u16) -> Option<Arc<Emulation>> {
+        Some(self.space()?.emulation.clone()).filter(|emulation| emulation.listens(port))
     }
 }
 
 #[async_trait]
 impl Programs for Inside {
     async fn listens(&self, port: u16) -> bool {
+        if self.emulation(port).is_some() {
+            return true;
+        }
         while let Some(gate) = self.gate() {
             if !gate.is_full(port).await {
                 return gate.listening(port).await;
@@ -156,6 +175,9 @@ impl Programs for Inside {
     }
 
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
+        if let Some(emulation) = self.emulation(port) {
+            return emulation.serve(peer, src_port, port, far).await;
+        }
         let Some(gate) = self.gate() else { return };
         match gate.incoming(peer, src_port, port).await {
             Ok(tcp) => {
@@ -215,28 +237,31 @@ impl Programs for Own {
 }
 
 /// See [`Space`].
-struct GateSpace {
+struct NodeSpace {
     usage: Arc<Use>,
     outside: Arc<Outside>,
     inside: Arc<dyn Programs>,
     published: Arc<Published>,
-    /// For the answers that must not wait.
-    gate: Arc<Gate>,
+    config: GateConfig,
+    aliases: SharedAliases,
+    /// Made when the first program wants it: with emulated sockets none does.
+    gate: OnceCell<Arc<Gate>>,
+    /// When it could not be made, and why.
+    no_gate: Lock<Option<(Instant, Refusal)>>,
+    emulation: Arc<Emulation>,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
-/// Opens the gate of an identity, and begins to keep paths for it if it has a name.
+/// Opens an identity, and begins to keep paths for it if it has a name.
 pub(super) async fn open(
     setup: &Setup,
     doors: &Arc<Doors>,
     identity: Arc<ApIdentity>,
     owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let refused =
-        |hint: String| Refusal { errno: libc::ENETDOWN, message: "no phantom namespace can be made here".into(), hint };
     let address = identity.address();
-    let gated = Arc::new(Inside::default());
-    let inside: Arc<dyn Programs> = gated.clone();
+    let programs = Arc::new(Inside::default());
+    let inside: Arc<dyn Programs> = programs.clone();
     let published = Arc::new(Published::default());
     let own = Arc::new(Own { address, inside: inside.clone(), published: published.clone() });
     let (name, is_named) = (identity.phantom_name(), identity.name.is_some());
@@ -245,23 +270,28 @@ pub(super) async fn open(
         // The exit path is on its way while the namespace is made.
         usage.begin().await;
     }
-    // The running executable itself, also when an update has replaced its file meanwhile.
-    let helper = PathBuf::from("/proc/self/exe");
     let outside = Arc::new(outside(setup, &usage));
     setup.names.remember(name);
-    let config = GateConfig { owner, ..GateConfig::new(address, helper) };
-    let gate = match Gate::open(config, outside.clone()).await {
-        Ok(gate) => Arc::new(gate),
-        Err(error) => {
-            usage.end().await;
-            return Err(refused(error.to_string()));
-        }
-    };
+    // The running executable itself, also when an update has replaced its file meanwhile.
+    let helper = PathBuf::from("/proc/self/exe");
+    let aliases = SharedAliases::default();
+    let space = Arc::new(NodeSpace {
+        emulation: Arc::new(Emulation::new(address, outside.clone(), aliases.clone())),
+        config: GateConfig { owner, ..GateConfig::new(address, helper) },
+        gate: OnceCell::new(),
+        no_gate: Lock::default(),
+        watch: Mutex::default(),
+        usage: usage.clone(),
+        published: published.clone(),
+        aliases,
+        outside,
+        inside,
+    });
     // Set once, here.
-    let _ = gated.0.set(Arc::downgrade(&gate));
-    let watch = publish_when_listening(usage.clone(), Arc::downgrade(&gate), published.clone());
-    let watch = Mutex::new(Some(tokio::spawn(watch)));
-    Ok(Arc::new(GateSpace { usage, outside, inside, published, gate, watch }))
+    let _ = programs.0.set(Arc::downgrade(&space));
+    let watch = publish_when_listening(usage, Arc::downgrade(&space), published);
+    *space.watch.lock().await = Some(tokio::spawn(watch));
+    Ok(space)
 }
 
 fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
@@ -271,40 +301,95 @@ fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(usage: Arc<Use>, gate: Weak<Gate>, published: Arc<Published>) {
+async fn publish_when_listening(usage: Arc<Use>, space: Weak<NodeSpace>, published: Arc<Published>) {
     let mut look = interval(LISTEN_EVERY);
     loop {
         look.tick().await;
-        let Some(gate) = gate.upgrade() else { return };
+        let Some(space) = space.upgrade() else { return };
         let address = usage.address();
-        if gate.listening_ports().await.into_iter().any(|port| published.admits(address, port)) {
+        if space.listening_ports().await.into_iter().any(|port| published.admits(address, port)) {
             usage.begin().await;
             return usage.network().publish(address).await;
         }
     }
 }
 
+impl NodeSpace {
+    /// The gate, made if there is none yet. What could not be made just now is not tried at once again: without gates,
+    /// every socket() of a preloaded program would.
+    async fn gate(&self) -> Result<Arc<Gate>, Refusal> {
+        if let Some(gate) = self.standing_gate() {
+            return Ok(gate);
+        }
+        let before = self.no_gate.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, refusal)) = before.filter(|(when, _)| when.elapsed() < GATE_EVERY) {
+            return Err(refusal);
+        }
+        let make = || Gate::open_with(self.config.clone(), self.outside.clone(), self.aliases.clone());
+        let made = self.gate.get_or_try_init(async || make().await.map(Arc::new)).await;
+        made.cloned().map_err(|error| {
+            let message = "no phantom namespace can be made here".into();
+            let refusal = Refusal { errno: libc::EOPNOTSUPP, message, hint: error.to_string() };
+            *self.no_gate.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), refusal.clone()));
+            refusal
+        })
+    }
+
+    /// The gate, if there is one.
+    fn standing_gate(&self) -> Option<Arc<Gate>> {
+        self.gate.get().cloned()
+    }
+
+    /// Ports on which programs listen for the network.
+    async fn listening_ports(&self) -> Vec<u16> {
+        let mut ports = self.emulation.listening_ports();
+        if let Some(gate) = self.standing_gate() {
+            ports.extend(gate.listening_ports().await);
+        }
+        ports
+    }
+}
+
 #[async_trait]
-impl Space for GateSpace {
-    fn namespaces(&self) -> io::Result<(OwnedFd, Option<OwnedFd>)> {
-        let (net, user) = self.gate.namespace();
-        Ok((net.try_clone_to_owned()?, user.map(|user| user.try_clone_to_owned()).transpose()?))
+impl Space for NodeSpace {
+    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
+        let gate = self.gate().await?;
+        let (net, user) = gate.namespace();
+        let net = net.try_clone_to_owned();
+        let both = net.and_then(|net| Ok((net, user.map(|user| user.try_clone_to_owned()).transpose()?)));
+        both.map_err(|error| Refusal {
+            errno: error.raw_os_error().unwrap_or(libc::EIO),
+            message: "the namespaces cannot be passed on".into(),
+            hint: "give phantomd more file descriptors".into(),
+        })
+    }
+
+    async fn emulated(
+        &self,
+        socket: u64,
+        call: &Call,
+        beside: Option<OwnedFd>,
+    ) -> Result<(Reply, Option<OwnedFd>), i32> {
+        self.emulation.call(socket, call, beside).await
     }
 
     async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-        self.gate.socket(domain, kind, protocol).await
+        match self.gate().await {
+            Ok(gate) => gate.socket(domain, kind, protocol).await,
+            Err(_) => self.emulation.socket(domain, kind, protocol).map_err(io::Error::from_raw_os_error),
+        }
     }
 
     fn ipv4(&self) -> Ipv4Addr {
-        self.gate.ipv4()
+        OWN_IPV4
     }
 
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
-        self.gate.alias_of(address)
+        self.emulation.alias_of(address)
     }
 
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        self.gate.behind_alias(alias)
+        self.emulation.behind_alias(alias)
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
@@ -337,12 +422,13 @@ impl Space for GateSpace {
     }
 
     async fn in_use(&self) -> bool {
-        !self.gate.listening_ports().await.is_empty()
+        !self.listening_ports().await.is_empty()
+            || self.emulation.in_use()
             || self.usage.network().connections().iter().any(|one| one.open && one.identity == self.usage.address())
     }
 
     fn is_broken(&self) -> bool {
-        self.gate.is_broken()
+        self.gate.get().is_some_and(|gate| gate.is_broken())
     }
 
     async fn close(&self) {
@@ -350,6 +436,9 @@ impl Space for GateSpace {
             watch.abort();
         }
         self.usage.end().await;
-        self.gate.cut();
+        self.emulation.cut();
+        if let Some(gate) = self.standing_gate() {
+            gate.cut();
+        }
     }
 }

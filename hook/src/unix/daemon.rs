@@ -1,22 +1,23 @@
 //! One request to the daemon: a short connection of its own, over raw system calls, without anything kept afterwards.
 
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::net::SocketAddr;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use phantom_ipc::hook::{self, PREAMBLE, Reply, Request, SocketReply};
+use phantom_ipc::hook::{self, Call, CallReply, OptionValue, PREAMBLE, Reply, Request, SocketReply};
 use rustix::io::{Errno, IoSlice, IoSliceMut, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags,
-    SocketType, connect, recvmsg, sendmsg, socket_with,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
 
 use super::own::{Own, own};
 
 /// Longest wait for the daemon: names of the ordinary DNS are looked up over Phantom, which takes seconds.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Room for a whole frame.
 type Buffer = [u8; hook::HEADER + hook::MAX_FRAME];
@@ -25,8 +26,12 @@ type Buffer = [u8; hook::HEADER + hook::MAX_FRAME];
 /// socket(2) promises, and closes on exec if `kind` says so.
 pub(super) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, i32> {
     let own = own();
-    let frame = own.frame.as_ref().ok_or_else(nobody)?.with(domain, kind, protocol);
-    let mut line = call(own, frame.bytes())?;
+    let mut line = if own.emulate {
+        let open = Call::Open { domain, kind, protocol };
+        call(own, own.calls.as_ref().ok_or_else(nobody)?.with(0, &open).bytes(), None, Some(PATIENCE))?
+    } else {
+        call(own, own.frame.as_ref().ok_or_else(nobody)?.with(domain, kind, protocol).bytes(), None, Some(PATIENCE))?
+    };
     let mut buffer = [0; size_of::<Buffer>()];
     let (length, received) = receive(&line, &mut buffer).map_err(gone)?;
     match SocketReply::decode(&buffer[hook::HEADER..length]) {
@@ -57,7 +62,7 @@ pub(super) fn ask(request: impl FnOnce(hook::IdentityRef) -> Request) -> Result<
     let request = request(own.identity.clone().ok_or_else(nobody)?);
     // A text that breaks the limits of the dialect is no name of anything.
     let Ok(frame) = request.encode() else { return Ok(Reply::NotFound) };
-    let line = call(own, &frame)?;
+    let line = call(own, &frame, None, Some(PATIENCE))?;
     let mut buffer = [0; size_of::<Buffer>()];
     let (length, _) = receive(&line, &mut buffer).map_err(gone)?;
     match Reply::decode(&buffer[hook::HEADER..length]) {
@@ -67,18 +72,80 @@ pub(super) fn ask(request: impl FnOnce(hook::IdentityRef) -> Request) -> Result<
     }
 }
 
-/// A connection on which the request was sent.
-fn call(own: &Own, frame: &[u8]) -> Result<OwnedFd, i32> {
+/// What an emulated socket's call gave.
+pub(super) enum Got {
+    Done,
+    Pending,
+    Address(SocketAddr),
+    Value(OptionValue),
+}
+
+/// Asks for a call on an emulated socket. Allocates nothing.
+pub(super) fn emulated(socket: u64, asked: &Call) -> Result<Got, i32> {
+    let own = own();
+    let frame = own.calls.as_ref().ok_or_else(nobody)?.with(socket, asked);
+    let line = call(own, frame.bytes(), None, Some(PATIENCE))?;
+    let mut buffer = [0; size_of::<Buffer>()];
+    let (length, _) = receive(&line, &mut buffer).map_err(gone)?;
+    got(&buffer[hook::HEADER..length])
+}
+
+/// Asks for a connection of an emulated socket, which goes along. Waits at most for `patience`, then fails with EAGAIN;
+/// without one, for as long as it takes. A signal ends the wait as it ends that of connect(2): the kernel decides.
+pub(super) fn connect_emulated(
+    socket: u64,
+    descriptor: BorrowedFd<'_>,
+    asked: &Call,
+    patience: Option<Duration>,
+) -> Result<Got, i32> {
+    let own = own();
+    let frame = own.calls.as_ref().ok_or_else(nobody)?.with(socket, asked);
+    let line = call(own, frame.bytes(), Some(descriptor), patience)?;
+    let mut buffer = [0; size_of::<Buffer>()];
+    let (mut length, mut nothing) = (0, None);
+    loop {
+        match receive_some(&line, &mut buffer[length..], &mut nothing) {
+            Ok(0) => return Err(gone(Errno::CONNRESET)),
+            Ok(more) => length += more,
+            Err(error @ (Errno::INTR | Errno::AGAIN)) => return Err(error.raw_os_error()),
+            Err(error) => return Err(gone(error)),
+        }
+        match hook::split_frame(&buffer[..length]) {
+            Ok(Some((body, used))) if used == length => return got(body),
+            Ok(None) if length < buffer.len() => {}
+            _ => return Err(gone(Errno::PROTO)),
+        }
+    }
+}
+
+fn got(body: &[u8]) -> Result<Got, i32> {
+    match CallReply::decode(body) {
+        Ok(CallReply::Done) => Ok(Got::Done),
+        Ok(CallReply::Pending) => Ok(Got::Pending),
+        Ok(CallReply::Address(address)) => Ok(Got::Address(address)),
+        Ok(CallReply::Value(value)) => Ok(Got::Value(value)),
+        Ok(CallReply::Failed(errno, message)) => Err(refused(errno, message)),
+        Ok(CallReply::Descriptor) | Err(_) => Err(gone(Errno::PROTO)),
+    }
+}
+
+/// A connection on which the request was sent, with a descriptor beside it.
+fn call(own: &Own, frame: &[u8], beside: Option<BorrowedFd<'_>>, patience: Option<Duration>) -> Result<OwnedFd, i32> {
     let address = own.socket.as_ref().ok_or_else(|| gone(Errno::NAMETOOLONG))?;
     let line = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(Errno::raw_os_error)?;
     let sent = || {
         set_socket_timeout(&line, Timeout::Send, Some(PATIENCE))?;
-        set_socket_timeout(&line, Timeout::Recv, Some(PATIENCE))?;
+        set_socket_timeout(&line, Timeout::Recv, patience)?;
         retry_on_intr(|| connect(&line, address))?;
         let pieces = [IoSlice::new(&PREAMBLE), IoSlice::new(frame)];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if let Some(beside) = &beside {
+            control.push(SendAncillaryMessage::ScmRights(std::slice::from_ref(beside)));
+        }
         // Far below the size of any socket buffer: all of it is taken or none.
-        retry_on_intr(|| sendmsg(&line, &pieces, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL))
+        retry_on_intr(|| sendmsg(&line, &pieces, &mut control, SendFlags::NOSIGNAL))
     };
     match sent() {
         Ok(length) if length == PREAMBLE.len() + frame.len() => Ok(line),

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use libc::c_char;
-use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
 
 use super::own::{Kept, own};
 
@@ -19,7 +19,7 @@ const SHORT: usize = 256;
 const LONGEST_PRELOAD: usize = 4096;
 
 /// Entries that may be added, and the final NULL.
-const ADDED: usize = 4;
+const ADDED: usize = 5;
 
 type Entries = *const *const c_char;
 
@@ -30,6 +30,8 @@ struct Present {
     library: bool,
     socket: bool,
     identity: bool,
+    /// Also so when there is nothing to keep.
+    emulate: bool,
 }
 
 /// Runs `start` with the environment `envp`, completed. E2BIG when that cannot be.
@@ -40,7 +42,7 @@ pub(super) unsafe fn completed<T>(envp: Entries, start: impl FnOnce(Entries) -> 
     let kept = &own().kept;
     // SAFETY: as the caller says.
     let present = unsafe { inspect(envp, kept) };
-    if present.library && present.socket && present.identity {
+    if present.library && present.socket && present.identity && present.emulate {
         return Ok(start(envp));
     }
     let mut preload = [0; LONGEST_PRELOAD];
@@ -69,6 +71,9 @@ pub(super) fn complete_own() {
     }
     if !present.identity {
         set(kept.identity.as_bytes());
+    }
+    if let Some(emulate) = kept.emulate.as_ref().filter(|_| !present.emulate) {
+        set(emulate.as_bytes());
     }
 }
 
@@ -116,7 +121,7 @@ fn value<'a>(entry: &'a CStr, name: &str) -> Option<&'a [u8]> {
 /// # Safety
 /// As [`completed`].
 unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
-    let mut present = Present::default();
+    let mut present = Present { emulate: kept.emulate.is_none(), ..Present::default() };
     // SAFETY: as the caller says.
     for entry in unsafe { entries(envp) } {
         let set = |name| value(entry, name).is_some_and(|value| !value.is_empty());
@@ -124,6 +129,7 @@ unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
         present.library |= value(entry, ENV_PRELOAD).is_some_and(|value| names_library(value, &kept.library));
         present.socket |= set(ENV_SOCKET);
         present.identity |= set(ENV_IDENTITY) || set(ENV_SESSION);
+        present.emulate |= set(ENV_EMULATE);
     }
     present
 }
@@ -153,7 +159,7 @@ unsafe fn complete<T>(
         }
         // Empty settings count as none and would hide those that are added.
         let empty = |name| value(entry, name).is_some_and(<[u8]>::is_empty);
-        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION].into_iter().any(empty) {
+        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE].into_iter().any(empty) {
             continue;
         }
         to[length] = entry.as_ptr();
@@ -162,7 +168,8 @@ unsafe fn complete<T>(
     let preload = if present.library { None } else { Some(preloading(preload, before, kept)?) };
     let socket = (!present.socket).then_some(kept.socket.as_c_str());
     let identity = (!present.identity).then_some(kept.identity.as_c_str());
-    for entry in [preload, socket, identity].into_iter().flatten() {
+    let emulate = kept.emulate.as_deref().filter(|_| !present.emulate);
+    for entry in [preload, socket, identity, emulate].into_iter().flatten() {
         to[length] = entry.as_ptr();
         length += 1;
     }

@@ -9,6 +9,7 @@
 mod addrinfo;
 mod daemon;
 mod directory;
+mod emulated;
 mod environment;
 mod exec;
 mod exec_variadic;
@@ -33,6 +34,7 @@ fn start() {
     glue::quietly(|| {
         own::own();
         exec::prepare();
+        emulated::prepare();
         spawn::prepare();
         received::prepare();
     });

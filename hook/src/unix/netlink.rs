@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
+use libc::c_int;
+use phantom_ipc::hook::{Reply, Request};
 use rustix::buffer::spare_capacity;
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
@@ -70,12 +72,53 @@ pub(super) struct Address {
 
 /// All interfaces.
 pub(super) fn links() -> Result<Vec<Link>, i32> {
-    dump(GET_LINK, LINK_HEADER, |kind, body| if kind == NEW_LINK { link(body) } else { None })
+    let found = dump(GET_LINK, LINK_HEADER, |kind, body| if kind == NEW_LINK { link(body) } else { None });
+    if is_emulated(&found) { Ok(emulated_links()) } else { found }
 }
 
 /// All addresses.
 pub(super) fn addresses() -> Result<Vec<Address>, i32> {
-    dump(GET_ADDRESS, ADDRESS_HEADER, |kind, body| if kind == NEW_ADDRESS { address(body) } else { None })
+    let found = dump(GET_ADDRESS, ADDRESS_HEADER, |kind, body| if kind == NEW_ADDRESS { address(body) } else { None });
+    if is_emulated(&found) { emulated_addresses() } else { found }
+}
+
+/// Whether sockets are emulated, and nobody speaks netlink: then there is what a phantom namespace would have.
+fn is_emulated<T>(found: &Result<T, i32>) -> bool {
+    matches!(found, Err(libc::EAFNOSUPPORT))
+}
+
+fn emulated_links() -> Vec<Link> {
+    let link = |index, flags: c_int, kind, name: &str, hardware: usize| Link {
+        index,
+        flags: (flags | libc::IFF_UP | libc::IFF_RUNNING) as u32,
+        kind,
+        name: name.to_owned(),
+        address: vec![0; hardware],
+        broadcast: vec![0; hardware],
+        statistics: Vec::new(),
+    };
+    let tunnel = libc::IFF_POINTOPOINT | libc::IFF_NOARP;
+    vec![link(1, libc::IFF_LOOPBACK, libc::ARPHRD_LOOPBACK, "lo", 6), link(2, tunnel, libc::ARPHRD_NONE, "phantom0", 0)]
+}
+
+fn emulated_addresses() -> Result<Vec<Address>, i32> {
+    let Reply::Info { address, ipv4, .. } = daemon::ask(|identity| Request::Info { identity })? else {
+        return Err(libc::EIO);
+    };
+    let at = |index, prefix, label: Option<&str>, local| Address {
+        index,
+        prefix,
+        label: label.map(str::to_owned),
+        local,
+        peer: None,
+        broadcast: None,
+    };
+    Ok(vec![
+        at(1, 8, Some("lo"), Ipv4Addr::LOCALHOST.into()),
+        at(2, 32, Some("phantom0"), Ipv4Addr::from(ipv4).into()),
+        at(1, 128, None, Ipv6Addr::LOCALHOST.into()),
+        at(2, 128, None, Ipv6Addr::from(address).into()),
+    ])
 }
 
 /// Asks the kernel for all of a kind.

@@ -5,8 +5,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 
-use phantom_ipc::hook::{IdentityRef, SocketFrame, format_session, parse_session};
-use phantom_ipc::{ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, socket_path};
+use phantom_ipc::hook::{CallFrame, IdentityRef, SocketFrame, format_session, parse_session};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, socket_path};
 use rustix::net::SocketAddrUnix;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -16,6 +16,10 @@ pub(super) struct Own {
     pub(super) identity: Option<IdentityRef>,
     /// The request for sockets, ready to send.
     pub(super) frame: Option<SocketFrame>,
+    /// The request for calls on emulated sockets, ready to be completed.
+    pub(super) calls: Option<CallFrame>,
+    /// Whether sockets are to be emulated, whatever the daemon could do.
+    pub(super) emulate: bool,
     /// Where the daemon listens; none when that is no path for a socket.
     pub(super) socket: Option<SocketAddrUnix>,
     /// What the programs started get to know.
@@ -32,6 +36,8 @@ pub(super) struct Kept {
     pub(super) socket: CString,
     /// `PHANTOM_IDENTITY=…` or `PHANTOM_SESSION=…`
     pub(super) identity: CString,
+    /// `PHANTOM_EMULATE=…`, if it is set.
+    pub(super) emulate: Option<CString>,
 }
 
 /// Who this program is. After the first call, which allocates, it does no more than look.
@@ -47,7 +53,9 @@ impl Own {
         let path = absolute(&path).unwrap_or(path);
         let (identity, setting) = identity();
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
+        let calls = identity.as_ref().and_then(|identity| CallFrame::new(identity).ok());
         let identity = identity.filter(|_| frame.is_some());
+        let emulate = variable(ENV_EMULATE);
         let spelled = library();
         let library = spelled.canonicalize().unwrap_or_else(|_| spelled.clone());
         let kept = Kept {
@@ -55,8 +63,9 @@ impl Own {
             spelled: spelled.into_os_string().into_vec(),
             socket: entry(ENV_SOCKET, path.as_os_str()),
             identity: setting,
+            emulate: emulate.as_ref().map(|value| entry(ENV_EMULATE, value)),
         };
-        Self { identity, frame, socket: SocketAddrUnix::new(&path).ok(), kept }
+        Self { identity, frame, calls, emulate: emulate.is_some(), socket: SocketAddrUnix::new(&path).ok(), kept }
     }
 }
 

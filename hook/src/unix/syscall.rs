@@ -5,7 +5,7 @@
 
 use libc::{c_char, c_int, c_long};
 
-use super::{exec, glue, raw, received, socket};
+use super::{emulated, exec, glue, raw, received, socket};
 use crate::outcome::{Outcome, Why};
 
 /// syscall(2).
@@ -19,18 +19,44 @@ unsafe extern "C" fn syscall(n: c_long, a: c_long, b: c_long, c: c_long, d: c_lo
             // SAFETY: the caller vouches for the call.
             glue::conclude(-1, || unsafe { caught(n, [a, b, c, d, e, f]) }, || -1)
         }
+        libc::SYS_connect
+        | libc::SYS_bind
+        | libc::SYS_listen
+        | libc::SYS_accept
+        | libc::SYS_accept4
+        | libc::SYS_getsockname
+        | libc::SYS_getpeername
+        | libc::SYS_shutdown
+        | libc::SYS_getsockopt
+        | libc::SYS_setsockopt
+        | libc::SYS_sendto => {
+            let arguments = [a, b, c, d, e, f];
+            let act = || {
+                // SAFETY: as above.
+                unsafe { emulated::by_number(n, arguments) }.unwrap_or(Outcome::Bypass(Why::Unrelated))
+            };
+            // SAFETY: as above.
+            glue::conclude(-1, act, || unsafe { kernel(n, arguments) })
+        }
         // SAFETY: as above.
-        _ => match raw::split(unsafe { raw::syscall(n, [a, b, c, d, e, f]) }) {
-            Ok(value) => {
-                // SAFETY: the kernel has filled what the caller gave it.
-                unsafe { look_at_received(n, b, value) };
-                value
-            }
-            Err(error) => {
-                glue::set_errno(error);
-                -1
-            }
-        },
+        _ => unsafe { kernel(n, [a, b, c, d, e, f]) },
+    }
+}
+
+/// # Safety
+/// As for the system call that is made.
+unsafe fn kernel(number: c_long, arguments: [c_long; 6]) -> c_long {
+    // SAFETY: as the caller says.
+    match raw::split(unsafe { raw::syscall(number, arguments) }) {
+        Ok(value) => {
+            // SAFETY: the kernel has filled what the caller gave it.
+            unsafe { look_at_received(number, arguments[1], value) };
+            value
+        }
+        Err(error) => {
+            glue::set_errno(error);
+            -1
+        }
     }
 }
 

@@ -85,9 +85,11 @@ fn answer(request: &Request) -> (Reply, Option<OwnedFd>) {
             (Reply::Name("web.phantom".to_owned()), None)
         }
         Request::Reverse { .. } => (Reply::NotFound, None),
-        Request::Info { .. } | Request::Enter { .. } | Request::Publish { .. } => {
-            (Reply::failed(libc::ENOSYS, "not in this test"), None)
-        }
+        Request::Info { .. }
+        | Request::Enter { .. }
+        | Request::Publish { .. }
+        | Request::Emulated { .. }
+        | Request::Hold { .. } => (Reply::failed(libc::ENOSYS, "not in this test"), None),
     }
 }
 

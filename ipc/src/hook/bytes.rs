@@ -54,7 +54,7 @@ impl<'a> Reader<'a> {
         if body.len() > super::MAX_FRAME { Err(Malformed::Length(body.len())) } else { Ok(Self(body)) }
     }
 
-    fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
+    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], Malformed> {
         let (head, rest) = self.0.split_at_checked(length).ok_or(Malformed::Short)?;
         self.0 = rest;
         Ok(head)

@@ -1,0 +1,308 @@
+//! The pair of local sockets behind an emulated one: the program has one end from the beginning, the daemon the other.
+//!
+//! One byte that means nothing always waits unread at the daemon's end. It is what makes a reset: when the kernel closes
+//! a local socket with bytes unread, the other end gets ECONNRESET, then EPIPE, as with TCP.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use phantom_ipc::hook::SocketName;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown,
+    SocketAddrUnix, SocketFlags, SocketType, sockopt,
+};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixStream;
+
+use super::Entry;
+use super::sys::unreceived;
+
+/// What a program may send ahead: enough that a piece that is mostly read does not keep it from looking writable. The
+/// kernel doubles it.
+const SEND_ROOM: usize = 212_992;
+
+/// Piece of what fills a connection that is not there yet.
+const FILLING: [u8; 4096] = [0; 4096];
+
+/// Pieces at most: the smallest buffer takes two.
+const MAX_FILLINGS: usize = 64;
+
+/// What the program gets, and what the daemon keeps.
+pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
+    let kind = if name.stream { SocketType::STREAM } else { SocketType::DGRAM };
+    let (theirs, ours) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
+    rustix::net::bind(&theirs, &SocketAddrUnix::new_abstract_name(&name.encode())?)?;
+    if name.stream {
+        sockopt::set_socket_send_buffer_size(&theirs, SEND_ROOM)?;
+        // Urgent bytes are bytes.
+        sockopt::set_socket_oobinline(&ours, true)?;
+        rustix::net::send(&theirs, &[0], SendFlags::NOSIGNAL)?;
+    } else {
+        // There is nowhere to send to.
+        rustix::net::shutdown(&ours, Shutdown::Read)?;
+    }
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    Ok((theirs, ours))
+}
+
+/// The daemon's end. Reading and writing are as with TCP: shutdown is a half-close, dropping it before both directions
+/// have ended is a reset, ECONNRESET is the program's reset.
+pub(super) struct End {
+    /// None once it lives on in a task of its own.
+    stream: Option<UnixStream>,
+    entry: Option<Entry>,
+    heard: bool,
+    said: bool,
+    /// What a record costs in [`unreceived`]'s count.
+    record: usize,
+}
+
+impl End {
+    /// Needs a runtime.
+    pub(super) fn new(ours: OwnedFd, entry: Entry) -> io::Result<Self> {
+        let stream = Some(UnixStream::from_std(ours.into())?);
+        Ok(Self { stream, entry: Some(entry), heard: false, said: false, record: 0 })
+    }
+
+    /// Another descriptor of it, to look at.
+    pub(super) fn another(&self) -> io::Result<OwnedFd> {
+        Ok(rustix::io::fcntl_dupfd_cloexec(self.stream()?, 0)?)
+    }
+
+    /// Tells whether closing it is a reset by SO_LINGER, also when this is not at hand any more.
+    pub(super) fn abortive(&self) -> Option<impl Fn() -> bool + use<>> {
+        self.entry.as_ref().map(Entry::abortive_later)
+    }
+
+    fn stream(&self) -> io::Result<&UnixStream> {
+        self.stream.as_ref().ok_or_else(|| io::ErrorKind::NotConnected.into())
+    }
+
+    /// Resolves when the program has closed its end.
+    pub(super) async fn hung_up(&self) {
+        if let Some(stream) = &self.stream {
+            hung_up(stream).await;
+        }
+    }
+
+    /// Makes the runtime look anew at what is ready: waiting for [`Self::hung_up`] forgot it.
+    pub(super) fn refresh(&mut self) -> io::Result<()> {
+        if let Some(stream) = self.stream.take() {
+            self.stream = Some(UnixStream::from_std(stream.into_std()?)?);
+        }
+        Ok(())
+    }
+
+    /// Tells a listener of a connection; `WouldBlock` when as many wait as may.
+    pub(super) fn announce(&mut self, child: &OwnedFd, record: &[u8], most: usize) -> io::Result<()> {
+        let stream = self.stream.as_ref().ok_or(io::ErrorKind::NotConnected)?;
+        let waiting = unreceived(stream)?;
+        if self.record > 0 && waiting / self.record >= most {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut beside = SendAncillaryBuffer::new(&mut space);
+        let children = [child.as_fd()];
+        if !beside.push(SendAncillaryMessage::ScmRights(&children)) {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        match rustix::net::sendmsg(stream, &[IoSlice::new(record)], &mut beside, SendFlags::NOSIGNAL) {
+            Ok(_) => {}
+            // Descriptors under way are bounded by the kernel, too.
+            Err(Errno::TOOMANYREFS) => return Err(io::ErrorKind::WouldBlock.into()),
+            Err(error) => return Err(error.into()),
+        }
+        if waiting == 0 {
+            self.record = unreceived(stream)?;
+        }
+        Ok(())
+    }
+
+    /// Takes what there is but for the last byte, which stays: see the module.
+    fn take(&self, room: &mut [u8]) -> io::Result<usize> {
+        let stream = self.stream()?;
+        let waiting = || rustix::io::ioctl_fionread(stream).map(|bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        let mut count = waiting()?;
+        if count <= 1 {
+            let ends = ends(stream);
+            // It may have come between the two looks.
+            count = waiting()?;
+            if count <= 1 {
+                return self.ended(ends);
+            }
+        }
+        let length = (count - 1).min(room.len());
+        let mut old = [0];
+        let (most, _) = room.split_at_mut(length - 1);
+        let mut pieces = [IoSliceMut::new(&mut old), IoSliceMut::new(most)];
+        let got = rustix::net::recvmsg(stream, &mut pieces, &mut RecvAncillaryBuffer::default(), RecvFlags::empty())?;
+        if got.bytes == 0 {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        rustix::net::recv(stream, &mut room[got.bytes - 1..got.bytes], RecvFlags::PEEK)?;
+        Ok(got.bytes)
+    }
+
+    fn ended(&self, ends: PollFlags) -> io::Result<usize> {
+        let reset = || Err(io::ErrorKind::ConnectionReset.into());
+        if ends.contains(PollFlags::ERR) {
+            return reset();
+        }
+        if ends.contains(PollFlags::HUP) && self.entry.as_ref().is_some_and(Entry::abortive) {
+            return reset();
+        }
+        if ends.intersects(PollFlags::HUP | PollFlags::RDHUP) {
+            return Ok(0);
+        }
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+}
+
+/// Resolves when the program has closed; whether that is a reset, if it is not one by SO_LINGER.
+pub(super) async fn closed(ours: OwnedFd) -> io::Result<bool> {
+    let stream = UnixStream::from_std(ours.into())?;
+    hung_up(&stream).await;
+    Ok(ends(&stream).contains(PollFlags::ERR))
+}
+
+/// Takes what is unread, so that closing is no reset.
+fn empty(stream: &UnixStream) {
+    let mut waste = [0; FILLING.len()];
+    while matches!(rustix::net::recv(stream, &mut waste, RecvFlags::DONTWAIT), Ok((1.., _))) {}
+}
+
+/// What has ended: HUP, RDHUP, ERR.
+fn ends(stream: &impl AsFd) -> PollFlags {
+    let mut look = [PollFd::new(stream, PollFlags::RDHUP)];
+    match poll(&mut look, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(_) => look[0].revents(),
+        Err(_) => PollFlags::empty(),
+    }
+}
+
+async fn hung_up(stream: &UnixStream) {
+    loop {
+        if ends(stream).intersects(PollFlags::HUP | PollFlags::ERR) {
+            return;
+        }
+        // Forgets what was so, so that what comes wakes.
+        let _ = stream.try_io(Interest::WRITABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+        if stream.writable().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl AsyncRead for End {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.heard || buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        loop {
+            let stream = self.stream()?;
+            ready!(stream.poll_read_ready(cx))?;
+            let room = buf.initialize_unfilled();
+            match stream.try_io(Interest::READABLE, || self.take(room)) {
+                Ok(length) => {
+                    self.heard = length == 0;
+                    buf.advance(length);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for End {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        match ready!(Pin::new(&mut *stream).poll_write(cx, buf)) {
+            // It reads no more, but lives: TCP would take the bytes and throw them away.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe && !ends(stream).contains(PollFlags::HUP) => {
+                Poll::Ready(Ok(buf.len()))
+            }
+            result => Poll::Ready(result),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.said = true;
+        let stream = self.stream.as_mut().ok_or(io::ErrorKind::NotConnected)?;
+        match ready!(Pin::new(stream).poll_shutdown(cx)) {
+            // The program was faster.
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
+        }
+    }
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        let (Some(stream), Some(entry)) = (self.stream.take(), self.entry.take()) else { return };
+        // Who has had the end of the stream gets EPIPE from a reset, not ECONNRESET; who has left gets nothing.
+        if self.said || ends(&stream).contains(PollFlags::HUP) {
+            empty(&stream);
+        }
+        // First the table, then the program hears of it.
+        drop(entry);
+    }
+}
+
+/// A program's end that must not look writable yet: its buffer is full.
+pub(super) struct Held(OwnedFd);
+
+impl Held {
+    /// Fills the buffer.
+    pub(super) fn new(theirs: OwnedFd) -> io::Result<Self> {
+        sockopt::set_socket_send_buffer_size(&theirs, 1)?;
+        for _ in 0..MAX_FILLINGS {
+            match rustix::net::send(&theirs, &FILLING, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(_) => {}
+                Err(Errno::AGAIN) => return Ok(Self(theirs)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(io::ErrorKind::InvalidInput.into())
+    }
+
+    /// Empties it: from now on it is writable.
+    pub(super) fn release(self, end: &End) -> io::Result<()> {
+        let stream = end.stream()?;
+        // What comes after this is the program's already.
+        let filling = rustix::io::ioctl_fionread(stream)?.saturating_sub(1);
+        let mut left = usize::try_from(filling).unwrap_or(usize::MAX);
+        let mut waste = [0; FILLING.len()];
+        while left > 0 {
+            let most = left.min(waste.len());
+            match rustix::net::recv(stream, &mut waste[..most], RecvFlags::empty())?.0 {
+                0 => break,
+                got => left -= got,
+            }
+        }
+        // Last, so that there is one event and not one for each piece.
+        sockopt::set_socket_send_buffer_size(&self.0, SEND_ROOM)?;
+        Ok(())
+    }
+}
+
+/// The name by which a program's end is known; none when it is not ours.
+pub(super) fn name_of(theirs: &OwnedFd) -> Option<SocketName> {
+    let address = rustix::net::getsockname(theirs).ok()?;
+    let address: SocketAddrUnix = address.try_into().ok()?;
+    SocketName::decode(address.abstract_name()?)
+}
+
+/// Shared by what must end with the identity.
+pub(super) type Over = Arc<tokio_util::sync::CancellationToken>;
