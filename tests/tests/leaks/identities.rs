@@ -104,8 +104,11 @@ fn nothing_makes_a_program_leave_its_identity_for_the_world() -> Result<()> {
     let socket = own.socket().display().to_string();
     let capture = Capture::start("1")?;
     for way in Way::ALL {
-        let (one, two) = (addresses(&own, way)?, addresses(&own, way)?);
-        ensure!(one != two, "{way:?}: two runs have one address");
+        // Emulated sockets have no interface to ask.
+        if way != Way::Emulate {
+            let (one, two) = (addresses(&own, way)?, addresses(&own, way)?);
+            ensure!(one != two, "{way:?}: two runs have one address");
+        }
         // What a program sets for the programs that it starts.
         for setting in [
             "PHANTOM_SOCKET=/nowhere",
