@@ -93,6 +93,9 @@ const STREAM_PATIENCE: Duration = Duration::from_secs(30);
 /// Aborting some thousand sockets takes milliseconds.
 const ENDING_PATIENCE: Duration = Duration::from_secs(10);
 
+/// The wire's thread ends at its next look, unless the machine is very busy.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -345,6 +348,8 @@ impl Gate {
 
     /// Ends the gate: connections of programs are aborted, the wire is cut.
     pub async fn close(mut self) {
+        // First, for the driver's connections end by resets: programs shall see them aborted, not reset by the peer.
+        let _ = timeout(CLOSE_PATIENCE, self.shared.wire.ended()).await;
         self.driver.abort();
         // It ends right after being aborted; what it held ends with it.
         let _ = (&mut self.driver).await;

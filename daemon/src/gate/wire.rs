@@ -96,6 +96,13 @@ impl Wire {
         self.ring();
     }
 
+    /// The same, and waits until it has ended.
+    pub(super) async fn ended(&self) {
+        self.stop();
+        // Its queue closes when the thread, which never waits for anybody, drops it.
+        self.commands.closed().await;
+    }
+
     fn ring(&self) {
         // Full means that it rings already.
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());

@@ -6,10 +6,10 @@ use std::mem::size_of;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use libc::{c_int, c_uint, cmsghdr, mmsghdr, msghdr, ssize_t, timespec};
+use libc::{c_int, c_long, c_uint, cmsghdr, mmsghdr, msghdr, ssize_t, timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
-use super::{daemon, glue};
+use super::{daemon, glue, raw};
 
 /// The kernel's number of the phantom namespace, as last seen; zero before.
 static PHANTOM: AtomicU64 = AtomicU64::new(0);
@@ -122,12 +122,18 @@ fn ask() -> Option<u64> {
     network(socket.as_raw_fd())
 }
 
-/// The kernel's number of the network that a socket belongs to.
+/// The kernel's number of the network that a socket belongs to; none of local sockets, which are the daemon's where they
+/// stand for others.
 fn network(number: c_int) -> Option<u64> {
+    // SAFETY: the caller's descriptor is open; the borrow ends with this function.
+    let socket = unsafe { BorrowedFd::borrow_raw(number) };
+    if sockopt::socket_domain(socket).map_or(true, |domain| domain == AddressFamily::UNIX) {
+        return None;
+    }
     let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
-    // SAFETY: the kernel writes no more than `length` bytes; libc's own getsockopt is not this library's.
-    let result = unsafe {
-        libc::getsockopt(number, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut cookie).cast(), &raw mut length)
-    };
-    (result == 0).then_some(cookie)
+    let (level, option) = (libc::SOL_SOCKET.into(), libc::SO_NETNS_COOKIE.into());
+    let (to, room) = (&raw mut cookie as c_long, &raw mut length as c_long);
+    // SAFETY: the kernel writes no more than `length` bytes.
+    let result = unsafe { raw::syscall(libc::SYS_getsockopt, [number.into(), level, option, to, room, 0]) };
+    raw::split(result).ok().map(|_| cookie)
 }
