@@ -40,7 +40,7 @@ enum How {
 
 /// What surrounds the program besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walls {
+pub(crate) enum Walls {
     /// Namespaces of its own.
     Own,
     /// None: it lives among the user's other programs.
@@ -130,7 +130,7 @@ impl<'a> Launch<'a> {
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
-        isolate::give_up_the_rest(&say)?;
+        isolate::give_up_the_rest(way.walls, &say)?;
         Ok(doors)
     }
 
