@@ -21,6 +21,14 @@ fn received_sockets_of_other_networks_are_dead() {
     assert_eq!((ran.out.as_str(), ran.code), ("", Some(0)), "{ran:?}");
 }
 
+#[test]
+fn programs_under_filters_of_their_own_are_not_killed_for_our_questions() {
+    let world = World::new();
+    let victim = compile(&world, "filtered", &[]);
+    let ran = run(&mut world.hooked(&victim));
+    assert_eq!((ran.out.as_str(), ran.code), ("", Some(0)), "{ran:?}");
+}
+
 /// Ways to start a program; each clears the environment before.
 const WAYS: [&str; 21] = [
     "execve",

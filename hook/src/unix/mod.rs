@@ -22,6 +22,7 @@ mod raw;
 mod received;
 mod refused;
 mod resolv;
+mod sandbox;
 mod socket;
 mod spawn;
 mod syscall;
@@ -37,5 +38,6 @@ fn start() {
         emulated::prepare();
         spawn::prepare();
         received::prepare();
+        sandbox::prepare();
     });
 }

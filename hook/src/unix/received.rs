@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::{c_int, c_long, c_uint, cmsghdr, mmsghdr, msghdr, ssize_t, timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
-use super::{daemon, glue, raw};
+use super::{daemon, glue, raw, sandbox};
 
 /// The kernel's number of the phantom namespace, as last seen; zero before.
 static PHANTOM: AtomicU64 = AtomicU64::new(0);
@@ -64,8 +64,9 @@ pub(super) unsafe fn check_many(messages: *mut mmsghdr, count: c_int) {
 /// # Safety
 /// `message` is one that recvmsg has filled.
 pub(super) unsafe fn check(message: *mut msghdr) {
+    // Chromium's sandbox kills for the question of what kind of socket it is. Nor does it let anything be done with one.
     // SAFETY: as the caller says.
-    if unsafe { (*message).msg_controllen } < size_of::<cmsghdr>() {
+    if sandbox::filtered() || unsafe { (*message).msg_controllen } < size_of::<cmsghdr>() {
         return;
     }
     glue::quietly(|| {

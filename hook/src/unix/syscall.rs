@@ -5,7 +5,7 @@
 
 use libc::{c_char, c_int, c_long};
 
-use super::{emulated, exec, glue, raw, received, socket};
+use super::{emulated, exec, glue, raw, received, sandbox, socket};
 use crate::outcome::{Outcome, Why};
 
 /// syscall(2).
@@ -38,6 +38,8 @@ unsafe extern "C" fn syscall(n: c_long, a: c_long, b: c_long, c: c_long, d: c_lo
             // SAFETY: as above.
             glue::conclude(-1, act, || unsafe { kernel(n, arguments) })
         }
+        // SAFETY: as above.
+        libc::SYS_seccomp if sandbox::is_filter(a) => sandbox::filtering(|| unsafe { kernel(n, [a, b, c, d, e, f]) }),
         // SAFETY: as above.
         _ => unsafe { kernel(n, [a, b, c, d, e, f]) },
     }
