@@ -30,8 +30,10 @@ if (role === 'server') {
     const looked = await dns.lookup(name, { all: true });
     const six = looked.find(found => found.family === 6).address;
     const four = looked.find(found => found.family === 4)?.address ?? (await dns.lookup(name, { family: 4 })).address;
-    assert.deepEqual(await dns.resolve6(name), [six]);
-    assert.deepEqual(await dns.resolve4(name), [four]);
+    if (!process.env.WITHOUT_DATAGRAMS) {
+        assert.deepEqual(await dns.resolve6(name), [six]);
+        assert.deepEqual(await dns.resolve4(name), [four]);
+    }
     for (const host of [name, six, four]) {
         const socket = net.connect({ host, port: 7000, allowHalfOpen: true });
         socket.end(expected);
