@@ -2,13 +2,15 @@
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::net::AddressFamily;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::mounts::{self, Masked};
-use crate::{privileges, sys};
+use crate::ways::Walls;
+use crate::{apart, doors, privileges, sys};
 
 /// What the daemon hands over.
 pub(crate) struct Namespaces {
@@ -28,10 +30,12 @@ pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) ->
 }
 
 /// What every way ends with: no descriptor of another network, no privilege that leads there.
-pub(crate) fn give_up_the_rest(say: &dyn Fn(&str)) -> Result<()> {
+pub(crate) fn give_up_the_rest(walls: Walls, say: &dyn Fn(&str)) -> Result<()> {
     close_foreign_sockets(say)?;
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");
+    doors::shut().context("installing the filter of system calls")?;
+    say(apart::set_apart(walls).context("setting the program apart from other processes")?);
     Ok(())
 }
 
@@ -56,12 +60,20 @@ fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
 }
 
 /// Closes inherited sockets that belong to other networks; standard input, output and error stay as they are.
+///
+/// Directories are opened anew: below those of the outer mounts lies what is masked in ours.
 fn close_foreign_sockets(say: &dyn Fn(&str)) -> Result<()> {
     let entries = fs::read_dir("/proc/self/fd").context("listing open descriptors")?;
-    let numbers: Vec<RawFd> =
-        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(|fd| *fd > 2).collect();
-    for number in numbers {
-        if is_foreign(number) {
+    let numbers: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    // Our own are closed on exec, inherited ones never are.
+    for number in numbers.into_iter().filter(|number| !sys::is_close_on_exec(*number)) {
+        let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+        if sys::is_place(number) {
+            if !sys::open_anew(number, &target) {
+                sys::close(number);
+                say(&format!("closed the inherited directory {number}"));
+            }
+        } else if number > 2 && is_foreign(number, &target) {
             sys::close(number);
             say(&format!("closed the inherited descriptor {number}"));
         }
@@ -69,16 +81,12 @@ fn close_foreign_sockets(say: &dyn Fn(&str)) -> Result<()> {
     Ok(())
 }
 
-/// Whether a descriptor is inherited and leads to another network.
-fn is_foreign(number: RawFd) -> bool {
-    // Our own are closed on exec, inherited ones never are.
-    if sys::is_close_on_exec(number) {
-        return false;
-    }
-    let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
+/// Whether an inherited descriptor leads to another network.
+fn is_foreign(number: RawFd, target: &Path) -> bool {
     let target = target.to_string_lossy();
-    // Rings keep the network they were made in; namespaces are doors to it.
-    if target.contains("io_uring") || target.starts_with("net:[") || target == "/dev/net/tun" {
+    // Rings keep the network they were made in; namespaces are doors to it, and so are processes in it.
+    let doors = ["io_uring", "net:[", "pidfd"];
+    if doors.iter().any(|door| target.contains(door) && !target.starts_with('/')) || target == "/dev/net/tun" {
         return true;
     }
     target.starts_with("socket:") && sys::socket_domain(number).is_some_and(|domain| domain != AddressFamily::UNIX)

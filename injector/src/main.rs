@@ -1,9 +1,12 @@
 //! `phantom-run`: starts a program so that its only network is Phantom.
 
+mod apart;
 mod control;
+mod doors;
 mod enclose;
 mod filter;
 mod isolate;
+mod kernel_files;
 mod link;
 mod local;
 mod mounts;

@@ -15,6 +15,8 @@ use rustix::mount::{
     open_tree,
 };
 
+use crate::kernel_files;
+
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
@@ -76,6 +78,7 @@ pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
             say(&format!("names and hardware addresses of the host's interfaces stay visible in /sys: {error}"))
         }
     }
+    kernel_files::protect(say)?;
     for deputy in deputies(masked) {
         mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
@@ -85,9 +88,10 @@ pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
 
 /// The deputies that exist here, each once, links followed.
 pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
-    let uid = rustix::process::getuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let runtimes: Vec<PathBuf> = runtime.into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]).collect();
+    // All users': root may become any of them.
+    let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
+    let runtimes: Vec<PathBuf> = runtime.into_iter().chain(users).collect();
     let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
     let daemons = runtimes.iter().map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
     let (in_use, spared) = match masked {

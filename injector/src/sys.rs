@@ -3,7 +3,9 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::net::AddressFamily;
 use rustix::process::Pid;
 use rustix::thread::UnshareFlags;
@@ -147,6 +149,28 @@ pub(crate) fn is_close_on_exec(number: RawFd) -> bool {
     // SAFETY: the borrow ends with this call; a number that is not open gives an error, nothing worse.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::io::fcntl_getfd(fd).is_ok_and(|flags| flags.contains(rustix::io::FdFlags::CLOEXEC))
+}
+
+/// Whether the descriptor is a place in the file system rather than an open file: a directory, or O_PATH.
+pub(crate) fn is_place(number: RawFd) -> bool {
+    // SAFETY: as in `is_close_on_exec`.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    let is_directory = rustix::fs::fstat(fd).is_ok_and(|about| FileType::from_raw_mode(about.st_mode).is_dir());
+    is_directory || rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH))
+}
+
+/// Puts what lies at `path` now in the place of the descriptor, if that is the same file.
+pub(crate) fn open_anew(number: RawFd, path: &Path) -> bool {
+    // SAFETY: as in `is_close_on_exec`.
+    let old = unsafe { BorrowedFd::borrow_raw(number) };
+    let anew = || -> rustix::io::Result<bool> {
+        let flags = rustix::fs::fcntl_getfl(old)? & (OFlags::PATH | OFlags::DIRECTORY);
+        let new = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?;
+        let (was, is) = (rustix::fs::fstat(old)?, rustix::fs::fstat(&new)?);
+        // SAFETY: both numbers are plain arguments; the old one was inherited, so no value of this process owns it.
+        Ok((was.st_dev, was.st_ino) == (is.st_dev, is.st_ino) && unsafe { libc::dup2(new.as_raw_fd(), number) } >= 0)
+    };
+    anew().unwrap_or(false)
 }
 
 /// The family of a socket; none if the descriptor is none.

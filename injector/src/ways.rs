@@ -40,7 +40,7 @@ enum How {
 
 /// What surrounds the program besides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Walls {
+pub(crate) enum Walls {
     /// Namespaces of its own.
     Own,
     /// None: it lives among the user's other programs.
@@ -130,7 +130,7 @@ impl<'a> Launch<'a> {
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
-        isolate::give_up_the_rest(&say)?;
+        isolate::give_up_the_rest(way.walls, &say)?;
         Ok(doors)
     }
 
@@ -152,20 +152,19 @@ impl<'a> Launch<'a> {
             (How::Inject, Walls::Own) => "with injected sockets",
             (How::Preload, Walls::Own) => "by preloading, with a filter: static programs have no network",
             (How::Inject, Walls::None) => "with injected sockets, among your other programs",
-            (How::Emulate, Walls::Own) => "with emulated sockets",
-            (How::Emulate, Walls::None) => "with emulated sockets, among your other programs",
+            (How::Emulate, Walls::Own) => {
+                "with emulated sockets: static programs have no network, there is no UDP, details of TCP are missing"
+            }
+            (How::Emulate, Walls::None) => {
+                "with emulated sockets, among your other programs: static programs have no network, there is no UDP, \
+                 details of TCP are missing"
+            }
             (How::Preload, Walls::None) => {
                 "by preloading, with a filter, among your other programs: static programs have no network"
             }
         };
         if !self.options.quiet {
             eprintln!("phantom-run: {}; {how}", self.session.who);
-            if way.how == How::Emulate {
-                eprintln!(
-                    "phantom-run: emulation is for want of anything better: static programs and those that avoid libc have \
-                     no network, there is no UDP, and some details of TCP are missing (docs/emulation.md lists them)"
-                );
-            }
             for port in &self.session.published {
                 eprintln!("phantom-run: {port}");
             }

@@ -214,8 +214,8 @@ fn limits_hold_on_both_sides() {
     let longest = Call::SetOption { level: 0, option: 0, value: OptionValue::new(&[0; MAX_OPTION]).unwrap() };
     let calls = CallFrame::new(&IdentityRef::Named("i".repeat(MAX_IDENTITY))).unwrap();
     assert_eq!(calls.with(0, &longest).bytes().len(), HEADER + 1 + 3 + MAX_IDENTITY + 8 + 1 + 8 + 2 + MAX_OPTION);
-    let short = [&[17, 1, 1][..], &[0; MAX_OPTION + 1]].concat();
-    assert_eq!(Reply::decode(&short), Err(Malformed::Text));
+    let longer = [&[17, 0, MAX_OPTION as u8 + 1][..], &[0; MAX_OPTION + 1]].concat();
+    assert_eq!(Reply::decode(&longer), Err(Malformed::Text));
     let long = [&[5u8, 1, 0][..], &[b'n'; 256]].concat();
     assert_eq!(Reply::decode(&long), Err(Malformed::Text));
     assert_eq!(Reply::decode(&[5, 0, 1, 0xff]), Err(Malformed::Text));

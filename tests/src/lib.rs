@@ -261,6 +261,9 @@ impl Way {
     /// Those that stand.
     pub const ALL: [Self; 4] = [Self::Namespace, Self::Inject, Self::Preload, Self::Emulate];
 
+    /// Those in which sockets are the kernel's own; docs/emulation.md says how emulated ones differ.
+    pub const KERNEL: [Self; 3] = [Self::Namespace, Self::Inject, Self::Preload];
+
     /// What `--isolation` calls it.
     #[must_use]
     pub fn flag(self) -> &'static str {

@@ -1,0 +1,70 @@
+//! The kernel's own file systems as the program shall see them: no processes but its own, nothing to be set.
+//!
+//! Root needs no capability to write some of these files, and the kernel acts on them outside: it starts the program that
+//! core_pattern names, in the host's namespaces, for whoever crashes.
+
+use std::fs::{self, OpenOptions};
+
+use anyhow::{Result, bail};
+use rustix::io::Errno;
+use rustix::mount::{MountFlags, mount, mount_bind_recursive, mount_remount};
+
+/// File systems that are the kernel's; what is written there concerns the whole machine. Groups of processes (cgroup) are
+/// left: they cannot reach out without a capability.
+const KINDS: [&str; 9] =
+    ["proc", "sysfs", "debugfs", "tracefs", "configfs", "bpf", "securityfs", "efivarfs", "binfmt_misc"];
+
+/// What of /proc is for the whole machine.
+const SETTINGS: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
+
+/// By it we know whether the program could do harm.
+const WITNESS: &str = "/proc/sys/kernel/core_pattern";
+
+const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
+
+/// Changes this process' mounts, which are its own already.
+pub(crate) fn protect(say: &dyn Fn(&str)) -> Result<()> {
+    // Network settings of a process are those of its namespace: /proc/PID/net of a process outside shows the host's.
+    match mount("proc", "/proc", "proc", FLAGS, Some(c"hidepid=ptraceable")) {
+        Ok(()) => say("hid processes outside from /proc"),
+        Err(error) => say(&format!("processes outside and what they see of networks stay visible in /proc: {error}")),
+    }
+    for settings in SETTINGS {
+        let _ = mount_bind_recursive(settings, settings).and_then(|()| read_only(settings));
+    }
+    for point in mounted(&fs::read_to_string("/proc/self/mountinfo")?) {
+        let _ = read_only(&point);
+    }
+    if OpenOptions::new().write(true).open(WITNESS).is_ok() {
+        bail!("{WITNESS} stays writable: by it the program could have the kernel start others outside");
+    }
+    Ok(())
+}
+
+fn read_only(point: &str) -> Result<(), Errno> {
+    mount_remount(point, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "")
+}
+
+/// Where file systems of the kernel lie, but /proc itself: programs write to their own files there.
+fn mounted(mountinfo: &str) -> Vec<String> {
+    let point = |line: &str| {
+        let (mount, system) = line.split_once(" - ")?;
+        let point = mount.split(' ').nth(4)?;
+        let kind = system.split(' ').next()?;
+        (KINDS.contains(&kind) && point != "/proc").then(|| point.to_owned())
+    };
+    mountinfo.lines().filter_map(point).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_file_systems_are_found() {
+        let info = "1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /proc rw shared:1 - proc proc rw\n3 2 0:3 / /srv/root/proc rw - \
+                    proc proc rw\n4 1 0:4 / /sys/kernel/config rw - configfs configfs rw\n5 1 0:5 / /sys/fs/cgroup rw - \
+                    cgroup2 cgroup2 rw\nodd line";
+        assert_eq!(mounted(info), ["/srv/root/proc", "/sys/kernel/config"]);
+    }
+}
