@@ -93,7 +93,8 @@ fn nginx() -> Result<()> {
 #[test]
 fn apache() -> Result<()> {
     let network = Network::shared()?;
-    for way in Way::ALL {
+    // An emulated socket asks the daemon for its names, and root's daemon does not answer workers that gave root up.
+    for way in Way::ALL.into_iter().filter(|way| *way != Way::Emulate) {
         let folder = Folder::new()?;
         folder.make("www")?;
         folder.write("www/file", pattern(SIZE))?;

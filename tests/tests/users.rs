@@ -156,7 +156,9 @@ fn chromium_headless_and_in_a_window() -> Result<()> {
         let profile = |name: &str| format!("--user-data-dir={home}/{name}");
         let url = |who: &str| format!("http://{name}/?who={who}");
 
-        let dump = [&CHROMIUM[..], &["--headless=new", "--dump-dom", &profile("headless"), &url("headless")]];
+        let patience = ["timeout", "-k", "5", "85"];
+        let dump =
+            [&patience[..], &CHROMIUM, &["--headless=new", "--dump-dom", &profile("headless"), &url("headless")]];
         let page = stdout(&browser(&network, way, &home, None, &dump.concat()).output()?)?;
         ensure!(page.contains(&format!("said {}", whole())), "{way:?}: {page}");
         site.hears(&format!("/report?headless {}", whole())).with_context(|| format!("{way:?}"))?;

@@ -5,7 +5,7 @@ import http from 'node:http';
 import net from 'node:net';
 import assert from 'node:assert';
 
-const [role, path, name] = process.argv.slice(2);
+const [role, path, name, packets] = process.argv.slice(2);
 const expected = fs.readFileSync(path);
 const collect = stream => new Promise((resolve, reject) => {
     const parts = [];
@@ -30,7 +30,8 @@ if (role === 'server') {
     const looked = await dns.lookup(name, { all: true });
     const six = looked.find(found => found.family === 6).address;
     const four = looked.find(found => found.family === 4)?.address ?? (await dns.lookup(name, { family: 4 })).address;
-    if (!process.env.WITHOUT_DATAGRAMS) {
+    // c-ares sends packets of its own, which need a network that has any.
+    if (packets === 'packets') {
         assert.deepEqual(await dns.resolve6(name), [six]);
         assert.deepEqual(await dns.resolve4(name), [four]);
     }
