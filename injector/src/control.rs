@@ -87,7 +87,7 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
     if let Some(name) = name {
         if name.len() > MAX_IDENTITY || name.contains('\0') {
             bail!(
-                "the name of an identity has at most {MAX_IDENTITY} characters; `phantom address list` shows those there are"
+                "this is too long or too odd to be the name of an identity; `phantom address list` shows those there are"
             );
         }
         return Ok(IdentityRef::Named(name.to_owned()));
@@ -134,14 +134,17 @@ pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
     Ok(Session { line, spaces, who, published: Vec::new() })
 }
 
+/// What helps where no daemon is.
+const ADVICE: &str = "start one with `phantomd`, or name its socket with --daemon";
+
 /// Why no daemon could be reached, and what to do.
 fn nobody(socket: &Path, error: io::Error) -> anyhow::Error {
     let at = socket.display();
     match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow::anyhow!(
-            "no daemon answers at {at}\n  start one with `phantomd` (as root: `systemctl start phantomd`), or name its \
-             socket with --daemon"
-        ),
+        io::ErrorKind::NotFound => anyhow::anyhow!("no daemon answers at {at}\n  {ADVICE}"),
+        io::ErrorKind::ConnectionRefused => {
+            anyhow::anyhow!("no daemon answers at {at}\n  {ADVICE}; none can be reached from under phantom-run")
+        }
         io::ErrorKind::PermissionDenied => anyhow::anyhow!(
             "the daemon at {at} is not yours to use\n  start your own with `phantomd`, or name its socket with --daemon"
         ),

@@ -48,7 +48,10 @@ fn launch(options: &Options) -> Result<()> {
     let contact = Contact { socket, identity };
     let mut session = control::enter(&contact, ways::wanted(options.isolation))?;
     if session.spaces.is_none() && !options.allow_local.is_empty() {
-        bail!("--allow-local needs a phantom namespace, and none can be had here or is wanted");
+        bail!(
+            "--allow-local needs a phantom namespace, and none can be had here or is wanted: leave it out, or take another \
+             --isolation than emulate"
+        );
     }
     let ports = local::open(&mut session.line, &contact.identity, &options.allow_local)?;
     session.published = publish::ports(&mut session.line, &contact.identity, &options.publish)?;

@@ -28,7 +28,8 @@ pub(crate) struct Options {
     #[arg(long, value_enum, default_value_t = Isolation::Auto)]
     pub(crate) isolation: Isolation,
 
-    /// A port of this computer's loopback that the program may reach on its own 127.0.0.1 and ::1; may be repeated; not with emulate
+    /// A port of this computer's loopback that the program may reach on its own 127.0.0.1 and ::1. May be repeated; not
+    /// with emulate
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) allow_local: Vec<u16>,
 

@@ -30,7 +30,7 @@ impl FromStr for Port {
             return Err("a port is a number from 1 to 65535, as in `80` or `80:shop`".to_owned());
         };
         if at.is_some_and(|name| name.is_empty() || name.len() > MAX_IDENTITY) {
-            return Err(format!("after the colon stands the name of an identity, 1 to {MAX_IDENTITY} characters"));
+            return Err("after the colon stands the name of an identity, as in `80:shop`".to_owned());
         }
         Ok(Self { number, at: at.map(str::to_owned) })
     }

@@ -200,6 +200,9 @@ impl Ways for Launch<'_> {
             How::Preload => "sockets come from libphantom.so; every other socket() is refused",
             How::Emulate => "libphantom.so and the daemon emulate sockets; every other socket() is refused",
         });
+        for port in &self.options.allow_local {
+            self.say(&format!("port {port} of this computer is within the program's reach, on its own loopback"));
+        }
         self.announce(way);
         ready(listener)?;
         Ok(execute(command, name))
@@ -271,12 +274,26 @@ fn listen(doors: Doors) -> Result<OwnedFd> {
 /// Becomes the program; returns only if that fails.
 fn execute(mut command: Command, name: &OsStr) -> i32 {
     let error = command.exec();
-    let name = Path::new(name).display();
-    if error.kind() == ErrorKind::NotFound {
-        eprintln!("phantom-run: {name}: not found");
-        NOT_FOUND
-    } else {
-        eprintln!("phantom-run: {name}: {error}");
-        NOT_EXECUTABLE
+    let path = Path::new(name);
+    let name = path.display();
+    // Without a slash it was looked for in PATH, and what lies here does not matter.
+    let is_there = |is: fn(&Path) -> bool| path.components().nth(1).is_some() && is(path);
+    match error.kind() {
+        ErrorKind::NotFound if is_there(Path::exists) => {
+            eprintln!("phantom-run: {name}: the interpreter that it names is not found");
+            NOT_FOUND
+        }
+        ErrorKind::NotFound => {
+            eprintln!("phantom-run: {name}: not found");
+            NOT_FOUND
+        }
+        _ if is_there(Path::is_dir) => {
+            eprintln!("phantom-run: {name}: this is a folder, not a program");
+            NOT_EXECUTABLE
+        }
+        _ => {
+            eprintln!("phantom-run: {name}: cannot be executed: {error}");
+            NOT_EXECUTABLE
+        }
     }
 }
