@@ -273,7 +273,7 @@ fn os_failed(error: &io::Error, text: &str) -> Answer {
 
 fn not_their_name() -> Refusal {
     Refusal {
-        errno: libc::EACCES,
+        errno: libc::ENETDOWN,
         message: "named identities of this daemon belong to root".to_owned(),
         hint: "leave the name out for a fresh identity, or run a phantomd of your own".to_owned(),
     }
@@ -281,7 +281,7 @@ fn not_their_name() -> Refusal {
 
 fn not_their_session() -> Refusal {
     Refusal {
-        errno: libc::EACCES,
+        errno: libc::ENETDOWN,
         message: "this session belongs to another user".to_owned(),
         hint: "unset PHANTOM_SESSION and start the program anew".to_owned(),
     }

@@ -166,7 +166,7 @@ impl Spaces {
         match which {
             IdentityRef::Session(_) => Ok(Arc::new(ApIdentity::fresh(rng))),
             IdentityRef::Named(name) => self.identities.find(name).ok_or_else(|| Refusal {
-                errno: libc::ENOENT,
+                errno: libc::ENETDOWN,
                 message: "there is no identity of that name".to_owned(),
                 hint: "`phantom address list` shows them, `phantom address new NAME` makes one".to_owned(),
             }),

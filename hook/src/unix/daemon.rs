@@ -196,8 +196,13 @@ fn nobody() -> i32 {
 }
 
 /// The daemon does not answer.
-fn gone(_: Errno) -> i32 {
-    complain("the daemon does not answer at PHANTOM_SOCKET");
+fn gone(error: Errno) -> i32 {
+    complain(match error {
+        Errno::ACCESS | Errno::PERM => {
+            "the daemon is not this user's; start one with `phantomd`, or name its socket in PHANTOM_SOCKET"
+        }
+        _ => "no daemon answers; start one with `phantomd`, or name its socket in PHANTOM_SOCKET",
+    });
     libc::ENETDOWN
 }
 
