@@ -22,7 +22,7 @@ Exit status: 0 stopped as asked; 1 failure; 2 wrong command line or configuratio
 
 /// The daemon of the Phantom network.
 #[derive(Debug, Parser)]
-#[command(name = "phantomd", version, about, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "phantomd", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     /// What to do instead of running.
     #[command(subcommand)]

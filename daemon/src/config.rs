@@ -405,7 +405,7 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          listen = \"{listen}\"\n\
          # What other nodes are told, if they reach this one under another address:\n\
          # advertise = \"203.0.113.7:443\"\n\n\
-         # Nodes to join through: what `phantom status` calls `peer` on them. One is enough.\n\
+         # Nodes to join through: what `phantom status` on them calls peer string. One is enough.\n\
          peers = {peers}\n\
          # peers_file = \"peers.txt\"\n\n\
          # What strangers see on the port: \"builtin\", {{ folder = \"/var/www\" }} or {{ proxy = \"127.0.0.1:8080\" }}\n\
@@ -418,7 +418,7 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # [aliases]\n# web = \"fd70:…\"\n\n\
          # Who resolves names of the ordinary DNS that have an address of the phantom network; asked over Phantom, by\n\
          # each identity for itself. Nobody by default: then such names are not found.\n\
-         # [resolver]\n# address = \"[fd70:…]:53\"\n"
+         # [resolver]\n# address = \"….phantom:53\"\n"
     )
 }
 

@@ -18,7 +18,7 @@ Exit status: 0 done; 1 it did not work, the reason is on standard error; 2 wrong
 
 /// Asks and tells the Phantom daemon of this computer.
 #[derive(Debug, Parser)]
-#[command(name = "phantom", version, about, after_help = EXAMPLES)]
+#[command(name = "phantom", version, after_help = EXAMPLES)]
 pub struct Cli {
     /// The daemon's socket [default: that of your own daemon]
     #[arg(long, global = true, value_name = "SOCKET", env = phantom_ipc::ENV_SOCKET, hide_env_values = true)]
