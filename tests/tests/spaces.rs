@@ -8,7 +8,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, NODES, Network, SERVER, Way, binary, eventually, processes, signal, stdout};
+use phantom_tests::{CLIENT, NODES, Network, SERVER, Server, Way, binary, eventually, processes, signal, stdout};
 
 /// Two users of this computer who are neither root nor anybody in particular.
 const NOBODY: u32 = 65_534;
@@ -120,6 +120,38 @@ fn users_run_programs_of_roots_daemon() -> Result<()> {
     let status = status.arg("--daemon").arg(socket).arg("status").output()?;
     let text = String::from_utf8_lossy(&status.stderr);
     ensure!(!status.status.success() && text.contains("only root") && text.contains("sudo"), "{text}");
+    Ok(())
+}
+
+/// Listens as root, and serves as somebody who may not use the name that root's daemon gave the identity.
+const GIVES_ROOT_UP: &str = "
+import os, socket, sys
+server = socket.create_server(('::', 7002), family=socket.AF_INET6)
+os.setgid(65534); os.setuid(65534)
+later = socket.socket(socket.AF_INET6); later.bind(('::', 7003)); later.listen()
+print('listening', flush=True)
+while True:
+    for door in server, later:
+        with door.accept()[0] as c: c.sendall(b'as %d\\n' % os.getuid())
+";
+
+#[test]
+fn servers_that_give_root_up_keep_their_identity() -> Result<()> {
+    let (network, common) = (Network::shared()?, Common::new()?);
+    open_to_all(&network.nodes[SERVER].socket)?;
+    for way in Way::ALL {
+        let identity = format!("lent-{way:?}").to_lowercase();
+        let name = network.address(SERVER, &identity)?;
+        let mut server = network.program(SERVER, way, Some(&identity), &["python3", "-c", GIVES_ROOT_UP]);
+        // Where others than root find it too.
+        server.env("PHANTOM_LIBRARY", common.path("libphantom.so"));
+        let _server = Server::start_until(server, "listening").with_context(|| format!("{way:?}"))?;
+        network.published(&name)?;
+        for port in ["7002", "7003"] {
+            let said = network.run(Way::Namespace, &["nc", "-N", &name, port]).with_context(|| format!("{way:?}"))?;
+            ensure!(said == format!("as {NOBODY}\n"), "{way:?}: {said}");
+        }
+    }
     Ok(())
 }
 
