@@ -27,6 +27,8 @@ const MAX_DESCRIPTORS: usize = 2;
 pub(crate) struct Session {
     /// To be held open until the last descendant is gone.
     pub(crate) line: Line,
+    /// Who the program is, as its own processes say it.
+    pub(crate) identity: IdentityRef,
     /// What the program is to enter; none where no phantom namespace can be.
     pub(crate) spaces: Option<Namespaces>,
     /// Who the program is, for people.
@@ -92,9 +94,13 @@ pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
         }
         return Ok(IdentityRef::Named(name.to_owned()));
     }
+    Ok(IdentityRef::Session(token()?))
+}
+
+fn token() -> Result<[u8; 16]> {
     let mut token = [0; 16];
     File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut token)).context("reading /dev/urandom")?;
-    Ok(IdentityRef::Session(token))
+    Ok(token)
 }
 
 /// What a session is to have.
@@ -131,7 +137,17 @@ pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
         IdentityRef::Session(_) => "fresh for this run".to_owned(),
     };
     let who = format!("runs as {name} ({address}), {kind}");
-    Ok(Session { line, spaces, who, published: Vec::new() })
+    let mut identity = contact.identity.clone();
+    if let IdentityRef::Named(_) = identity {
+        // Names are for the daemon's user alone: processes of a server that gave root up go by a token.
+        let token = token()?;
+        match ask(&Request::Lend { identity, token })?.0 {
+            Reply::Info { .. } => identity = IdentityRef::Session(token),
+            Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
+            _ => bail!("the daemon's answer makes no sense: is it of another version?"),
+        }
+    }
+    Ok(Session { line, identity, spaces, who, published: Vec::new() })
 }
 
 /// What helps where no daemon is.

@@ -183,7 +183,8 @@ impl Ways for Launch<'_> {
         let mut command = Command::new(name);
         command.args(&self.options.command[1..]);
         if way.how.is_hooked() {
-            preload::prepare(&mut command, &preload::library()?, &self.contact, way.how == How::Emulate);
+            let contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
+            preload::prepare(&mut command, &preload::library()?, &contact, way.how == How::Emulate);
         }
         let doors = self.surround(way)?;
         let listener = match way.how {

@@ -129,6 +129,14 @@ pub enum Request {
         /// The persistent identity at which it is reached, made if there is none of that name; none for the program's own.
         at: Option<String>,
     },
+    /// A token that means a named identity, until this connection ends: for processes that may not name it themselves, like
+    /// workers that gave root up. Only for an identity that the connection has entered. Answered by [`Reply::Info`].
+    Lend {
+        /// As whom.
+        identity: IdentityRef,
+        /// What they say instead.
+        token: [u8; 16],
+    },
     /// A call on an emulated socket; its answer is the call's.
     Emulated {
         /// As whom.
@@ -208,6 +216,7 @@ impl Request {
             | Self::Reverse { identity, .. }
             | Self::Info { identity }
             | Self::Publish { identity, .. }
+            | Self::Lend { identity, .. }
             | Self::Emulated { identity, .. }
             | Self::Hold { identity } => identity,
         }
@@ -225,6 +234,7 @@ impl Request {
             Self::Reverse { .. } => 4,
             Self::Info { .. } => 5,
             Self::Publish { .. } => 6,
+            Self::Lend { .. } => 7,
             Self::Emulated { .. } => 16,
             Self::Hold { .. } => 17,
         });
@@ -245,6 +255,7 @@ impl Request {
                 to.u8(u8::from(at.is_some()));
                 at.iter().try_for_each(|name| to.text(name, MAX_IDENTITY))?;
             }
+            Self::Lend { token, .. } => to.bytes(token),
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
             Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } => {}
         }
@@ -258,7 +269,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !matches!(tag, 1..=6 | 16 | 17) {
+        if !matches!(tag, 1..=7 | 16 | 17) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -268,6 +279,7 @@ impl Request {
             3 => Self::Resolve { identity, name: from.text(MAX_NAME)? },
             4 => Self::Reverse { identity, address: take_address(&mut from)? },
             5 => Self::Info { identity },
+            7 => Self::Lend { identity, token: from.array()? },
             16 => {
                 let (socket, call) = Call::take(&mut from)?;
                 Self::Emulated { identity, socket, call }

@@ -54,6 +54,7 @@ fn request() -> impl Strategy<Value = Request> {
             call
         }),
         identity().prop_map(|identity| Request::Hold { identity }),
+        (identity(), any::<[u8; 16]>()).prop_map(|(identity, token)| Request::Lend { identity, token }),
         (identity(), 1u16.., prop::option::of("[^\0]{1,16}")).prop_map(|(identity, port, at)| Request::Publish {
             identity,
             port,
@@ -271,6 +272,8 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("reverse6", Request::Reverse { identity: web(), address: ADDRESS.into() }),
         ("reverse4", Request::Reverse { identity: web(), address: IPV4.into() }),
         ("info", Request::Info { identity: web() }),
+        ("publish", Request::Publish { identity: web(), port: 80, at: Some("shop".to_owned()) }),
+        ("lend", Request::Lend { identity: web(), token: [0x22; 16] }),
         ("hold", Request::Hold { identity: token() }),
         ("open", emulated(0, Call::Open { domain: 10, kind: 0x80801, protocol: -1 })),
         ("connect", emulated(SOCKET, Call::Connect { address: (ADDRESS, 80).into(), wait: true })),

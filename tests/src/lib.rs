@@ -3,8 +3,10 @@
 pub mod programs;
 mod user;
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -185,6 +187,17 @@ impl Network {
         }
         command.arg("--").args(program);
         command
+    }
+
+    /// Lets every user reach a node's socket, as that of a service is.
+    pub fn open_to_all(&self, node: usize) -> Result<()> {
+        for folder in self.nodes[node].socket.ancestors().skip(1) {
+            let mode = std::fs::metadata(folder)?.permissions().mode();
+            if mode & 0o011 != 0o011 {
+                std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o011))?;
+            }
+        }
+        Ok(())
     }
 
     /// One more node, with a configuration of its own: lines of phantomd.toml.

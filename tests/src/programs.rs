@@ -24,12 +24,6 @@ impl Way {
     pub fn carries_static(self) -> bool {
         matches!(self, Self::Namespace | Self::Inject)
     }
-
-    /// Whether a process that gave root up still gets sockets as the root that it was. A library asks the daemon anew for
-    /// each socket, and named identities of root's daemon are root's.
-    pub fn survives_loss_of_root(self) -> bool {
-        matches!(self, Self::Namespace | Self::Inject)
-    }
 }
 
 /// A folder that every user may enter: servers give root up before they read their files.

@@ -3,12 +3,12 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, NODES, Network, SERVER, Way, binary, eventually, processes, signal, stdout};
+use phantom_tests::{CLIENT, NODES, Network, SERVER, Server, Way, binary, eventually, processes, signal, stdout};
 
 /// Two users of this computer who are neither root nor anybody in particular.
 const NOBODY: u32 = 65_534;
@@ -61,17 +61,6 @@ fn as_user(uid: u32) -> Command {
     command
 }
 
-/// Lets every user reach a node's socket, as that of a service is.
-fn open_to_all(socket: &Path) -> Result<()> {
-    for folder in socket.ancestors().skip(1) {
-        let mode = fs::metadata(folder)?.permissions().mode();
-        if mode & 0o011 != 0o011 {
-            fs::set_permissions(folder, fs::Permissions::from_mode(mode | 0o011))?;
-        }
-    }
-    Ok(())
-}
-
 /// It failed, said all of that in one line, and nothing of a panic.
 fn refused(output: &Output, says: &[&str]) -> Result<()> {
     let text = String::from_utf8_lossy(&output.stderr);
@@ -102,8 +91,8 @@ print(subprocess.run(sandbox, stderr=subprocess.DEVNULL).returncode)
 fn users_run_programs_of_roots_daemon() -> Result<()> {
     let (network, common) = (Network::shared()?, Common::new()?);
     let (_server, name) = network.serve(Way::Namespace, "hello", &["python3", "-c", HELLO], "listening")?;
+    network.open_to_all(CLIENT)?;
     let socket = &network.nodes[CLIENT].socket;
-    open_to_all(socket)?;
     let sandbox =
         stdout(&as_user(NOBODY).args(["sh", "-c", "unshare -U --map-current-user -n true; echo $?"]).output()?)?;
     for way in ["namespace", "preload"] {
@@ -123,11 +112,43 @@ fn users_run_programs_of_roots_daemon() -> Result<()> {
     Ok(())
 }
 
+/// Listens as root, and serves as somebody who may not use the name that root's daemon gave the identity.
+const GIVES_ROOT_UP: &str = "
+import os, socket, sys
+server = socket.create_server(('::', 7002), family=socket.AF_INET6)
+os.setgid(65534); os.setuid(65534)
+later = socket.socket(socket.AF_INET6); later.bind(('::', 7003)); later.listen()
+print('listening', flush=True)
+while True:
+    for door in server, later:
+        with door.accept()[0] as c: c.sendall(b'as %d\\n' % os.getuid())
+";
+
+#[test]
+fn servers_that_give_root_up_keep_their_identity() -> Result<()> {
+    let (network, common) = (Network::shared()?, Common::new()?);
+    network.open_to_all(SERVER)?;
+    for way in Way::ALL {
+        let identity = format!("lent-{way:?}").to_lowercase();
+        let name = network.address(SERVER, &identity)?;
+        let mut server = network.program(SERVER, way, Some(&identity), &["python3", "-c", GIVES_ROOT_UP]);
+        // Where others than root find it too.
+        server.env("PHANTOM_LIBRARY", common.path("libphantom.so"));
+        let _server = Server::start_until(server, "listening").with_context(|| format!("{way:?}"))?;
+        network.published(&name)?;
+        for port in ["7002", "7003"] {
+            let said = network.run(Way::Namespace, &["nc", "-N", &name, port]).with_context(|| format!("{way:?}"))?;
+            ensure!(said == format!("as {NOBODY}\n"), "{way:?}: {said}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn a_users_namespace_opens_to_that_user_and_root_alone() -> Result<()> {
     let (network, common) = (Network::shared()?, Common::new()?);
+    network.open_to_all(CLIENT)?;
     let socket = &network.nodes[CLIENT].socket;
-    open_to_all(socket)?;
     let mut run = common.program(NOBODY, "phantom-run");
     run.arg("--daemon").arg(socket).args(["--quiet", "--", "sh", "-c", "echo $$; exec sleep 1000"]);
     let mut program = Killed(run.stdout(Stdio::piped()).spawn()?);

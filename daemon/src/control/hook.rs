@@ -3,7 +3,7 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
 use phantom_proto::ident::ApAddress;
@@ -25,6 +25,7 @@ const MAX_PUBLISHED: usize = 64;
 struct Session {
     holds: Vec<(IdentityRef, Hold)>,
     published: Vec<Publication>,
+    lent: Vec<[u8; 16]>,
 }
 
 /// A port of a space that is reachable at an identity.
@@ -53,6 +54,7 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
     for Publication { space, port, at } in session.published {
         space.unpublish(port, at).await;
     }
+    control.take_back(&session.lent);
     ended
 }
 
@@ -101,8 +103,9 @@ impl Control {
         program: &Connection,
         session: &mut Session,
     ) -> Answer {
-        let which = request.identity();
-        let open = match self.open(which, program).await {
+        let meant = self.meant(request.identity());
+        let which = meant.as_ref().unwrap_or_else(|| request.identity());
+        let open = match self.open(which, meant.is_some(), program).await {
             Ok(open) => open,
             Err(refusal) => return failed(&refusal),
         };
@@ -130,6 +133,10 @@ impl Control {
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
             Request::Info { .. } => info(&open),
+            Request::Lend { token, .. } => match self.lend(which, *token, session) {
+                Ok(()) => info(&open),
+                Err(refusal) => failed(&refusal),
+            },
             Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
             Request::Publish { port, at, .. } => {
                 match self.publish(which, &open, *port, at.as_deref(), session).await {
@@ -140,14 +147,47 @@ impl Control {
         }
     }
 
-    async fn open(&self, which: &IdentityRef, program: &Connection) -> Result<Open, Refusal> {
+    async fn open(&self, which: &IdentityRef, is_lent: bool, program: &Connection) -> Result<Open, Refusal> {
         // Names are given by the daemon's user, and keys stand behind them that only that user may speak for.
         let owner = match which {
-            IdentityRef::Named(_) if !program.may_administer() => return Err(not_their_name()),
+            IdentityRef::Named(_) if !is_lent && !program.may_administer() => return Err(not_their_name()),
             IdentityRef::Named(_) => Owner::own(),
             IdentityRef::Session(_) => program.owner_of_new(),
         };
         self.spaces.open(which, owner, &mut rng()?).await
+    }
+
+    /// The named identity that a token stands for, if it was lent.
+    fn meant(&self, which: &IdentityRef) -> Option<IdentityRef> {
+        let IdentityRef::Session(token) = which else { return None };
+        self.lent.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned().map(IdentityRef::Named)
+    }
+
+    /// Lets whoever knows the token be the identity, as long as this connection.
+    fn lend(&self, which: &IdentityRef, token: [u8; 16], session: &mut Session) -> Result<(), Refusal> {
+        let refused =
+            |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
+        let IdentityRef::Named(name) = which else {
+            return refused(libc::EINVAL, "a fresh identity has a token already", "use that");
+        };
+        if !session.holds.iter().any(|(held, _)| held == which) {
+            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
+        }
+        if session.lent.len() >= MAX_HOLDS {
+            return refused(libc::EMFILE, "this connection has lent too many tokens", "use one of them again");
+        }
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        if lent.contains_key(&token) {
+            return refused(libc::EEXIST, "the token is in use", "take another, at random");
+        }
+        lent.insert(token, name.clone());
+        session.lent.push(token);
+        Ok(())
+    }
+
+    fn take_back(&self, tokens: &[[u8; 16]]) {
+        let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        tokens.iter().for_each(|token| drop(lent.remove(token)));
     }
 
     /// Keeps the identity open as long as this connection.

@@ -14,7 +14,7 @@ use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -141,6 +141,8 @@ pub struct Control {
     identities: Arc<Identities>,
     names: Arc<Names>,
     spaces: Arc<Spaces>,
+    /// Tokens that stand for named identities, each as long as a connection.
+    lent: Mutex<HashMap<[u8; 16], String>>,
     stop: Notify,
 }
 
@@ -148,7 +150,7 @@ impl Control {
     /// With nothing open.
     pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>, names: Arc<Names>) -> Arc<Self> {
         let spaces = Spaces::new(Arc::clone(&daemon), Arc::clone(&identities));
-        Arc::new(Self { daemon, identities, names, spaces, stop: Notify::new() })
+        Arc::new(Self { daemon, identities, names, spaces, lent: Mutex::default(), stop: Notify::new() })
     }
 
     /// The open identities.

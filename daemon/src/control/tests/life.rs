@@ -210,3 +210,25 @@ async fn a_broken_namespace_is_made_anew_for_whoever_comes() {
     sleep(GRACE * 10).await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_token_that_was_lent_means_the_name_until_the_lender_goes() {
+    let world = world();
+    let web: Address = world.client().await.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
+    let (web, named) = (web.address.octets(), || IdentityRef::Named("web".into()));
+    let (mut lender, mut worker) = (world.hook().await, world.hook_of(1234).await);
+    let lend = |identity, byte| hook::Request::Lend { identity, token: [byte; 16] };
+    assert_eq!(errno_of(&worker.ask(&hook::Request::Info { identity: named() }).await.0), libc::EACCES);
+    assert_eq!(errno_of(&lender.ask(&lend(named(), 9)).await.0), libc::EPERM, "not entered");
+    lender.ask(&hook::Request::Enter { identity: named() }).await;
+    assert!(matches!(lender.ask(&lend(named(), 9)).await.0, hook::Reply::Info { address, .. } if address == web));
+    assert_eq!(errno_of(&lender.ask(&lend(named(), 9)).await.0), libc::EEXIST);
+    assert_eq!(errno_of(&lender.ask(&lend(session(1), 8)).await.0), libc::EINVAL);
+    assert_eq!(worker.address(&session(9)).await, web);
+    assert_eq!(errno_of(&worker.ask(&lend(session(9), 7)).await.0), libc::EPERM, "the lender's to lend");
+    let enter = hook::Request::Enter { identity: session(9) };
+    assert_eq!(errno_of(&worker.ask(&enter).await.0), libc::EACCES, "namespaces are its owner's");
+    drop(lender);
+    let over = async { while worker.address(&session(9)).await == web {} };
+    timeout(REQUEST_TIME, over).await.expect("the token means nothing any more");
+}
