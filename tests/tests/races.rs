@@ -59,6 +59,8 @@ fn race(network: &Network, way: Way, client: &Path, echo: &Path, port: &str) -> 
     let said = stdout(&command.output()?).with_context(|| format!("{way:?}"))?;
     eprintln!("{way:?}: {}", said.trim());
     let totals: serde_json::Value = serde_json::from_str(&said)?;
+    let [exchanges, unreached] = ["exchanges", "unreached"].map(|deed| totals[deed].as_u64().unwrap_or_default());
+    ensure!(unreached * 100 <= exchanges, "{way:?}: connections timed out: {said}");
     for deed in ["exchanges", "refusals", "abandoned", "forks", "names"] {
         ensure!(totals[deed].as_u64() > Some(0), "{way:?}: nothing of {deed}: {said}");
     }
