@@ -182,6 +182,17 @@ impl Spaces {
         Some(Hold { spaces: Arc::clone(self), which: which.clone(), space: Arc::clone(&entry.space) })
     }
 
+    /// The open identities of one user, with what runs as them.
+    pub fn of(&self, owner: Owner) -> Vec<Open> {
+        let entries = self.lock();
+        let theirs = entries.values().filter(|entry| entry.owner == owner);
+        let open = |entry: &Entry| {
+            let space = Arc::clone(entry.space.get()?);
+            Some(Open { identity: Arc::clone(&entry.identity), owner, space })
+        };
+        theirs.filter_map(open).collect()
+    }
+
     /// Addresses of the open identities.
     pub fn addresses(&self) -> Vec<ApAddress> {
         self.lock().values().map(|entry| entry.identity.address()).collect()

@@ -124,10 +124,6 @@ async fn closing_ends_every_identity() {
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 2);
 }
 
-/// Two users of this computer that are neither root nor the daemon's own.
-const ALICE: u32 = 70_001;
-const BOB: u32 = 70_002;
-
 #[tokio::test]
 async fn sessions_belong_to_the_user_who_began_them() {
     let world = world();
