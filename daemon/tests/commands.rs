@@ -46,6 +46,13 @@ fn init_prints_what_others_need_and_writes_the_configuration() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let again = String::from_utf8(phantomd(home.path(), &["init"]).stdout).unwrap();
     assert!(again.contains(peer), "{again}");
+
+    // Options may also stand before the word.
+    let data = home.path().join("second");
+    let output = phantomd(home.path(), &["--data-dir", data.to_str().unwrap(), "init", "--accept-eula"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains(data.to_str().unwrap()), "{text}");
+    assert!(data.join("phantomd.toml").exists());
 }
 
 #[test]
