@@ -1,6 +1,7 @@
 //! What `phantomd` and `phantom` say on a first start and when something is wrong: exit status, and what to do.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -80,6 +81,29 @@ fn a_port_in_use_is_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap().to_string();
     refused(&phantomd(home.path(), &["--accept-eula", "--listen", &addr]), 4, &["in use", "--listen"]);
+}
+
+#[test]
+fn a_node_that_knows_no_other_says_what_to_do_and_where_it_listens() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phantomd"));
+    command.args(["--accept-eula", "--listen", "127.0.0.1:0", "--data-dir"]).arg(home.path().join("data"));
+    command.arg("--socket").arg(home.path().join("own.sock")).env_clear().stdin(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    for line in lines {
+        said.push(line);
+        if said.last().is_some_and(|line| line.contains("knows no other")) {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [.., starting, alone] = &said[..] else { panic!("{said:?}") };
+    assert!(starting.contains("own.sock") && starting.contains("listen=127.0.0.1:"), "{starting}");
+    assert!(!starting.contains("127.0.0.1:0"), "the port that was chosen: {starting}");
+    assert!(["--peer", "phantom status", "phantom testnet up"].iter().all(|says| alone.contains(says)), "{alone}");
 }
 
 #[test]
