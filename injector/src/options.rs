@@ -1,9 +1,13 @@
 //! The command line of `phantom-run`.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use phantom_ipc::ENV_IDENTITY;
+use phantom_ipc::name::{NameError, check};
 
 use crate::publish::Port;
 
@@ -15,8 +19,9 @@ use crate::publish::Port;
 #[derive(Debug, Parser)]
 #[command(name = "phantom-run", version, after_long_help = EXAMPLES, max_term_width = 100)]
 pub(crate) struct Options {
-    /// Identity to run as. Without one the program gets a fresh one, which nobody can link to another run
-    #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
+    /// Identity to run as, made by `phantom address new NAME` [default: PHANTOM_IDENTITY, else a fresh one for this run]
+    // Not clap's `env`: an empty variable counts as unset, an empty name is a mistake.
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) identity: Option<String>,
 
     /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon, else /run/phantom/daemon.sock]
@@ -50,6 +55,22 @@ pub(crate) struct Options {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,
+}
+
+impl Options {
+    /// As whom the program is to run; none for a fresh identity.
+    pub(crate) fn identity(&self) -> Result<Option<String>> {
+        if self.identity.is_some() {
+            return Ok(self.identity.clone());
+        }
+        let Some(set) = env::var_os(ENV_IDENTITY).filter(|set| !set.is_empty()) else { return Ok(None) };
+        name(&set.to_string_lossy()).map(Some).with_context(|| format!("the variable {ENV_IDENTITY} holds no name"))
+    }
+}
+
+/// A name that the daemon would take.
+fn name(text: &str) -> Result<String, NameError> {
+    check(text).map(|()| text.to_owned())
 }
 
 /// Ways to hand a program over.

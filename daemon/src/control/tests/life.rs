@@ -18,6 +18,9 @@ async fn sessions_are_unlinkable_and_names_persist() {
     assert_eq!(one.address(&named).await, web.address.octets());
     let unknown = hook::Request::Info { identity: IdentityRef::Named("mail".into()) };
     assert_eq!(errno_of(&one.ask(&unknown).await.0), libc::ENETDOWN);
+    let odd = hook::Request::Info { identity: IdentityRef::Named("../web".into()) };
+    let hook::Reply::Failed { errno: libc::ENETDOWN, message } = one.ask(&odd).await.0 else { panic!("taken") };
+    assert!(message.contains("a-z"), "{message}");
     assert_eq!(world.daemon.opened.load(Ordering::SeqCst), 3);
 }
 
