@@ -15,14 +15,15 @@ Examples:
   phantomd --peer phantom-peer:AAAA…     run, and join through that node
   phantomd --data-dir ~/second --listen 0.0.0.0:9443     a second node on this computer
 
-A node's peer string is printed by `phantomd init` and by `phantom status`.
+A node's peer string is printed by `phantom status` on it. `phantom testnet up` makes a private \
+network to try.
 
-Exit status: 0 stopped as asked; 1 failure; 2 wrong command line or configuration; 3 agreement not accepted;
-4 data directory, port or socket in use by another process.";
+Exit status: 0 stopped as asked; 1 failure; 2 wrong command line or configuration; 3 agreement not \
+accepted; 4 data directory, port or socket in use by another process.";
 
 /// The daemon of the Phantom network.
 #[derive(Debug, Parser)]
-#[command(name = "phantomd", version, after_help = EXAMPLES)]
+#[command(name = "phantomd", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do instead of running.
     #[command(subcommand)]
@@ -48,19 +49,21 @@ pub struct Options {
     /// Where keys and the store lie [default: ~/.local/state/phantom]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The local socket for phantom, phantom-run and the hook [default: phantom/daemon.sock in $XDG_RUNTIME_DIR]
+    /// The local socket for phantom and phantom-run [default: daemon.sock in --data-dir if that is said, else
+    /// phantom/daemon.sock in $XDG_RUNTIME_DIR; root's: in /run]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where to accept links [default: 0.0.0.0:8443]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// A node to join through (may be given more than once)
+    /// A node to join through, by its peer string phantom-peer:… (may be given more than once)
     #[arg(long = "peer", global = true, value_name = "PEER")]
     pub peers: Vec<Peer>,
     /// Who resolves names of the ordinary DNS, over Phantom: NAME.phantom:53 [default: nobody, they are not found]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub resolver: Option<Resolver>,
-    /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs
+    /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs. Debug and trace write addresses and names into the
+    /// log [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
     /// Accept the agreement (EULA.txt) without being asked

@@ -125,6 +125,18 @@ fn without_a_daemon_the_command_line_says_what_to_do() {
     let socket = home.path().join("none.sock");
     let output = phantom(home.path(), &["--daemon", socket.to_str().unwrap(), "status"]);
     refused(&output, 1, &["no daemon", "phantomd", "PHANTOM_SOCKET"]);
+    // An empty variable counts as unset.
+    let by_variable = |value: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phantom"));
+        command
+            .arg("status")
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", home.path())
+            .envs(value.map(|v| ("PHANTOM_SOCKET", v)));
+        String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stderr).unwrap()
+    };
+    assert_eq!(by_variable(Some("")), by_variable(None));
+    assert!(by_variable(socket.to_str()).contains("none.sock"), "the variable names another");
     refused(&phantom(home.path(), &["testnet", "down", "--dir", "none"]), 1, &["no test network"]);
     refused(&phantom(home.path(), &["testnet", "up", "--dir", "net", "--nodes", "0"]), 1, &["1 to 200"]);
     refused(&phantom(home.path(), &["addres", "list"]), 2, &["address"]);
@@ -139,5 +151,6 @@ fn help_teaches_with_examples() {
     ] {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains(says) && text.contains("Exit status"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "fits a terminal: {text}");
     }
 }
