@@ -63,9 +63,8 @@ fn nc_as_client_closes_its_half_and_hears_the_rest() -> Result<()> {
     Ok(())
 }
 
-/// Sends its first argument's file to nc, and writes what comes back to the second one. It ends its half last: a listening nc
-/// that hears the end leaves as soon as it has nothing in its hands, though its input has more. Over the kernel's loopback
-/// it lost the rest in 95 of 100 runs.
+/// Sends its first argument's file to nc and writes what comes back to the second one; then it ends its half. Not before:
+/// nc that listens leaves when its peer's half has ended and its own buffers happen to be empty, over any TCP.
 const ASK: &str = "
 import socket, sys
 question, answer, name = sys.argv[1:]

@@ -1,6 +1,7 @@
 //! Both dialects over a real socket, with a node that answers from memory.
 
 mod life;
+mod publish;
 
 use std::collections::BTreeMap;
 use std::io::IoSliceMut;
@@ -40,7 +41,9 @@ pub(crate) struct TestDaemon {
 
 struct TestSpace {
     broken: Arc<AtomicBool>,
+    /// Of all spaces.
     published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
+    own: Mutex<Vec<(ApAddress, u16)>>,
     in_use: Arc<AtomicBool>,
     closed: Arc<AtomicUsize>,
 }
@@ -66,6 +69,7 @@ impl Daemon for TestDaemon {
             entry_paths: 1,
             ready_tunnels: 4,
             open_connections: 0,
+            published: Vec::new(),
             relayed_bytes: 1_234_567,
             uptime_seconds: 5,
         }
@@ -99,6 +103,7 @@ impl Daemon for TestDaemon {
         self.owners.lock().unwrap().push(owner);
         Ok(Arc::new(TestSpace {
             published: Arc::clone(&self.published),
+            own: Mutex::default(),
             in_use: Arc::clone(&self.in_use),
             broken: Arc::clone(&self.broken),
             closed: Arc::clone(&self.closed),
@@ -156,12 +161,17 @@ impl Space for TestSpace {
             return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
         }
         self.published.lock().unwrap().push((port, at.address()));
+        self.own.lock().unwrap().push((at.address(), port));
         Ok(())
     }
     async fn unpublish(&self, port: u16, at: ApAddress) {
         let mut published = self.published.lock().unwrap();
         let place = published.iter().position(|one| *one == (port, at)).unwrap();
         published.remove(place);
+        self.own.lock().unwrap().retain(|one| *one != (at, port));
+    }
+    async fn published(&self) -> Vec<(ApAddress, u16)> {
+        self.own.lock().unwrap().clone()
     }
     async fn in_use(&self) -> bool {
         self.in_use.load(Ordering::SeqCst)
@@ -286,6 +296,10 @@ impl Program {
         }
     }
 }
+
+/// Two users of this computer that are neither root nor the daemon's own.
+const ALICE: u32 = 70_001;
+const BOB: u32 = 70_002;
 
 fn session(token: u8) -> IdentityRef {
     IdentityRef::Session([token; 16])
@@ -438,51 +452,6 @@ async fn a_resolver_that_does_not_answer_may_answer_later() {
     let world = world();
     let request = hook::Request::Resolve { identity: session(1), name: "unanswered.example".into() };
     assert_eq!(errno_of(&world.hook().await.ask(&request).await.0), libc::EAGAIN);
-}
-
-/// Waits until exactly these ports are published, by where.
-async fn published(world: &World, expected: &[(u16, ApAddress)]) {
-    let ends = async {
-        while *world.daemon.published.lock().unwrap() != expected {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(REQUEST_TIME, ends).await.expect("published as expected");
-}
-
-#[tokio::test]
-async fn ports_are_published_as_long_as_the_connection() {
-    let world = world();
-    let mut program = world.hook().await;
-    let publish =
-        |port, at: Option<&str>| hook::Request::Publish { identity: session(1), port, at: at.map(str::to_owned) };
-    assert_eq!(errno_of(&program.ask(&publish(80, None)).await.0), libc::EPERM, "not entered");
-    program.ask(&hook::Request::Enter { identity: session(1) }).await;
-    let own = program.address(&session(1)).await;
-    let (reply, _) = program.ask(&publish(80, None)).await;
-    assert!(matches!(&reply, hook::Reply::Info { address, ipv4, .. } if *address == own && *ipv4 == OWN.octets()));
-    let (reply, _) = program.ask(&publish(443, Some("shop"))).await;
-    let shop = world.control.identities.find("shop").expect("made");
-    let told = hook::Reply::Info {
-        address: shop.address().octets(),
-        ipv4: ALIAS.octets(),
-        name: shop.phantom_name().to_string(),
-    };
-    assert_eq!(reply, told);
-    assert_eq!(*world.daemon.created.lock().unwrap(), [shop.address()]);
-    let own = ApAddress::from_bytes(own).unwrap();
-    published(&world, &[(80, own), (443, shop.address())]).await;
-    for (port, name, errno) in [(TAKEN, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL)] {
-        assert_eq!(errno_of(&program.ask(&publish(port, name)).await.0), errno);
-    }
-    drop(program);
-    published(&world, &[]).await;
-    let mut program = world.hook().await;
-    program.ask(&hook::Request::Enter { identity: session(1) }).await;
-    for port in 1..=65 {
-        let (reply, _) = program.ask(&publish(port + 1000, None)).await;
-        assert_eq!(matches!(reply, hook::Reply::Failed { errno: libc::EMFILE, .. }), port == 65, "{reply:?}");
-    }
 }
 
 #[tokio::test]
