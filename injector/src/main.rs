@@ -19,6 +19,7 @@ mod resolver;
 mod seccomp;
 mod supervise;
 mod sys;
+mod way_in;
 mod ways;
 
 use std::process::exit;

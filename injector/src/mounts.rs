@@ -57,6 +57,18 @@ pub(crate) enum Masked {
     All(PathBuf),
     /// Those at the known places but this one, which the preloaded library speaks to.
     AllBut(PathBuf),
+    /// All; in the place of the daemon in use lies another socket, where it serves the program's library.
+    Through { daemon: PathBuf, instead: PathBuf },
+}
+
+impl Masked {
+    /// What lies over a socket.
+    fn over(&self, socket: &Path) -> &Path {
+        match self {
+            Self::Through { daemon, instead } if fs::canonicalize(daemon).is_ok_and(|daemon| daemon == socket) => instead,
+            _ => Path::new("/dev/null"),
+        }
+    }
 }
 
 /// Changes this process' mounts, which are its own already, as the program shall see them.
@@ -80,7 +92,7 @@ pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     }
     kernel_files::protect(say)?;
     for deputy in deputies(masked) {
-        mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
+        mount_bind(masked.over(&deputy), &deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
     }
     Ok(())
@@ -95,7 +107,7 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
     let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
     let daemons = runtimes.iter().map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
     let (in_use, spared) = match masked {
-        Masked::All(socket) => (Some(socket.clone()), None),
+        Masked::All(socket) | Masked::Through { daemon: socket, .. } => (Some(socket.clone()), None),
         Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
     };
     let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);

@@ -19,6 +19,7 @@ use crate::options::{Isolation, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
+use crate::way_in::WayIn;
 use crate::{enclose, isolate, preload, seccomp};
 
 /// Exit statuses that shells use for the same.
@@ -95,6 +96,8 @@ pub(crate) struct Launch<'a> {
     ports: &'a [Port],
     /// Answers name questions on loopback, where the program sees the host's settings.
     resolver: Mutex<Option<StandIn>>,
+    /// By which the preloaded library comes to the daemon, until it lies where the program looks for it.
+    way_in: Mutex<Option<WayIn>>,
     /// Why ways could not be had, as the keeper heard.
     reasons: Mutex<Vec<String>>,
 }
@@ -103,7 +106,8 @@ impl<'a> Launch<'a> {
     /// All that `options` permit.
     pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
         let order = order(options.isolation, session.spaces.is_some());
-        Self { options, contact, session, order, ports, resolver: Mutex::default(), reasons: Mutex::default() }
+        let (resolver, way_in, reasons) = Default::default();
+        Self { options, contact, session, order, ports, resolver, way_in, reasons }
     }
 
     fn say(&self, step: &str) {
@@ -117,8 +121,17 @@ impl<'a> Launch<'a> {
     }
 
     fn masked(&self, how: How) -> Masked {
-        let socket = self.contact.socket.clone();
-        if how.is_hooked() { Masked::AllBut(socket) } else { Masked::All(socket) }
+        let daemon = self.contact.socket.clone();
+        match &*self.way_in.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(way_in) => Masked::Through { daemon, instead: way_in.path().to_owned() },
+            None if how.is_hooked() => Masked::AllBut(daemon),
+            None => Masked::All(daemon),
+        }
+    }
+
+    /// It lies where it is to lie, or nobody needs it any more.
+    fn forget_way_in(&self) {
+        *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Namespaces, descriptors, privileges: what comes before a filter.
@@ -210,6 +223,11 @@ impl Ways for Launch<'_> {
     }
 
     fn attend(&self, way: usize) -> Result<()> {
+        // Without mounts of its own a program reaches the daemon's own socket.
+        if self.order[way].how.is_hooked() && self.order[way].walls == Walls::Own {
+            let way_in = WayIn::open(&self.session.line, &self.session.identity)?;
+            *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(way_in);
+        }
         // Emulated sockets do not reach it: there is no UDP.
         if self.order[way].walls == Walls::None && self.session.spaces.is_some() {
             let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,6 +239,7 @@ impl Ways for Launch<'_> {
     }
 
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
+        self.forget_way_in();
         if let Some(listener) = listener {
             let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
             let workshop =
@@ -235,6 +254,7 @@ impl Ways for Launch<'_> {
     }
 
     fn failed(&self, way: usize, why: &str) {
+        self.forget_way_in();
         let Way { how, walls } = self.order[way];
         let name = match how {
             How::Namespace => "namespace",

@@ -1,5 +1,6 @@
 //! Both dialects over a real socket, with a node that answers from memory.
 
+mod doors;
 mod life;
 
 use std::collections::BTreeMap;
