@@ -2,6 +2,7 @@
 
 mod apart;
 mod control;
+mod deputies;
 mod doors;
 mod enclose;
 mod filter;

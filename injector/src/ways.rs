@@ -14,13 +14,13 @@ use crate::control::{Contact, Session, Wanted};
 use crate::filter::{self, Doors};
 use crate::isolate::Namespaces;
 use crate::local::{self, Port};
-use crate::mounts::{self, Masked};
+use crate::mounts::Masked;
 use crate::options::{Isolation, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
 use crate::way_in::WayIn;
-use crate::{enclose, isolate, preload, seccomp};
+use crate::{deputies, enclose, isolate, preload, seccomp};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -139,16 +139,16 @@ impl<'a> Launch<'a> {
         let say = |step: &str| self.say(step);
         let mut doors = Doors::Shut;
         match way {
-            Way { how: How::Namespace, .. } => isolate::enter(self.spaces()?, &self.masked(way.how), &say)?,
+            Way { how: How::Namespace, .. } => doors = isolate::enter(self.spaces()?, &self.masked(way.how), &say)?,
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
-        isolate::give_up_the_rest(way.walls, &say)?;
+        isolate::give_up_the_rest(way.walls, doors, &say)?;
         Ok(doors)
     }
 
     fn warn_of_deputies(&self, how: How) {
-        let deputies = mounts::deputies(&self.masked(how));
+        let deputies = deputies::deputies(&self.masked(how));
         if !deputies.is_empty() && !self.options.quiet {
             let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
             eprintln!(
@@ -195,6 +195,9 @@ impl Ways for Launch<'_> {
         let name = &self.options.command[0];
         let mut command = Command::new(name);
         command.args(&self.options.command[1..]);
+        // A Firefox that runs already, outside or as another identity, would be asked to open what this one is to open; by
+        // the display, which is not masked.
+        command.env("MOZ_NO_REMOTE", "1");
         if way.how.is_hooked() {
             let contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
             preload::prepare(&mut command, &preload::library()?, &contact, way.how == How::Emulate);
@@ -204,7 +207,8 @@ impl Ways for Launch<'_> {
             How::Namespace => None,
             How::Inject => Some(listen(doors)?),
             How::Preload | How::Emulate => {
-                seccomp::install(&mut filter::deny(doors)).context("installing the filter of system calls")?;
+                let mut filter = if way.how == How::Emulate { filter::emulate(doors) } else { filter::deny(doors) };
+                seccomp::install(&mut filter).context("installing the filter of system calls")?;
                 None
             }
         };

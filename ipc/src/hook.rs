@@ -238,11 +238,9 @@ impl Request {
             | Self::Resolve { .. }
             | Self::Reverse { .. }
             | Self::Info { .. } => true,
-            Self::Enter { .. }
-            | Self::Hold { .. }
-            | Self::Publish { .. }
-            | Self::Lend { .. }
-            | Self::Door { .. } => false,
+            Self::Enter { .. } | Self::Hold { .. } | Self::Publish { .. } | Self::Lend { .. } | Self::Door { .. } => {
+                false
+            }
         }
     }
 

@@ -138,7 +138,7 @@ impl Control {
                 Err(refusal) => failed(&refusal),
             },
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
-            Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
+            Request::Reverse { address, .. } => (reverse(*address, &open), Vec::new()),
             Request::Info { .. } => info(&open),
             Request::Lend { token, .. } => match self.lend(which, *token, session) {
                 Ok(()) => info(&open),
@@ -218,7 +218,9 @@ impl Control {
         };
         match self.doors.open(listening, said, program) {
             Ok(door) => session.door = Some(door),
-            Err(error) => return refused(libc::EAGAIN, &error.to_string(), "end some of the programs under phantom-run"),
+            Err(error) => {
+                return refused(libc::EAGAIN, &error.to_string(), "end some of the programs under phantom-run");
+            }
         }
         Ok(())
     }
@@ -300,16 +302,16 @@ impl Control {
         self.daemon.created(Arc::clone(&identity)).await;
         Ok(identity)
     }
+}
 
-    fn reverse(&self, address: IpAddr, open: &Open) -> Reply {
-        let address = match address {
-            IpAddr::V6(v6) => ApAddress::from_ipv6(v6),
-            IpAddr::V4(v4) => open.space.behind_alias(v4),
-        };
-        let own = |address| (address == open.identity.address()).then(|| open.identity.phantom_name().to_string());
-        let name = address.and_then(|address| own(address).or_else(|| self.names.name_of(address)));
-        name.map_or(Reply::NotFound, Reply::Name)
-    }
+fn reverse(address: IpAddr, open: &Open) -> Reply {
+    let address = match address {
+        IpAddr::V6(v6) => ApAddress::from_ipv6(v6),
+        IpAddr::V4(v4) => open.space.behind_alias(v4),
+    };
+    let own = |address| (address == open.identity.address()).then(|| open.identity.phantom_name().to_string());
+    let name = address.and_then(|address| own(address).or_else(|| open.space.name_of(address)));
+    name.map_or(Reply::NotFound, Reply::Name)
 }
 
 async fn resolve(name: &str, open: &Open) -> Reply {

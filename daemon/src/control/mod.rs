@@ -32,9 +32,9 @@ pub use socket::{Connection, Listener, MAX_DESCRIPTORS, SocketError};
 pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_OTHERS, Open, Spaces};
 
 use crate::gate::Unanswered;
-use doors::Doors;
 use crate::identity::{ApIdentity, Identities};
 use crate::names::Names;
+use doors::Doors;
 
 /// Programs at the socket at one time: every phantom-run and every process with libphantom may keep one connection.
 pub const MAX_CONNECTIONS: usize = 4096;
@@ -108,6 +108,8 @@ pub trait Space: Send + Sync + 'static {
     /// # Errors
     /// When they do not answer.
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered>;
+    /// A name for an address, if this identity may know one.
+    fn name_of(&self, address: ApAddress) -> Option<String>;
     /// Makes a port of the programs reachable at an identity, theirs or another; what is not published so is reachable
     /// no more, until as many calls of `unpublish`.
     ///

@@ -152,6 +152,9 @@ impl Space for TestSpace {
             name => Ok((name == friend().to_string()).then(|| friend().address())),
         }
     }
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        (address == friend().address()).then(|| "friend.phantom".into())
+    }
     async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
         if port == TAKEN {
             return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
