@@ -195,9 +195,6 @@ impl Ways for Launch<'_> {
         let name = &self.options.command[0];
         let mut command = Command::new(name);
         command.args(&self.options.command[1..]);
-        // A Firefox that runs already, outside or as another identity, would be asked to open what this one is to open; by
-        // the display, which is not masked.
-        command.env("MOZ_NO_REMOTE", "1");
         if way.how.is_hooked() {
             let contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
             preload::prepare(&mut command, &preload::library()?, &contact, way.how == How::Emulate);
