@@ -9,7 +9,7 @@ use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 use crate::mounts::Masked;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
-const DEPUTIES: [&str; 23] = [
+const DEPUTIES: [&str; 30] = [
     "/run/nscd/socket",
     "/var/run/nscd/socket",
     "/run/systemd/resolve/io.systemd.Resolve",
@@ -33,6 +33,13 @@ const DEPUTIES: [&str; 23] = [
     "/run/lxd.socket",
     "/var/lib/lxd/unix.socket",
     "/run/pcscd/pcscd.comm",
+    "/run/cups/cups.sock",
+    "/run/NetworkManager/private",
+    "/run/NetworkManager/private-dbus",
+    "/run/chrony/chronyd.sock",
+    "/run/dhcpcd/sock",
+    "/run/tor/socks",
+    "/run/tor/control",
 ];
 
 /// The same, below the user's runtime directory.
@@ -88,9 +95,31 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> =
         all.filter(|path| is_socket(path)).filter_map(|path| fs::canonicalize(path).ok()).collect();
     found.retain(|path| Some(path) != spared.as_ref());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let again: Vec<PathBuf> =
+        found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
+    found.extend(again);
     found.sort();
     found.dedup();
     found
+}
+
+/// Where the same file lies too, because its file system is mounted more than once.
+fn elsewhere(path: &Path, mounts: &str) -> Vec<PathBuf> {
+    // Number, parent, device, what of the file system is mounted, and where.
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(2);
+        Some((words.next()?, Path::new(words.next()?), Path::new(words.next()?)))
+    });
+    let mounts: Vec<_> = mounts.collect();
+    // Of those above the path the last counts: it lies over the others.
+    let above = mounts.iter().filter(|(_, _, at)| path.starts_with(at));
+    let Some((device, root, at)) = above.max_by_key(|(_, _, at)| at.components().count()) else { return Vec::new() };
+    let Ok(inside) = path.strip_prefix(at) else { return Vec::new() };
+    let inside = root.join(inside);
+    let others = mounts.iter().filter(|(other, _, _)| other == device);
+    let others = others.filter_map(|(_, root, at)| Some(at.join(inside.strip_prefix(root).ok()?)));
+    others.filter(|other| other != path).collect()
 }
 
 fn is_socket(path: &Path) -> bool {
@@ -121,6 +150,17 @@ mod tests {
         assert_eq!(found("unix:///run/docker.sock"), ["///run/docker.sock"]);
         assert_eq!(found("/tmp/tmux-0/default,12,0"), ["/tmp/tmux-0/default"]);
         assert!(found("tcp:host=localhost").is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_twice_is_found_twice() {
+        let mounts = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /run rw - tmpfs run rw\n3 1 0:2 /user /srv/user rw - tmpfs run \
+                      rw\n4 1 0:2 / /srv/run rw - tmpfs run rw\n5 1 8:1 /srv /mnt rw - ext4 /dev/a rw\nodd line";
+        let found = |path: &str| elsewhere(Path::new(path), mounts);
+        assert_eq!(found("/run/user/7/bus"), [Path::new("/srv/user/7/bus"), Path::new("/srv/run/user/7/bus")]);
+        assert_eq!(found("/run/docker.sock"), [Path::new("/srv/run/docker.sock")]);
+        assert_eq!(found("/srv/own/a.sock"), [Path::new("/mnt/own/a.sock")]);
+        assert!(elsewhere(Path::new("/a"), "").is_empty());
     }
 
     #[test]

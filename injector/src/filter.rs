@@ -27,6 +27,7 @@ const SECOND: u32 = 24;
 const LOAD: u16 = 0x20;
 const EQUAL: u16 = 0x15;
 const AT_LEAST: u16 = 0x35;
+const ANY_OF: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -69,12 +70,20 @@ pub(crate) enum Doors {
 
 /// Sockets for the Internet and of netlink are asked for from a supervisor.
 pub(crate) fn ask(doors: Doors) -> Vec<sock_filter> {
-    program(ASK, doors, &[])
+    // Of two filters that want to ask, the later one's supervisor is asked, and it may let a call pass. As long as ours
+    // lives the kernel permits no second one; a program that has killed it is to find the same.
+    let one_only = [
+        load(SECOND),
+        jump(ANY_OF, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, 0, 1),
+        ret(error(libc::EBUSY)),
+        ret(ALLOW),
+    ];
+    program(ASK, doors, libc::SYS_seccomp, &one_only)
 }
 
 /// No sockets but local ones: for programs whose other sockets come by descriptor passing.
 pub(crate) fn deny(doors: Doors) -> Vec<sock_filter> {
-    program(error(NO_SUCH_FAMILY), doors, &[])
+    program(error(NO_SUCH_FAMILY), doors, libc::SYS_seccomp, &[])
 }
 
 /// The same for programs whose sockets are local ones of the daemon's: there are no interfaces.
@@ -87,7 +96,7 @@ pub(crate) fn emulate(doors: Doors) -> Vec<sock_filter> {
         ret(error(libc::ENODEV)),
         ret(ALLOW),
     ];
-    program(error(NO_SUCH_FAMILY), doors, &ioctl)
+    program(error(NO_SUCH_FAMILY), doors, libc::SYS_ioctl, &ioctl)
 }
 
 const fn error(number: i32) -> u32 {
@@ -95,8 +104,8 @@ const fn error(number: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | number as u32
 }
 
-/// `ioctl`: what becomes of that call, if it is not let through.
-fn program(internet: u32, doors: Doors, ioctl: &[sock_filter]) -> Vec<sock_filter> {
+/// `rule`: what becomes of one `more` call, if it is not let through.
+fn program(internet: u32, doors: Doors, more: c_long, rule: &[sock_filter]) -> Vec<sock_filter> {
     let mut to = vec![load(ARCH)];
     // A program of another architecture has other numbers: int 0x80 on x86-64 would be a way past.
     to.extend([jump(EQUAL, ARCHITECTURE, 1, 0), ret(error(libc::ENOSYS)), load(NUMBER)]);
@@ -127,9 +136,9 @@ fn program(internet: u32, doors: Doors, ioctl: &[sock_filter]) -> Vec<sock_filte
         ret(error(NOT_PERMITTED)),
         ret(error(NO_SUCH_FAMILY)),
     ];
-    if !ioctl.is_empty() {
-        to.push(jump(EQUAL, call(libc::SYS_ioctl), 0, ioctl.len() as u8));
-        to.extend(ioctl);
+    if !rule.is_empty() {
+        to.push(jump(EQUAL, call(more), 0, rule.len() as u8));
+        to.extend(rule);
     }
     // All blocks are far shorter than the 255 instructions that a jump reaches.
     to.push(jump(EQUAL, call(libc::SYS_socketpair), 0, pair.len() as u8));
@@ -162,6 +171,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn there_is_one_supervisor() {
+        let seccomp = |filter: &[sock_filter], flags| run(filter, ARCHITECTURE, libc::SYS_seccomp, flags);
+        for flags in [8, 9, 8 | 32, 0x1_0000_0008] {
+            assert_eq!(seccomp(&ask(Doors::Walled), flags), error(libc::EBUSY));
+        }
+        for flags in [0, 1, 2, 4, 16, 0x8_0000_0000] {
+            assert_eq!(seccomp(&ask(Doors::Shut), flags), ALLOW);
+        }
+    }
+
+    #[test]
     fn emulated_sockets_know_no_interfaces() {
         let asked = |filter: &[sock_filter], what| run(filter, ARCHITECTURE, libc::SYS_ioctl, what);
         for doors in [Doors::Walled, Doors::Shut] {
@@ -189,6 +209,7 @@ mod tests {
                 (LOAD, FIRST | SECOND) => value = first as u32,
                 (EQUAL, k) => at += usize::from(if value == k { one.jt } else { one.jf }),
                 (AT_LEAST, k) => at += usize::from(if value >= k { one.jt } else { one.jf }),
+                (ANY_OF, k) => at += usize::from(if value & k != 0 { one.jt } else { one.jf }),
                 (RETURN, k) => return k,
                 other => panic!("{other:?}"),
             }

@@ -45,6 +45,7 @@ DEPUTY(system_daemon, "/run/phantom/daemon.sock")
 DEPUTY(dirmngr, "/run/user/4242/gnupg/S.dirmngr")
 DEPUTY(terminal_keeper, "/run/screen/S-root/1.tty")
 DEPUTY(bus_of_environment, "/run/odd-bus.sock")
+DEPUTY(mounted_again, "/srv/nscd/socket")
 DEPUTY(unknown_deputy, "/run/unheard-of.sock")
 
 static int abstract(const struct aim *aim) {
@@ -104,7 +105,7 @@ const struct attack deputies[] = {
     {"other-users-bus", other_users_bus}, {"other-users-systemd", other_users_systemd},
     {"other-users-phantomd", other_users_daemon}, {"systems-phantomd", system_daemon},
     {"dirmngr", dirmngr}, {"terminal-keeper", terminal_keeper}, {"bus-of-environment", bus_of_environment},
-    {"unknown-deputy", unknown_deputy}, {"abstract-socket", abstract}, {"own-phantomd", own_daemon},
+    {"mounted-again", mounted_again}, {"unknown-deputy", unknown_deputy}, {"abstract-socket", abstract}, {"own-phantomd", own_daemon},
     {"other-identity", other_identity}, {"phantomd-elsewhere", other_daemon}, {NULL, NULL},
 };
 

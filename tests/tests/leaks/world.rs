@@ -31,6 +31,7 @@ mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/nscd /run/systemd/resolve /run/dbus /run/avahi-daemon /run/user/0 /run/phantom
 mkdir -p /run/user/4242/systemd /run/user/4242/phantom /run/user/4242/gnupg /run/screen/S-root
 touch /run/owned-user /run/owned-net
+mount --bind /run /srv
 chown -R 4242:4242 /run/user/4242
 mknod /run/tun c 10 200
 chmod 666 /run/tun
