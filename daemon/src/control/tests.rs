@@ -1,6 +1,7 @@
 //! Both dialects over a real socket, with a node that answers from memory.
 
 mod bounds;
+mod doors;
 mod life;
 mod people;
 mod programs;
@@ -158,6 +159,9 @@ impl Space for TestSpace {
             "friend" | "friend.phantom" => Ok(Some(friend().address())),
             name => Ok((name == friend().to_string()).then(|| friend().address())),
         }
+    }
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        (address == friend().address()).then(|| "friend.phantom".into())
     }
     async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
         if port == TAKEN {
