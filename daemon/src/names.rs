@@ -229,8 +229,12 @@ impl TryFrom<String> for Resolver {
 pub struct Names {
     aliases: BTreeMap<Alias, ApAddress>,
     by_address: HashMap<ApAddress, Alias>,
-    remembered: Mutex<Remembered>,
 }
+
+/// Full names that the programs of one identity have named. Each identity has its own: what others have named, or who else
+/// is here, is nobody's business.
+#[derive(Debug, Default)]
+pub struct Seen(Mutex<Remembered>);
 
 #[derive(Debug, Default)]
 struct Remembered {
@@ -255,20 +259,16 @@ impl Remembered {
 impl Names {
     /// With the aliases of the configuration.
     pub fn new(aliases: &BTreeMap<Alias, Target>) -> Self {
-        let names = Self {
+        Self {
             aliases: aliases.iter().map(|(alias, target)| (alias.clone(), target.address)).collect(),
             by_address: aliases.iter().map(|(alias, target)| (target.address, alias.clone())).collect(),
-            remembered: Mutex::default(),
-        };
-        aliases.values().filter_map(|target| target.name).for_each(|name| names.remember(name));
-        names
+        }
     }
 
     /// The address behind `<56 characters>.phantom`, `<alias>.phantom` or `<alias>`; `None` means "not found". Upper
     /// case and one trailing dot are accepted, as in DNS.
     pub fn resolve(&self, text: &str) -> Option<ApAddress> {
         if let Ok(name) = text.parse::<ApName>() {
-            self.remember(name);
             return Some(name.address());
         }
         let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
@@ -276,18 +276,29 @@ impl Names {
         self.aliases.get(&label.parse::<Alias>().ok()?).copied()
     }
 
-    /// A name for `address`: its alias with suffix, else the full name when it was seen before.
+    /// The alias of `address`, with suffix.
     pub fn name_of(&self, address: ApAddress) -> Option<String> {
-        if let Some(alias) = self.by_address.get(&address) {
-            return Some(format!("{alias}.{NAME_SUFFIX}"));
-        }
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        self.by_address.get(&address).map(|alias| format!("{alias}.{NAME_SUFFIX}"))
+    }
+}
+
+impl Seen {
+    /// The full name of `address`, if it was seen.
+    pub fn name_of(&self, address: ApAddress) -> Option<String> {
+        let remembered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         remembered.names.get(&address).map(ToString::to_string)
     }
 
-    /// Keeps a full name for later reverse look-ups. The oldest are forgotten beyond a bound.
+    /// Keeps a text that is a full name for later reverse look-ups. The oldest are forgotten beyond a bound.
+    pub fn see(&self, text: &str) {
+        if let Ok(name) = text.parse() {
+            self.remember(name);
+        }
+    }
+
+    /// Keeps a full name.
     pub fn remember(&self, name: ApName) {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).put(name);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(name);
     }
 }
 
@@ -362,12 +373,17 @@ mod tests {
         assert_eq!(names.name_of(aliased.address()).as_deref(), Some("web.phantom"));
         assert_eq!(names.name_of(seen.address()), None);
         names.resolve(&seen.to_string());
-        assert_eq!(names.name_of(seen.address()), Some(seen.to_string()));
+        assert_eq!(names.name_of(seen.address()), None);
+        let (one, other) = (Seen::default(), Seen::default());
+        one.see(&seen.to_string());
+        one.see("web.phantom");
+        assert_eq!(one.name_of(seen.address()), Some(seen.to_string()));
+        assert_eq!((one.name_of(aliased.address()), other.name_of(seen.address())), (None, None));
     }
 
     #[test]
     fn remembered_names_are_bounded() {
-        let names = names(&[]);
+        let names = Seen::default();
         let name = |n: u32| {
             let mut key = [0; 32];
             key[..4].copy_from_slice(&n.to_be_bytes());
@@ -377,7 +393,7 @@ mod tests {
         (0..count).for_each(|n| names.remember(name(n)));
         assert_eq!(names.name_of(name(0).address()), None);
         assert!(names.name_of(name(count - 1).address()).is_some());
-        assert_eq!(names.remembered.lock().unwrap().names.len(), MAX_REMEMBERED);
+        assert_eq!(names.0.lock().unwrap().names.len(), MAX_REMEMBERED);
     }
 
     #[test]

@@ -79,7 +79,6 @@ impl Control {
             };
             failure(error.to_string(), hint)
         })?;
-        self.names.remember(identity.phantom_name());
         self.daemon.created(std::sync::Arc::clone(&identity)).await;
         Ok(address_of(&identity))
     }

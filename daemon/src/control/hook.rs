@@ -9,7 +9,7 @@ use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, R
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
+use super::{ANSWER_TIME, Beside, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
 use crate::service::system_rng;
@@ -99,7 +99,7 @@ impl Control {
     async fn serve_program(
         &self,
         request: &Request,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
         program: &Connection,
         session: &mut Session,
     ) -> Answer {
@@ -117,8 +117,10 @@ impl Control {
                 }
             }
             // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
-            // user and to root only.
-            Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
+            // user and to root only, and what outlasts the session or changes it for others is theirs.
+            Request::Enter { .. } | Request::Publish { .. } | Request::Lend { .. }
+                if !program.may_administer() && program.peer().uid != open.owner.uid =>
+            {
                 failed(&not_their_session())
             }
             Request::Emulated { socket, call, .. } => match open.space.emulated(*socket, call, beside).await {
@@ -131,7 +133,7 @@ impl Control {
                 Err(refusal) => failed(&refusal),
             },
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
-            Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
+            Request::Reverse { address, .. } => (Self::reverse(*address, &open), Vec::new()),
             Request::Info { .. } => info(&open),
             Request::Lend { token, .. } => match self.lend(which, *token, session) {
                 Ok(()) => info(&open),
@@ -263,13 +265,13 @@ impl Control {
         Ok(identity)
     }
 
-    fn reverse(&self, address: IpAddr, open: &Open) -> Reply {
+    fn reverse(address: IpAddr, open: &Open) -> Reply {
         let address = match address {
             IpAddr::V6(v6) => ApAddress::from_ipv6(v6),
             IpAddr::V4(v4) => open.space.behind_alias(v4),
         };
         let own = |address| (address == open.identity.address()).then(|| open.identity.phantom_name().to_string());
-        let name = address.and_then(|address| own(address).or_else(|| self.names.name_of(address)));
+        let name = address.and_then(|address| own(address).or_else(|| open.space.name_of(address)));
         name.map_or(Reply::NotFound, Reply::Name)
     }
 }

@@ -121,7 +121,7 @@ impl Space for TestSpace {
         &self,
         _: u64,
         call: &hook::Call,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
     ) -> Result<(hook::Reply, Option<OwnedFd>), i32> {
         match call {
             hook::Call::Connect { .. } => beside.map(|_| (hook::Reply::Pending, None)).ok_or(libc::EBADF),
@@ -143,6 +143,9 @@ impl Space for TestSpace {
     }
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
         (alias == ALIAS).then(|| friend().address())
+    }
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        (address == friend().address()).then(|| "friend.phantom".into())
     }
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
         match name {

@@ -15,14 +15,14 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
 
-use crate::control::{Refusal, Space};
+use crate::control::{Beside, Refusal, Space};
 use crate::emulation::Emulation;
 use crate::gate::{
     self, ConnectError, Found, Gate, GateConfig, Network as _, OWN_IPV4, Owner, SharedAliases, Stream, Unanswered,
     splice,
 };
 use crate::identity::ApIdentity;
-use crate::names::{self, Names};
+use crate::names::{self, Names, Seen};
 use crate::network::{Network, Programs};
 use crate::resolver::{Dial, Resolver};
 use crate::startup::Setup;
@@ -84,6 +84,8 @@ impl Use {
 struct Outside {
     usage: Arc<Use>,
     names: Arc<Names>,
+    /// What its programs have named.
+    seen: Seen,
     /// Who is asked for names of the ordinary DNS; this identity's own.
     resolver: Option<Resolver>,
 }
@@ -110,6 +112,12 @@ impl Dial for ToResolver {
     }
 }
 
+impl Outside {
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        self.names.name_of(address).or_else(|| self.seen.name_of(address))
+    }
+}
+
 #[async_trait]
 impl gate::Network for Outside {
     async fn connect(
@@ -125,6 +133,7 @@ impl gate::Network for Outside {
 
     async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
         if let Some(address) = self.names.resolve(name) {
+            self.seen.see(name);
             // Who asks for an address is about to connect to it.
             self.usage.begin().await;
             return Ok(Some(Found { address, lifetime: OWN_LIFETIME }));
@@ -136,7 +145,7 @@ impl gate::Network for Outside {
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {
-        self.names.name_of(address)
+        Self::name_of(self, address)
     }
 }
 
@@ -271,7 +280,7 @@ pub(super) async fn open(
         usage.begin().await;
     }
     let outside = Arc::new(outside(setup, &usage));
-    setup.names.remember(name);
+    outside.seen.remember(name);
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
     let aliases = SharedAliases::default();
@@ -297,7 +306,7 @@ pub(super) async fn open(
 fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
     let dial = |to| ToResolver { usage: usage.clone(), to };
     let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to)));
-    Outside { usage: usage.clone(), names: setup.names.clone(), resolver }
+    Outside { usage: usage.clone(), names: setup.names.clone(), seen: Seen::default(), resolver }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
@@ -368,7 +377,7 @@ impl Space for NodeSpace {
         &self,
         socket: u64,
         call: &Call,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
     ) -> Result<(Reply, Option<OwnedFd>), i32> {
         self.emulation.call(socket, call, beside).await
     }
@@ -390,6 +399,10 @@ impl Space for NodeSpace {
 
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
         self.emulation.behind_alias(alias)
+    }
+
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        self.outside.name_of(address)
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
