@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use phantom_daemon::args::{Cli, Command, Options};
 use phantom_daemon::config::{Config, Folders};
-use phantom_daemon::control::SocketError;
+use phantom_daemon::control::{self, SocketError};
 use phantom_daemon::gate;
 use phantom_daemon::logging;
 use phantom_daemon::names::Peer;
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
     // First of all: the helper must have one thread only.
     if std::env::args_os().nth(1).is_some_and(|first| first == gate::HELPER_ARGUMENT) {
         return ExitCode::from(u8::try_from(gate::helper::main()).unwrap_or(1));
+    }
+    if std::env::args_os().nth(1).is_some_and(|first| first == control::BURY_ARGUMENT) {
+        control::end_last();
+        return ExitCode::SUCCESS;
     }
     let cli = Cli::parse();
     let result = match cli.command {

@@ -31,8 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest of these.
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Descriptors wanted: two links per relayed tunnel, some for programs. The system's hard limit caps it.
-const DESCRIPTORS: u64 = 65_536;
+/// Descriptors wanted, as far as the system's hard limit goes: two links per relayed tunnel, one for each connection of the
+/// programs of all users. What systemd allows; where there is no limit to speak of, a bound for what others may use up.
+const DESCRIPTORS: u64 = 524_288;
 
 /// Runs a prepared node until SIGTERM, SIGINT, SIGHUP or a request to stop. `start` makes the node itself.
 ///

@@ -36,10 +36,22 @@ pub(super) struct Doors {
 
 /// An open door; shut when dropped.
 pub(super) struct Door {
-    listening: UnixListener,
+    /// Until it is dropped.
+    listening: Option<(UnixListener, Place)>,
     over: Arc<AtomicBool>,
+}
+
+/// One of a user's.
+struct Place {
     uid: u32,
     counts: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+/// Whether a descriptor may be a door: a listening local stream socket.
+pub(super) fn is_door(descriptor: &OwnedFd) -> bool {
+    sockopt::socket_domain(descriptor) == Ok(AddressFamily::UNIX)
+        && sockopt::socket_type(descriptor) == Ok(SocketType::STREAM)
+        && sockopt::socket_acceptconn(descriptor) == Ok(true)
 }
 
 impl Doors {
@@ -49,16 +61,11 @@ impl Doors {
         (Self { counts: Arc::default(), came }, arriving)
     }
 
-    /// Serves the programs of an identity at a listening socket that `launcher` passed.
+    /// Serves the programs of an identity at a socket that `launcher` passed and that [`is_door`].
     ///
     /// # Errors
-    /// `InvalidInput` when it is no listening local stream socket; `QuotaExceeded` when the user has too many.
+    /// `QuotaExceeded` when the user has too many.
     pub(super) fn open(&self, listening: OwnedFd, only: &IdentityRef, launcher: &Connection) -> io::Result<Door> {
-        let is_local = sockopt::socket_domain(&listening)? == AddressFamily::UNIX;
-        let is_stream = sockopt::socket_type(&listening)? == SocketType::STREAM;
-        if !is_local || !is_stream || !sockopt::socket_acceptconn(&listening)? {
-            return Err(ErrorKind::InvalidInput.into());
-        }
         let most = if launcher.may_administer() { MAX_DOORS } else { MAX_DOORS_OF_OTHERS };
         let listening = UnixListener::from(listening);
         let (uid, over) = (launcher.peer().uid, Arc::new(AtomicBool::new(false)));
@@ -69,26 +76,36 @@ impl Doors {
             came: self.came.clone(),
             runtime: Handle::current(),
         };
-        {
-            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = counts.entry(uid).or_default();
-            if *count >= most {
-                return Err(ErrorKind::QuotaExceeded.into());
-            }
-            *count += 1;
-        }
-        // From here on dropping it counts it out.
-        let door = Door { listening, over, uid, counts: self.counts.clone() };
-        thread::Builder::new().name("door".into()).stack_size(STACK).spawn(move || theirs.run())?;
+        let place = self.place(uid, most)?;
+        let door = Door { listening: Some((listening, place)), over };
+        spawn(move || theirs.run())?;
         Ok(door)
+    }
+
+    fn place(&self, uid: u32, most: usize) -> io::Result<Place> {
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(uid).or_default();
+        if *count >= most {
+            return Err(ErrorKind::QuotaExceeded.into());
+        }
+        *count += 1;
+        Ok(Place { uid, counts: self.counts.clone() })
     }
 }
 
 impl Drop for Door {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
+        let Some((listening, place)) = self.listening.take() else { return };
         // Wakes whoever waits in accept(), and refuses whoever comes.
-        let _ = rustix::net::shutdown(&self.listening, rustix::net::Shutdown::Both);
+        let _ = rustix::net::shutdown(&listening, rustix::net::Shutdown::Both);
+        // Those who came and were not accepted may have passed descriptors: see `beside`.
+        let _ = spawn(move || drop((listening, place)));
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.uid) {
             *count -= 1;
@@ -97,6 +114,10 @@ impl Drop for Door {
             }
         }
     }
+}
+
+fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    thread::Builder::new().name("door".into()).stack_size(STACK).spawn(work).map(drop)
 }
 
 /// What a door's thread has.

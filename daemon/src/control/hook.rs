@@ -9,8 +9,8 @@ use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, R
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::doors::Door;
-use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
+use super::doors::{Door, is_door};
+use super::{ANSWER_TIME, Beside, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
 use crate::service::system_rng;
@@ -102,7 +102,7 @@ impl Control {
     async fn serve_program(
         &self,
         request: &Request,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
         program: &Connection,
         session: &mut Session,
     ) -> Answer {
@@ -124,8 +124,10 @@ impl Control {
                 }
             }
             // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
-            // user and to root only.
-            Request::Enter { .. } if !program.may_administer() && program.peer().uid != open.owner.uid => {
+            // user and to root only, and what outlasts the session or changes it for others is theirs.
+            Request::Enter { .. } | Request::Publish { .. } | Request::Lend { .. }
+                if !program.may_administer() && program.peer().uid != open.owner.uid =>
+            {
                 failed(&not_their_session())
             }
             Request::Emulated { socket, call, .. } => match open.space.emulated(*socket, call, beside).await {
@@ -201,7 +203,7 @@ impl Control {
         &self,
         which: &IdentityRef,
         said: &IdentityRef,
-        listening: Option<OwnedFd>,
+        listening: Option<Beside>,
         program: &Connection,
         session: &mut Session,
     ) -> Result<(), Refusal> {
@@ -213,7 +215,7 @@ impl Control {
         if session.door.is_some() {
             return refused(libc::EMFILE, "this connection has offered a door already", "use that");
         }
-        let Some(listening) = listening else {
+        let Some(listening) = listening.and_then(|listening| listening.known_by(is_door)) else {
             return refused(libc::ENOTSOCK, "no listening socket came with the request", "pass one");
         };
         match self.doors.open(listening, said, program) {

@@ -4,6 +4,7 @@
 //! bounds and the life of open identities; the node behind it is a [`Daemon`].
 
 mod admin;
+mod beside;
 mod doors;
 mod hook;
 mod socket;
@@ -27,9 +28,10 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use crate::gate::Owner;
+pub use beside::{BURY_ARGUMENT, Beside, end_last};
 pub use phantom_ipc::hook::IdentityRef;
 pub use socket::{Connection, Listener, MAX_DESCRIPTORS, SocketError};
-pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_OTHERS, Open, Spaces};
+pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHERS, Open, Spaces};
 
 use crate::gate::Unanswered;
 use crate::identity::{ApIdentity, Identities};
@@ -41,6 +43,9 @@ pub const MAX_CONNECTIONS: usize = 4096;
 
 /// Programs of one user at the socket, other than the daemon's own user and root: nobody can keep the others out.
 pub const MAX_CONNECTIONS_OF_OTHERS: usize = MAX_CONNECTIONS / 8;
+
+/// Programs of all such users together, for the same reason as [`MAX_OPEN_BY_ALL_OTHERS`].
+pub const MAX_CONNECTIONS_OF_ALL_OTHERS: usize = MAX_CONNECTIONS / 4 * 3;
 
 /// How long a program may take from the first byte of a request to its last, and to take an answer. Local and small:
 /// only a stopped or hostile program needs longer.
@@ -90,7 +95,7 @@ pub trait Space: Send + Sync + 'static {
         &self,
         socket: u64,
         call: &phantom_ipc::hook::Call,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
     ) -> Result<(phantom_ipc::hook::Reply, Option<OwnedFd>), i32>;
     /// A socket there, as socket(2) would make it; an emulated one where there can be no phantom namespace.
     ///
@@ -103,13 +108,13 @@ pub trait Space: Send + Sync + 'static {
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr;
     /// The address that an IPv4 address stands for here.
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress>;
+    /// The name of an address, if its programs may know it: from the configuration, or because they named it themselves.
+    fn name_of(&self, address: ApAddress) -> Option<String>;
     /// The address behind a name, if it has one; asked from the identity's own path where others must be asked.
     ///
     /// # Errors
     /// When they do not answer.
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered>;
-    /// A name for an address, if this identity may know one.
-    fn name_of(&self, address: ApAddress) -> Option<String>;
     /// Makes a port of the programs reachable at an identity, theirs or another; what is not published so is reachable
     /// no more, until as many calls of `unpublish`.
     ///
@@ -194,14 +199,15 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
             accepted = next(&listener, &mut from_doors) => match accepted {
                 Ok(connection) if tasks.len() < most => {
                     let uid = Some(connection.peer().uid).filter(|_| !connection.may_administer());
-                    if uid.is_some_and(|uid| others.values().filter(|other| **other == uid).count() >= MAX_CONNECTIONS_OF_OTHERS) {
-                        tracing::warn!("{MAX_CONNECTIONS_OF_OTHERS} programs of one user are at the local socket; one more was refused");
+                    if uid.is_some_and(|uid| is_crowded(&others, uid, most)) {
+                        // Not worth a line each: who writes the log full is no better off.
+                        tracing::debug!("a user has too many programs at the local socket; one more was refused");
                         continue;
                     }
                     let task = tasks.spawn(converse(connection, Arc::clone(&control)));
                     others.extend(uid.map(|uid| (task.id(), uid)));
                 }
-                Ok(_) => tracing::warn!("{most} programs are at the local socket; one more was refused"),
+                Ok(_) => tracing::debug!("{most} programs are at the local socket; one more was refused"),
                 Err(error) => {
                     tracing::warn!("the local socket takes nobody: {error}");
                     sleep(ACCEPT_PAUSE).await;
@@ -222,6 +228,12 @@ async fn next(listener: &Listener, from_doors: &mut mpsc::Receiver<Connection>) 
         accepted = listener.accept() => accepted,
         Some(connection) = from_doors.recv() => Ok(connection),
     }
+}
+
+/// Whether one more program of this user, who is neither root nor the daemon's own, is one too many.
+fn is_crowded(others: &HashMap<tokio::task::Id, u32>, uid: u32, most: usize) -> bool {
+    let own = others.values().filter(|other| **other == uid).count();
+    own >= MAX_CONNECTIONS_OF_OTHERS || others.len() >= MAX_CONNECTIONS_OF_ALL_OTHERS.min(most)
 }
 
 /// One connection from its first byte to its end. Whatever goes wrong concerns only this program.

@@ -15,7 +15,9 @@ use rustix::net::{
 };
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
+use tokio::process::ChildStdin;
 
+use super::beside::{self, Beside};
 use crate::datadir::{DataError, make_private_dir};
 use crate::gate::Owner;
 
@@ -124,22 +126,37 @@ pub struct Connection {
     /// Read but not yet taken.
     buffer: Vec<u8>,
     /// Came beside what was read last.
-    received: Option<OwnedFd>,
+    received: Option<Beside>,
     /// The only one it may speak as, if it came by a door of that one's.
     only: Option<IdentityRef>,
+    /// Closed after the stream, for this is dropped after it.
+    grave: Option<ChildStdin>,
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if !self.may_administer() {
+            self.grave = beside::bury(self.stream.inner());
+        }
+    }
 }
 
 impl Connection {
     /// For tests and for streams that come by another way than [`Listener`]; `peer` is who is at the other end.
     pub fn new(stream: impl Into<Stream>, peer: Owner) -> Self {
-        Self { stream: stream.into(), peer, buffer: Vec::new(), received: None, only: None }
+        Self::of(stream.into(), peer, None)
     }
 
     /// One that came by a door of that identity's programs.
     pub(super) fn by_door(stream: UnixStream, only: IdentityRef) -> io::Result<Self> {
         let peer = stream.peer_cred()?;
-        let peer = Owner { uid: peer.uid(), gid: peer.gid() };
-        Ok(Self { only: Some(only), ..Self::new(stream, peer) })
+        Ok(Self::of(stream.into(), Owner { uid: peer.uid(), gid: peer.gid() }, Some(only)))
+    }
+
+    fn of(stream: Stream, peer: Owner, only: Option<IdentityRef>) -> Self {
+        // A byte out of turn would be skipped, and what is beside it closed, without having been seen.
+        let _ = rustix::net::sockopt::set_socket_oobinline(stream.inner(), true);
+        Self { stream, peer, buffer: Vec::new(), received: None, only, grave: None }
     }
 
     /// The only identity that it may speak as, if it came by a door.
@@ -214,15 +231,38 @@ impl Connection {
     async fn fill(&mut self, most: usize) -> io::Result<usize> {
         // One line or message at a time is what programs send: small reads are no loss.
         let mut bytes = vec![0; most.min(4096)];
+        if !self.may_administer() {
+            return self.fill_from_stranger(bytes).await;
+        }
         let socket = self.stream.inner();
-        let received = &mut self.received;
-        let count = socket.async_io(Interest::READABLE, || receive_message(socket, &mut bytes, received)).await?;
+        let mut received = None;
+        let count = socket.async_io(Interest::READABLE, || receive_message(socket, &mut bytes, &mut received)).await?;
         self.buffer.extend_from_slice(&bytes[..count]);
+        self.received = received.map(Beside::from).or_else(|| self.received.take());
         Ok(count)
     }
 
+    /// See [`beside`].
+    async fn fill_from_stranger(&mut self, mut bytes: Vec<u8>) -> io::Result<usize> {
+        let socket = self.stream.inner();
+        let (count, has_more) = socket.async_io(Interest::READABLE, || beside::look(socket, &mut bytes)).await?;
+        if !has_more {
+            // No more than was seen: a descriptor may have come since.
+            let (_, count) = rustix::net::recv(socket, &mut bytes[..count], RecvFlags::DONTWAIT)?;
+            self.buffer.extend_from_slice(&bytes[..count]);
+            return Ok(count);
+        }
+        if self.received.is_some() {
+            return Err(io::Error::new(ErrorKind::InvalidData, "more than one descriptor"));
+        }
+        let (bytes, received) = beside::receive(socket.as_fd().try_clone_to_owned()?, bytes.len()).await?;
+        self.buffer.extend_from_slice(&bytes);
+        self.received = received;
+        Ok(bytes.len())
+    }
+
     /// The descriptor that came beside the bytes taken last.
-    pub fn take_descriptor(&mut self) -> Option<OwnedFd> {
+    pub fn take_descriptor(&mut self) -> Option<Beside> {
         self.received.take()
     }
 
@@ -267,7 +307,11 @@ fn send_message(socket: &UnixStream, bytes: &[u8], descriptors: &[OwnedFd]) -> i
 }
 
 /// Reads, and keeps the last descriptor that came; further ones are closed.
-fn receive_message(socket: &UnixStream, bytes: &mut [u8], received: &mut Option<OwnedFd>) -> io::Result<usize> {
+pub(super) fn receive_message(
+    socket: impl AsFd,
+    bytes: &mut [u8],
+    received: &mut Option<OwnedFd>,
+) -> io::Result<usize> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let message = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut control, RecvFlags::CMSG_CLOEXEC)?;

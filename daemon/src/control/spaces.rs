@@ -35,6 +35,10 @@ pub const MAX_OPEN: usize = 256;
 /// Of these, identities of one user other than the daemon's own and root: nobody can use them all up.
 pub const MAX_OPEN_BY_OTHERS: usize = MAX_OPEN / 4;
 
+/// Of these, identities of all such users together: one person may have many numbers (subordinate ids), and the rest is
+/// root's.
+pub const MAX_OPEN_BY_ALL_OTHERS: usize = MAX_OPEN / 4 * 3;
+
 /// An identity that programs are using.
 pub struct Open {
     /// The identity.
@@ -141,11 +145,10 @@ impl Spaces {
             }
             return Ok(entry.clone());
         }
-        let others = entries.values().filter(|entry| entry.owner == owner && owner != Owner::own()).count();
-        if entries.len() >= MAX_OPEN || others >= MAX_OPEN_BY_OTHERS {
+        if let Some(open) = too_many(&entries, owner) {
             return Err(Refusal {
                 errno: libc::EAGAIN,
-                message: format!("{} identities are open already", entries.len().min(others.max(MAX_OPEN_BY_OTHERS))),
+                message: format!("{open} identities are open already"),
                 hint: "end some of the programs that run under phantom-run".to_owned(),
             });
         }
@@ -251,6 +254,17 @@ impl Spaces {
         let spaces = entries.iter().flat_map(|entry| entry.space.get().into_iter().chain(&entry.broken));
         futures::future::join_all(spaces.map(|space| space.close())).await;
     }
+}
+
+/// How many are open, if `owner` may not open one more. A user is one whatever the group, which anybody may change to
+/// another of their own.
+fn too_many(entries: &HashMap<IdentityRef, Entry>, owner: Owner) -> Option<usize> {
+    let is_other = |owner: Owner| owner.uid != Owner::own().uid;
+    let (all, others) = (entries.len(), entries.values().filter(|entry| is_other(entry.owner)).count());
+    let own = entries.values().filter(|entry| entry.owner.uid == owner.uid).count();
+    let bounds = [(own, MAX_OPEN_BY_OTHERS), (others, MAX_OPEN_BY_ALL_OTHERS)];
+    let shared = bounds.into_iter().filter(|_| is_other(owner)).chain([(all, MAX_OPEN)]);
+    shared.into_iter().find(|(open, most)| open >= most).map(|(open, _)| open)
 }
 
 impl Entry {

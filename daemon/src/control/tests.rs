@@ -130,7 +130,7 @@ impl Space for TestSpace {
         &self,
         _: u64,
         call: &hook::Call,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
     ) -> Result<(hook::Reply, Option<OwnedFd>), i32> {
         match call {
             hook::Call::Connect { .. } => beside.map(|_| (hook::Reply::Pending, None)).ok_or(libc::EBADF),

@@ -31,6 +31,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::control::Beside;
 use crate::gate::{self, CONNECT_PATIENCE, ConnectError, OWN_IPV4, SharedAliases, Stream, carry, is_reserved};
 use pair::{End, Held, Over};
 use table::{Connect, Errno, Outcome, Route, Table};
@@ -72,6 +73,8 @@ struct State {
 struct Life {
     orders: mpsc::Sender<Order>,
     settled: Arc<Notify>,
+    /// Of the program's end.
+    cookie: Option<u64>,
 }
 
 enum Order {
@@ -129,7 +132,7 @@ impl Emulation {
     ///
     /// # Errors
     /// With the errno for the program.
-    pub(crate) async fn call(&self, socket: u64, call: &Call, beside: Option<OwnedFd>) -> Result<Answer, i32> {
+    pub(crate) async fn call(&self, socket: u64, call: &Call, beside: Option<Beside>) -> Result<Answer, i32> {
         let shared = &self.shared;
         let random = rand::random::<u16>();
         if let Call::Open { domain, kind, protocol } = call {
@@ -243,7 +246,7 @@ impl Shared {
         let entry = Entry { shared: self.clone(), id: name.socket };
         let end = End::new(ours, entry).map_err(|error| local(&error))?;
         let (orders_tx, orders_rx) = mpsc::channel(ORDERS);
-        let life = Life { orders: orders_tx, settled: Arc::default() };
+        let life = Life { orders: orders_tx, settled: Arc::default(), cookie: pair::cookie(&theirs) };
         self.lock().lives.insert(name.socket, life);
         tokio::spawn(live(self.clone(), name.socket, end, orders_rx));
         Ok(theirs)
@@ -255,12 +258,15 @@ impl Shared {
         Ok((theirs, ours, name))
     }
 
-    async fn connect(&self, id: u64, to: SocketAddr, wait: bool, own: Option<OwnedFd>) -> Result<Reply, Errno> {
-        let own = own.filter(|own| pair::name_of(own).is_some_and(|name| name.socket == id)).ok_or(libc::ENOTSOCK)?;
-        let (begun, life) = {
+    async fn connect(&self, id: u64, to: SocketAddr, wait: bool, own: Option<Beside>) -> Result<Reply, Errno> {
+        let own = own.ok_or(libc::ENOTSOCK)?;
+        let (own, begun, life) = {
             let mut state = self.lock();
+            // By the kernel's number: anybody may take any name.
+            let cookie = state.lives.get(&id).and_then(|life| life.cookie);
+            let own = own.known_by(|own| cookie.is_some() && pair::cookie(own) == cookie).ok_or(libc::ENOTSOCK)?;
             let begun = state.table.connect(id, to, rand::random(), |ip| self.behind(ip))?;
-            (begun, state.lives.get(&id).map(|life| (life.orders.clone(), life.settled.clone())))
+            (own, begun, state.lives.get(&id).map(|life| (life.orders.clone(), life.settled.clone())))
         };
         let (orders, settled) = life.ok_or(libc::ENOTSOCK)?;
         match begun {

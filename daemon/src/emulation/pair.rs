@@ -21,7 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
 use super::Entry;
-use super::sys::unreceived;
+use super::sys::{take_no_descriptors, unreceived};
 
 /// What a program may send ahead: enough that a piece that is mostly read does not keep it from looking writable. The
 /// kernel doubles it.
@@ -49,6 +49,8 @@ pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
         rustix::net::shutdown(&ours, Shutdown::Read)?;
     }
     rustix::io::ioctl_fionbio(&ours, true)?;
+    // Who reads past a descriptor closes it, which may take as long as the program likes. Kernels before Linux 6.16 cannot.
+    let _ = take_no_descriptors(&ours);
     Ok((theirs, ours))
 }
 
@@ -180,6 +182,8 @@ pub(super) async fn closed(ours: OwnedFd) -> io::Result<bool> {
 
 /// Takes what is unread, so that closing is no reset.
 fn empty(stream: &UnixStream) {
+    // A program that writes as fast as this reads would keep it here for ever.
+    let _ = rustix::net::shutdown(stream, Shutdown::Read);
     let mut waste = [0; FILLING.len()];
     while matches!(rustix::net::recv(stream, &mut waste, RecvFlags::DONTWAIT), Ok((1.., _))) {}
 }
@@ -307,6 +311,12 @@ impl Held {
     }
 }
 
+/// The kernel's own number of a socket.
+pub(super) fn cookie(socket: &OwnedFd) -> Option<u64> {
+    sockopt::socket_cookie(socket).ok()
+}
+
+#[cfg(test)]
 /// The name by which a program's end is known; none when it is not ours.
 pub(super) fn name_of(theirs: &OwnedFd) -> Option<SocketName> {
     let address = rustix::net::getsockname(theirs).ok()?;

@@ -89,7 +89,7 @@ impl World {
     }
 
     async fn call(&self, socket: &Socket, call: Call) -> Result<Reply, i32> {
-        let beside = matches!(call, Call::Connect { .. }).then(|| socket.descriptor.try_clone().unwrap());
+        let beside = matches!(call, Call::Connect { .. }).then(|| socket.descriptor.try_clone().unwrap().into());
         let answer = timeout(PATIENCE, self.0.call(socket.id, &call, beside)).await.expect("in time");
         answer.map(|(reply, _)| reply)
     }
@@ -305,7 +305,7 @@ async fn a_descriptor_of_something_else_connects_nothing() {
     let (own, other) = (world.socket(libc::AF_INET), world.socket(libc::AF_INET));
     let connect = Call::Connect { address: at, wait: true };
     for beside in [None, Some(other.descriptor), Some(std::fs::File::open("/dev/null").unwrap().into())] {
-        assert_eq!(world.0.call(own.id, &connect, beside).await.unwrap_err(), libc::ENOTSOCK);
+        assert_eq!(world.0.call(own.id, &connect, beside.map(OwnedFd::into)).await.unwrap_err(), libc::ENOTSOCK);
     }
     assert_eq!(world.call(&own, Call::Peer).await, Err(libc::ENOTCONN));
     // A number that nobody was given.

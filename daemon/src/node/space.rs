@@ -15,7 +15,7 @@ use tokio::sync::{Mutex, OnceCell};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval, sleep};
 
-use crate::control::{Refusal, Space};
+use crate::control::{Beside, Refusal, Space};
 use crate::emulation::Emulation;
 use crate::gate::{
     self, ConnectError, Found, Gate, GateConfig, Network as _, OWN_IPV4, Owner, SharedAliases, Stream, Unanswered,
@@ -373,7 +373,7 @@ impl Space for NodeSpace {
         &self,
         socket: u64,
         call: &Call,
-        beside: Option<OwnedFd>,
+        beside: Option<Beside>,
     ) -> Result<(Reply, Option<OwnedFd>), i32> {
         self.emulation.call(socket, call, beside).await
     }

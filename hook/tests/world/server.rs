@@ -88,6 +88,7 @@ fn answer(request: &Request) -> (Reply, Option<OwnedFd>) {
         Request::Info { .. }
         | Request::Enter { .. }
         | Request::Publish { .. }
+        | Request::Door { .. }
         | Request::Lend { .. }
         | Request::Emulated { .. }
         | Request::Hold { .. } => (Reply::failed(libc::ENOSYS, "not in this test"), None),

@@ -190,6 +190,29 @@ async fn one_user_cannot_use_up_all_identities() {
     assert!(matches!(world.hook_of(BOB).await.ask(&other).await.0, hook::Reply::Info { .. }));
 }
 
+#[tokio::test]
+async fn a_user_of_many_groups_and_numbers_has_one_share_and_root_keeps_its_own() {
+    let world = world();
+    let mut rng = StdRng::seed_from_u64(2);
+    let mut tokens = 0u128..;
+    let mut open = async |owner| {
+        let token = IdentityRef::Session(tokens.next().unwrap().to_be_bytes());
+        world.control.spaces().open(&token, owner, &mut rng).await.map(drop)
+    };
+    let own = u32::try_from(MAX_OPEN_BY_OTHERS).unwrap();
+    for gid in 0..own {
+        open(Owner { uid: ALICE, gid }).await.unwrap();
+    }
+    assert_eq!(open(Owner { uid: ALICE, gid: own }).await.unwrap_err().errno, libc::EAGAIN, "other groups, one user");
+    // As subordinate ids are: other users for the kernel, one person.
+    let others = u32::try_from(MAX_OPEN_BY_ALL_OTHERS).unwrap();
+    for uid in own..others {
+        open(Owner { uid: BOB + uid, gid: 1 }).await.unwrap();
+    }
+    assert_eq!(open(Owner { uid: BOB, gid: BOB }).await.unwrap_err().errno, libc::EAGAIN);
+    open(Owner::own()).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_namespace_is_made_anew_for_whoever_comes() {
     let world = world();
@@ -224,8 +247,13 @@ async fn a_token_that_was_lent_means_the_name_until_the_lender_goes() {
     assert_eq!(errno_of(&lender.ask(&lend(named(), 9)).await.0), libc::EEXIST);
     assert_eq!(errno_of(&lender.ask(&lend(session(1), 8)).await.0), libc::EINVAL);
     assert_eq!(worker.address(&session(9)).await, web);
-    assert_eq!(errno_of(&worker.ask(&lend(session(9), 7)).await.0), libc::EPERM, "the lender's to lend");
+    assert_eq!(errno_of(&worker.ask(&lend(session(9), 7)).await.0), libc::ENETDOWN, "the lender's to lend");
+    // A worker's hold does not make the name its own.
+    worker.ask(&hook::Request::Hold { identity: session(9) }).await;
+    let publish = hook::Request::Publish { identity: session(9), port: 9, at: None };
     let enter = hook::Request::Enter { identity: session(9) };
+    assert_eq!(errno_of(&worker.ask(&lend(session(9), 7)).await.0), libc::ENETDOWN, "not the worker's to lend");
+    assert_eq!(errno_of(&worker.ask(&publish).await.0), libc::ENETDOWN, "nor to publish at");
     assert_eq!(errno_of(&worker.ask(&enter).await.0), libc::ENETDOWN, "namespaces are its owner's");
     drop(lender);
     let over = async { while worker.address(&session(9)).await == web {} };
