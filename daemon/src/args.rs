@@ -15,14 +15,15 @@ Examples:
   phantomd --peer phantom-peer:AAAA…     run, and join through that node
   phantomd --data-dir ~/second --listen 0.0.0.0:9443     a second node on this computer
 
-A node's peer string is printed by `phantomd init` and by `phantom status`.
+A node's peer string is printed by `phantom status` on it. `phantom testnet up` makes a private \
+network to try.
 
-Exit status: 0 stopped as asked; 1 failure; 2 wrong command line or configuration; 3 agreement not accepted;
-4 data directory, port or socket in use by another process.";
+Exit status: 0 stopped as asked; 1 failure; 2 wrong command line or configuration; 3 agreement not \
+accepted; 4 data directory, port or socket in use by another process.";
 
 /// The daemon of the Phantom network.
 #[derive(Debug, Parser)]
-#[command(name = "phantomd", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+#[command(name = "phantomd", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do instead of running.
     #[command(subcommand)]
@@ -35,36 +36,38 @@ pub struct Cli {
 /// What phantomd does beside running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make identity and configuration, show the agreement, print this node's peer string
-    Init(Options),
+    /// Make identity and configuration (which keeps --listen and --peer), show the agreement, print this node's peer string
+    Init,
 }
 
-/// Options of running and of `init`; each overrides the configuration file.
+/// Options of running and of `init`, before or after that word; each overrides the configuration file.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
     /// Configuration file [default: ~/.config/phantom/phantomd.toml, or phantomd.toml in --data-dir]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, global = true, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where keys and the store lie [default: ~/.local/state/phantom]
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// The local socket for phantom, phantom-run and the hook [default: phantom/daemon.sock in $XDG_RUNTIME_DIR]
-    #[arg(long, value_name = "PATH")]
+    /// The local socket for phantom and phantom-run [default: daemon.sock in --data-dir if that is said, else
+    /// phantom/daemon.sock in $XDG_RUNTIME_DIR; root's: in /run]
+    #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where to accept links [default: 0.0.0.0:8443]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub listen: Option<SocketAddr>,
-    /// A node to join through (may be given more than once)
-    #[arg(long = "peer", value_name = "PEER")]
+    /// A node to join through, by its peer string phantom-peer:… (may be given more than once)
+    #[arg(long = "peer", global = true, value_name = "PEER")]
     pub peers: Vec<Peer>,
     /// Who resolves names of the ordinary DNS, over Phantom: NAME.phantom:53 [default: nobody, they are not found]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub resolver: Option<Resolver>,
-    /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs
-    #[arg(long, value_name = "LEVEL")]
+    /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs. Debug and trace write addresses and names into the
+    /// log [default: info]
+    #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
     /// Accept the agreement (EULA.txt) without being asked
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub accept_eula: bool,
 }
 
@@ -106,9 +109,17 @@ mod tests {
     }
 
     #[test]
-    fn init_takes_the_same_options() {
-        let cli = Cli::try_parse_from(["phantomd", "init", "--data-dir", "d", "--accept-eula"]).unwrap();
-        let Some(Command::Init(options)) = cli.command else { panic!("{cli:?}") };
-        assert!(options.accept_eula && options.data_dir.is_some());
+    fn init_takes_the_same_options_on_either_side() {
+        for line in [
+            "phantomd --data-dir d --accept-eula init",
+            "phantomd init --data-dir d --accept-eula",
+            "phantomd --accept-eula init --data-dir d",
+        ] {
+            let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
+            assert!(matches!(cli.command, Some(Command::Init)), "{line}");
+            assert!(cli.options.accept_eula && cli.options.data_dir == Some("d".into()), "{line}: {cli:?}");
+        }
+        let both = Cli::try_parse_from("phantomd --log info init --log debug".split(' ')).unwrap();
+        assert_eq!(both.options.log.as_deref(), Some("debug"), "the later one counts");
     }
 }

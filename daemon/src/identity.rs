@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use data_encoding::HEXLOWER;
+use phantom_ipc::name::NameError;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, ApName, NodeId};
 use phantom_proto::wire::{Reader, WireError};
@@ -13,7 +14,7 @@ use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::datadir::{DataError, read_private, write_private};
-use crate::names::{Alias, AliasError};
+use crate::names::Alias;
 use crate::store::{Store, StoreError, Table};
 
 /// File of the node's identity key: the seed in hex.
@@ -127,7 +128,7 @@ impl fmt::Debug for ApIdentity {
 pub enum IdentityError {
     /// No such name can be given.
     #[error(transparent)]
-    Name(#[from] AliasError),
+    Name(#[from] NameError),
     /// The name is taken.
     #[error("there is an identity of that name already")]
     Exists,

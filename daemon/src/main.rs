@@ -22,7 +22,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let result = match cli.command {
-        Some(Command::Init(options)) => init(&options).and_then(|made| Ok(describe(&made)?)),
+        Some(Command::Init) => init(&cli.options).and_then(|made| Ok(describe(&made)?)),
         None => run(&cli.options),
     };
     match result {

@@ -1,5 +1,6 @@
-//! The life of the daemon process: start, serve the local socket, end on a signal or on request.
+//! The life of the daemon process: start, serve the local socket, tell the operator how it is, end on a signal or on request.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -9,16 +10,26 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::{self, Control, Daemon, Listener};
 use crate::startup::Setup;
+use crate::store::Table;
 
 /// How long the node gets to say good-bye. With [`ABORT_TIME`] it stays below the two seconds that are promised.
 pub const STOP_TIME: Duration = Duration::from_millis(1400);
 
 /// How long tasks get that do not end by themselves.
 pub const ABORT_TIME: Duration = Duration::from_millis(300);
+
+/// How often the daemon looks whether programs can be served.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How long they may not be before the log says why; each time that it says so it waits four times longer.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The longest of these.
+const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// Descriptors wanted: two links per relayed tunnel, some for programs. The system's hard limit caps it.
 const DESCRIPTORS: u64 = 65_536;
@@ -54,6 +65,7 @@ where
     tokio::select! {
         () = control::serve(listener, Arc::clone(&control)) => tracing::info!("stopped by request"),
         name = signals.next() => tracing::info!("stopped by {name}"),
+        never = tell(&*daemon, &setup) => match never {},
     }
     let ended = timeout(STOP_TIME, async {
         control.close().await;
@@ -63,6 +75,33 @@ where
         tracing::warn!("some connections did not close in time and were cut");
     }
     Ok(())
+}
+
+/// Tells the operator when programs can be served, and what to do as long as they cannot be: nobody should have to ask.
+async fn tell(daemon: &dyn Daemon, setup: &Setup) -> Infallible {
+    if setup.config.peers.is_empty() && setup.store.scan(Table::Nodes).is_ok_and(|nodes| nodes.is_empty()) {
+        tracing::warn!(
+            "this node knows no other: join a network with --peer PEER (what `phantom status` on one of its nodes calls \
+             peer string), or let others join through this one; `phantom testnet up` makes a private network"
+        );
+    }
+    let (mut was_ready, mut patience, mut since) = (false, PATIENCE, Instant::now());
+    loop {
+        let status = daemon.status().await;
+        if status.ready {
+            if !was_ready {
+                let (socket, port) = (setup.config.socket.display(), setup.contact.addr.port());
+                tracing::info!(
+                    "ready: `phantom-run --daemon {socket} PROGRAM` starts programs; other nodes use port {port}"
+                );
+            }
+            (was_ready, patience, since) = (true, PATIENCE, Instant::now());
+        } else if since.elapsed() >= patience {
+            tracing::warn!("programs cannot be served: waiting for {}", status.waiting_for);
+            (patience, since) = (MOST_PATIENCE.min(patience * 4), Instant::now());
+        }
+        sleep(LOOK_EVERY).await;
+    }
 }
 
 /// Runs `work` on a runtime of many threads and ends the runtime within [`ABORT_TIME`].

@@ -1,6 +1,7 @@
 //! What `phantomd` and `phantom` say on a first start and when something is wrong: exit status, and what to do.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -46,6 +47,13 @@ fn init_prints_what_others_need_and_writes_the_configuration() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let again = String::from_utf8(phantomd(home.path(), &["init"]).stdout).unwrap();
     assert!(again.contains(peer), "{again}");
+
+    // Options may also stand before the word.
+    let data = home.path().join("second");
+    let output = phantomd(home.path(), &["--data-dir", data.to_str().unwrap(), "init", "--accept-eula"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && text.contains(data.to_str().unwrap()), "{text}");
+    assert!(data.join("phantomd.toml").exists());
 }
 
 #[test]
@@ -76,6 +84,29 @@ fn a_port_in_use_is_refused() {
 }
 
 #[test]
+fn a_node_that_knows_no_other_says_what_to_do_and_where_it_listens() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_phantomd"));
+    command.args(["--accept-eula", "--listen", "127.0.0.1:0", "--data-dir"]).arg(home.path().join("data"));
+    command.arg("--socket").arg(home.path().join("own.sock")).env_clear().stdin(Stdio::null());
+    let mut child = command.stderr(Stdio::piped()).spawn().expect("it starts");
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let mut said = Vec::new();
+    for line in lines {
+        said.push(line);
+        if said.last().is_some_and(|line| line.contains("knows no other")) {
+            break;
+        }
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let [.., starting, alone] = &said[..] else { panic!("{said:?}") };
+    assert!(starting.contains("own.sock") && starting.contains("listen=127.0.0.1:"), "{starting}");
+    assert!(!starting.contains("127.0.0.1:0"), "the port that was chosen: {starting}");
+    assert!(["--peer", "phantom status", "phantom testnet up"].iter().all(|says| alone.contains(says)), "{alone}");
+}
+
+#[test]
 fn a_corrupt_store_is_refused_and_kept() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("data");
@@ -94,6 +125,18 @@ fn without_a_daemon_the_command_line_says_what_to_do() {
     let socket = home.path().join("none.sock");
     let output = phantom(home.path(), &["--daemon", socket.to_str().unwrap(), "status"]);
     refused(&output, 1, &["no daemon", "phantomd", "PHANTOM_SOCKET"]);
+    // An empty variable counts as unset.
+    let by_variable = |value: Option<&str>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_phantom"));
+        command
+            .arg("status")
+            .env_clear()
+            .env("XDG_RUNTIME_DIR", home.path())
+            .envs(value.map(|v| ("PHANTOM_SOCKET", v)));
+        String::from_utf8(command.stdin(Stdio::null()).output().unwrap().stderr).unwrap()
+    };
+    assert_eq!(by_variable(Some("")), by_variable(None));
+    assert!(by_variable(socket.to_str()).contains("none.sock"), "the variable names another");
     refused(&phantom(home.path(), &["testnet", "down", "--dir", "none"]), 1, &["no test network"]);
     refused(&phantom(home.path(), &["testnet", "up", "--dir", "net", "--nodes", "0"]), 1, &["1 to 200"]);
     refused(&phantom(home.path(), &["addres", "list"]), 2, &["address"]);
@@ -108,5 +151,6 @@ fn help_teaches_with_examples() {
     ] {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains(says) && text.contains("Exit status"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 100), "fits a terminal: {text}");
     }
 }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use phantom_ipc::hook::{IdentityRef, MAX_FRAME, MAX_IDENTITY, PREAMBLE, Reply, Request, split_frame};
+use phantom_ipc::hook::{IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use crate::isolate::Namespaces;
@@ -85,16 +85,11 @@ impl Line {
 }
 
 /// The identity of that name, or a fresh one that nobody can link to another run.
-pub(crate) fn identity(name: Option<&str>) -> Result<IdentityRef> {
-    if let Some(name) = name {
-        if name.len() > MAX_IDENTITY || name.contains('\0') {
-            bail!(
-                "this is too long or too odd to be the name of an identity; `phantom address list` shows those there are"
-            );
-        }
-        return Ok(IdentityRef::Named(name.to_owned()));
-    }
-    Ok(IdentityRef::Session(token()?))
+pub(crate) fn identity(name: Option<String>) -> Result<IdentityRef> {
+    Ok(match name {
+        Some(name) => IdentityRef::Named(name),
+        None => IdentityRef::Session(token()?),
+    })
 }
 
 fn token() -> Result<[u8; 16]> {

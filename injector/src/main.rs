@@ -44,7 +44,7 @@ fn main() {
 
 fn launch(options: &Options) -> Result<()> {
     let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
-    let identity = control::identity(options.identity.as_deref().filter(|name| !name.is_empty()))?;
+    let identity = control::identity(options.identity()?)?;
     let contact = Contact { socket, identity };
     let mut session = control::enter(&contact, ways::wanted(options.isolation))?;
     if session.spaces.is_none() && !options.allow_local.is_empty() {

@@ -1,31 +1,36 @@
 //! The command line of `phantom-run`.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use phantom_ipc::ENV_IDENTITY;
+use phantom_ipc::name::{NameError, check};
 
 use crate::publish::Port;
 
 /// Starts a program so that its only network is Phantom.
 ///
 /// Whatever the program connects to goes through the phantom network; whatever is no phantom address is refused; names
-/// are resolved by Phantom alone. It needs no settings of its own. Ports that it listens on are open to the phantom
-/// network on the identity's address, 80 and 22 included.
+/// are resolved by Phantom alone. The program needs no settings for it. Others reach the ports that it listens on at the
+/// identity's address; those below 1024 need no privilege.
 #[derive(Debug, Parser)]
-#[command(name = "phantom-run", version, after_long_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "phantom-run", version, after_long_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
 pub(crate) struct Options {
-    /// Identity to run as. Without one the program gets a fresh one, which nobody can link to another run
-    #[arg(long, env = phantom_ipc::ENV_IDENTITY, value_name = "NAME")]
+    /// Identity to run as, made by `phantom address new NAME` [default: PHANTOM_IDENTITY, else a fresh one for this run]
+    // Not clap's `env`: an empty variable counts as unset, an empty name is a mistake.
+    #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) identity: Option<String>,
 
-    /// Socket of the daemon [default: PHANTOM_SOCKET, else that of your own daemon, else /run/phantom/daemon.sock]
+    /// The daemon's socket [default: PHANTOM_SOCKET, else that of your own daemon, else root's /run/phantom/daemon.sock]
     // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
     #[arg(long = "daemon", value_name = "SOCKET")]
     pub(crate) socket: Option<PathBuf>,
 
     /// How the program is kept from other networks
-    #[arg(long, value_enum, default_value_t = Isolation::Auto)]
+    #[arg(long, value_enum, default_value_t = Isolation::Auto, value_name = "WAY")]
     pub(crate) isolation: Isolation,
 
     /// A port of this computer's loopback that the program may reach on its own 127.0.0.1 and ::1. May be repeated; not
@@ -34,12 +39,13 @@ pub(crate) struct Options {
     pub(crate) allow_local: Vec<u16>,
 
     /// Let others reach this port of the program, and no port that is not named so; at once, before it listens. With
-    /// :NAME they reach it at the persistent identity NAME, made if there is none, while the program itself connects as
-    /// another: nobody can link the two. May be repeated [default: all ports, as soon as the program listens]
+    /// :NAME they reach it at the persistent identity NAME, made if there is none, while the program connects as another:
+    /// address and path do not link the two, what it says and when it answers still may. May be repeated [default: all
+    /// ports, as soon as the program listens]
     #[arg(long, value_name = "PORT[:NAME]")]
     pub(crate) publish: Vec<Port>,
 
-    /// Say each step on standard error
+    /// Say on standard error which ways were tried, and why one was not taken
     #[arg(long)]
     pub(crate) explain: bool,
 
@@ -50,6 +56,22 @@ pub(crate) struct Options {
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
     pub(crate) command: Vec<OsString>,
+}
+
+impl Options {
+    /// As whom the program is to run; none for a fresh identity.
+    pub(crate) fn identity(&self) -> Result<Option<String>> {
+        if self.identity.is_some() {
+            return Ok(self.identity.clone());
+        }
+        let Some(set) = env::var_os(ENV_IDENTITY).filter(|set| !set.is_empty()) else { return Ok(None) };
+        name(&set.to_string_lossy()).map(Some).with_context(|| format!("the variable {ENV_IDENTITY} holds no name"))
+    }
+}
+
+/// A name that the daemon would take.
+fn name(text: &str) -> Result<String, NameError> {
+    check(text).map(|()| text.to_owned())
 }
 
 /// Ways to hand a program over.
@@ -67,13 +89,20 @@ pub(crate) enum Isolation {
     Emulate,
 }
 
+const USAGE: &str = "phantom-run [OPTIONS] [--] PROGRAM [ARGUMENT]...";
+
 const EXAMPLES: &str = "\
 Examples:
-  phantom-run curl http://<name>.phantom/
+  phantom-run curl http://NAME.phantom/
+  phantom-run ssh USER@NAME.phantom
+  phantom-run bash                         a shell, and all that is started from it
+  phantom address new shop                 once: an identity that lasts, and then as it:
   phantom-run --identity shop -- python3 -m http.server 80
-  phantom-run --publish 80:shop ./server    others reach port 80 at `shop`, and cannot tell whose connections it makes
-  phantom-run ssh user@<name>.phantom
-  phantom-run --allow-local 5432 ./shop     a database on this computer stays within reach
-  phantom-run bash                          a shell, and all that is started from it
+  phantom-run --publish 80:shop ./server   others reach port 80 at `shop`; it connects as another
+  phantom-run --allow-local 5432 ./server  a database on this computer stays within reach
 
-Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be executed, 127 if it was not found.";
+Environment: PHANTOM_SOCKET and PHANTOM_IDENTITY stand for --daemon and --identity; PHANTOM_LIBRARY says where \
+libphantom.so is, if neither beside phantom-run nor in ../lib.
+
+Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be \
+executed, 127 if it was not found.";

@@ -4,7 +4,8 @@ use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
-use phantom_ipc::hook::{IdentityRef, MAX_IDENTITY, Reply, Request};
+use phantom_ipc::hook::{IdentityRef, Reply, Request};
+use phantom_ipc::name;
 
 use crate::control::Line;
 
@@ -29,8 +30,8 @@ impl FromStr for Port {
         let Some(number) = number else {
             return Err("a port is a number from 1 to 65535, as in `80` or `80:shop`".to_owned());
         };
-        if at.is_some_and(|name| name.is_empty() || name.len() > MAX_IDENTITY) {
-            return Err("after the colon stands the name of an identity, as in `80:shop`".to_owned());
+        if let Some(Err(odd)) = at.map(name::check) {
+            return Err(format!("after the colon stands the name of an identity, as in `80:shop`; {odd}"));
         }
         Ok(Self { number, at: at.map(str::to_owned) })
     }
@@ -61,9 +62,22 @@ mod tests {
         let port = |number, at: Option<&str>| Ok(Port { number, at: at.map(str::to_owned) });
         assert_eq!("80".parse(), port(80, None));
         assert_eq!("65535:shop".parse(), port(65_535, Some("shop")));
-        for text in
-            ["", "0", "65536", "-1", "+80", "http", "80:", ":shop", " 80", "80 ", &format!("80:{}", "a".repeat(65))]
-        {
+        for text in [
+            "80:A b",
+            "80:a/b",
+            "80:80",
+            "",
+            "0",
+            "65536",
+            "-1",
+            "+80",
+            "http",
+            "80:",
+            ":shop",
+            " 80",
+            "80 ",
+            &format!("80:{}", "a".repeat(65)),
+        ] {
             assert!(text.parse::<Port>().is_err(), "{text}");
         }
     }

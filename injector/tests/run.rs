@@ -64,6 +64,26 @@ fn without_a_daemon_it_says_what_to_do_and_starts_nothing() {
 }
 
 #[test]
+fn an_identity_that_cannot_be_is_refused_before_anybody_is_asked() {
+    let daemon = Daemon::start();
+    for name in ["", " ", "Shop", "a b", "../shop", "80", "localhost"] {
+        let output = daemon.output(&["--identity", name, "true"]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(125) && said.contains("a-z"), "{name:?}: {said}");
+        let output = daemon.command(&["true"]).env("PHANTOM_IDENTITY", name).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        // An empty variable counts as unset.
+        let refused = output.status.code() == Some(125) && said.contains("PHANTOM_IDENTITY") && said.contains("a-z");
+        assert!(if name.is_empty() { output.status.success() } else { refused }, "{name:?}: {said}");
+    }
+    assert!(matches!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, IdentityRef::Session(_)));
+    assert!(daemon.sessions.try_recv().is_err(), "nobody was asked for the others");
+    let output = daemon.command(&["true"]).env("PHANTOM_IDENTITY", "shop").output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, IdentityRef::Named("shop".into()));
+}
+
+#[test]
 fn the_program_is_alone_with_the_phantom_network() {
     let daemon = Daemon::start();
     let text = daemon.script(

@@ -115,6 +115,20 @@ pub struct Address {
     pub phantom_name: String,
 }
 
+/// An identity at which programs can be reached now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Name of the identity; none for the fresh one of a run.
+    pub identity: Option<String>,
+    /// AP address.
+    pub address: Ipv6Addr,
+    /// Name that holds the whole key; others reach the programs by it.
+    pub phantom_name: String,
+    /// On which ports, ascending.
+    pub ports: Vec<u16>,
+}
+
 /// How the daemon is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -141,6 +155,8 @@ pub struct Status {
     pub ready_tunnels: u64,
     /// Open connections of programs.
     pub open_connections: u64,
+    /// Where others reach programs of the user that asks: what these listen on, or have published.
+    pub published: Vec<Published>,
     /// Bytes relayed for others since the start.
     pub relayed_bytes: u64,
     /// Seconds since the start.

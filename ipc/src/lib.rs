@@ -16,6 +16,7 @@ use std::path::PathBuf;
 
 pub mod admin;
 pub mod hook;
+pub mod name;
 
 /// Version of both dialects. Raised with every change of either.
 pub const VERSION: u8 = 2;

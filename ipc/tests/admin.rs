@@ -29,6 +29,12 @@ fn status() -> Status {
         entry_paths: 2,
         ready_tunnels: 6,
         open_connections: 1,
+        published: vec![Published {
+            identity: None,
+            address: address().address,
+            phantom_name: address().phantom_name,
+            ports: vec![80, 443],
+        }],
         relayed_bytes: u64::MAX,
         uptime_seconds: 60,
     }

@@ -42,9 +42,9 @@ class Module(Part):
         self.name = f"cpython/{module}"
         self.core = module in CORE
 
-    def command(self, notes, only, but):
+    def command(self, notes, only, but, never):
         return ["/usr/bin/python3", "-P", str(RUNNER), str(notes), self.module,
-                "--only", *only, "--but", *but, "--never", *LEFT_OUT]
+                "--only", *only, "--but", *but, "--never", *LEFT_OUT, *never]
 
     def read(self, notes, output):
         outcomes = Outcomes()

@@ -5,6 +5,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import part
 from part import Outcomes, Part
 
 # Packages that open connections, with and without cgo where that makes a difference.
@@ -42,8 +43,8 @@ class Package(Part):
     def ask(self, *words):
         return subprocess.run([self.binary, *words], cwd=self.folder, capture_output=True, text=True, check=True).stdout
 
-    def command(self, notes, only, but):
-        names = only or [test for test in self.tests if test not in but]
+    def command(self, notes, only, but, never):
+        names = part.chosen(self.tests, only, but, never)
         return [str(self.binary), "-test.v", "-test.short", "-test.timeout=10m", "-test.run", f"^({'|'.join(names)})$"]
 
     def read(self, notes, output):

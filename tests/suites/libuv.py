@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 
+import part
 import sources
 from part import Outcomes, Part
 
@@ -45,8 +46,8 @@ class Libuv(Part):
         # A test's name, and its helpers' in brackets.
         self.tests = [line.split()[0] for line in listed.stdout.splitlines() if line.strip()]
 
-    def command(self, notes, only, but):
-        return ["sh", "-c", LOOP, "sh", self.source, *(only or [test for test in self.tests if test not in but])]
+    def command(self, notes, only, but, never):
+        return ["sh", "-c", LOOP, "sh", self.source, *part.chosen(self.tests, only, but, never)]
 
     def environment(self):
         return {"UV_RUN_AS_ROOT": "1"}

@@ -28,9 +28,13 @@ SUITES = {"cpython": cpython, "libuv": libuv, "go": golang, "proxychains": proxy
 # Tests that are run again alone when they failed or broke off: a loaded machine is not Phantom.
 SECOND_CHANCES = 40
 
+# How reasons of exceptions begin whose tests are not run.
+NOT_RUN = "not run:"
+
 EPILOG = """
 Selections: all, core (what CI runs), a suite (%s), or one part of it (cpython/test_socket).
-Exceptions stand in tests/suites/exceptions/SUITE.txt: way (or *), test (patterns allowed), reason.
+Exceptions stand in tests/suites/exceptions/SUITE.txt: way (or *), test (patterns allowed), reason. Where a reason begins
+with "not run:", the tests are left out in that way: they would hang until they are killed, or end by chance.
 Exit status: 0 whatever passes without Phantom passes with it, or is excepted; 1 otherwise, or an exception is stale.
 """ % ", ".join(SUITES)
 
@@ -73,7 +77,10 @@ def run_part(part, way, phantom, results, say):
             tests[got.open] = ("fail", "hung or ended the process")
         if got.ended or not got.tests and not got.open:
             break
-    failed = [test for test, (outcome, _) in tests.items() if outcome == "fail"]
+    # What is expected to differ gets none.
+    excepted = [it[1] for it in known(part, way)]
+    matches = lambda test: any(fnmatch.fnmatchcase(test, pattern) for pattern in excepted)
+    failed = [test for test, (outcome, _) in tests.items() if outcome == "fail" and not matches(test)]
     if 0 < len(failed) <= SECOND_CHANCES:
         again = run_once(part, way, phantom, folder, "again", failed, [])
         for test in failed:
@@ -89,7 +96,7 @@ def run_part(part, way, phantom, results, say):
 def run_once(part, way, phantom, folder, name, only, but):
     """One process."""
     notes, output = folder / f"{name}.notes", folder / f"{name}.output"
-    command = part.command(notes, only, but)
+    command = part.command(notes, only, but, [it[1] for it in known(part, way) if it[2].startswith(NOT_RUN)])
     if way != BARE:
         command = phantom.wrap(way, command)
     world.run(command, part.folder, notes, output, part.silence, world.environment(part.environment()))
@@ -110,19 +117,28 @@ def exceptions(suite):
     return found
 
 
+def known(part, way):
+    """The exceptions that a part has in a way, their patterns without the part."""
+    found = []
+    for at, pattern, reason, line in exceptions(part.name.split("/")[0]):
+        place, _, test = pattern.partition(":")
+        if at in ("*", way) and way != BARE and fnmatch.fnmatchcase(part.name, place):
+            found.append((at, test, reason, line))
+    return found
+
+
 def judge(part, way, bare, tests):
     """(differences that nothing excuses, differences that are excepted, exceptions that are stale)."""
-    suite = part.name.split("/")[0]
-    known = [it for it in exceptions(suite) if it[0] in ("*", way)]
+    excepted = known(part, way)
     expected = {test for test, (outcome, _) in bare.items() if outcome == "pass"}
     broken = {test: tests.get(test, ("missing", "")) for test in expected if tests.get(test, ("missing",))[0] != "pass"}
-    match = lambda test, it: fnmatch.fnmatchcase(f"{part.name}:{test}", it[1])
-    excused = {test for test in broken if any(match(test, it) for it in known)}
+    match = lambda test, it: fnmatch.fnmatchcase(test, it[1])
+    excused = {test for test in broken if any(match(test, it) for it in excepted)}
     stale = []
-    for it in known:
+    for it in excepted:
         concerned = [test for test in expected if match(test, it)]
         if concerned and not any(test in broken for test in concerned):
-            stale.append(f"{it[3]}: {it[1]} passes {way}")
+            stale.append(f"{it[3]}: {part.name}:{it[1]} passes {way}")
     return {test: broken[test] for test in broken if test not in excused}, excused, stale
 
 

@@ -1,5 +1,6 @@
 """A part of a suite: what is run at once, and how its outcomes are read."""
 
+import fnmatch
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,12 @@ class Outcomes:
             self.tests[test] = (outcome, why)
 
 
+def chosen(tests, only, but, never):
+    """Of a list of tests, `only` these or all `but` these, without those that match one of the patterns in `never`."""
+    wanted = [test for test in tests if (test in only if only else test not in but)]
+    return [test for test in wanted if not any(fnmatch.fnmatchcase(test, pattern) for pattern in never)]
+
+
 class Part:
     """One process at a time that runs many tests one after the other."""
 
@@ -36,8 +43,9 @@ class Part:
     # No more processes than this for one part: each hang costs one.
     attempts = 12
 
-    def command(self, notes, only, but):
-        """What to run so that outcomes stand in the file `notes` (or in the output), of `only` these or all `but` these."""
+    def command(self, notes, only, but, never):
+        """What to run so that outcomes stand in the file `notes` (or in the output), of `only` these or all `but` these;
+        in no case what matches one of the patterns in `never`."""
         raise NotImplementedError
 
     def read(self, notes: Path, output: Path) -> Outcomes:

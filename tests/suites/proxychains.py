@@ -6,6 +6,7 @@ The names in them stand in /etc/hosts as this machine, where a web server answer
 import os
 import re
 
+import part
 import sources
 from part import Outcomes, Part
 
@@ -71,8 +72,8 @@ class Proxychains(Part):
         lines = (folder / "tests" / "test_getnameinfo.c").read_text().splitlines()
         self.assertions = [str(at) for at, line in enumerate(lines, 1) if line.strip().startswith("ASSERT(")]
 
-    def command(self, notes, only, but):
-        chosen = [(test, words) for test, words in TESTS.items() if test in only or not only and test not in but]
+    def command(self, notes, only, but, never):
+        chosen = [(test, TESTS[test]) for test in part.chosen(TESTS, only, but, never)]
         return ["sh", "-c", SCRIPT, "sh", self.programs, *(word for pair in chosen for word in pair)]
 
     def read(self, notes, output):

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
+
+CHECKOUT = str(Path(__file__).resolve().parents[2])
 
 # The same resolver's settings for all, so that only Phantom makes a difference; and a /tmp of its own, since suites use
-# fixed names there.
+# fixed names there. A checkout below /tmp stays in sight.
 WORLD = """
 set -e
 ip link set lo up
@@ -20,9 +23,13 @@ for file in resolv.conf nsswitch.conf hosts; do
 done
 mkdir -p "$1/tmp"
 chmod 1777 "$1/tmp"
-mount --bind "$1/tmp" /tmp
-cd "$2"
-shift 2
+case "$2" in /tmp/*)
+    mkdir -p "$1$2"
+    mount --bind "$2" "$1$2"
+esac
+mount --rbind "$1/tmp" /tmp
+cd "$3"
+shift 3
 exec "$@"
 """
 
@@ -87,7 +94,7 @@ def environment(more):
 def run(command, folder, notes, output, silence, variables):
     """Runs the command to its end, or until nothing was heard of it for too long; returns whether it was killed."""
     with tempfile.TemporaryDirectory(prefix="world-", dir=output.parent) as files:
-        words = ["unshare", "--net", "--mount", "sh", "-c", WORLD, "sh", files, str(folder), *command]
+        words = ["unshare", "--net", "--mount", "sh", "-c", WORLD, "sh", files, CHECKOUT, str(folder), *command]
         return run_words(words, notes, output, silence, variables)
 
 

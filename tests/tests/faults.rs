@@ -317,13 +317,22 @@ fn sigterm_ends_a_daemon_in_use_and_its_programs_hear_of_it() -> Result<()> {
     let client = scene.client()?;
     let pid = scene.network.pid(CLIENT)?;
     ensure!(!children(pid)?.is_empty(), "no helper to look after");
+    let node = &scene.network.nodes[CLIENT];
+    let log = || fs::read_to_string(node.data_dir.join("log"));
+    let ready = format!("ready: `phantom-run --daemon {} PROGRAM`", node.socket.display());
+    eventually(|| {
+        let log = log()?;
+        ensure!(log.matches(&ready).count() == 1, "{log}");
+        Ok(())
+    })?;
     signal(pid, libc::SIGTERM);
     let start = Instant::now();
     while processes()?.iter().any(|process| process.pid == pid) {
         ensure!(start.elapsed() < STOP, "phantomd did not end in {STOP:?}");
         std::thread::yield_now();
     }
-    let log = fs::read_to_string(scene.network.nodes[CLIENT].data_dir.join("log"))?;
+    let log = log()?;
+    ensure!(!log.contains("fd70:") && !log.contains(".phantom "), "addresses or names are in the log: {log}");
     ensure!(log.contains("stopped by SIGTERM") && !log.contains("did not close in time"), "{log}");
     ensure!(end_of(client)? == "ended\n");
     scene.none_is_open(SERVER)?;

@@ -63,15 +63,16 @@ fn nc_as_client_closes_its_half_and_hears_the_rest() -> Result<()> {
     Ok(())
 }
 
-/// Sends its first argument's file to nc, ends its half, and writes what comes back to the second one.
+/// Sends its first argument's file to nc and writes what comes back to the second one; then it ends its half. Not before:
+/// nc that listens leaves when its peer's half has ended and its own buffers happen to be empty, over any TCP.
 const ASK: &str = "
 import socket, sys
 question, answer, name = sys.argv[1:]
 with socket.create_connection((name, 7001), timeout=60) as server, open(question, 'rb') as source, open(answer, 'wb') as sink:
     server.sendfile(source)
-    server.shutdown(socket.SHUT_WR)
     while part := server.recv(65536):
         sink.write(part)
+    server.shutdown(socket.SHUT_WR)
 ";
 
 #[test]

@@ -68,6 +68,14 @@ fn start(network: &Network, way: Way, options: &[&str]) -> Result<Running> {
     Ok(Running { _server: server, said, chosen })
 }
 
+/// The identity and the ports that `phantom status` shows for a name.
+fn shown(network: &Network, name: &str) -> Result<(serde_json::Value, Vec<u16>)> {
+    let status = network.phantom(SERVER, &["status"])?;
+    let published = status["published"].as_array().context("no list")?;
+    let one = published.iter().find(|one| one["phantom_name"] == name).with_context(|| format!("{name}: {status}"))?;
+    Ok((one["identity"].clone(), serde_json::from_value(one["ports"].clone())?))
+}
+
 /// The one `.phantom` name in a line.
 fn name_in(line: &str) -> Result<String> {
     let mut names = line.split([' ', '(', ')', ',']).filter(|word| word.ends_with(".phantom"));
@@ -87,6 +95,9 @@ fn all_that_listens_is_published_unless_ports_are_named() -> Result<()> {
         let ports = [8001, 8002, 8003, 8004, all.chosen, 1];
         let expected = format!("8001 8002 refused refused {} refused", all.chosen);
         ensure!(heard(&network, way, &name, &ports)? == expected, "{way:?}");
+        let mut ports = vec![8001, 8002, all.chosen];
+        ports.sort_unstable();
+        ensure!(shown(&network, &name)? == (serde_json::Value::Null, ports), "{way:?}");
 
         let some = start(&network, way, &["--publish", "8001", "--publish", "8004"])?;
         let name = name_in(&some.said[0])?;
@@ -112,6 +123,8 @@ fn a_port_at_a_persistent_identity_says_nothing_about_the_program() -> Result<()
         network.published(&own)?;
         ensure!(heard(&network, way, &name, &[8001, 8002, run.chosen])? == "8001 refused refused", "{way:?}");
         ensure!(heard(&network, way, &own, &[8001, 8002, run.chosen])? == "refused 8002 refused", "{way:?}");
+        ensure!(shown(&network, &name)? == (shop.as_str().into(), vec![8001]), "{way:?}");
+        ensure!(shown(&network, &own)? == (serde_json::Value::Null, vec![8002]), "{way:?}");
 
         // The same name and port is not for two; another port is, and so is the identity itself.
         let output = second(&network, way, &["--publish", &publish])?;

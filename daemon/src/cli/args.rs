@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Examples:
-  phantom status                              is the daemon ready, and what does it wait for?
+  phantom status                              is the daemon ready, or what does it wait for?
   phantom address new web                     make an address; offer something at it:
   phantom-run --identity web python3 -m http.server 80
   phantom netdb lookup NAME.phantom           can others reach it yet?
@@ -18,10 +18,11 @@ Exit status: 0 done; 1 it did not work, the reason is on standard error; 2 wrong
 
 /// Asks and tells the Phantom daemon of this computer.
 #[derive(Debug, Parser)]
-#[command(name = "phantom", version, after_help = EXAMPLES)]
+#[command(name = "phantom", version, after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
-    /// The daemon's socket [default: that of your own daemon]
-    #[arg(long, global = true, value_name = "SOCKET", env = phantom_ipc::ENV_SOCKET, hide_env_values = true)]
+    /// The daemon's socket [default: PHANTOM_SOCKET, else that of your own daemon, else root's /run/phantom/daemon.sock]
+    // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
+    #[arg(long, global = true, value_name = "SOCKET")]
     pub daemon: Option<PathBuf>,
     /// Print JSON instead of tables
     #[arg(long, global = true)]
@@ -34,7 +35,7 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// How the daemon is, and what it waits for
+    /// How the daemon is, what it waits for, and where others reach your programs
     Status,
     /// Addresses at which programs of this computer can be reached
     #[command(subcommand)]
@@ -48,7 +49,7 @@ pub enum Command {
     /// Connections of programs, and the way that their bytes take
     #[command(subcommand)]
     Connection(List),
-    /// What the network database holds
+    /// What the network database holds about an address
     #[command(subcommand)]
     Netdb(Netdb),
     /// End the daemon
@@ -63,7 +64,7 @@ pub enum Command {
 pub enum Address {
     /// Make an address that lasts, under a local name
     New {
-        /// 1 to 63 characters of a-z, 0-9 and inner hyphens
+        /// 1 to 63 characters of a-z, 0-9 and inner hyphens, not only digits
         name: String,
     },
     /// Show all
@@ -85,7 +86,7 @@ pub enum List {
 /// See [`Command::Netdb`].
 #[derive(Debug, Subcommand)]
 pub enum Netdb {
-    /// The entry nodes of an address
+    /// The entry nodes through which it is reached, and until when
     Lookup {
         /// An AP address (fd70:…), a name ending in .phantom, an alias, or the name of an own identity
         address: String,
@@ -125,7 +126,7 @@ pub enum Testnet {
 #[derive(Debug, Args)]
 pub struct Nodes {
     /// Number of nodes, one process and one 127.x.y.z address each
-    #[arg(long, default_value_t = 12)]
+    #[arg(long, default_value_t = 12, value_name = "NUMBER")]
     pub nodes: usize,
     /// Log level of the nodes
     #[arg(long, default_value = "info", value_name = "LEVEL")]

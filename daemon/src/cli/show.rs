@@ -1,7 +1,7 @@
 //! Answers of the daemon as people read them.
 
 use phantom_ipc::admin::{
-    Address, Connection, ConnectionState, Direction, Hop, Lookup, Path, PathKind, PathState, Peer, Status,
+    Address, Connection, ConnectionState, Direction, Hop, Lookup, Path, PathKind, PathState, Peer, Published, Status,
 };
 
 use super::table::{bytes, pairs, table};
@@ -11,7 +11,7 @@ const SHORT_ID: usize = 12;
 
 pub(super) fn status(status: &Status) -> String {
     let waiting = if status.ready { String::new() } else { format!(", waiting for: {}", status.waiting_for) };
-    pairs(&[
+    let mut rows = vec![
         ("ready", format!("{}{waiting}", if status.ready { "yes" } else { "no" })),
         ("node id", status.node_id.clone()),
         ("listens on", or_dash(status.listen.join(", "))),
@@ -24,7 +24,19 @@ pub(super) fn status(status: &Status) -> String {
         ("relayed", bytes(status.relayed_bytes)),
         ("running for", age(status.uptime_seconds)),
         ("version", status.version.clone()),
-    ])
+    ];
+    // The label once.
+    let labels = std::iter::once("published").chain(std::iter::repeat(""));
+    rows.extend(labels.zip(status.published.iter().map(published)));
+    pairs(&rows)
+}
+
+/// Where others reach a program of this computer.
+fn published(one: &Published) -> String {
+    let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
+    let (label, whose) = (if ports.len() == 1 { "port" } else { "ports" }, one.identity.as_deref());
+    let whose = whose.map_or_else(|| "fresh for its run".to_owned(), |name| format!("identity {name}"));
+    format!("{label} {} at {} ({}), {whose}", ports.join(", "), one.phantom_name, one.address)
 }
 
 pub(super) fn address(address: &Address) -> String {
@@ -188,10 +200,26 @@ mod tests {
             entry_paths: 0,
             ready_tunnels: 0,
             open_connections: 0,
+            published: vec![
+                Published {
+                    identity: Some("shop".into()),
+                    address: "fd70::1".parse().unwrap(),
+                    phantom_name: "x.phantom".into(),
+                    ports: vec![80, 443],
+                },
+                Published {
+                    identity: None,
+                    address: "fd70::2".parse().unwrap(),
+                    phantom_name: "y.phantom".into(),
+                    ports: vec![22],
+                },
+            ],
             relayed_bytes: 5_000_000,
             uptime_seconds: 61,
         });
         assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
+        let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
+        assert!(status.ends_with(published), "{status}");
         assert!(status.contains("5.0 MB") && status.contains("1 min 1 s"), "{status}");
     }
 

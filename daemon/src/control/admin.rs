@@ -1,16 +1,23 @@
 //! The admin dialect's server: JSON lines of the command line and of scripts.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::Ipv6Addr;
+use std::sync::Arc;
+use std::time::Duration;
 
-use phantom_ipc::admin::{Address, BadLine, Failure, MAX_REPLY, MAX_REQUEST, Reply, Request};
+use phantom_ipc::admin::{Address, BadLine, Failure, MAX_REPLY, MAX_REQUEST, Published, Reply, Request, Status};
 use phantom_proto::ident::ApAddress;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, in_time};
+use super::{ANSWER_TIME, Connection, Control, Owner, in_time};
 use crate::identity::{ApIdentity, IdentityError};
 use crate::service::system_rng;
+
+/// How long the programs of one identity may take to say where they are reached: who asks for the status is not to wait
+/// for a namespace that hangs.
+const LOOK_TIME: Duration = Duration::from_secs(2);
 
 /// Answers requests until the program closes or asks to stop.
 pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<()> {
@@ -32,7 +39,10 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
         let stop = matches!(request, Ok(Request::Stop));
         let answer = match request {
             Ok(request) => {
-                timeout(ANSWER_TIME, control.answer(request)).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?
+                let owner = connection.owner_of_new();
+                timeout(ANSWER_TIME, control.answer(request, owner))
+                    .await
+                    .unwrap_or_else(|_| line_of::<()>(Err(late())))?
             }
             Err(bad) => line_of::<()>(Err(not_understood(&bad)))?,
         };
@@ -46,10 +56,13 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
 }
 
 impl Control {
-    /// The line that answers a request.
-    async fn answer(&self, request: Request) -> io::Result<String> {
+    /// The line that answers a request of somebody to whom programs of `owner` belong.
+    async fn answer(&self, request: Request, owner: Owner) -> io::Result<String> {
         match request {
-            Request::Status => line_of(Ok(self.daemon.status().await)),
+            Request::Status => {
+                let published = self.published(owner).await;
+                line_of(Ok(Status { published, ..self.daemon.status().await }))
+            }
             Request::PathList => line_of(Ok(self.daemon.paths().await)),
             Request::PeerList => line_of(Ok(self.daemon.peers().await)),
             Request::Connections => line_of(Ok(self.daemon.connections().await)),
@@ -68,6 +81,20 @@ impl Control {
         }
     }
 
+    /// Where others reach the owner's programs, by identity.
+    async fn published(&self, owner: Owner) -> Vec<Published> {
+        let open = self.spaces.of(owner);
+        let look = open.iter().map(|one| timeout(LOOK_TIME, one.space.published()));
+        let mut ports: BTreeMap<ApAddress, BTreeSet<u16>> = BTreeMap::new();
+        for (address, port) in futures::future::join_all(look).await.into_iter().flatten().flatten() {
+            ports.entry(address).or_default().insert(port);
+        }
+        // A program may be reached at a persistent identity that nobody runs as.
+        let identities = self.identities.list();
+        let all = identities.iter().chain(open.iter().map(|one| &one.identity).filter(|one| one.name.is_none()));
+        all.filter_map(|identity| Some(published(identity, ports.get(&identity.address())?))).collect()
+    }
+
     async fn new_address(&self, name: &str) -> Result<Address, Failure> {
         let mut rng = system_rng().map_err(|error| failure(error.to_string(), "see the daemon's log"))?;
         let identity = self.identities.create(name, &mut rng).map_err(|error| {
@@ -80,7 +107,7 @@ impl Control {
             failure(error.to_string(), hint)
         })?;
         self.names.remember(identity.phantom_name());
-        self.daemon.created(std::sync::Arc::clone(&identity)).await;
+        self.daemon.created(Arc::clone(&identity)).await;
         Ok(address_of(&identity))
     }
 
@@ -97,6 +124,15 @@ fn address_of(identity: &ApIdentity) -> Address {
         name: identity.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         address: identity.address().ipv6(),
         phantom_name: identity.phantom_name().to_string(),
+    }
+}
+
+fn published(identity: &ApIdentity, ports: &BTreeSet<u16>) -> Published {
+    Published {
+        identity: identity.name.as_ref().map(ToString::to_string),
+        address: identity.address().ipv6(),
+        phantom_name: identity.phantom_name().to_string(),
+        ports: ports.iter().copied().collect(),
     }
 }
 

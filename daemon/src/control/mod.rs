@@ -53,7 +53,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The node, as the local socket sees it.
 #[async_trait]
 pub trait Daemon: Send + Sync + 'static {
-    /// How it is.
+    /// How it is; what is published, others know.
     async fn status(&self) -> Status;
     /// Its own routing paths.
     async fn paths(&self) -> Vec<Path>;
@@ -114,6 +114,8 @@ pub trait Space: Send + Sync + 'static {
     async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal>;
     /// Takes one `publish` back.
     async fn unpublish(&self, port: u16, at: ApAddress);
+    /// Where others reach the programs: at which identity, on which port.
+    async fn published(&self) -> Vec<(ApAddress, u16)>;
     /// Whether a program still has a listening or connected socket here.
     async fn in_use(&self) -> bool;
     /// Whether it serves nobody any more: to be closed, and opened anew for whoever comes.

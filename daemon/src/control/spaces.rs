@@ -12,6 +12,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use phantom_ipc::name;
 use phantom_proto::ident::ApAddress;
 use rand::CryptoRng;
 use tokio::sync::{Notify, OnceCell};
@@ -167,7 +168,10 @@ impl Spaces {
             IdentityRef::Session(_) => Ok(Arc::new(ApIdentity::fresh(rng))),
             IdentityRef::Named(name) => self.identities.find(name).ok_or_else(|| Refusal {
                 errno: libc::ENETDOWN,
-                message: "there is no identity of that name".to_owned(),
+                message: match name::check(name) {
+                    Ok(()) => "there is no identity of that name".to_owned(),
+                    Err(odd) => format!("this cannot be the name of an identity: {odd}"),
+                },
                 hint: "`phantom address list` shows them, `phantom address new NAME` makes one".to_owned(),
             }),
         }
@@ -180,6 +184,17 @@ impl Spaces {
         entry.holders += 1;
         entry.over = false;
         Some(Hold { spaces: Arc::clone(self), which: which.clone(), space: Arc::clone(&entry.space) })
+    }
+
+    /// The open identities of one user, with what runs as them.
+    pub fn of(&self, owner: Owner) -> Vec<Open> {
+        let entries = self.lock();
+        let theirs = entries.values().filter(|entry| entry.owner == owner);
+        let open = |entry: &Entry| {
+            let space = Arc::clone(entry.space.get()?);
+            Some(Open { identity: Arc::clone(&entry.identity), owner, space })
+        };
+        theirs.filter_map(open).collect()
     }
 
     /// Addresses of the open identities.

@@ -238,6 +238,7 @@ impl Shared {
             return Err(if (0..256).contains(&protocol) { libc::EPROTONOSUPPORT } else { libc::EINVAL });
         }
         let (theirs, ours, name) = self.make(v6, stream)?;
+        pair::mark(&theirs, false).map_err(|error| local(&error))?;
         self.lock().table.open(name)?;
         let entry = Entry { shared: self.clone(), id: name.socket };
         let end = End::new(ours, entry).map_err(|error| local(&error))?;
@@ -363,7 +364,7 @@ async fn live(shared: Arc<Shared>, id: u64, mut end: End, mut orders: mpsc::Rece
                 };
                 shared.lock().table.settled(id, result.as_ref().map(|_| ()).map_err(|error| *error));
                 // Writable only now that everything else says how it stands.
-                if end.refresh().is_err() || held.release(&end).is_err() {
+                if end.refresh().is_err() || held.release(&end, result.is_ok()).is_err() {
                     return;
                 }
                 settled.notify_waiters();

@@ -35,7 +35,8 @@ const MAX_FILLINGS: usize = 64;
 
 /// What the program gets, and what the daemon keeps.
 pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
-    let kind = if name.stream { SocketType::STREAM } else { SocketType::DGRAM };
+    // A pair of datagram sockets would not tell one end that the other was closed.
+    let kind = if name.stream { SocketType::STREAM } else { SocketType::SEQPACKET };
     let (theirs, ours) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&theirs, &SocketAddrUnix::new_abstract_name(&name.encode())?)?;
     if name.stream {
@@ -49,6 +50,12 @@ pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
     }
     rustix::io::ioctl_fionbio(&ours, true)?;
     Ok((theirs, ours))
+}
+
+/// Marks the program's end as connected or not, where a call that reads sees it without asking anybody.
+pub(super) fn mark(theirs: &OwnedFd, connected: bool) -> io::Result<()> {
+    // Local sockets have no other use for this option.
+    Ok(sockopt::set_socket_keepalive(theirs, !connected)?)
 }
 
 /// The daemon's end. Reading and writing are as with TCP: shutdown is a half-close, dropping it before both directions
@@ -278,8 +285,11 @@ impl Held {
     }
 
     /// Empties it: from now on it is writable.
-    pub(super) fn release(self, end: &End) -> io::Result<()> {
+    pub(super) fn release(self, end: &End, connected: bool) -> io::Result<()> {
         let stream = end.stream()?;
+        if connected {
+            mark(&self.0, true)?;
+        }
         // What comes after this is the program's already.
         let filling = rustix::io::ioctl_fionread(stream)?.saturating_sub(1);
         let mut left = usize::try_from(filling).unwrap_or(usize::MAX);

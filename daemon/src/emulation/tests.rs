@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use phantom_ipc::hook::{RECORD, decode_record};
 use phantom_proto::crypto::VerifyingKey;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::IoSliceMut;
+use rustix::io::{Errno, IoSliceMut};
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use tokio::task::spawn_blocking;
 
@@ -256,6 +256,21 @@ async fn what_is_closed_is_forgotten_and_its_port_is_free() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datagram_sockets_are_forgotten_too() {
+    let world = World::new();
+    let open = || Socket::of(world.0.socket(libc::AF_INET, libc::SOCK_DGRAM, 0).unwrap());
+    let first = open();
+    let at = Call::Bind { address: "127.0.0.1:9".parse().unwrap() };
+    assert_eq!(world.call(&first, at).await, Ok(Reply::Done));
+    assert_eq!(rustix::net::send(&first.descriptor, b"x", rustix::net::SendFlags::NOSIGNAL), Err(Errno::PIPE));
+    let again = open();
+    assert_eq!(world.call(&again, at).await, Err(libc::EADDRINUSE));
+    drop(first);
+    let bound = async { while world.call(&again, at).await.is_err() {} };
+    timeout(PATIENCE, bound).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

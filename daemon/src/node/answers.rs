@@ -46,6 +46,7 @@ impl Running {
             entry_paths: snapshot.entry_paths as u64,
             ready_tunnels: ready_tunnels as u64,
             open_connections: open as u64,
+            published: Vec::new(),
             relayed_bytes: self.counters.relayed_bytes(),
             uptime_seconds: self.started.elapsed().as_secs(),
         }

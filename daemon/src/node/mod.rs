@@ -45,9 +45,6 @@ const KEY_LIFE: u64 = 6 * 3600;
 /// How often known nodes are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
 
-/// How often a node that is alone says so.
-const ALONE_EVERY: Duration = Duration::from_secs(20);
-
 /// Time for the last frames after the listener is closed.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -101,7 +98,6 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.known(), setup.store.clone()));
     tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
-    tokio::spawn(say_when_alone(database.known()));
     tokio::spawn(rotate(setup.clone(), handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
@@ -227,22 +223,6 @@ async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
         handle.sample(nodes.iter().map(candidate).collect()).await;
         // A burst of news becomes one sample.
         sleep(Duration::from_millis(200)).await;
-    }
-}
-
-/// Says so while nobody answers: an operator should not have to ask.
-async fn say_when_alone(known_rx: watch::Receiver<Known>) {
-    let mut look = interval(ALONE_EVERY);
-    // The first look is at once: give the network its time.
-    look.tick().await;
-    while known_rx.has_changed().is_ok() {
-        look.tick().await;
-        if known_rx.borrow().connected == 0 {
-            tracing::warn!(
-                "no other node answers: give one with --peer (what `phantom status` on it calls peer string), or wait \
-                 until others join through this one"
-            );
-        }
     }
 }
 

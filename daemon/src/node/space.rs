@@ -205,6 +205,10 @@ impl Published {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((at, port)).or_default() += 1;
     }
 
+    fn list(&self) -> Vec<(ApAddress, u16)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    }
+
     fn remove(&self, at: ApAddress, port: u16) {
         let mut published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(times) = published.get_mut(&(at, port)) {
@@ -419,6 +423,15 @@ impl Space for NodeSpace {
             self.usage.doors.unpublish(at, port, self.usage.address()).await;
         }
         self.published.remove(at, port);
+    }
+
+    async fn published(&self) -> Vec<(ApAddress, u16)> {
+        let named = self.published.list();
+        if !named.is_empty() {
+            return named;
+        }
+        let own = self.usage.address();
+        self.listening_ports().await.into_iter().map(|port| (own, port)).collect()
     }
 
     async fn in_use(&self) -> bool {

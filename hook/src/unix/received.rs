@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use libc::{c_int, c_long, c_uint, cmsghdr, mmsghdr, msghdr, ssize_t, timespec};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
 
-use super::{daemon, glue, raw, sandbox};
+use super::{daemon, emulated, glue, raw, sandbox};
 
 /// The kernel's number of the phantom namespace, as last seen; zero before.
 static PHANTOM: AtomicU64 = AtomicU64::new(0);
@@ -17,7 +17,7 @@ static PHANTOM: AtomicU64 = AtomicU64::new(0);
 redhook::hook! {
     unsafe fn recvmsg(socket: c_int, message: *mut msghdr, flags: c_int) -> ssize_t => phantom_recvmsg {
         // SAFETY: the caller's arguments are as recvmsg wants them.
-        let got = unsafe { redhook::real!(recvmsg)(socket, message, flags) };
+        let got = emulated::reading(socket, || unsafe { redhook::real!(recvmsg)(socket, message, flags) });
         if got >= 0 {
             // SAFETY: the kernel has just filled the message.
             unsafe { check(message) };

@@ -18,6 +18,9 @@ async fn sessions_are_unlinkable_and_names_persist() {
     assert_eq!(one.address(&named).await, web.address.octets());
     let unknown = hook::Request::Info { identity: IdentityRef::Named("mail".into()) };
     assert_eq!(errno_of(&one.ask(&unknown).await.0), libc::ENETDOWN);
+    let odd = hook::Request::Info { identity: IdentityRef::Named("../web".into()) };
+    let hook::Reply::Failed { errno: libc::ENETDOWN, message } = one.ask(&odd).await.0 else { panic!("taken") };
+    assert!(message.contains("a-z"), "{message}");
     assert_eq!(world.daemon.opened.load(Ordering::SeqCst), 3);
 }
 
@@ -123,10 +126,6 @@ async fn closing_ends_every_identity() {
     world.control.close().await;
     assert_eq!(world.daemon.closed.load(Ordering::SeqCst), 2);
 }
-
-/// Two users of this computer that are neither root nor the daemon's own.
-const ALICE: u32 = 70_001;
-const BOB: u32 = 70_002;
 
 #[tokio::test]
 async fn sessions_belong_to_the_user_who_began_them() {

@@ -6,12 +6,15 @@
 mod accept;
 mod calls;
 mod options;
+mod receive;
 mod send;
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 use libc::{c_int, c_long, sa_family_t, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t};
 use phantom_ipc::hook::{Call, NAME, SocketName};
+
+pub(super) use receive::reading;
 
 use super::daemon::{self, Got};
 use super::raw;
@@ -25,6 +28,7 @@ pub(super) fn prepare() {
     accept::prepare();
     calls::prepare();
     options::prepare();
+    receive::prepare();
     send::prepare();
 }
 

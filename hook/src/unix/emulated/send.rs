@@ -1,13 +1,23 @@
-//! sendto, sendmsg and sendmmsg of emulated sockets, where they name an address; otherwise they are the kernel's.
+//! send and relatives of emulated sockets: where they name an address, and where nothing is connected; otherwise they are
+//! the kernel's.
 
 use std::ptr;
 
 use libc::{c_int, c_long, c_uint, c_void, mmsghdr, msghdr, size_t, sockaddr, socklen_t, ssize_t};
 use phantom_ipc::hook::SocketName;
 
+use super::receive::refusal;
 use super::{calls, known, on, read};
-use crate::outcome::Outcome;
-use crate::unix::{glue, raw};
+use crate::outcome::{Outcome, Why};
+use crate::unix::own::own;
+use crate::unix::{glue, raw, sandbox};
+
+redhook::hook! {
+    unsafe fn send(fd: c_int, bytes: *const c_void, length: size_t, flags: c_int) -> ssize_t => phantom_send {
+        // SAFETY: the caller's arguments are as send wants them.
+        writing(fd, flags, || unsafe { redhook::real!(send)(fd, bytes, length, flags) })
+    }
+}
 
 redhook::hook! {
     unsafe fn sendto(
@@ -16,7 +26,7 @@ redhook::hook! {
         // SAFETY: the caller's arguments are as sendto wants them.
         let real = || unsafe { redhook::real!(sendto)(fd, bytes, length, flags, address, size) };
         if address.is_null() {
-            return real();
+            return writing(fd, flags, real);
         }
         // SAFETY: as above.
         glue::conclude(-1, || unsafe { to(fd, bytes, length, flags, address, size) }, real)
@@ -29,7 +39,7 @@ redhook::hook! {
         let real = || unsafe { redhook::real!(sendmsg)(fd, message, flags) };
         // SAFETY: NULL or a message.
         if unsafe { message.as_ref() }.is_none_or(|message| message.msg_name.is_null()) {
-            return real();
+            return writing(fd, flags, real);
         }
         // SAFETY: as above, and not NULL.
         glue::conclude(-1, || unsafe { message_to(fd, message, flags) }, real)
@@ -43,14 +53,38 @@ redhook::hook! {
         // Only what could go elsewhere: datagrams.
         let refuse = || match known(fd) {
             Some(name) if !name.stream => Outcome::Fail(libc::ENETUNREACH),
-            _ => Outcome::Bypass(crate::outcome::Why::Unrelated),
+            _ => Outcome::Bypass(Why::Unrelated),
         };
         glue::conclude(-1, refuse, real)
     }
 }
 
 pub(super) fn prepare() {
-    let _ = (redhook::real!(sendto), redhook::real!(sendmsg), redhook::real!(sendmmsg));
+    let _ = (redhook::real!(send), redhook::real!(sendto), redhook::real!(sendmsg), redhook::real!(sendmmsg));
+}
+
+/// Runs a call that writes to where the socket is connected, unless it is nowhere: a local socket would take the bytes, and
+/// nobody get them. Looks only where sockets are emulated, and costs nothing elsewhere.
+fn writing(fd: c_int, flags: c_int, real: impl FnOnce() -> ssize_t) -> ssize_t {
+    // A filter of the program's own may end it for the question.
+    if !own().emulate || sandbox::filtered() {
+        return real();
+    }
+    let look = || refused(fd, flags).map_or(Outcome::Bypass(Why::Unrelated), Outcome::Fail);
+    glue::conclude(-1, look, real)
+}
+
+/// What TCP says to bytes for nobody, signal included.
+fn refused(fd: c_int, flags: c_int) -> Option<c_int> {
+    let error = refusal(fd)?;
+    if error != libc::ENOTCONN {
+        return Some(error);
+    }
+    if flags & libc::MSG_NOSIGNAL == 0 {
+        // SAFETY: sends this thread a signal, as the kernel would.
+        unsafe { libc::raise(libc::SIGPIPE) };
+    }
+    Some(libc::EPIPE)
 }
 
 /// # Safety
@@ -104,7 +138,7 @@ unsafe fn before(
         return Err(libc::ENETUNREACH);
     }
     if flags & libc::MSG_FASTOPEN == 0 {
-        return Ok(());
+        return refused(fd, flags).map_or(Ok(()), Err);
     }
     // SAFETY: as the caller says.
     let to = unsafe { read(fd, name, address, size) }?.ok_or(libc::EINVAL)?;
