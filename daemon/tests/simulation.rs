@@ -314,6 +314,34 @@ fn connections_that_come_at_once_wait_for_the_network_only() {
     });
 }
 
+/// An entry node joins only so many links of one exit node.
+#[test]
+fn a_busy_entry_node_is_asked_again() {
+    simulate(14, async {
+        let mut world = World::new(14, 12).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 1000).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let network = &world.nodes[2].network;
+        let connect = |number: u16| network.connect(client, 1024 + number, server, 80);
+        let mut open = Vec::new();
+        for _ in 0..4 {
+            open.extend(futures::future::join_all((0..64).map(connect)).await);
+        }
+        assert!(open.iter().all(Result::is_ok), "there is room for some");
+        let one_more = loop {
+            let mut one_more = Box::pin(connect(0));
+            match timeout(Duration::from_secs(10), &mut one_more).await {
+                Ok(answer) => open.push(Ok(answer.expect("none gives up"))),
+                Err(_) => break one_more,
+            }
+        };
+        drop(open);
+        assert!(one_more.await.is_ok(), "there is room again");
+    });
+}
+
 /// What happened, as far as it does not depend on key bytes that the library draws by itself: who relayed how much.
 fn story(seed: u64) -> Vec<u64> {
     simulate(seed, async {

@@ -34,7 +34,13 @@ static struct sockaddr_storage far, closed;
 static socklen_t far_length;
 static time_t end;
 static atomic_long exchanges, bytes, refusals, abandoned, forks, names, unreached;
-static atomic_long seen_alive[MOST_THREADS];
+
+/* What each thread began last, and when; nothing once it has ended. */
+static struct {
+    _Atomic(const char *) what;
+    atomic_long since;
+} deeds[MOST_THREADS];
+static _Thread_local int own_number;
 
 struct turn {
     int number;
@@ -45,6 +51,11 @@ static long now(void) {
     struct timespec at;
     clock_gettime(CLOCK_MONOTONIC, &at);
     return at.tv_sec;
+}
+
+static void begin(const char *what) {
+    atomic_store(&deeds[own_number].since, now());
+    atomic_store(&deeds[own_number].what, what);
 }
 
 /* Async-signal-safe: children of a fork use it too. */
@@ -68,8 +79,10 @@ static unsigned char expected(uint64_t key, size_t at) {
 
 /* A connected socket, or -1 when the network did not give one (an error a program must live with, and counted). */
 static int dial(int extra) {
+    begin("socket");
     int fd = socket(far.ss_family, SOCK_STREAM | extra, 0);
     if (fd < 0) die("socket");
+    begin("connect");
     if (connect(fd, (struct sockaddr *)&far, far_length) == 0) return fd;
     if (errno != ETIMEDOUT && errno != EHOSTUNREACH && errno != ECONNRESET && errno != ECONNREFUSED) die("connect");
     close(fd);
@@ -87,6 +100,7 @@ static void wait_for(int fd, short events) {
 /* Sends `length` bytes and takes them back. */
 static void exchange(int fd, uint64_t key, size_t length) {
     unsigned char out[BLOCK], in[BLOCK];
+    begin("send");
     for (size_t sent = 0, got = 0; got < length;) {
         size_t want = length - sent < BLOCK ? length - sent : BLOCK;
         for (size_t i = 0; i < want; i++) out[i] = expected(key, sent + i);
@@ -97,6 +111,7 @@ static void exchange(int fd, uint64_t key, size_t length) {
             else i += more;
         }
         sent += want;
+        begin("the echo");
         while (got < sent) {
             wait_for(fd, POLLIN);
             ssize_t more = recv(fd, in, sizeof in, MSG_DONTWAIT);
@@ -161,6 +176,7 @@ static void forked(struct turn *turn) {
     if (!own && fd < 0) return;
     uint64_t key = roll(turn);
     size_t length = some_length(turn);
+    begin("fork");
     pid_t child = fork();
     if (child < 0) die("fork");
     if (child == 0) {
@@ -169,6 +185,7 @@ static void forked(struct turn *turn) {
         _exit(0);
     }
     if (fd >= 0) close(fd);
+    begin("a child");
     int status;
     while (waitpid(child, &status, 0) < 0)
         if (errno != EINTR) die("waitpid");
@@ -208,6 +225,7 @@ static void passed(struct turn *turn) {
 
 static void refused(struct turn *turn) {
     (void)turn;
+    begin("connect to a closed port");
     int fd = socket(closed.ss_family, SOCK_STREAM, 0);
     if (fd < 0) die("socket");
     if (connect(fd, (struct sockaddr *)&closed, far_length) == 0) die("a closed port was open");
@@ -220,6 +238,7 @@ static void refused(struct turn *turn) {
 static void named(struct turn *turn) {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found = NULL;
     int known = roll(turn) % 2;
+    begin("getaddrinfo");
     int answer = getaddrinfo(known ? host : "nowhere.phantom", "80", &hints, &found);
     if (known && answer != 0) die("the name was not found");
     if (!known && answer == 0) die("a name that is none was found");
@@ -230,11 +249,12 @@ static void named(struct turn *turn) {
 static void *race(void *given) {
     struct turn *turn = given;
     static void (*const ways[])(struct turn *) = {plain, plain, copied, abandon, forked, passed, refused, named};
+    own_number = turn->number;
     while (now() < end) {
-        atomic_store(&seen_alive[turn->number], now());
+        begin("a turn");
         ways[roll(turn) % (sizeof ways / sizeof *ways)](turn);
     }
-    atomic_store(&seen_alive[turn->number], -1);
+    begin(NULL);
     return NULL;
 }
 
@@ -247,15 +267,18 @@ static int descriptors(void) {
     return count;
 }
 
-/* Until all threads have ended; one that shows no life for long is a hang. */
+/* Until all threads have ended; one that is at the same step for long hangs. */
 static void oversee(int threads) {
     for (int alive = 1; alive;) {
         sleep(1);
         alive = 0;
         for (int i = 0; i < threads; i++) {
-            long last = atomic_load(&seen_alive[i]);
-            if (last >= 0) alive = 1;
-            if (last >= 0 && now() - last > STUCK_SECONDS) die("a thread hangs");
+            const char *what = atomic_load(&deeds[i].what);
+            if (!what) continue;
+            alive = 1;
+            if (now() - atomic_load(&deeds[i].since) <= STUCK_SECONDS) continue;
+            fprintf(stderr, "races: %s takes over %d s\n", what, STUCK_SECONDS);
+            die("a thread hangs");
         }
     }
 }
@@ -291,7 +314,8 @@ int main(int count, char **words) {
     static pthread_t racers[MOST_THREADS];
     static struct turn turns[MOST_THREADS];
     for (int i = 0; i < threads; i++) {
-        atomic_store(&seen_alive[i], now());
+        atomic_store(&deeds[i].since, now());
+        atomic_store(&deeds[i].what, "its start");
         turns[i] = (struct turn){.number = i, .state = (seed + i + 1) * 0x9e3779b97f4a7c15u};
         if (pthread_create(&racers[i], NULL, race, &turns[i]) != 0) die("pthread_create");
     }

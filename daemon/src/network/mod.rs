@@ -16,7 +16,7 @@ use phantom_proto::node::PathNo;
 use phantom_proto::session::Session;
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{Semaphore, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::driver::{Handle, OwnPath};
 use crate::gate::{ConnectError, Stream};
@@ -27,6 +27,9 @@ pub use pump::Incoming;
 /// How long a connection waits for a ready tunnel of its identity: the first one of a fresh identity may need a path build and
 /// a retry.
 const TUNNEL_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Pause before another attempt when the far end's entry node has no tunnel to spare: that of a kernel's second SYN.
+const BUSY_PAUSE: Duration = Duration::from_secs(1);
 
 /// How long the far end may take to answer once the tunnel is there.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
@@ -164,7 +167,8 @@ impl Network {
         lock(&self.connections).list.values().cloned().collect()
     }
 
-    /// Opens a connection; resolves when the far end has answered.
+    /// Opens a connection; resolves when the far end has answered. An entry node that is busy is asked again, as by a kernel
+    /// whose SYN was lost: a program whose connect is not answered would wait for two minutes.
     pub async fn connect(
         &self,
         from: ApAddress,
@@ -172,9 +176,26 @@ impl Network {
         to: ApAddress,
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
+        let deadline = Instant::now() + TUNNEL_PATIENCE;
+        loop {
+            match self.attempt(from, src_port, to, port, deadline).await {
+                Err(ConnectError::TimedOut) if Instant::now() + BUSY_PAUSE < deadline => sleep(BUSY_PAUSE).await,
+                answer => return answer,
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        from: ApAddress,
+        src_port: u16,
+        to: ApAddress,
+        port: u16,
+        deadline: Instant,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
         let identity = self.identity(from).ok_or(ConnectError::Unreachable)?;
-        let (path, mut tunnel) =
-            self.handle.exit_tunnel(from, TUNNEL_PATIENCE).await.map_err(|_| ConnectError::TimedOut)?;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let (path, mut tunnel) = self.handle.exit_tunnel(from, patience).await.map_err(|_| ConnectError::TimedOut)?;
         let session = Session::connect(&mut crate::random(), &identity.key, to, port, src_port)
             .map_err(|_| ConnectError::Unreachable)?;
         tunnel.outgoing.write(CellKind::Open, &to.octets()).await.map_err(|_| ConnectError::Unreachable)?;
