@@ -36,7 +36,7 @@ pub struct Cli {
 /// What phantomd does beside running.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make identity and configuration, show the agreement, print this node's peer string
+    /// Make identity and configuration (which keeps --listen and --peer), show the agreement, print this node's peer string
     Init,
 }
 

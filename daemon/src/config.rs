@@ -395,7 +395,7 @@ fn read_peers(path: &Path) -> Result<Vec<Peer>, ConfigError> {
         .collect()
 }
 
-/// The configuration that `phantomd init` writes: the defaults, each explained, and what was said on the way.
+/// The configuration that `phantomd init` writes: the defaults, each explained, and where to listen and whom to join as they were said.
 pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
     let peers: String = peers.iter().map(|peer| format!("    \"{peer}\",\n")).collect();
     let peers = if peers.is_empty() { "[]".to_owned() } else { format!("[\n{peers}]") };

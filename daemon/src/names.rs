@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use data_encoding::BASE64URL_NOPAD;
 use phantom_ipc::name::{self, NameError};
@@ -19,8 +19,8 @@ pub const PEER_PREFIX: &str = "phantom-peer:";
 /// Bytes of BLAKE3 at the end of a peer string, so that a mistyped character is noticed.
 const PEER_CHECKSUM_LEN: usize = 4;
 
-/// Full names remembered for reverse look-ups; some 100 bytes each, so at most about half a megabyte.
-const MAX_REMEMBERED: usize = 4096;
+/// Full names that an identity remembers for reverse look-ups; some 100 bytes each, so at most about 100 kilobytes.
+const MAX_REMEMBERED: usize = 1024;
 
 /// A node's contact as text: what one hands to somebody who wants to join.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -210,11 +210,20 @@ impl TryFrom<String> for Resolver {
 }
 
 /// Resolves names of the phantom world and no other.
+///
+/// Each identity has one of its own: what one has asked for must not be known to another, or both are known to live on one
+/// computer. The configuration's aliases are the same for all.
 #[derive(Debug, Default)]
 pub struct Names {
-    aliases: BTreeMap<Alias, ApAddress>,
-    by_address: HashMap<ApAddress, Alias>,
+    aliases: Arc<Aliases>,
     remembered: Mutex<Remembered>,
+}
+
+#[derive(Debug, Default)]
+struct Aliases {
+    addresses: BTreeMap<Alias, ApAddress>,
+    by_address: HashMap<ApAddress, Alias>,
+    full: Vec<ApName>,
 }
 
 #[derive(Debug, Default)]
@@ -240,13 +249,23 @@ impl Remembered {
 impl Names {
     /// With the aliases of the configuration.
     pub fn new(aliases: &BTreeMap<Alias, Target>) -> Self {
-        let names = Self {
-            aliases: aliases.iter().map(|(alias, target)| (alias.clone(), target.address)).collect(),
+        let aliases = Aliases {
+            addresses: aliases.iter().map(|(alias, target)| (alias.clone(), target.address)).collect(),
             by_address: aliases.iter().map(|(alias, target)| (target.address, alias.clone())).collect(),
-            remembered: Mutex::default(),
+            full: aliases.values().filter_map(|target| target.name).collect(),
         };
-        aliases.values().filter_map(|target| target.name).for_each(|name| names.remember(name));
+        Self::over(Arc::new(aliases))
+    }
+
+    fn over(aliases: Arc<Aliases>) -> Self {
+        let names = Self { aliases, remembered: Mutex::default() };
+        names.aliases.full.iter().for_each(|name| names.remember(*name));
         names
+    }
+
+    /// The same aliases, and nothing that anybody has asked for.
+    pub fn afresh(&self) -> Self {
+        Self::over(Arc::clone(&self.aliases))
     }
 
     /// The address behind `<56 characters>.phantom`, `<alias>.phantom` or `<alias>`; `None` means "not found". Upper
@@ -258,12 +277,12 @@ impl Names {
         }
         let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let label = lower.strip_suffix(NAME_SUFFIX).and_then(|head| head.strip_suffix('.')).unwrap_or(&lower);
-        self.aliases.get(&label.parse::<Alias>().ok()?).copied()
+        self.aliases.addresses.get(&label.parse::<Alias>().ok()?).copied()
     }
 
     /// A name for `address`: its alias with suffix, else the full name when it was seen before.
     pub fn name_of(&self, address: ApAddress) -> Option<String> {
-        if let Some(alias) = self.by_address.get(&address) {
+        if let Some(alias) = self.aliases.by_address.get(&address) {
             return Some(format!("{alias}.{NAME_SUFFIX}"));
         }
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -348,6 +367,9 @@ mod tests {
         assert_eq!(names.name_of(seen.address()), None);
         names.resolve(&seen.to_string());
         assert_eq!(names.name_of(seen.address()), Some(seen.to_string()));
+        let other = names.afresh();
+        assert_eq!(other.name_of(aliased.address()).as_deref(), Some("web.phantom"));
+        assert_eq!(other.name_of(seen.address()), None, "another identity has not asked for it");
     }
 
     #[test]

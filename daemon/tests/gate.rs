@@ -529,8 +529,8 @@ fn helper_of(program: &Child) -> rustix::process::Pid {
     rustix::process::Pid::from_raw(found.file_name().unwrap().to_str().unwrap().parse().unwrap()).unwrap()
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn whatever_waits_ends_when_the_gate_does() {
+/// A program that waits in every way, and the far ends of its connections.
+async fn waiting() -> (World, Child, Vec<(u16, u16, End)>) {
     let mut world = World::open().await;
     let mut child = world.python(WAITING);
     let mut far = Vec::new();
@@ -538,19 +538,19 @@ async fn whatever_waits_ends_when_the_gate_does() {
         far.push(world.far().await);
     }
     assert_eq!(line(&mut child).await, "up");
+    (world, child, far)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_waits_ends_when_the_gate_does() {
+    let (world, child, _far) = waiting().await;
     world.gate.close().await;
     assert_eq!(output(child).await, ENDED);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_waits_ends_when_the_helper_is_killed() {
-    let mut world = World::open().await;
-    let mut child = world.python(WAITING);
-    let mut far = Vec::new();
-    for _ in 0..3 {
-        far.push(world.far().await);
-    }
-    assert_eq!(line(&mut child).await, "up");
+    let (world, child, _far) = waiting().await;
     assert!(!world.gate.is_broken());
     rustix::process::kill_process(helper_of(&child), rustix::process::Signal::KILL).unwrap();
     assert_eq!(output(child).await, ENDED);

@@ -295,6 +295,25 @@ fn bytes_go_over_three_and_three_hops() {
     });
 }
 
+/// Many times as many connections as there are ready tunnels: what they wait for is refilled at the pace of the network.
+#[test]
+fn connections_that_come_at_once_wait_for_the_network_only() {
+    simulate(13, async {
+        let mut world = World::new(13, 12).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 1000).await;
+        tokio::time::sleep(Duration::from_secs(20)).await;
+        let begun = tokio::time::Instant::now();
+        let network = &world.nodes[2].network;
+        let all = (0..64).map(|number| network.connect(client, 40_000 + number, server, 80));
+        let all = futures::future::join_all(all).await;
+        assert!(all.iter().all(Result::is_ok), "all of them come about");
+        let took = begun.elapsed();
+        assert!(took < Duration::from_millis(1800), "{took:?} of virtual time: a tunnel in {:?}", took / 64);
+    });
+}
+
 /// What happened, as far as it does not depend on key bytes that the library draws by itself: who relayed how much.
 fn story(seed: u64) -> Vec<u64> {
     simulate(seed, async {

@@ -3,17 +3,20 @@
 //! The connection is the session: as long as it is open, the daemon keeps the identity's gate.
 
 use std::fs::File;
-use std::io::{self, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use phantom_ipc::hook::{IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
-use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    recvmsg, sendmsg,
+};
 
 use crate::isolate::Namespaces;
 
@@ -67,6 +70,20 @@ impl Line {
     /// One request, one reply with its descriptors. After an error the line is of no more use.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
         self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;
+        receive(&self.0)
+    }
+
+    /// The same, with a descriptor beside the request.
+    pub(crate) fn ask_with(&self, request: &Request, beside: BorrowedFd<'_>) -> Result<(Reply, Vec<OwnedFd>)> {
+        let frame = request.encode().context("the identity's name is not valid")?;
+        let descriptors = [beside];
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+            bail!("no room for a descriptor");
+        }
+        // Far below the size of any socket buffer: all of it is taken or none.
+        sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?;
         receive(&self.0)
     }
 

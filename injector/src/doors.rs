@@ -1,13 +1,15 @@
 //! A small filter of system calls for every way: doors that no namespace shuts.
 //!
 //! Some families of sockets know no namespaces (vsock speaks to the machine's host); TIOCSTI types into the terminal, which
-//! the shell outside reads next; request_key has the kernel start a helper outside, which asks for names.
+//! the shell outside reads next; request_key has the kernel start a helper outside, which asks for names. Who owns a user
+//! namespace may enter it and its networks, with all capabilities there: for root without one of its own, those of containers.
 
 use std::fs;
 use std::io;
 
 use libc::{c_long, sock_filter};
 
+use crate::filter::Doors;
 use crate::seccomp;
 
 /// Native calls on these machines, and 32-bit calls on x86-64.
@@ -56,6 +58,7 @@ struct Table {
     /// All calls of sockets in one: its first argument says which, the family lies in memory.
     socketcall: Option<u32>,
     ring: u32,
+    setns: u32,
 }
 
 const fn call(number: c_long) -> u32 {
@@ -68,19 +71,21 @@ const WIDE_TABLE: Table = Table {
     socket: call(libc::SYS_socket),
     socketcall: None,
     ring: call(libc::SYS_io_uring_setup),
+    setns: call(libc::SYS_setns),
 };
 
 #[cfg(target_arch = "x86_64")]
-const SMALL_TABLE: Table = Table { ioctl: 54, request_key: 287, socket: 359, socketcall: Some(102), ring: 425 };
+const SMALL_TABLE: Table =
+    Table { ioctl: 54, request_key: 287, socket: 359, socketcall: Some(102), ring: 425, setns: 346 };
 #[cfg(target_arch = "aarch64")]
-const SMALL_TABLE: Table = Table { ioctl: 54, request_key: 310, socket: 281, socketcall: None, ring: 425 };
+const SMALL_TABLE: Table = Table { ioctl: 54, request_key: 310, socket: 281, socketcall: None, ring: 425, setns: 375 };
 
 /// Shuts them for this process and all its descendants, for ever. no_new_privs must be set.
 ///
 /// # Errors
 /// When the kernel has no filters.
-pub(crate) fn shut() -> io::Result<()> {
-    seccomp::install(&mut filter(has_families_outside()))
+pub(crate) fn shut(doors: Doors) -> io::Result<()> {
+    seccomp::install(&mut filter(has_families_outside(), doors))
 }
 
 /// Whether this machine has families that know no namespaces: if so, nothing may open sockets whose family the filter cannot
@@ -93,8 +98,8 @@ fn names_outside(protocols: &str) -> bool {
     protocols.lines().filter_map(|line| line.split_whitespace().next()).any(|name| OUTSIDE.contains(&name))
 }
 
-fn filter(strict: bool) -> Vec<sock_filter> {
-    let small = of(&SMALL_TABLE, strict);
+fn filter(strict: bool, doors: Doors) -> Vec<sock_filter> {
+    let small = of(&SMALL_TABLE, strict, doors);
     let mut to = vec![load(ARCH), jump(EQUAL, SMALL, 0, small.len() as u8)];
     to.extend(small);
     // Neither of the two: nothing that this machine runs.
@@ -102,12 +107,12 @@ fn filter(strict: bool) -> Vec<sock_filter> {
     if cfg!(target_arch = "x86_64") {
         to.extend([jump(AT_LEAST, X32, 0, 1), refuse(libc::ENOSYS)]);
     }
-    to.extend(of(&WIDE_TABLE, strict));
+    to.extend(of(&WIDE_TABLE, strict, doors));
     to
 }
 
 /// The rules for one table; every way through them ends in an answer.
-fn of(table: &Table, strict: bool) -> Vec<sock_filter> {
+fn of(table: &Table, strict: bool, doors: Doors) -> Vec<sock_filter> {
     let mut to = vec![load(NUMBER)];
     let mut rule = |number: u32, body: Vec<sock_filter>| {
         // Each body is far shorter than the 255 instructions that a jump reaches.
@@ -131,6 +136,9 @@ fn of(table: &Table, strict: bool) -> Vec<sock_filter> {
     }
     families.push(refuse(libc::EAFNOSUPPORT));
     rule(table.socket, families);
+    if doors == Doors::Shut {
+        rule(table.setns, vec![refuse(libc::EPERM)]);
+    }
     if strict {
         rule(table.ring, vec![refuse(libc::ENOSYS)]);
         if let Some(socketcall) = table.socketcall {
@@ -165,7 +173,10 @@ mod tests {
 
     /// What the kernel would make of a call: zero when it is let through, else the error.
     fn run(strict: bool, arch: u32, number: u32, arguments: [u64; 3]) -> i32 {
-        let program = filter(strict);
+        run_under(&filter(strict, Doors::Walled), arch, number, arguments)
+    }
+
+    fn run_under(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 3]) -> i32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let one = program[at];
@@ -210,6 +221,8 @@ mod tests {
             }
             assert_eq!(does(table.ring, [8, 8, 0]), 0);
             assert_eq!(run(true, arch, table.ring, [8, 8, 0]), libc::ENOSYS);
+            assert_eq!(does(table.setns, [3, 0, 0]), 0);
+            assert_eq!(run_under(&filter(false, Doors::Shut), arch, table.setns, [3, 0, 0]), libc::EPERM);
         }
     }
 

@@ -3,6 +3,8 @@
 //! Only registers are looked at, so nothing can change between the look and the call. Filters add up and the strictest
 //! answer counts: a program can tighten this one, never loosen it.
 
+use std::ops::RangeInclusive;
+
 use libc::{c_long, sock_filter};
 use phantom_ipc::hook::policy::{INET, INET6, NETLINK, NO_SUCH_FAMILY, NOT_PERMITTED, PACKET, UNIX};
 
@@ -16,14 +18,16 @@ pub(crate) const ARCHITECTURE: u32 = 0xc000_00b7;
 /// From here on numbers are those of x32, a second table with the same architecture.
 const X32: u32 = 0x4000_0000;
 
-/// Offsets in what the filter sees: number, architecture, the lower half of the first argument (little-endian machines).
+/// Offsets in what the filter sees: number, architecture, the lower halves of arguments (little-endian machines).
 const NUMBER: u32 = 0;
 const ARCH: u32 = 4;
 const FIRST: u32 = 16;
+const SECOND: u32 = 24;
 
 const LOAD: u16 = 0x20;
 const EQUAL: u16 = 0x15;
 const AT_LEAST: u16 = 0x35;
+const ANY_OF: u16 = 0x45;
 const RETURN: u16 = 0x06;
 
 const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
@@ -51,6 +55,10 @@ const DOORS: [(c_long, i32); 5] = [
     (libc::SYS_setns, libc::EPERM),
 ];
 
+/// Questions about interfaces, by ioctl(2): from SIOCGIFNAME to the last of those about radio.
+/// Emulated sockets are the daemon's, and would answer for the host's.
+const INTERFACES: RangeInclusive<u32> = 0x8910..=0x8bff;
+
 /// What the filter does about processes outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Doors {
@@ -62,12 +70,33 @@ pub(crate) enum Doors {
 
 /// Sockets for the Internet and of netlink are asked for from a supervisor.
 pub(crate) fn ask(doors: Doors) -> Vec<sock_filter> {
-    program(ASK, doors)
+    // Of two filters that want to ask, the later one's supervisor is asked, and it may let a call pass. As long as ours
+    // lives the kernel permits no second one; a program that has killed it is to find the same.
+    let one_only = [
+        load(SECOND),
+        jump(ANY_OF, libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32, 0, 1),
+        ret(error(libc::EBUSY)),
+        ret(ALLOW),
+    ];
+    program(ASK, doors, libc::SYS_seccomp, &one_only)
 }
 
 /// No sockets but local ones: for programs whose other sockets come by descriptor passing.
 pub(crate) fn deny(doors: Doors) -> Vec<sock_filter> {
-    program(error(NO_SUCH_FAMILY), doors)
+    program(error(NO_SUCH_FAMILY), doors, libc::SYS_seccomp, &[])
+}
+
+/// The same for programs whose sockets are local ones of the daemon's: there are no interfaces.
+pub(crate) fn emulate(doors: Doors) -> Vec<sock_filter> {
+    let (first, last) = (*INTERFACES.start(), *INTERFACES.end());
+    let ioctl = [
+        load(SECOND),
+        jump(AT_LEAST, first, 0, 2),
+        jump(AT_LEAST, last + 1, 1, 0),
+        ret(error(libc::ENODEV)),
+        ret(ALLOW),
+    ];
+    program(error(NO_SUCH_FAMILY), doors, libc::SYS_ioctl, &ioctl)
 }
 
 const fn error(number: i32) -> u32 {
@@ -75,7 +104,8 @@ const fn error(number: i32) -> u32 {
     libc::SECCOMP_RET_ERRNO | number as u32
 }
 
-fn program(internet: u32, doors: Doors) -> Vec<sock_filter> {
+/// `rule`: what becomes of one `more` call, if it is not let through.
+fn program(internet: u32, doors: Doors, more: c_long, rule: &[sock_filter]) -> Vec<sock_filter> {
     let mut to = vec![load(ARCH)];
     // A program of another architecture has other numbers: int 0x80 on x86-64 would be a way past.
     to.extend([jump(EQUAL, ARCHITECTURE, 1, 0), ret(error(libc::ENOSYS)), load(NUMBER)]);
@@ -106,7 +136,11 @@ fn program(internet: u32, doors: Doors) -> Vec<sock_filter> {
         ret(error(NOT_PERMITTED)),
         ret(error(NO_SUCH_FAMILY)),
     ];
-    // Both blocks are far shorter than the 255 instructions that a jump reaches.
+    if !rule.is_empty() {
+        to.push(jump(EQUAL, call(more), 0, rule.len() as u8));
+        to.extend(rule);
+    }
+    // All blocks are far shorter than the 255 instructions that a jump reaches.
     to.push(jump(EQUAL, call(libc::SYS_socketpair), 0, pair.len() as u8));
     to.extend(pair);
     to.push(jump(EQUAL, call(libc::SYS_socket), 0, socket.len() as u8));
@@ -136,6 +170,32 @@ fn ret(k: u32) -> sock_filter {
 mod tests {
     use super::*;
 
+    #[test]
+    fn there_is_one_supervisor() {
+        let seccomp = |filter: &[sock_filter], flags| run(filter, ARCHITECTURE, libc::SYS_seccomp, flags);
+        for flags in [8, 9, 8 | 32, 0x1_0000_0008] {
+            assert_eq!(seccomp(&ask(Doors::Walled), flags), error(libc::EBUSY));
+        }
+        for flags in [0, 1, 2, 4, 16, 0x8_0000_0000] {
+            assert_eq!(seccomp(&ask(Doors::Shut), flags), ALLOW);
+        }
+    }
+
+    #[test]
+    fn emulated_sockets_know_no_interfaces() {
+        let asked = |filter: &[sock_filter], what| run(filter, ARCHITECTURE, libc::SYS_ioctl, what);
+        for doors in [Doors::Walled, Doors::Shut] {
+            for what in [0x8910, 0x8912, 0x8927, 0x8946, 0x8b15, 0x8bff, 0x7_0000_8927] {
+                assert_eq!(asked(&emulate(doors), what), error(libc::ENODEV), "{what:x}");
+                assert_eq!(asked(&deny(doors), what), ALLOW);
+            }
+            // FIOASYNC, FIONREAD, SIOCATMARK, and what is below and above.
+            for what in [0x5452, 0x541b, 0x8905, 0x890f, 0x8c00] {
+                assert_eq!(asked(&emulate(doors), what), ALLOW, "{what:x}");
+            }
+        }
+    }
+
     /// What the kernel would make of a call: the few instructions there are, one after the other.
     fn run(program: &[sock_filter], arch: u32, number: c_long, first: u64) -> u32 {
         let (mut at, mut value) = (0, 0);
@@ -145,9 +205,11 @@ mod tests {
             match (one.code, one.k) {
                 (LOAD, NUMBER) => value = number as u32,
                 (LOAD, ARCH) => value = arch,
-                (LOAD, FIRST) => value = first as u32,
+                // The tests need one argument, wherever it stands.
+                (LOAD, FIRST | SECOND) => value = first as u32,
                 (EQUAL, k) => at += usize::from(if value == k { one.jt } else { one.jf }),
                 (AT_LEAST, k) => at += usize::from(if value >= k { one.jt } else { one.jf }),
+                (ANY_OF, k) => at += usize::from(if value & k != 0 { one.jt } else { one.jf }),
                 (RETURN, k) => return k,
                 other => panic!("{other:?}"),
             }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use rustix::net::AddressFamily;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::filter::Doors;
 use crate::mounts::{self, Masked};
 use crate::ways::Walls;
 use crate::{apart, doors, privileges, sys};
@@ -22,25 +23,27 @@ pub(crate) struct Namespaces {
 
 /// Moves this process into the namespaces for good. On any error the program must not be started.
 ///
-/// `say` hears about each step.
-pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
-    enter_namespaces(spaces, say)?;
+/// `say` hears about each step. Returns whether a user namespace keeps it from those of others.
+pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) -> Result<Doors> {
+    let doors = enter_namespaces(spaces, say)?;
     sys::unshare(UnshareFlags::NEWNS).context("creating a private mount namespace")?;
-    mounts::make_private(masked, say)
+    mounts::make_private(masked, say)?;
+    Ok(doors)
 }
 
 /// What every way ends with: no descriptor of another network, no privilege that leads there.
-pub(crate) fn give_up_the_rest(walls: Walls, say: &dyn Fn(&str)) -> Result<()> {
+pub(crate) fn give_up_the_rest(walls: Walls, doors: Doors, say: &dyn Fn(&str)) -> Result<()> {
     close_foreign_sockets(say)?;
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");
-    doors::shut().context("installing the filter of system calls")?;
+    doors::shut(doors).context("installing the filter of system calls")?;
     say(apart::set_apart(walls).context("setting the program apart from other processes")?);
     Ok(())
 }
 
 /// By own rights if they suffice, as root's do: then it keeps its place among users. Else through the user namespace.
-fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
+fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<Doors> {
+    let mut doors = Doors::Shut;
     let network = || move_into_link_name_space(spaces.network.as_fd(), Some(LinkNameSpaceType::Network));
     if network().is_err() {
         if let Some(user) = &spaces.user {
@@ -48,6 +51,7 @@ fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
                 "entering the user namespace failed: it opens to the user only who started this session; run phantom-run \
                  anew as one user",
             )?;
+            doors = Doors::Walled;
             say("entered the user namespace");
         }
         network().context(
@@ -56,7 +60,7 @@ fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<()> {
         )?;
     }
     say("entered the phantom network namespace");
-    Ok(())
+    Ok(doors)
 }
 
 /// Closes inherited sockets that belong to other networks; standard input, output and error stay as they are.

@@ -2,6 +2,7 @@
 
 mod apart;
 mod control;
+mod deputies;
 mod doors;
 mod enclose;
 mod filter;
@@ -19,6 +20,7 @@ mod resolver;
 mod seccomp;
 mod supervise;
 mod sys;
+mod way_in;
 mod ways;
 
 use std::process::exit;

@@ -4,51 +4,21 @@ use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 use rustix::fs::CWD;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change, move_mount,
     open_tree,
 };
 
+use crate::deputies::deputies;
 use crate::kernel_files;
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
-
-/// Sockets of services that would reach a network or resolve names on behalf of a program.
-const DEPUTIES: [&str; 23] = [
-    "/run/nscd/socket",
-    "/var/run/nscd/socket",
-    "/run/systemd/resolve/io.systemd.Resolve",
-    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
-    "/run/systemd/private",
-    "/run/dbus/system_bus_socket",
-    "/var/run/dbus/system_bus_socket",
-    "/run/avahi-daemon/socket",
-    "/var/run/avahi-daemon/socket",
-    "/run/docker.sock",
-    "/var/run/docker.sock",
-    "/run/containerd/containerd.sock",
-    "/run/podman/podman.sock",
-    "/run/crio/crio.sock",
-    "/run/buildkit/buildkitd.sock",
-    "/run/libvirt/libvirt-sock",
-    "/run/libvirt/virtqemud-sock",
-    "/run/libvirt/virtnetworkd-sock",
-    "/run/snapd.socket",
-    "/run/snapd-snap.socket",
-    "/run/lxd.socket",
-    "/var/lib/lxd/unix.socket",
-    "/run/pcscd/pcscd.comm",
-];
-
-/// The same, below the user's runtime directory.
-const USER_DEPUTIES: [&str; 5] = ["bus", "systemd/private", "docker.sock", "podman/podman.sock", "gvfsd"];
 
 /// Which daemons' sockets the program must not see.
 #[derive(Debug, Clone)]
@@ -57,6 +27,20 @@ pub(crate) enum Masked {
     All(PathBuf),
     /// Those at the known places but this one, which the preloaded library speaks to.
     AllBut(PathBuf),
+    /// All; in the place of the daemon in use lies another socket, where it serves the program's library.
+    Through { daemon: PathBuf, instead: PathBuf },
+}
+
+impl Masked {
+    /// What lies over a socket.
+    fn over(&self, socket: &Path) -> &Path {
+        match self {
+            Self::Through { daemon, instead } if fs::canonicalize(daemon).is_ok_and(|daemon| daemon == socket) => {
+                instead
+            }
+            _ => Path::new("/dev/null"),
+        }
+    }
 }
 
 /// Changes this process' mounts, which are its own already, as the program shall see them.
@@ -80,35 +64,10 @@ pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
     }
     kernel_files::protect(say)?;
     for deputy in deputies(masked) {
-        mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
+        mount_bind(masked.over(&deputy), &deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
     }
     Ok(())
-}
-
-/// The deputies that exist here, each once, links followed.
-pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    // All users': root may become any of them.
-    let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
-    let runtimes: Vec<PathBuf> = runtime.into_iter().chain(users).collect();
-    let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
-    let daemons = runtimes.iter().map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
-    let (in_use, spared) = match masked {
-        Masked::All(socket) => (Some(socket.clone()), None),
-        Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
-    };
-    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
-    let mut found: Vec<PathBuf> =
-        all.filter(|path| is_socket(path)).filter_map(|path| fs::canonicalize(path).ok()).collect();
-    found.retain(|path| Some(path) != spared.as_ref());
-    found.sort();
-    found.dedup();
-    found
-}
-
-fn is_socket(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
 }
 
 /// Lays a file of ours over one of the system's, for this mount namespace.

@@ -14,12 +14,13 @@ use crate::control::{Contact, Session, Wanted};
 use crate::filter::{self, Doors};
 use crate::isolate::Namespaces;
 use crate::local::{self, Port};
-use crate::mounts::{self, Masked};
+use crate::mounts::Masked;
 use crate::options::{Isolation, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
-use crate::{enclose, isolate, preload, seccomp};
+use crate::way_in::WayIn;
+use crate::{deputies, enclose, isolate, preload, seccomp};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -95,6 +96,8 @@ pub(crate) struct Launch<'a> {
     ports: &'a [Port],
     /// Answers name questions on loopback, where the program sees the host's settings.
     resolver: Mutex<Option<StandIn>>,
+    /// By which the preloaded library comes to the daemon, until it lies where the program looks for it.
+    way_in: Mutex<Option<WayIn>>,
     /// Why ways could not be had, as the keeper heard.
     reasons: Mutex<Vec<String>>,
 }
@@ -103,7 +106,8 @@ impl<'a> Launch<'a> {
     /// All that `options` permit.
     pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
         let order = order(options.isolation, session.spaces.is_some());
-        Self { options, contact, session, order, ports, resolver: Mutex::default(), reasons: Mutex::default() }
+        let (resolver, way_in, reasons) = Default::default();
+        Self { options, contact, session, order, ports, resolver, way_in, reasons }
     }
 
     fn say(&self, step: &str) {
@@ -117,8 +121,17 @@ impl<'a> Launch<'a> {
     }
 
     fn masked(&self, how: How) -> Masked {
-        let socket = self.contact.socket.clone();
-        if how.is_hooked() { Masked::AllBut(socket) } else { Masked::All(socket) }
+        let daemon = self.contact.socket.clone();
+        match &*self.way_in.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(way_in) => Masked::Through { daemon, instead: way_in.path().to_owned() },
+            None if how.is_hooked() => Masked::AllBut(daemon),
+            None => Masked::All(daemon),
+        }
+    }
+
+    /// It lies where it is to lie, or nobody needs it any more.
+    fn forget_way_in(&self) {
+        *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Namespaces, descriptors, privileges: what comes before a filter.
@@ -126,16 +139,16 @@ impl<'a> Launch<'a> {
         let say = |step: &str| self.say(step);
         let mut doors = Doors::Shut;
         match way {
-            Way { how: How::Namespace, .. } => isolate::enter(self.spaces()?, &self.masked(way.how), &say)?,
+            Way { how: How::Namespace, .. } => doors = isolate::enter(self.spaces()?, &self.masked(way.how), &say)?,
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
         }
-        isolate::give_up_the_rest(way.walls, &say)?;
+        isolate::give_up_the_rest(way.walls, doors, &say)?;
         Ok(doors)
     }
 
     fn warn_of_deputies(&self, how: How) {
-        let deputies = mounts::deputies(&self.masked(how));
+        let deputies = deputies::deputies(&self.masked(how));
         if !deputies.is_empty() && !self.options.quiet {
             let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
             eprintln!(
@@ -191,7 +204,8 @@ impl Ways for Launch<'_> {
             How::Namespace => None,
             How::Inject => Some(listen(doors)?),
             How::Preload | How::Emulate => {
-                seccomp::install(&mut filter::deny(doors)).context("installing the filter of system calls")?;
+                let mut filter = if way.how == How::Emulate { filter::emulate(doors) } else { filter::deny(doors) };
+                seccomp::install(&mut filter).context("installing the filter of system calls")?;
                 None
             }
         };
@@ -210,6 +224,11 @@ impl Ways for Launch<'_> {
     }
 
     fn attend(&self, way: usize) -> Result<()> {
+        // Without mounts of its own a program reaches the daemon's own socket.
+        if self.order[way].how.is_hooked() && self.order[way].walls == Walls::Own {
+            let way_in = WayIn::open(&self.session.line, &self.session.identity)?;
+            *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(way_in);
+        }
         // Emulated sockets do not reach it: there is no UDP.
         if self.order[way].walls == Walls::None && self.session.spaces.is_some() {
             let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
@@ -221,6 +240,7 @@ impl Ways for Launch<'_> {
     }
 
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
+        self.forget_way_in();
         if let Some(listener) = listener {
             let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
             let workshop =
@@ -235,6 +255,7 @@ impl Ways for Launch<'_> {
     }
 
     fn failed(&self, way: usize, why: &str) {
+        self.forget_way_in();
         let Way { how, walls } = self.order[way];
         let name = match how {
             How::Namespace => "namespace",

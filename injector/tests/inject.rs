@@ -141,6 +141,18 @@ for line in sys.stdin:
 ";
 
 #[test]
+fn a_killed_supervisor_has_no_successor() {
+    let daemon = Daemon::start();
+    let program = compile("gcc", "overthrow", &[], daemon.directory.path());
+    let arguments = [&INJECT[..], &["--quiet", program.to_str().unwrap()]].concat();
+    // The launcher's front fails, since its keeper is gone; the program says itself what it could do.
+    for mut command in [daemon.command(&arguments), without_namespaces(&daemon, &arguments)] {
+        let said = String::from_utf8(command.output().unwrap().stdout).unwrap();
+        assert_eq!(said, format!("refused {}\n", libc::EBUSY));
+    }
+}
+
+#[test]
 fn when_the_daemon_or_the_supervisor_dies_there_is_no_network() {
     let daemon = Daemon::start();
     let mut command = daemon.command(&[&INJECT[..], &["python3", "-uc", ON_DEMAND]].concat());

@@ -151,6 +151,13 @@ pub enum Request {
         /// As whom.
         identity: IdentityRef,
     },
+    /// A door of the program's own, for as long as this connection: whoever connects to the listening socket beside this
+    /// request may ask what [`Request::is_of_programs`] names, as this identity, and nothing else. Only for an identity that
+    /// the connection has entered. Answered by [`Reply::Info`].
+    Door {
+        /// As whom; a token that was lent, where the identity has a name.
+        identity: IdentityRef,
+    },
 }
 
 /// What the daemon answers. Any request may be answered by [`Reply::Failed`].
@@ -218,7 +225,22 @@ impl Request {
             | Self::Publish { identity, .. }
             | Self::Lend { identity, .. }
             | Self::Emulated { identity, .. }
-            | Self::Hold { identity } => identity,
+            | Self::Hold { identity }
+            | Self::Door { identity } => identity,
+        }
+    }
+
+    /// Whether programs themselves have reason to ask it: for sockets, calls on them, and names.
+    pub fn is_of_programs(&self) -> bool {
+        match self {
+            Self::Socket { .. }
+            | Self::Emulated { .. }
+            | Self::Resolve { .. }
+            | Self::Reverse { .. }
+            | Self::Info { .. } => true,
+            Self::Enter { .. } | Self::Hold { .. } | Self::Publish { .. } | Self::Lend { .. } | Self::Door { .. } => {
+                false
+            }
         }
     }
 
@@ -237,6 +259,7 @@ impl Request {
             Self::Lend { .. } => 7,
             Self::Emulated { .. } => 16,
             Self::Hold { .. } => 17,
+            Self::Door { .. } => 18,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -257,7 +280,7 @@ impl Request {
             }
             Self::Lend { token, .. } => to.bytes(token),
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
-            Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } => {}
+            Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } | Self::Door { .. } => {}
         }
         Ok(to.finish())
     }
@@ -269,7 +292,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !matches!(tag, 1..=7 | 16 | 17) {
+        if !matches!(tag, 1..=7 | 16..=18) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -285,6 +308,7 @@ impl Request {
                 Self::Emulated { identity, socket, call }
             }
             17 => Self::Hold { identity },
+            18 => Self::Door { identity },
             _ => Self::Publish { identity, port: take_port(&mut from)?, at: take_optional_name(&mut from)? },
         };
         from.finish(request)

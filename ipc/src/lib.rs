@@ -19,7 +19,7 @@ pub mod hook;
 pub mod name;
 
 /// Version of both dialects. Raised with every change of either.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Environment: path of the daemon's socket.
 pub const ENV_SOCKET: &str = "PHANTOM_SOCKET";

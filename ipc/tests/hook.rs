@@ -54,6 +54,7 @@ fn request() -> impl Strategy<Value = Request> {
             call
         }),
         identity().prop_map(|identity| Request::Hold { identity }),
+        identity().prop_map(|identity| Request::Door { identity }),
         (identity(), any::<[u8; 16]>()).prop_map(|(identity, token)| Request::Lend { identity, token }),
         (identity(), 1u16.., prop::option::of("[^\0]{1,16}")).prop_map(|(identity, port, at)| Request::Publish {
             identity,
@@ -275,6 +276,7 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("publish", Request::Publish { identity: web(), port: 80, at: Some("shop".to_owned()) }),
         ("lend", Request::Lend { identity: web(), token: [0x22; 16] }),
         ("hold", Request::Hold { identity: token() }),
+        ("door", Request::Door { identity: token() }),
         ("open", emulated(0, Call::Open { domain: 10, kind: 0x80801, protocol: -1 })),
         ("connect", emulated(SOCKET, Call::Connect { address: (ADDRESS, 80).into(), wait: true })),
         ("disconnect", emulated(SOCKET, Call::Disconnect)),

@@ -42,6 +42,10 @@ DEPUTY(other_users_bus, "/run/user/4242/bus")
 DEPUTY(other_users_systemd, "/run/user/4242/systemd/private")
 DEPUTY(other_users_daemon, "/run/user/4242/phantom/daemon.sock")
 DEPUTY(system_daemon, "/run/phantom/daemon.sock")
+DEPUTY(dirmngr, "/run/user/4242/gnupg/S.dirmngr")
+DEPUTY(terminal_keeper, "/run/screen/S-root/1.tty")
+DEPUTY(bus_of_environment, "/run/odd-bus.sock")
+DEPUTY(mounted_again, "/srv/nscd/socket")
 DEPUTY(unknown_deputy, "/run/unheard-of.sock")
 
 static int abstract(const struct aim *aim) {
@@ -63,12 +67,31 @@ static int command(const char *path) {
     snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
     if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) < 0 || send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
         return closing(fd, -1);
-    return closing(fd, recv(fd, answer, sizeof answer, 0) > 0 ? ANSWERED : DONE);
+    ssize_t length = recv(fd, answer, sizeof answer, 0);
+    return closing(fd, length > 0 ? ANSWERED : length < 0 ? -1 : DONE);
 }
 
 static int own_daemon(const struct aim *aim) {
     (void)aim;
     return command(world.control);
+}
+
+/* Asks its own daemon to be somebody else: a session that is not its own. */
+static int other_identity(const struct aim *aim) {
+    static const unsigned char info[] = "PH\0\3\0\0\0\22\5\1BBBBBBBBBBBBBBBB";
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    unsigned char answer[600];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    (void)aim;
+    if (!world.control)
+        return ABSENT;
+    snprintf(at.sun_path, sizeof at.sun_path, "%s", world.control);
+    if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) < 0 ||
+        send(fd, info, sizeof info - 1, MSG_NOSIGNAL) < 0 || recv(fd, answer, 9, MSG_WAITALL) != 9)
+        return closing(fd, -1);
+    /* Who one is, or a failure and its number. */
+    errno = answer[4] == 7 ? answer[8] : EPROTO;
+    return closing(fd, answer[4] == 6 ? ANSWERED : -1);
 }
 
 static int other_daemon(const struct aim *aim) {
@@ -81,8 +104,9 @@ const struct attack deputies[] = {
     {"systemd-private", systemd}, {"avahi", avahi}, {"docker", docker}, {"session-bus", session_bus},
     {"other-users-bus", other_users_bus}, {"other-users-systemd", other_users_systemd},
     {"other-users-phantomd", other_users_daemon}, {"systems-phantomd", system_daemon},
-    {"unknown-deputy", unknown_deputy}, {"abstract-socket", abstract}, {"own-phantomd", own_daemon},
-    {"phantomd-elsewhere", other_daemon}, {NULL, NULL},
+    {"dirmngr", dirmngr}, {"terminal-keeper", terminal_keeper}, {"bus-of-environment", bus_of_environment},
+    {"mounted-again", mounted_again}, {"unknown-deputy", unknown_deputy}, {"abstract-socket", abstract}, {"own-phantomd", own_daemon},
+    {"other-identity", other_identity}, {"phantomd-elsewhere", other_daemon}, {NULL, NULL},
 };
 
 /* Numbers at which the test leaves descriptors of the outer world open; see outside.c. */
@@ -191,6 +215,14 @@ static int by_ioctl(const struct aim *aim) {
     return closing(fd, fd < 0 || ioctl(fd, SIOCGIFHWADDR, &request) < 0 ? -1 : DONE);
 }
 
+/* Local sockets too know of the interfaces of the network in which they were made. */
+static int by_local_ioctl(const struct aim *aim) {
+    struct ifreq request = {.ifr_name = "wan"};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    (void)aim;
+    return closing(fd, fd < 0 || ioctl(fd, SIOCGIFHWADDR, &request) < 0 ? -1 : DONE);
+}
+
 static int in_file(const char *path, const char *word) {
     char line[512];
     FILE *file = fopen(path, "r");
@@ -249,7 +281,8 @@ static int own_address(const struct aim *aim) {
 }
 
 const struct attack looks[] = {
-    {"see-getifaddrs", interfaces}, {"see-index", by_index}, {"see-ioctl", by_ioctl}, {"see-sys", in_sys},
+    {"see-getifaddrs", interfaces}, {"see-index", by_index}, {"see-ioctl", by_ioctl}, {"see-ioctl-unix", by_local_ioctl},
+    {"see-sys", in_sys},
     {"see-proc-net-dev", in_proc}, {"see-routes", routes}, {"see-neighbours", neighbours},
     {"see-addresses6", addresses6}, {"see-sockets", connections}, {"see-own-address", own_address}, {NULL, NULL},
 };

@@ -78,6 +78,16 @@ static int setns_victim(const struct aim *aim) {
     return world.victim ? enter_path(world.victim, "ns/net") : ABSENT;
 }
 
+/* A user namespace outside that is ours: whoever made it may do everything there, in its networks too. */
+static int setns_owned(const struct aim *aim) {
+    int user = open("/run/owned-user", O_RDONLY | O_CLOEXEC), network = open("/run/owned-net", O_RDONLY | O_CLOEXEC);
+    (void)aim;
+    if (user < 0 || setns(user, CLONE_NEWUSER) < 0)
+        return closing(network, closing(user, -1));
+    close(user);
+    return enter(network, CLONE_NEWNET);
+}
+
 /* Root of a user namespace of its own is root of nothing else. */
 static int as_root_of_own(int flags) {
     if (unshare(CLONE_NEWUSER | flags) < 0)
@@ -335,6 +345,7 @@ static int by_handle(const struct aim *aim) {
 
 const struct attack doors[] = {
     {"setns", setns_victim}, {"setns-all", setns_of_all}, {"setns-pidfd", setns_by_pidfd},
+    {"setns-owned", setns_owned},
     {"own-root-raw", own_root_raw}, {"own-root-setns", own_root_setns}, {"own-network", own_network},
     {"own-root-umount", own_root_umount}, {"own-root-proc", own_root_proc}, {"umount", unmask},
     {"ptrace", victim_ptrace}, {"process_vm_writev", victim_memory}, {"proc-mem", victim_mem_file},

@@ -1,6 +1,6 @@
 //! Races: 64 threads that connect, close, dup, pass, fork and look names up at random, all ways at one time.
 //!
-//! `PHANTOM_RACE_SECONDS` says how long (20). With `PHANTOM_RACE_TSAN`, which names a run time of ThreadSanitizer, the
+//! `PHANTOM_RACE_SECONDS` says how long (20), `PHANTOM_RACE_WAYS` in which ways, as `--isolation` calls them (all). With `PHANTOM_RACE_TSAN`, which names a run time of ThreadSanitizer, the
 //! programs are built with it, for a library that is built so too and named by `PHANTOM_LIBRARY`: see `scripts/races`.
 #![allow(missing_docs)]
 
@@ -21,14 +21,17 @@ fn threads_that_race_lose_nothing_and_leave_nothing() -> Result<()> {
     let network = Network::shared()?;
     let folder = network.folder("races")?;
     let sanitizer = std::env::var("PHANTOM_RACE_TSAN").ok();
-    let sanitized = sanitizer.is_some();
+    let wanted = std::env::var("PHANTOM_RACE_WAYS").ok();
     let (client, echo) =
         (compile(&folder, "races", sanitizer.as_deref())?, compile(&folder, "echo", sanitizer.as_deref())?);
-    let ways = Way::ALL.into_iter().filter(|way| !sanitized || *way == Way::Preload);
+    let is_wanted = |way: &Way| wanted.as_ref().is_none_or(|wanted| wanted.split(',').any(|one| one == way.flag()));
+    let ways: Vec<_> = Way::ALL.into_iter().filter(is_wanted).collect();
+    ensure!(!ways.is_empty(), "PHANTOM_RACE_WAYS names no way: {wanted:?}");
     let before = descriptors_of_daemons(&network)?;
     thread::scope(|scope| {
         let race = |way, port: u16| race(&network, way, &client, &echo, &port.to_string());
-        let running: Vec<_> = ways.zip(7001..).map(|(way, port)| scope.spawn(move || race(way, port))).collect();
+        let running: Vec<_> =
+            ways.into_iter().zip(7001..).map(|(way, port)| scope.spawn(move || race(way, port))).collect();
         running.into_iter().try_for_each(|one| one.join().expect("no assertion in a race"))
     })?;
     eventually(|| {

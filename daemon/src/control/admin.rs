@@ -106,7 +106,6 @@ impl Control {
             };
             failure(error.to_string(), hint)
         })?;
-        self.names.remember(identity.phantom_name());
         self.daemon.created(Arc::clone(&identity)).await;
         Ok(address_of(&identity))
     }

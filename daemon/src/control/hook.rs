@@ -9,6 +9,7 @@ use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, R
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
+use super::doors::Door;
 use super::{ANSWER_TIME, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
@@ -26,6 +27,8 @@ struct Session {
     holds: Vec<(IdentityRef, Hold)>,
     published: Vec<Publication>,
     lent: Vec<[u8; 16]>,
+    /// By which its programs come.
+    door: Option<Door>,
 }
 
 /// A port of a space that is reachable at an identity.
@@ -103,6 +106,10 @@ impl Control {
         program: &Connection,
         session: &mut Session,
     ) -> Answer {
+        // Whoever came by a door is a program of one identity, perhaps a hostile one.
+        if program.only().is_some_and(|only| only != request.identity() || !request.is_of_programs()) {
+            return failed(&not_for_programs());
+        }
         let meant = self.meant(request.identity());
         let which = meant.as_ref().unwrap_or_else(|| request.identity());
         let open = match self.open(which, meant.is_some(), program).await {
@@ -131,9 +138,13 @@ impl Control {
                 Err(refusal) => failed(&refusal),
             },
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
-            Request::Reverse { address, .. } => (self.reverse(*address, &open), Vec::new()),
+            Request::Reverse { address, .. } => (reverse(*address, &open), Vec::new()),
             Request::Info { .. } => info(&open),
             Request::Lend { token, .. } => match self.lend(which, *token, session) {
+                Ok(()) => info(&open),
+                Err(refusal) => failed(&refusal),
+            },
+            Request::Door { identity } => match self.door(which, identity, beside, program, session) {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
             },
@@ -182,6 +193,35 @@ impl Control {
         }
         lent.insert(token, name.clone());
         session.lent.push(token);
+        Ok(())
+    }
+
+    /// Serves the programs of an identity at a listening socket of their own, as long as this connection.
+    fn door(
+        &self,
+        which: &IdentityRef,
+        said: &IdentityRef,
+        listening: Option<OwnedFd>,
+        program: &Connection,
+        session: &mut Session,
+    ) -> Result<(), Refusal> {
+        let refused =
+            |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
+        if !session.holds.iter().any(|(held, _)| held == which) {
+            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
+        }
+        if session.door.is_some() {
+            return refused(libc::EMFILE, "this connection has offered a door already", "use that");
+        }
+        let Some(listening) = listening else {
+            return refused(libc::ENOTSOCK, "no listening socket came with the request", "pass one");
+        };
+        match self.doors.open(listening, said, program) {
+            Ok(door) => session.door = Some(door),
+            Err(error) => {
+                return refused(libc::EAGAIN, &error.to_string(), "end some of the programs under phantom-run");
+            }
+        }
         Ok(())
     }
 
@@ -262,16 +302,16 @@ impl Control {
         self.daemon.created(Arc::clone(&identity)).await;
         Ok(identity)
     }
+}
 
-    fn reverse(&self, address: IpAddr, open: &Open) -> Reply {
-        let address = match address {
-            IpAddr::V6(v6) => ApAddress::from_ipv6(v6),
-            IpAddr::V4(v4) => open.space.behind_alias(v4),
-        };
-        let own = |address| (address == open.identity.address()).then(|| open.identity.phantom_name().to_string());
-        let name = address.and_then(|address| own(address).or_else(|| self.names.name_of(address)));
-        name.map_or(Reply::NotFound, Reply::Name)
-    }
+fn reverse(address: IpAddr, open: &Open) -> Reply {
+    let address = match address {
+        IpAddr::V6(v6) => ApAddress::from_ipv6(v6),
+        IpAddr::V4(v4) => open.space.behind_alias(v4),
+    };
+    let own = |address| (address == open.identity.address()).then(|| open.identity.phantom_name().to_string());
+    let name = address.and_then(|address| own(address).or_else(|| open.space.name_of(address)));
+    name.map_or(Reply::NotFound, Reply::Name)
 }
 
 async fn resolve(name: &str, open: &Open) -> Reply {
@@ -309,6 +349,14 @@ fn failed(refusal: &Refusal) -> Answer {
 
 fn os_failed(error: &io::Error, text: &str) -> Answer {
     (Reply::failed(error.raw_os_error().unwrap_or(libc::EIO), text), Vec::new())
+}
+
+fn not_for_programs() -> Refusal {
+    Refusal {
+        errno: libc::EPERM,
+        message: "a program under phantom-run is one identity and may ask for nothing else".to_owned(),
+        hint: "ask from outside of phantom-run".to_owned(),
+    }
 }
 
 fn not_their_name() -> Refusal {

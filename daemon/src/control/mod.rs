@@ -4,6 +4,7 @@
 //! bounds and the life of open identities; the node behind it is a [`Daemon`].
 
 mod admin;
+mod doors;
 mod hook;
 mod socket;
 mod spaces;
@@ -14,14 +15,14 @@ use std::collections::HashMap;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
 use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Peer, Status};
 use phantom_proto::ident::ApAddress;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -33,6 +34,7 @@ pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_OTHERS, Open, Spaces};
 use crate::gate::Unanswered;
 use crate::identity::{ApIdentity, Identities};
 use crate::names::Names;
+use doors::Doors;
 
 /// Programs at the socket at one time: every phantom-run and every process with libphantom may keep one connection.
 pub const MAX_CONNECTIONS: usize = 4096;
@@ -106,6 +108,8 @@ pub trait Space: Send + Sync + 'static {
     /// # Errors
     /// When they do not answer.
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered>;
+    /// A name for an address, if this identity may know one.
+    fn name_of(&self, address: ApAddress) -> Option<String>;
     /// Makes a port of the programs reachable at an identity, theirs or another; what is not published so is reachable
     /// no more, until as many calls of `unpublish`.
     ///
@@ -145,6 +149,9 @@ pub struct Control {
     spaces: Arc<Spaces>,
     /// Tokens that stand for named identities, each as long as a connection.
     lent: Mutex<HashMap<[u8; 16], String>>,
+    doors: Doors,
+    /// Who came by them; taken by the one who serves.
+    from_doors: Mutex<Option<mpsc::Receiver<Connection>>>,
     stop: Notify,
 }
 
@@ -152,7 +159,9 @@ impl Control {
     /// With nothing open.
     pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>, names: Arc<Names>) -> Arc<Self> {
         let spaces = Spaces::new(Arc::clone(&daemon), Arc::clone(&identities));
-        Arc::new(Self { daemon, identities, names, spaces, lent: Mutex::default(), stop: Notify::new() })
+        let (doors, from_doors) = Doors::new();
+        let (lent, from_doors) = (Mutex::default(), Mutex::new(Some(from_doors)));
+        Arc::new(Self { daemon, identities, names, spaces, lent, doors, from_doors, stop: Notify::new() })
     }
 
     /// The open identities.
@@ -176,11 +185,13 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     // Who the programs of other users are, to give each user a share only.
     let mut others: HashMap<tokio::task::Id, u32> = HashMap::new();
     let spaces = Arc::clone(&control.spaces);
+    let from_doors = control.from_doors.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut from_doors) = from_doors else { return };
     let reaper = async move { spaces.keep_tidy().await };
     tokio::pin!(reaper);
     loop {
         tokio::select! {
-            accepted = listener.accept() => match accepted {
+            accepted = next(&listener, &mut from_doors) => match accepted {
                 Ok(connection) if tasks.len() < most => {
                     let uid = Some(connection.peer().uid).filter(|_| !connection.may_administer());
                     if uid.is_some_and(|uid| others.values().filter(|other| **other == uid).count() >= MAX_CONNECTIONS_OF_OTHERS) {
@@ -205,10 +216,19 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     }
 }
 
+/// The next program, by whichever way it comes.
+async fn next(listener: &Listener, from_doors: &mut mpsc::Receiver<Connection>) -> io::Result<Connection> {
+    tokio::select! {
+        accepted = listener.accept() => accepted,
+        Some(connection) = from_doors.recv() => Ok(connection),
+    }
+}
+
 /// One connection from its first byte to its end. Whatever goes wrong concerns only this program.
 async fn converse(mut connection: Connection, control: Arc<Control>) {
     let Ok(Ok(Some(first))) = timeout(REQUEST_TIME, connection.peek()).await else { return };
     let ended = match Dialect::of(first) {
+        Some(Dialect::Admin) if connection.only().is_some() => return,
         Some(Dialect::Admin) => admin::converse(connection, &control).await,
         Some(Dialect::Hook) => hook::converse(connection, &control).await,
         None => return,

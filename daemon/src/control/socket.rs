@@ -19,6 +19,8 @@ use tokio::net::UnixStream;
 use crate::datadir::{DataError, make_private_dir};
 use crate::gate::Owner;
 
+use super::IdentityRef;
+
 /// Most descriptors that go with one message: two namespaces, and one to spare.
 pub const MAX_DESCRIPTORS: usize = 3;
 
@@ -78,7 +80,7 @@ impl Listener {
             let Ok(peer) = stream.inner().peer_cred() else { continue };
             let peer = Owner { uid: peer.uid(), gid: peer.gid() };
             if serves_all() || may_administer(peer.uid, Owner::own().uid) {
-                return Ok(Connection { stream, peer, buffer: Vec::new(), received: None });
+                return Ok(Connection::new(stream, peer));
             }
             tracing::warn!("a program of another user was refused at the local socket");
         }
@@ -123,12 +125,26 @@ pub struct Connection {
     buffer: Vec<u8>,
     /// Came beside what was read last.
     received: Option<OwnedFd>,
+    /// The only one it may speak as, if it came by a door of that one's.
+    only: Option<IdentityRef>,
 }
 
 impl Connection {
     /// For tests and for streams that come by another way than [`Listener`]; `peer` is who is at the other end.
-    pub fn new(stream: UnixStream, peer: Owner) -> Self {
-        Self { stream: stream.into(), peer, buffer: Vec::new(), received: None }
+    pub fn new(stream: impl Into<Stream>, peer: Owner) -> Self {
+        Self { stream: stream.into(), peer, buffer: Vec::new(), received: None, only: None }
+    }
+
+    /// One that came by a door of that identity's programs.
+    pub(super) fn by_door(stream: UnixStream, only: IdentityRef) -> io::Result<Self> {
+        let peer = stream.peer_cred()?;
+        let peer = Owner { uid: peer.uid(), gid: peer.gid() };
+        Ok(Self { only: Some(only), ..Self::new(stream, peer) })
+    }
+
+    /// The only identity that it may speak as, if it came by a door.
+    pub fn only(&self) -> Option<&IdentityRef> {
+        self.only.as_ref()
     }
 
     /// Who is at the other end.
@@ -141,9 +157,10 @@ impl Connection {
         if self.may_administer() { Owner::own() } else { self.peer }
     }
 
-    /// Whether they may ask about the node and use its named identities: the daemon's own user and root may.
+    /// Whether they may ask about the node and use its named identities: the daemon's own user and root may, unless they
+    /// came by a door for programs.
     pub fn may_administer(&self) -> bool {
-        may_administer(self.peer.uid, Owner::own().uid)
+        self.only.is_none() && may_administer(self.peer.uid, Owner::own().uid)
     }
 
     /// The first byte of what comes next, without taking it; `None` when the program has closed.

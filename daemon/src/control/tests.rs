@@ -1,6 +1,10 @@
 //! Both dialects over a real socket, with a node that answers from memory.
 
+mod bounds;
+mod doors;
 mod life;
+mod people;
+mod programs;
 mod publish;
 
 use std::collections::BTreeMap;
@@ -156,6 +160,9 @@ impl Space for TestSpace {
             name => Ok((name == friend().to_string()).then(|| friend().address())),
         }
     }
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        (address == friend().address()).then(|| "friend.phantom".into())
+    }
     async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
         if port == TAKEN {
             return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
@@ -309,240 +316,5 @@ fn errno_of(reply: &hook::Reply) -> i32 {
     match reply {
         hook::Reply::Failed { errno, .. } => *errno,
         other => panic!("{other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn addresses_are_made_listed_and_shown() {
-    let world = world();
-    let mut client = world.client().await;
-    let made: Address = client.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
-    let shown: Address = client.ask(&admin::Request::AddressShow { name: "web".into() }).await.unwrap();
-    let listed: Vec<Address> = client.ask(&admin::Request::AddressList).await.unwrap();
-    assert_eq!((&shown, &listed), (&made, &vec![made.clone()]));
-    let name: phantom_proto::ident::ApName = made.phantom_name.parse().unwrap();
-    assert_eq!(name.address().ipv6(), made.address);
-    assert_eq!(*world.daemon.created.lock().unwrap(), [name.address()]);
-    let json = serde_json::to_value(&made).unwrap();
-    let fields: Vec<&String> = json.as_object().unwrap().keys().collect();
-    assert_eq!(fields, ["address", "name", "phantom_name"]);
-}
-
-#[tokio::test]
-async fn refusals_say_what_to_do() {
-    let world = world();
-    let mut client = world.client().await;
-    let _: Address = client.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
-    for (request, says) in [
-        (admin::Request::AddressNew { name: "web".into() }, "address list"),
-        (admin::Request::AddressNew { name: "../web".into() }, "another name"),
-        (admin::Request::AddressShow { name: "mail".into() }, "address new"),
-        (admin::Request::NetdbLookup { address: "::1".into() }, "address list"),
-    ] {
-        let Err(error @ ClientError::Refused(_)) = client.ask::<serde_json::Value>(&request).await else {
-            panic!("{request:?}")
-        };
-        assert!(error.to_string().contains(says), "{error}");
-    }
-    let status = client.status().await.expect("still served");
-    assert_eq!(status.peers, 11);
-}
-
-#[tokio::test]
-async fn look_ups_take_addresses_names_and_aliases() {
-    let world = world();
-    let mut client = world.client().await;
-    let own: Address = client.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
-    let friend = friend().address().ipv6();
-    for (text, address) in [
-        (friend.to_string(), friend),
-        ("friend".into(), friend),
-        ("friend.phantom".into(), friend),
-        ("web".into(), own.address),
-        (own.phantom_name.clone(), own.address),
-    ] {
-        let found: Lookup = client.ask(&admin::Request::NetdbLookup { address: text.clone() }).await.unwrap();
-        assert_eq!(found.address, address, "{text}");
-    }
-}
-
-#[tokio::test]
-async fn lines_that_are_no_requests_are_answered_and_forgotten() {
-    let world = world();
-    let good = admin::Request::Status.to_line().unwrap();
-    let other = format!("{{\"version\":{},\"request\":\"status\"}}\n", VERSION + 1);
-    let answer = world.said_to(format!("{{\n{other}{{\"version\":1}}\n{good}").as_bytes()).await;
-    let lines: Vec<&str> = std::str::from_utf8(&answer).unwrap().lines().collect();
-    assert_eq!(lines.len(), 4);
-    assert!(lines[..3].iter().all(|line| line.starts_with("{\"error\"")), "{lines:?}");
-    assert!(lines[1].contains("version"), "{lines:?}");
-    assert!(lines[3].starts_with("{\"ok\""), "{lines:?}");
-}
-
-#[tokio::test]
-async fn an_oversized_line_is_refused_and_the_connection_closed() {
-    let world = world();
-    let line = format!("{{{}", "x".repeat(MAX_REQUEST + 1));
-    let answer = String::from_utf8(world.said_to(line.as_bytes()).await).unwrap();
-    assert!(answer.contains("longer than"), "{answer}");
-    assert_eq!(answer.lines().count(), 1);
-}
-
-#[tokio::test]
-async fn stop_is_answered_before_it_happens() {
-    let world = world();
-    world.client().await.ask::<()>(&admin::Request::Stop).await.unwrap();
-    timeout(REQUEST_TIME, world.server).await.expect("ends").unwrap();
-    assert!(!world.path.exists());
-    assert!(matches!(Client::connect(&world.path).await, Err(ClientError::NoDaemon(_))));
-}
-
-#[tokio::test]
-async fn programs_get_sockets_of_their_namespace() {
-    let world = world();
-    let mut program = world.hook().await;
-    let socket = |domain| hook::Request::Socket { identity: session(1), domain, kind: libc::SOCK_STREAM, protocol: 0 };
-    let (reply, descriptors) = program.ask(&socket(libc::AF_INET6)).await;
-    assert_eq!(reply, hook::Reply::Descriptor);
-    assert_eq!(rustix::net::sockopt::socket_domain(&descriptors[0]).unwrap(), rustix::net::AddressFamily::INET6);
-    let (reply, _) = program.ask(&socket(libc::AF_PACKET)).await;
-    assert_eq!(errno_of(&reply), libc::EAFNOSUPPORT);
-}
-
-#[tokio::test]
-async fn entering_gives_namespaces_and_who_one_is() {
-    use std::os::unix::fs::MetadataExt;
-    let world = world();
-    let (reply, descriptors) = world.hook().await.ask(&hook::Request::Enter { identity: session(1) }).await;
-    let hook::Reply::Entered { address, ipv4, name, has_user_namespace } = reply else { panic!("{reply:?}") };
-    assert_eq!((ipv4, has_user_namespace), (OWN.octets(), true));
-    let name: phantom_proto::ident::ApName = name.parse().unwrap();
-    assert_eq!(name.address().octets(), address);
-    let inode = |descriptor: OwnedFd| std::fs::File::from(descriptor).metadata().unwrap().ino();
-    let passed: Vec<u64> = descriptors.into_iter().map(inode).collect();
-    let own = ["net", "user"].map(|kind| std::fs::metadata(format!("/proc/self/ns/{kind}")).unwrap().ino());
-    assert_eq!(passed, own);
-}
-
-#[tokio::test]
-async fn names_resolve_both_ways_and_others_are_not_found() {
-    let world = world();
-    let mut program = world.hook().await;
-    let resolve = |name: &str| hook::Request::Resolve { identity: session(1), name: name.into() };
-    let found = hook::Reply::Addresses { v6: Some(friend().address().octets()), v4: Some(ALIAS.octets()) };
-    for name in ["friend", "friend.phantom", &friend().to_string()] {
-        assert_eq!(program.ask(&resolve(name)).await.0, found, "{name}");
-    }
-    for name in ["example.com", "localhost", "friend.example.com"] {
-        assert_eq!(program.ask(&resolve(name)).await.0, hook::Reply::NotFound, "{name}");
-    }
-    let mut reverse = async |address| program.ask(&hook::Request::Reverse { identity: session(1), address }).await.0;
-    let named = hook::Reply::Name("friend.phantom".into());
-    assert_eq!(reverse(friend().address().ipv6().into()).await, named);
-    assert_eq!(reverse(ALIAS.into()).await, named);
-    assert_eq!(reverse("8.8.8.8".parse().unwrap()).await, hook::Reply::NotFound);
-    assert_eq!(reverse("2001:db8::1".parse().unwrap()).await, hook::Reply::NotFound);
-    let own = std::net::Ipv6Addr::from(program.address(&session(1)).await);
-    let reply = program.ask(&hook::Request::Reverse { identity: session(1), address: own.into() }).await.0;
-    assert!(matches!(reply, hook::Reply::Name(name) if name.ends_with(".phantom")));
-}
-
-#[tokio::test]
-async fn a_resolver_that_does_not_answer_may_answer_later() {
-    let world = world();
-    let request = hook::Request::Resolve { identity: session(1), name: "unanswered.example".into() };
-    assert_eq!(errno_of(&world.hook().await.ask(&request).await.0), libc::EAGAIN);
-}
-
-#[tokio::test]
-async fn another_release_is_refused_and_garbage_gets_nothing() {
-    let world = world();
-    let answer = world.said_to(&[PREAMBLE[0], PREAMBLE[1], PREAMBLE[2], VERSION + 1]).await;
-    let (body, used) = hook::split_frame(&answer).unwrap().unwrap();
-    assert_eq!((errno_of(&hook::Reply::decode(body).unwrap()), used), (libc::EPROTO, answer.len()));
-    for garbage in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PUT / HTTP/1.1\r\n\r\n", b"\0", b"PH", b""] {
-        assert_eq!(world.said_to(garbage).await, b"", "{garbage:?}");
-    }
-}
-
-#[tokio::test]
-async fn frames_that_cannot_be_are_refused_and_the_connection_closed() {
-    let world = world();
-    let too_long = u32::try_from(MAX_FRAME + 1).unwrap().to_be_bytes();
-    for frame in [&[0; 4][..], &too_long, &[0xff; 4], &[0, 0, 0, 1, 99], &[0, 0, 0, 2, 2, 9]] {
-        let answer = world.said_to(&[&PREAMBLE, frame].concat()).await;
-        let (body, used) = hook::split_frame(&answer).unwrap().unwrap();
-        let reply = hook::Reply::decode(body).unwrap();
-        assert_eq!((errno_of(&reply), used), (libc::EPROTO, answer.len()), "{frame:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn half_a_request_is_waited_for_only_so_long() {
-    let world = world();
-    let frame = hook::Request::Info { identity: session(1) }.encode().unwrap();
-    for half in [&b"{\"version\""[..], &PREAMBLE[..2], &[&PREAMBLE[..], &frame[..7]].concat(), b""] {
-        let mut stream = world.raw().await;
-        stream.write_all(half).await.unwrap();
-        let mut answer = Vec::new();
-        timeout(REQUEST_TIME * 2, stream.read_to_end(&mut answer)).await.expect("closed").unwrap();
-        assert!(answer.is_empty());
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_idle_connection_stays() {
-    let world = world();
-    let (mut program, mut client) = (world.hook().await, world.client().await);
-    program.address(&session(1)).await;
-    client.status().await.unwrap();
-    sleep(REQUEST_TIME * 20).await;
-    program.address(&session(1)).await;
-    client.status().await.unwrap();
-}
-
-#[tokio::test]
-async fn one_program_too_many_is_turned_away_and_the_others_stay() {
-    let world = world_of(2);
-    let (mut one, mut other) = (world.client().await, world.client().await);
-    one.status().await.unwrap();
-    other.status().await.unwrap();
-    assert!(world.client().await.status().await.is_err());
-    one.status().await.unwrap();
-    drop(other);
-    // The place is free as soon as the daemon has seen the end.
-    let freed = async {
-        while world.client().await.status().await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    timeout(REQUEST_TIME, freed).await.expect("a place");
-}
-
-#[test]
-fn any_bytes_leave_the_daemon_serving() {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let world = runtime.block_on(async { world() });
-    let first = prop_oneof![Just(vec![]), Just(PREAMBLE.to_vec()), Just(b"{".to_vec())];
-    let bytes = (first, proptest::collection::vec(any::<u8>(), 0..300));
-    proptest!(ProptestConfig::with_cases(200), |((mut head, tail) in bytes)| {
-        head.extend(tail);
-        runtime.block_on(async {
-            world.said_to(&head).await;
-            world.client().await.status().await.expect("serves");
-        });
-    });
-}
-
-#[tokio::test]
-async fn scripts_may_send_many_requests_at_once() {
-    let world = world();
-    let stream = world.raw().await;
-    let line = admin::Request::Status.to_line().unwrap();
-    let mut stream = BufReader::new(stream);
-    stream.get_mut().write_all(line.repeat(20).as_bytes()).await.unwrap();
-    let mut lines = tokio::io::AsyncBufReadExt::lines(stream);
-    for _ in 0..20 {
-        assert!(lines.next_line().await.unwrap().unwrap().starts_with("{\"ok\""));
     }
 }

@@ -16,7 +16,7 @@ use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::array::Kind;
 use phantom_proto::wire::frame::Reason;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError, LinkPool};
@@ -198,6 +198,7 @@ impl Driver {
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = tick.tick() => self.node.tick(now()),
                 _ = warm_look.tick() => self.cool(),
+                () = until(self.node.refill_due()) => self.node.refill(now()),
                 event = event_rx.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
@@ -421,6 +422,14 @@ impl Driver {
 /// A ready tunnel was used or lost. A hint for the refill: when the control task is that far behind, the next one does as well.
 fn spent(event_tx: &mpsc::Sender<Event>, path: PathNo) {
     let _ = event_tx.try_send(Event::Input(Input::TunnelSpent(path)));
+}
+
+/// Resolves at a time of [`now`]; never without one.
+async fn until(due: Option<u64>) {
+    match due {
+        Some(due) => sleep(Duration::from_millis(due.saturating_sub(now()))).await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn taken(link: Option<oneshot::Receiver<Taken>>) -> Option<Taken> {

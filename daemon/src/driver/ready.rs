@@ -1,13 +1,13 @@
 //! Tunnels that stand and wait to be used: those of own exit paths, and at an entry node those of the paths that end there.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{PathNo, Purpose};
 use phantom_proto::wire::NodeContact;
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as Turns, Notify};
 use tokio::time::{Instant, timeout_at};
 
 use crate::relay::cells::Tunnel;
@@ -41,6 +41,9 @@ pub struct OwnPath {
 pub struct Ready {
     paths: Mutex<BTreeMap<PathNo, (OwnPath, VecDeque<Tunnel>)>>,
     changed: Notify,
+    /// Who waits for a tunnel, per identity and in the order of their coming: otherwise those who come just when there is
+    /// one would take it from those who wait. As many as there are connections to come about, which the gates bound.
+    turns: Mutex<BTreeMap<ApAddress, Weak<Turns<()>>>>,
 }
 
 impl Ready {
@@ -111,8 +114,8 @@ impl Ready {
         self.changed.notify_waiters();
     }
 
-    /// Takes a ready tunnel of the identity's own exit path; waits up to `limit` for one. `lost` hears of each that broke while
-    /// it waited.
+    /// Takes a ready tunnel of the identity's own exit path; waits up to `limit` for one, behind whoever came before. `lost`
+    /// hears of each that broke while it waited.
     pub(super) async fn exit_tunnel(
         &self,
         identity: ApAddress,
@@ -120,6 +123,8 @@ impl Ready {
         lost: impl Fn(PathNo),
     ) -> Result<(OwnPath, Tunnel), ReadyError> {
         let deadline = Instant::now() + limit;
+        let turns = self.turns(identity);
+        let _turn = timeout_at(deadline, turns.lock()).await.map_err(|_| ReadyError::TimedOut)?;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -130,6 +135,18 @@ impl Ready {
             }
             timeout_at(deadline, changed).await.map_err(|_| ReadyError::TimedOut)?;
         }
+    }
+
+    fn turns(&self, identity: ApAddress) -> Arc<Turns<()>> {
+        let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(turns) = all.get(&identity).and_then(Weak::upgrade) {
+            return turns;
+        }
+        // Those for which nobody waits any more.
+        all.retain(|_, turns| turns.strong_count() > 0);
+        let turns = Arc::default();
+        all.insert(identity, Arc::downgrade(&turns));
+        turns
     }
 
     fn take(&self, identity: ApAddress, lost: &impl Fn(PathNo)) -> Option<(OwnPath, Tunnel)> {
@@ -158,6 +175,8 @@ impl Ready {
 pub(super) struct Queue {
     tunnels: Mutex<VecDeque<Tunnel>>,
     more: Notify,
+    /// Who waits, in the order of their coming.
+    turns: Turns<()>,
 }
 
 impl Queue {
@@ -169,9 +188,11 @@ impl Queue {
         }
     }
 
-    /// Takes a tunnel whose link still stands; waits up to `limit` for one. `lost` hears of each that broke while it waited.
+    /// Takes a tunnel whose link still stands; waits up to `limit` for one, behind whoever came before. `lost` hears of each
+    /// that broke while it waited.
     pub(super) async fn take(&self, limit: Duration, lost: impl Fn()) -> Option<Tunnel> {
         let deadline = Instant::now() + limit;
+        let _turn = timeout_at(deadline, self.turns.lock()).await.ok()?;
         loop {
             if let Some(tunnel) = self.pop(&lost) {
                 return Some(tunnel);
@@ -184,14 +205,92 @@ impl Queue {
         let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(mut tunnel) = tunnels.pop_front() {
             if tunnel.is_quiet() {
-                // notify_one stores one permit only: pass it on to the next who waits.
-                if !tunnels.is_empty() {
-                    self.more.notify_one();
-                }
                 return Some(tunnel);
             }
             lost();
         }
         None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use phantom_proto::cell::{Direction, Layer, TunnelKey};
+    use phantom_proto::crypto::SigningKey;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::driver::Taken;
+    use crate::link::{Link, Purpose as LinkPurpose, Stream};
+    use crate::relay::cells::Crypt;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A tunnel that stands as long as its other end does.
+    fn tunnel() -> (Tunnel, impl Stream) {
+        let (stream, far) = tokio::io::duplex(1024);
+        let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
+        let remote = ([127, 0, 0, 1], 443).into();
+        let (reader, writer) =
+            Link { peer, remote, purpose: LinkPurpose::Frames, stream: Box::new(stream) }.into_frames();
+        let layer = |direction| Crypt::End(Box::new(Layer::new(&TunnelKey(Zeroizing::new([1; 32])), direction)));
+        let taken = Taken { reader, writer, pending: None };
+        (Tunnel::new(taken, layer(Direction::Onward), layer(Direction::Backward)), far)
+    }
+
+    fn identity(number: u8) -> ApAddress {
+        ApAddress::of(&SigningKey::from_seed(&[number; 32]).verifying_key())
+    }
+
+    /// With one exit path per identity.
+    fn ready(identities: &[u8]) -> Ready {
+        let ready = Ready::default();
+        for number in identities {
+            ready.path_up(PathNo(u64::from(*number)), Purpose::Exit(identity(*number)), Vec::new());
+        }
+        ready
+    }
+
+    #[tokio::test]
+    async fn who_comes_when_a_tunnel_does_leaves_it_to_those_who_wait() {
+        let ready = ready(&[1, 2]);
+        let take = |number| Box::pin(ready.exit_tunnel(identity(number), PATIENCE, |_| {}));
+        let (mut first, mut second) = (take(1), take(1));
+        assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
+        let (one, _far_one) = tunnel();
+        ready.put(PathNo(1), one);
+        let mut third = take(1);
+        assert!(third.as_mut().now_or_never().is_none(), "it has overtaken two");
+        assert!(second.as_mut().now_or_never().is_none(), "it has overtaken one");
+        assert!(first.now_or_never().expect("it is its turn").is_ok());
+        // Who gives up holds up nobody, nor does another identity.
+        drop(second);
+        let (two, _far_two) = tunnel();
+        ready.put(PathNo(1), two);
+        assert!(take(2).now_or_never().is_none());
+        assert!(third.now_or_never().expect("it is its turn").is_ok());
+        drop(ready.turns(identity(3)));
+        assert_eq!(waited_for(&ready), 1, "nothing is kept of identities for which nobody waits");
+    }
+
+    fn waited_for(ready: &Ready) -> usize {
+        ready.turns.lock().unwrap().len()
+    }
+
+    #[tokio::test]
+    async fn so_it_is_at_the_entry_node() {
+        let queue = Queue::default();
+        let take = || Box::pin(queue.take(PATIENCE, || {}));
+        let mut first = take();
+        assert!(first.as_mut().now_or_never().is_none());
+        let (one, _far_one) = tunnel();
+        queue.put(one);
+        let mut second = take();
+        assert!(second.as_mut().now_or_never().is_none(), "it has overtaken one");
+        assert!(first.now_or_never().expect("it is its turn").is_some());
+        let (two, _far_two) = tunnel();
+        queue.put(two);
+        assert!(second.now_or_never().expect("it is its turn").is_some());
     }
 }

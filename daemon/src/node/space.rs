@@ -83,7 +83,8 @@ impl Use {
 /// What the gate needs of the network, for one identity.
 struct Outside {
     usage: Arc<Use>,
-    names: Arc<Names>,
+    /// This identity's own, too.
+    names: Names,
     /// Who is asked for names of the ordinary DNS; this identity's own.
     resolver: Option<Resolver>,
 }
@@ -275,7 +276,7 @@ pub(super) async fn open(
         usage.begin().await;
     }
     let outside = Arc::new(outside(setup, &usage));
-    setup.names.remember(name);
+    outside.names.remember(name);
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
     let aliases = SharedAliases::default();
@@ -301,7 +302,7 @@ pub(super) async fn open(
 fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
     let dial = |to| ToResolver { usage: usage.clone(), to };
     let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to)));
-    Outside { usage: usage.clone(), names: setup.names.clone(), resolver }
+    Outside { usage: usage.clone(), names: setup.names.afresh(), resolver }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
@@ -398,6 +399,10 @@ impl Space for NodeSpace {
 
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
         Ok(self.outside.resolve(name).await?.map(|found| found.address))
+    }
+
+    fn name_of(&self, address: ApAddress) -> Option<String> {
+        self.outside.names.name_of(address)
     }
 
     async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {

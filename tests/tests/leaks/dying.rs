@@ -9,7 +9,7 @@ use phantom_tests::{CLIENT, Server, Way, drain, signal};
 
 use crate::capture::Capture;
 use crate::table::{Table, reports};
-use crate::world::Linked;
+use crate::world::{BUS, Linked};
 use crate::{Stage, TABLE, column};
 
 /// Holds a connection; when told that the daemon is dead, says what became of it and turns into the hostile program.
@@ -40,7 +40,7 @@ impl Clinger {
         words.extend(hostile.iter().map(String::as_str));
         let mut command = stage.network.program(node, way, None, &words);
         // Nobody answers questions then; and it is said often that there is no network.
-        command.env("RES_OPTIONS", "timeout:1 attempts:1").stderr(Stdio::null());
+        command.env("RES_OPTIONS", "timeout:1 attempts:1").env(BUS.0, BUS.1).stderr(Stdio::null());
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let said = BufReader::new(child.stdout.take().context("no pipe")?);
         Ok(Self { way, child, said })
@@ -121,7 +121,7 @@ fn programs_that_start(stage: &Stage, node: usize) -> Result<Vec<Server>> {
     let words: Vec<&str> = hostile.iter().map(String::as_str).collect();
     let start = |way| {
         let mut command = stage.network.program(node, way, None, &words);
-        command.stderr(Stdio::null());
+        command.env(BUS.0, BUS.1).stderr(Stdio::null());
         Server::start(command)
     };
     Way::ALL.into_iter().map(start).collect()

@@ -60,10 +60,41 @@ fn output(own: &Own, way: Way, list: &[&str]) -> Result<String> {
     stdout(&output).with_context(|| format!("{list:?} by {way:?}"))
 }
 
+/// Asks for a name, or for the name of an address, as a program would that wants to know who was here before.
+const ASKS: &str = "
+import socket, sys
+try:
+    if ':' in sys.argv[1]:
+        print(socket.getnameinfo((sys.argv[1], 0), socket.NI_NAMEREQD)[0])
+    else:
+        print(socket.getaddrinfo(sys.argv[1], 0, socket.AF_INET6)[0][4][0])
+except socket.gaierror:
+    print('unknown')
+";
+
+/// A full name that stands for an address and is nobody's: any key will do.
+const NAME: &str = "g2zwidio7vgm2u3non5rzrdh6ugm3izfpkcdxonatvu7s52ra2apdtyb.phantom";
+
+/// What one identity asks for is not known to another.
+fn nobody_else_has_heard_of_it(own: &Own) -> Result<()> {
+    for way in Way::ALL {
+        let ask = |what: &str| output(own, way, &["python3", "-c", ASKS, what]);
+        let address = ask(NAME)?.trim().to_owned();
+        ensure!(address.starts_with("fd70:"), "{way:?}: {address}");
+        let both = format!("python3 -c \"$0\" {NAME}; python3 -c \"$0\" {address}");
+        let said = output(own, way, &["sh", "-c", &both, ASKS])?;
+        ensure!(said.ends_with(&format!("{NAME}\n")), "{way:?}: an identity forgets: {said}");
+        let said = ask(&address)?;
+        ensure!(said == "unknown\n", "{way:?}: another run has asked for it: {said}");
+    }
+    Ok(())
+}
+
 #[test]
 fn identities_do_not_get_at_each_other() -> Result<()> {
     let world = World::make(ROOT)?;
     let own = Own::start(&world, ROOT)?;
+    nobody_else_has_heard_of_it(&own)?;
     let capture = Capture::start("1")?;
     for theirs in Way::ALL {
         let neighbour = own.program(Some(theirs), &words(&["python3", "-c", NEIGHBOUR]))?;

@@ -29,7 +29,9 @@ ip -6 route add default via 2001:db8::1
 mount --make-rprivate /
 mount -t tmpfs -o mode=755 run /run
 mkdir -p /run/nscd /run/systemd/resolve /run/dbus /run/avahi-daemon /run/user/0 /run/phantom
-mkdir -p /run/user/4242/systemd /run/user/4242/phantom
+mkdir -p /run/user/4242/systemd /run/user/4242/phantom /run/user/4242/gnupg /run/screen/S-root
+touch /run/owned-user /run/owned-net
+mount --bind /run /srv
 chown -R 4242:4242 /run/user/4242
 mknod /run/tun c 10 200
 chmod 666 /run/tun
@@ -40,7 +42,7 @@ mount --bind /run/resolv.conf /etc/resolv.conf
 
 /// Services that would send packets for whoever asks, at the places where they are known to be; one abstract, one that
 /// passes a socket, one that nobody has heard of.
-const SERVICES: [&str; 15] = [
+const SERVICES: [&str; 18] = [
     "/run/nscd/socket",
     "/run/systemd/resolve/io.systemd.Resolve",
     "/run/dbus/system_bus_socket",
@@ -52,11 +54,17 @@ const SERVICES: [&str; 15] = [
     "/run/user/4242/systemd/private",
     "/run/user/4242/phantom/daemon.sock",
     "/run/phantom/daemon.sock",
+    "/run/user/4242/gnupg/S.dirmngr",
+    "/run/screen/S-root/1.tty",
+    "/run/odd-bus.sock",
     "/run/unheard-of.sock",
     "@phantom-leaks",
     "+/run/giver.sock",
     "/run/never-asked.sock",
 ];
+
+/// Where a program's environment says that its bus is.
+pub(crate) const BUS: (&str, &str) = ("DBUS_SESSION_BUS_ADDRESS", "unix:path=/run/odd-bus.sock,guid=0");
 
 /// The user that nobody is.
 const NOBODY: &str = "65534";
@@ -124,6 +132,7 @@ pub(crate) struct World {
     user: &'static str,
     victim: Victim,
     poor: Victim,
+    _owner: Victim,
     _services: Server,
 }
 
@@ -145,10 +154,11 @@ impl World {
             Victim::start(command)
         };
         let (poor, victim) = (victim(NOBODY)?, victim(user)?);
+        let owner = owner_of_namespaces(user, &outside)?;
         let mut services = Command::new(&outside);
         services.arg("serve").args(SERVICES);
         let services = Server::start_until(services, "ready")?;
-        Ok(Self { programs, user, victim, poor, _services: services })
+        Ok(Self { programs, user, victim, poor, _owner: owner, _services: services })
     }
 
     /// The hostile program and its arguments; `control` is the socket of the daemon that is to be robbed.
@@ -172,10 +182,26 @@ impl World {
         let mut command = Command::new(self.programs.path().join("outside"));
         command.args(["hold", self.user]).arg(self.victim.child.id().to_string());
         command.arg(program.get_program()).args(program.get_args());
+        command.env(BUS.0, BUS.1);
         // Nobody answers in this world: one short question each.
         command.env("RES_OPTIONS", "timeout:1 attempts:1").envs(program.get_envs().filter_map(|(k, v)| Some((k, v?))));
         command
     }
+}
+
+/// A process of the user's in namespaces of its own, as those of containers are, which lie in the file system too.
+fn owner_of_namespaces(user: &str, outside: &Path) -> Result<Victim> {
+    let mut command = Command::new("setpriv");
+    command.args(&as_user(user)[1..]).args(["unshare", "--user", "--net", "--map-root-user"]);
+    let owner = Victim::start({
+        command.arg(outside).arg("victim");
+        command
+    })?;
+    for kind in ["user", "net"] {
+        let from = format!("/proc/{}/ns/{kind}", owner.child.id());
+        stdout(&Command::new("mount").args(["--bind", &from, &format!("/run/owned-{kind}")]).output()?)?;
+    }
+    Ok(owner)
 }
 
 fn file(linked: Linked) -> &'static str {

@@ -32,7 +32,7 @@ use hops::Path;
 use links::{Errand, LinkState};
 use tunnels::Setup;
 
-/// How often the shell calls [`Node::tick`], in milliseconds: fine enough for refills, coarse enough to cost nothing.
+/// How often the shell calls [`Node::tick`], in milliseconds; refills are asked for more finely, by [`Node::refill_due`].
 pub const TICK: u64 = 100;
 
 /// Names a link of this node; given by the shell for links that it accepts, by the node for links that it dials.
@@ -151,6 +151,8 @@ pub struct Node {
     paths: BTreeMap<PathNo, Path>,
     seeds: BTreeMap<TunnelId, (PathNo, u64)>,
     setups: BTreeMap<u64, Setup>,
+    /// When the next tunnel is to be started.
+    refill_due: Option<u64>,
     sample: Vec<Candidate>,
     /// When the first sample came.
     sampled: Option<u64>,
@@ -184,6 +186,7 @@ impl Node {
             paths: BTreeMap::new(),
             seeds: BTreeMap::new(),
             setups: BTreeMap::new(),
+            refill_due: None,
             sample: Vec::new(),
             sampled: None,
             guards,

@@ -25,6 +25,10 @@ const REFILL_DELAY: u64 = 400;
 /// As [`REFILL_DELAY`], when no tunnel is ready: somebody may be waiting.
 const URGENT_DELAY: u64 = 20;
 
+/// Least time between two starts when none is ready, but as many are under way as are wanted: over a slow path, starts at the
+/// urgent pace would make many times that.
+const UNDER_WAY_DELAY: u64 = 100;
+
 /// Ready tunnels at one end of a path beyond which it answers no more seeds: many times what an honest other end wants.
 const MAX_READY: usize = 64;
 
@@ -234,25 +238,43 @@ impl Node {
         self.refill(now);
     }
 
+    /// When [`Node::refill`] has something to do, if before the next tick.
+    pub fn refill_due(&self) -> Option<u64> {
+        self.refill_due
+    }
+
     /// Both ends of a path start tunnels after random delays, so that hops cannot tell from it who owns the path.
-    pub(super) fn refill(&mut self, now: u64) {
+    pub fn refill(&mut self, now: u64) {
         let target = self.settings.ready_tunnels;
         let mut due = Vec::new();
+        self.refill_due = None;
         for (no, path) in &mut self.paths {
             if matches!(path.part, Part::Middle(_)) || path.ready >= target || !path.stands() {
                 continue;
             }
             let longest = if path.ready == 0 { URGENT_DELAY } else { REFILL_DELAY };
-            let at = *path.refill_at.get_or_insert_with(|| now + self.rng.random_range(0..=longest));
-            if now >= at {
+            let at = path.refill_at.get_or_insert_with(|| now + self.rng.random_range(0..=longest));
+            if now >= *at {
                 // The next one, should this fail, or more be missing.
-                path.refill_at = Some(now + longest / 2 + self.rng.random_range(0..=longest));
+                *at = now + longest / 2 + self.rng.random_range(0..=longest);
                 due.push(*no);
             }
+            self.refill_due = Some(self.refill_due.map_or(*at, |earlier| earlier.min(*at)));
         }
         for no in due {
             self.start_tunnel(now, no);
+            if self.under_way(no) >= target
+                && let Some(path) = self.paths.get_mut(&no)
+            {
+                path.refill_at = path.refill_at.map(|at| at.max(now + UNDER_WAY_DELAY));
+            }
         }
+    }
+
+    /// Tunnels of a path that are being set up, from either end.
+    fn under_way(&self, no: PathNo) -> usize {
+        let seeds = self.seeds.values().filter(|(path, _)| *path == no).count();
+        seeds + self.setups.values().filter(|setup| setup.path == no).count()
     }
 
     fn start_tunnel(&mut self, now: u64, no: PathNo) {

@@ -1,0 +1,134 @@
+//! Doors: listening sockets that launchers pass, by which the programs of one run come, and may ask for little.
+//!
+//! A thread each, since the launcher has the same socket: it could make our accept() block whenever it likes.
+
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::net::{AddressFamily, SocketType, sockopt};
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+
+use super::{ACCEPT_PAUSE, Connection, IdentityRef, MAX_OPEN, MAX_OPEN_BY_OTHERS};
+
+/// Doors at one time of the daemon's own user and root: several runs of each identity.
+const MAX_DOORS: usize = 4 * MAX_OPEN;
+
+/// Doors of one other user: one for each identity that the user may have open.
+const MAX_DOORS_OF_OTHERS: usize = MAX_OPEN_BY_OTHERS;
+
+/// Programs that came and wait to be looked at; then no more are accepted.
+const WAITING: usize = 16;
+
+/// Bytes of a thread's stack: it does nothing but to accept.
+const STACK: usize = 128 * 1024;
+
+/// All doors, by user.
+pub(super) struct Doors {
+    counts: Arc<Mutex<HashMap<u32, usize>>>,
+    came: mpsc::Sender<Connection>,
+}
+
+/// An open door; shut when dropped.
+pub(super) struct Door {
+    listening: UnixListener,
+    over: Arc<AtomicBool>,
+    uid: u32,
+    counts: Arc<Mutex<HashMap<u32, usize>>>,
+}
+
+impl Doors {
+    /// None yet, and where those arrive who come.
+    pub(super) fn new() -> (Self, mpsc::Receiver<Connection>) {
+        let (came, arriving) = mpsc::channel(WAITING);
+        (Self { counts: Arc::default(), came }, arriving)
+    }
+
+    /// Serves the programs of an identity at a listening socket that `launcher` passed.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is no listening local stream socket; `QuotaExceeded` when the user has too many.
+    pub(super) fn open(&self, listening: OwnedFd, only: &IdentityRef, launcher: &Connection) -> io::Result<Door> {
+        let is_local = sockopt::socket_domain(&listening)? == AddressFamily::UNIX;
+        let is_stream = sockopt::socket_type(&listening)? == SocketType::STREAM;
+        if !is_local || !is_stream || !sockopt::socket_acceptconn(&listening)? {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        let most = if launcher.may_administer() { MAX_DOORS } else { MAX_DOORS_OF_OTHERS };
+        let listening = UnixListener::from(listening);
+        let (uid, over) = (launcher.peer().uid, Arc::new(AtomicBool::new(false)));
+        let theirs = Accepting {
+            listening: listening.try_clone()?,
+            over: over.clone(),
+            only: only.clone(),
+            came: self.came.clone(),
+            runtime: Handle::current(),
+        };
+        {
+            let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = counts.entry(uid).or_default();
+            if *count >= most {
+                return Err(ErrorKind::QuotaExceeded.into());
+            }
+            *count += 1;
+        }
+        // From here on dropping it counts it out.
+        let door = Door { listening, over, uid, counts: self.counts.clone() };
+        thread::Builder::new().name("door".into()).stack_size(STACK).spawn(move || theirs.run())?;
+        Ok(door)
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Release);
+        // Wakes whoever waits in accept(), and refuses whoever comes.
+        let _ = rustix::net::shutdown(&self.listening, rustix::net::Shutdown::Both);
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.uid) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.uid);
+            }
+        }
+    }
+}
+
+/// What a door's thread has.
+struct Accepting {
+    listening: UnixListener,
+    over: Arc<AtomicBool>,
+    only: IdentityRef,
+    came: mpsc::Sender<Connection>,
+    runtime: Handle,
+}
+
+impl Accepting {
+    fn run(self) {
+        while !self.over.load(Ordering::Acquire) {
+            match self.listening.accept() {
+                Ok((stream, _)) => {
+                    // Who has gone already is nobody.
+                    let Ok(connection) = self.take(stream) else { continue };
+                    if self.came.blocking_send(connection).is_err() {
+                        return;
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // No descriptors are left, or the launcher plays with the socket.
+                Err(_) => thread::sleep(ACCEPT_PAUSE),
+            }
+        }
+    }
+
+    fn take(&self, stream: UnixStream) -> io::Result<Connection> {
+        stream.set_nonblocking(true)?;
+        let _inside = self.runtime.enter();
+        Connection::by_door(tokio::net::UnixStream::from_std(stream)?, self.only.clone())
+    }
+}

@@ -1,0 +1,181 @@
+//! Who would do outside what a program may not do: the sockets of services that reach networks, or start programs that do.
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+
+use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
+
+use crate::mounts::Masked;
+
+/// Sockets of services that would reach a network or resolve names on behalf of a program.
+const DEPUTIES: [&str; 30] = [
+    "/run/nscd/socket",
+    "/var/run/nscd/socket",
+    "/run/systemd/resolve/io.systemd.Resolve",
+    "/run/systemd/resolve/io.systemd.Resolve.Monitor",
+    "/run/systemd/private",
+    "/run/dbus/system_bus_socket",
+    "/var/run/dbus/system_bus_socket",
+    "/run/avahi-daemon/socket",
+    "/var/run/avahi-daemon/socket",
+    "/run/docker.sock",
+    "/var/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/podman/podman.sock",
+    "/run/crio/crio.sock",
+    "/run/buildkit/buildkitd.sock",
+    "/run/libvirt/libvirt-sock",
+    "/run/libvirt/virtqemud-sock",
+    "/run/libvirt/virtnetworkd-sock",
+    "/run/snapd.socket",
+    "/run/snapd-snap.socket",
+    "/run/lxd.socket",
+    "/var/lib/lxd/unix.socket",
+    "/run/pcscd/pcscd.comm",
+    "/run/cups/cups.sock",
+    "/run/NetworkManager/private",
+    "/run/NetworkManager/private-dbus",
+    "/run/chrony/chronyd.sock",
+    "/run/dhcpcd/sock",
+    "/run/tor/socks",
+    "/run/tor/control",
+];
+
+/// The same, below the user's runtime directory.
+const USER_DEPUTIES: [&str; 7] =
+    ["bus", "systemd/private", "docker.sock", "podman/podman.sock", "gvfsd", "gnupg/S.dirmngr", "emacs/server"];
+
+/// Sockets whose folders have names of their own: where, how those begin, and which socket; all of them when none is named.
+/// Whoever reaches a terminal's keeper types there; a browser that runs outside takes over what another is to open.
+const IN_FOLDERS: [(&str, &str, Option<&str>); 4] = [
+    ("/tmp", "tmux-", None),
+    ("/run/screen", "S-", None),
+    ("/tmp", ".org.chromium.", Some("SingletonSocket")),
+    ("/tmp", ".com.google.Chrome.", Some("SingletonSocket")),
+];
+
+/// The same below the user's runtime directory.
+const USER_IN_FOLDERS: [(&str, &str, Option<&str>); 1] = [("gnupg", "d.", Some("S.dirmngr"))];
+
+/// Variables that name such services where they are not at their usual places.
+const VARIABLES: [&str; 9] = [
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DBUS_SYSTEM_BUS_ADDRESS",
+    "DBUS_STARTER_ADDRESS",
+    "DOCKER_HOST",
+    "CONTAINER_HOST",
+    "TMUX",
+    "NVIM",
+    "KITTY_LISTEN_ON",
+    "VSCODE_IPC_HOOK_CLI",
+];
+
+/// The deputies that exist here, each once, links followed.
+pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    // All users': root may become any of them.
+    let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
+    let runtimes: Vec<PathBuf> = runtime.into_iter().chain(users).collect();
+    let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
+    let temporary = std::env::var_os("TMUX_TMPDIR").map(PathBuf::from).map(|own| (own, "tmux-", None));
+    let folders = IN_FOLDERS.iter().map(|(at, begin, name)| (PathBuf::from(at), *begin, *name)).chain(temporary);
+    let user_folders = runtimes
+        .iter()
+        .flat_map(|directory| USER_IN_FOLDERS.map(|(at, begin, name)| (directory.join(at), begin, name)));
+    let in_folders = folders.chain(user_folders).flat_map(|(at, begin, name)| in_folders(&at, begin, name));
+    let named = VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).flat_map(|value| paths(&value));
+    let daemons = runtimes.iter().map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
+    let (in_use, spared) = match masked {
+        Masked::All(socket) | Masked::Through { daemon: socket, .. } => (Some(socket.clone()), None),
+        Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
+    };
+    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
+    let all = all.chain(in_folders).chain(named);
+    let mut found: Vec<PathBuf> =
+        all.filter(|path| is_socket(path)).filter_map(|path| fs::canonicalize(path).ok()).collect();
+    found.retain(|path| Some(path) != spared.as_ref());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let again: Vec<PathBuf> =
+        found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
+    found.extend(again);
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Where the same file lies too, because its file system is mounted more than once.
+fn elsewhere(path: &Path, mounts: &str) -> Vec<PathBuf> {
+    // Number, parent, device, what of the file system is mounted, and where.
+    let mounts = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(2);
+        Some((words.next()?, Path::new(words.next()?), Path::new(words.next()?)))
+    });
+    let mounts: Vec<_> = mounts.collect();
+    // Of those above the path the last counts: it lies over the others.
+    let above = mounts.iter().filter(|(_, _, at)| path.starts_with(at));
+    let Some((device, root, at)) = above.max_by_key(|(_, _, at)| at.components().count()) else { return Vec::new() };
+    let Ok(inside) = path.strip_prefix(at) else { return Vec::new() };
+    let inside = root.join(inside);
+    let others = mounts.iter().filter(|(other, _, _)| other == device);
+    let others = others.filter_map(|(_, root, at)| Some(at.join(inside.strip_prefix(root).ok()?)));
+    others.filter(|other| other != path).collect()
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
+}
+
+/// Files in the folders below `at` whose names begin so.
+fn in_folders(at: &Path, begin: &str, name: Option<&str>) -> Vec<PathBuf> {
+    let begins = |path: &PathBuf| path.file_name().is_some_and(|own| own.to_string_lossy().starts_with(begin));
+    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let folders = entries(at).filter(begins);
+    folders.flat_map(|folder| name.map_or_else(|| entries(&folder).collect(), |name| vec![folder.join(name)])).collect()
+}
+
+/// Paths in a variable's value: `unix:path=/a,guid=1;unix:path=/b`, `unix:///a`, `/a,1,0`.
+fn paths(value: &str) -> Vec<PathBuf> {
+    value.split([',', ';']).filter_map(|part| part.find('/').map(|at| PathBuf::from(&part[at..]))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_name_sockets_in_several_forms() {
+        let found = |value| paths(value).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        assert_eq!(found("unix:path=/tmp/dbus-a,guid=12;unix:abstract=/tmp/b"), ["/tmp/dbus-a", "/tmp/b"]);
+        assert_eq!(found("unix:///run/docker.sock"), ["///run/docker.sock"]);
+        assert_eq!(found("/tmp/tmux-0/default,12,0"), ["/tmp/tmux-0/default"]);
+        assert!(found("tcp:host=localhost").is_empty());
+    }
+
+    #[test]
+    fn what_is_mounted_twice_is_found_twice() {
+        let mounts = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /run rw - tmpfs run rw\n3 1 0:2 /user /srv/user rw - tmpfs run \
+                      rw\n4 1 0:2 / /srv/run rw - tmpfs run rw\n5 1 8:1 /srv /mnt rw - ext4 /dev/a rw\nodd line";
+        let found = |path: &str| elsewhere(Path::new(path), mounts);
+        assert_eq!(found("/run/user/7/bus"), [Path::new("/srv/user/7/bus"), Path::new("/srv/run/user/7/bus")]);
+        assert_eq!(found("/run/docker.sock"), [Path::new("/srv/run/docker.sock")]);
+        assert_eq!(found("/srv/own/a.sock"), [Path::new("/mnt/own/a.sock")]);
+        assert!(elsewhere(Path::new("/a"), "").is_empty());
+    }
+
+    #[test]
+    fn folders_with_names_of_their_own_are_found() {
+        let at = std::env::temp_dir().join(format!("phantom-deputies-{}", std::process::id()));
+        for file in ["tmux-0/default", "tmux-0/other", "tmux-7/default", "else/default"] {
+            let file = at.join(file);
+            fs::create_dir_all(file.parent().unwrap_or(&at)).expect("a folder");
+            fs::write(file, "").expect("a file");
+        }
+        assert_eq!(in_folders(&at, "tmux-", None).len(), 3);
+        let mut defaults = in_folders(&at, "tmux-", Some("default"));
+        defaults.sort();
+        assert_eq!(defaults, [at.join("tmux-0/default"), at.join("tmux-7/default")]);
+        assert!(in_folders(&at.join("none"), "", None).is_empty());
+        fs::remove_dir_all(&at).expect("removed");
+    }
+}
