@@ -6,9 +6,10 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::control::{Contact, Session, Wanted};
 use crate::filter::{self, Doors};
@@ -98,6 +99,8 @@ pub(crate) struct Launch<'a> {
     resolver: Mutex<Option<StandIn>>,
     /// By which the preloaded library comes to the daemon, until it lies where the program looks for it.
     way_in: Mutex<Option<WayIn>>,
+    /// The daemon gave no way in: it is not the machine that lacks something, so no weaker way is to be tried.
+    is_daemon_lost: AtomicBool,
     /// Why ways could not be had, as the keeper heard.
     reasons: Mutex<Vec<String>>,
 }
@@ -106,8 +109,8 @@ impl<'a> Launch<'a> {
     /// All that `options` permit.
     pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
         let order = order(options.isolation, session.spaces.is_some());
-        let (resolver, way_in, reasons) = Default::default();
-        Self { options, contact, session, order, ports, resolver, way_in, reasons }
+        let (resolver, way_in, is_daemon_lost, reasons) = Default::default();
+        Self { options, contact, session, order, ports, resolver, way_in, is_daemon_lost, reasons }
     }
 
     fn say(&self, step: &str) {
@@ -224,9 +227,13 @@ impl Ways for Launch<'_> {
     }
 
     fn attend(&self, way: usize) -> Result<()> {
+        if self.is_daemon_lost.load(Ordering::Relaxed) {
+            bail!("the daemon does not serve it");
+        }
         // Without mounts of its own a program reaches the daemon's own socket.
         if self.order[way].how.is_hooked() && self.order[way].walls == Walls::Own {
-            let way_in = WayIn::open(&self.session.line, &self.session.identity)?;
+            let way_in = WayIn::open(&self.session.line, &self.session.identity)
+                .inspect_err(|_| self.is_daemon_lost.store(true, Ordering::Relaxed))?;
             *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(way_in);
         }
         // Emulated sockets do not reach it: there is no UDP.
