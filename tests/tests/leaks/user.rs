@@ -1,4 +1,4 @@
-//! The same for an ordinary user, whose daemon is the user's own: no capability is there to begin with.
+//! The same for an ordinary user, whose daemon is the user's own or root's: no capability is there to begin with.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -74,6 +74,20 @@ fn an_ordinary_users_programs_end_as_the_table_says() -> Result<()> {
             let (reports, seen) = watched(&world, &own.program(way, &words)?, "1")?;
             wrong.extend(compare(&table, way, linked, &reports, &seen));
         }
+    }
+    all_right(&wrong)
+}
+
+#[test]
+fn an_ordinary_users_programs_end_so_under_roots_daemon() -> Result<()> {
+    let world = World::make(ORDINARY)?;
+    let roots = Own::start(&world, "0")?;
+    let table = Table::parse(TABLE)?;
+    let mut wrong = Vec::new();
+    for way in Way::ALL {
+        let words = world.hostile(Linked::Dynamic, roots.socket(), Path::new("/run/phantom/daemon.sock"));
+        let (reports, seen) = watched(&world, &roots.program(Some(way), &words)?, "1")?;
+        wrong.extend(compare(&table, Some(way), Linked::Dynamic, &reports, &seen));
     }
     all_right(&wrong)
 }

@@ -1,0 +1,161 @@
+//! What a user can do to root's daemon and to its other users, with bytes and descriptors of their own.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, ensure};
+use phantom_tests::{Server, binary, eventually, stdout};
+
+/// Two users of this computer who are neither root nor anybody in particular.
+const ALICE: &str = "65534";
+const BOB: &str = "65533";
+
+/// A daemon of root's, alone, and programs that every user may start.
+struct Alone {
+    folder: tempfile::TempDir,
+    _daemon: Server,
+}
+
+impl Alone {
+    fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        for name in ["phantomd", "phantom", "phantom-run", "libphantom.so"] {
+            fs::copy(binary(name), folder.path().join(name))?;
+        }
+        let (data, socket) = (folder.path().join("data"), folder.path().join("socket"));
+        let mut daemon = Command::new(folder.path().join("phantomd"));
+        daemon.arg("--data-dir").arg(data).arg("--socket").arg(&socket).args([
+            "--listen",
+            "127.0.0.1:0",
+            "--accept-eula",
+        ]);
+        let daemon = Server::start(daemon)?;
+        eventually(|| {
+            ensure!(socket.exists(), "the daemon does not start");
+            Ok(())
+        })?;
+        Ok(Self { folder, _daemon: daemon })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.path("socket")
+    }
+
+    /// Whether it answers root, several times: each answer may be another thread's.
+    fn answers(&self) -> Result<()> {
+        for _ in 0..16 {
+            let mut status = Command::new("timeout");
+            status.arg("60").arg(self.path("phantom")).arg("--daemon").arg(self.socket()).arg("status");
+            stdout(&status.output()?)?;
+        }
+        Ok(())
+    }
+
+    /// A program in a phantom namespace of a user's.
+    fn run(&self, user: &str) -> Command {
+        let mut run = as_user(user, &self.path("phantom-run"));
+        run.arg("--daemon").arg(self.socket()).args(["--quiet", "--isolation", "namespace", "--"]);
+        run
+    }
+}
+
+fn as_user(user: &str, program: &Path) -> Command {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", user, "--regid", user, "--clear-groups", "--"]).arg(program).stdin(Stdio::null());
+    for variable in ["XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "PHANTOM_SOCKET", "PHANTOM_SESSION", "PHANTOM_IDENTITY"] {
+        command.env_remove(variable);
+    }
+    command
+}
+
+/// Passes sockets whose last close waits for ten minutes, by every way on which the daemon reads or closes; then stays, for
+/// with it they would end.
+const LINGERING: &str = r"
+import array, signal, socket, struct, sys, threading
+server = socket.create_server(('127.0.0.1', 0))
+kept = []
+def lingering():
+    client = socket.create_connection(server.getsockname())
+    kept.append(server.accept()[0])
+    client.setblocking(False)
+    try:
+        while True: client.send(bytes(65536))
+    except BlockingIOError: pass
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 600))
+    return client
+def passed(to, data, flags=0, count=1):
+    sockets = [lingering() for _ in range(count)]
+    numbers = array.array('i', [one.fileno() for one in sockets])
+    try: to.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)], flags)
+    except (PermissionError, BrokenPipeError): pass
+    # Where the daemon was faster this one waits.
+    for one in sockets: threading.Thread(target=one.close, daemon=True).start()
+def daemon():
+    line = socket.socket(socket.AF_UNIX)
+    line.connect(sys.argv[1])
+    return line
+def frame(*parts):
+    body = b''.join(parts)
+    return struct.pack('>I', len(body)) + body
+hello = b'PH\0\2'
+token = bytes(range(16))
+def identity(): return b'\1' + token
+for n in range(8):
+    passed(daemon(), b'x')
+    passed(daemon(), b'P')
+    passed(daemon(), b'{')
+    passed(daemon(), hello + frame(b'\5', identity()), count=5)
+    line = daemon(); line.send(b'P'); passed(line, b'H')
+    line = daemon(); line.send(hello); passed(line, b'!', socket.MSG_OOB); line.send(b'!'); kept.append(line)
+    line = daemon(); line.send(b'x'); passed(line, b'H')
+    line = daemon(); passed(line, hello); passed(line, frame(b'\5', identity())); kept.append(line)
+print('passed', flush=True)
+signal.pause()
+";
+
+#[test]
+fn descriptors_that_are_slow_to_close_hold_up_nobody_else() -> Result<()> {
+    let alone = Alone::start()?;
+    let mut hostile = as_user(ALICE, Path::new("/usr/bin/python3"));
+    hostile.args(["-c", LINGERING]).arg(alone.socket());
+    let _hostile = Server::start_until(hostile, "passed")?;
+    alone.answers()?;
+    // Nor other users.
+    ensure!(alone.run(BOB).args(["timeout", "60", "true"]).status()?.success());
+    Ok(())
+}
+
+/// Says the address, and stays.
+const STAYS: &str = r"
+import signal, socket
+own = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); own.connect(('fd70::1', 1))
+print(own.getsockname()[0], flush=True)
+signal.pause()
+";
+
+/// Asks for the name of an address, of the gate and of a DNS server itself.
+const ASKS: &str = r"
+import socket, sys
+own = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM); own.connect(('fd70::1', 1))
+for address in own.getsockname()[0], sys.argv[1]:
+    try: print(socket.getnameinfo((address, 1), socket.NI_NAMEREQD)[0].endswith('.phantom'))
+    except socket.gaierror: print(None)
+";
+
+#[test]
+fn users_do_not_learn_who_else_is_here() -> Result<()> {
+    let alone = Alone::start()?;
+    let mut stays = alone.run(ALICE);
+    stays.args(["/usr/bin/python3", "-c", STAYS]);
+    let (_alice, address) = Server::start_first_line(&mut stays)?;
+    let said = stdout(&alone.run(BOB).args(["/usr/bin/python3", "-c", ASKS, address.trim()]).output()?)?;
+    ensure!(said == "True\nNone\n", "{said}");
+    Ok(())
+}
