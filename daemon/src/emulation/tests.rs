@@ -246,7 +246,11 @@ async fn what_is_closed_is_forgotten_and_its_port_is_free() {
     assert!(world.0.in_use());
     drop(listener);
     // The task notices as soon as it runs.
-    let bound = async { while world.call(&again, Call::Bind { address: at }).await.is_err() {} };
+    let bound = async {
+        while world.call(&again, Call::Bind { address: at }).await.is_err() {
+            tokio::task::yield_now().await
+        }
+    };
     timeout(PATIENCE, bound).await.unwrap();
     drop(again);
     timeout(PATIENCE, async {
@@ -269,7 +273,11 @@ async fn datagram_sockets_are_forgotten_too() {
     let again = open();
     assert_eq!(world.call(&again, at).await, Err(libc::EADDRINUSE));
     drop(first);
-    let bound = async { while world.call(&again, at).await.is_err() {} };
+    let bound = async {
+        while world.call(&again, at).await.is_err() {
+            tokio::task::yield_now().await
+        }
+    };
     timeout(PATIENCE, bound).await.unwrap();
 }
 
