@@ -68,7 +68,9 @@ static int command(const char *path) {
     if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) < 0 || send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
         return closing(fd, -1);
     ssize_t length = recv(fd, answer, sizeof answer, 0);
-    return closing(fd, length > 0 ? ANSWERED : length < 0 ? -1 : DONE);
+    if (length == 0)
+        errno = ENODATA;
+    return closing(fd, length > 0 ? ANSWERED : -1);
 }
 
 static int own_daemon(const struct aim *aim) {

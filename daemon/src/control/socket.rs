@@ -135,7 +135,7 @@ pub struct Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if !self.may_administer() {
+        if self.is_stranger() {
             self.grave = beside::bury(self.stream.inner());
         }
     }
@@ -177,7 +177,12 @@ impl Connection {
     /// Whether they may ask about the node and use its named identities: the daemon's own user and root may, unless they
     /// came by a door for programs.
     pub fn may_administer(&self) -> bool {
-        self.only.is_none() && may_administer(self.peer.uid, Owner::own().uid)
+        self.only.is_none() && !self.is_stranger()
+    }
+
+    /// Whether it is of a user who may not harm the daemon: neither root nor the daemon's own.
+    fn is_stranger(&self) -> bool {
+        !may_administer(self.peer.uid, Owner::own().uid)
     }
 
     /// The first byte of what comes next, without taking it; `None` when the program has closed.
@@ -231,7 +236,7 @@ impl Connection {
     async fn fill(&mut self, most: usize) -> io::Result<usize> {
         // One line or message at a time is what programs send: small reads are no loss.
         let mut bytes = vec![0; most.min(4096)];
-        if !self.may_administer() {
+        if self.is_stranger() {
             return self.fill_from_stranger(bytes).await;
         }
         let socket = self.stream.inner();
