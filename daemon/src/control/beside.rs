@@ -23,7 +23,7 @@ use tokio::sync::oneshot;
 
 use super::socket::receive_message;
 
-/// Argument that makes the daemon's executable close what it inherits: see [`bury`].
+/// Argument that makes the daemon's executable close what it inherits: see `bury`.
 pub const BURY_ARGUMENT: &str = "__bury";
 
 /// Descriptors of other users that are in use, or being closed, at one time. Only connections of emulated sockets need one,
@@ -134,7 +134,7 @@ pub(super) fn bury(socket: impl AsFd) -> Option<ChildStdin> {
     )
 }
 
-/// The process that [`bury`] starts: ends after the daemon has closed the socket that both have.
+/// The process that `bury` starts: ends after the daemon has closed the socket that both have.
 pub fn end_last() {
     let _ = io::stdin().read(&mut [0]);
 }
