@@ -53,7 +53,7 @@ fn workers_share_a_listener() -> Result<()> {
 
 /// Descriptors go to other processes in every way, and stay what they are.
 const PASSED: &str = "
-import asyncio, os, socket, subprocess, sys
+import asyncio, ctypes, errno, os, socket, subprocess, sys
 async def echo(reader, writer):
     writer.write(await reader.read()); writer.close()
 async def asynchronous():
@@ -79,6 +79,9 @@ socket.send_fds(near, [b'x'], [server.fileno()])
 server.close()
 assert client.recv(10) == str(client.getsockname()[1]).encode()
 assert os.wait()[1] == 0
+libc = ctypes.CDLL(None, use_errno=True)
+for call in libc.recv, libc.send:
+    assert call(-1, None, 0, 0) == -1 and ctypes.get_errno() == errno.EBADF, ctypes.get_errno()
 try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 53))
 except OSError as error: print(error.strerror)
 ";

@@ -58,7 +58,7 @@ pub(super) fn refusal(fd: c_int) -> Option<c_int> {
 /// The daemon's mark on sockets that are not connected; on others, the program's own option, which `known` sorts out.
 fn is_unconnected(fd: c_int) -> bool {
     // SAFETY: the caller's descriptor is open as long as the call, or the kernel says that it is not.
-    sockopt::socket_keepalive(unsafe { BorrowedFd::borrow_raw(fd) }) == Ok(true)
+    fd >= 0 && sockopt::socket_keepalive(unsafe { BorrowedFd::borrow_raw(fd) }) == Ok(true)
 }
 
 /// What TCP says: nothing yet while it connects, else why there is no connection.
