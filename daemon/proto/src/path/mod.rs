@@ -49,6 +49,21 @@ pub const PATH_LIFE: RangeInclusive<u64> = 600..=86_400;
 /// By how much the end of a path's life differs between its nodes, in seconds; drawn as [`EXPIRES_AHEAD`] is.
 pub const UNTIL_SPREAD: u64 = 600;
 
+/// One set of own paths that must not be linkable with any other: an identity's, or one that is kept ready for the next
+/// identity. Local: never on the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Persona(pub u64);
+
+/// Which of a persona's two classes a path belongs to. They share no terminating node, so that an entry node does not meet
+/// its service again as a client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Class {
+    /// For what goes out: connections or look-ups, never both on one path.
+    Out,
+    /// For what comes in.
+    In,
+}
+
 /// A frame to be sent to a node, over a link that is authenticated as that node's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Send {
