@@ -66,6 +66,10 @@ pub struct Options {
     /// log [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
     pub log: Option<String>,
+    /// Build paths and publish at once instead of at random times: for private networks, since on an open one the times would
+    /// tell others what starts here and when
+    #[arg(long, global = true)]
+    pub hurry: bool,
     /// Accept the agreement (EULA.txt) without being asked
     #[arg(long, global = true)]
     pub accept_eula: bool,
@@ -82,6 +86,7 @@ impl Options {
             peers: self.peers.clone(),
             resolver: self.resolver,
             log: self.log.clone(),
+            hurry: self.hurry,
         }
     }
 }

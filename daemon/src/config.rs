@@ -113,9 +113,10 @@ struct FileResolver {
 #[serde(deny_unknown_fields, default)]
 struct FilePaths {
     hops: Option<Within<2, 4>>,
-    exit: Option<Within<1, 16>>,
-    entry: Option<Within<1, 16>>,
-    ready_tunnels: Option<Within<0, 64>>,
+    ahead: Option<Within<0, 16>>,
+    entry: Option<Within<1, 4>>,
+    ready_tunnels: Option<Within<1, 64>>,
+    hurry: Option<bool>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -131,18 +132,21 @@ struct FileLimits {
 pub struct PathPlan {
     /// X-nodes of each path (x of the protocol).
     pub hops: u32,
-    /// Exit paths kept per identity.
-    pub exit: u32,
+    /// Sets of paths that are kept ready for identities to come.
+    pub ahead: u32,
     /// Entry paths kept per identity that offers something.
     pub entry: u32,
-    /// Tunnels kept ready per path.
+    /// Tunnels kept ready per path that is used.
     pub ready_tunnels: u32,
+    /// Whether paths are built and records published at once. Random times hide from observers what starts here and when.
+    pub hurry: bool,
 }
 
 impl Default for PathPlan {
     fn default() -> Self {
-        // Two of each: one dies, the other carries on. Four ready tunnels cover a web page's burst of connections.
-        Self { hops: 3, exit: 2, entry: 2, ready_tunnels: 4 }
+        // Three entries outlive two losses in an hour; one set ahead is the next program's. Four ready tunnels cover a web
+        // page's burst of connections.
+        Self { hops: 3, ahead: 1, entry: 3, ready_tunnels: 4, hurry: false }
     }
 }
 
@@ -208,6 +212,8 @@ pub struct Overrides {
     pub resolver: Option<Resolver>,
     /// `--log`.
     pub log: Option<String>,
+    /// `--hurry`.
+    pub hurry: bool,
 }
 
 /// The XDG folders, taken from the environment once.
@@ -286,7 +292,7 @@ impl Config {
             log: overrides.log.clone().or(file.log).unwrap_or_else(|| logging::DEFAULT_LEVEL.to_owned()),
             aliases: file.aliases,
             resolver: overrides.resolver.or(file.resolver.address),
-            paths: file.paths.resolve(),
+            paths: file.paths.resolve(overrides.hurry),
             limits: file.limits.resolve(),
         };
         config.check().map(|()| config)
@@ -320,13 +326,14 @@ impl Config {
 }
 
 impl FilePaths {
-    fn resolve(self) -> PathPlan {
+    fn resolve(self, hurry: bool) -> PathPlan {
         let default = PathPlan::default();
         PathPlan {
             hops: self.hops.map_or(default.hops, |value| value.0),
-            exit: self.exit.map_or(default.exit, |value| value.0),
+            ahead: self.ahead.map_or(default.ahead, |value| value.0),
             entry: self.entry.map_or(default.entry, |value| value.0),
             ready_tunnels: self.ready_tunnels.map_or(default.ready_tunnels, |value| value.0),
+            hurry: hurry || self.hurry.unwrap_or(default.hurry),
         }
     }
 }
@@ -412,7 +419,7 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # face = \"builtin\"\n\n\
          # off, error, warn, info, debug or trace. Debug and trace write addresses and names into the log.\n\
          # log = \"info\"\n\n\
-         # [paths]\n# hops = 3\n# exit = 2\n# entry = 2\n# ready_tunnels = 4\n\n\
+         # [paths]\n# hops = 3\n# ahead = 1\n# entry = 3\n# ready_tunnels = 4\n# hurry = false\n\n\
          # [limits]\n# links = 24000\n# relayed_paths = 4096\n# relayed_tunnels = 10000\n\n\
          # Names for addresses, on this computer only:\n\
          # [aliases]\n# web = \"fd70:…\"\n\n\

@@ -11,7 +11,7 @@ use phantom_daemon::netdb::{Database, Known, NetDb, NetDbConfig};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry, Signed};
+use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry, STEP, Signed};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -60,10 +60,10 @@ impl Peer {
     }
 }
 
-fn ap_record(key: &SigningKey, serial: u64, entry_node: &NodeContact) -> Signed<ApRecord> {
+fn ap_record(key: &SigningKey, count: u16, entry_node: &NodeContact) -> Signed<ApRecord> {
     let now = unix_seconds();
     let entry = RoutingEntry { entry_node: entry_node.clone(), handle: [9; 16], until: now + 600 };
-    let record = ApRecord { key: key.verifying_key(), serial, issued: now, expires: now + 600, entries: vec![entry] };
+    let record = ApRecord::on_grid(key.verifying_key(), now / STEP, count, vec![entry]);
     Signed::sign(&record, key)
 }
 
@@ -91,16 +91,16 @@ async fn every_node_hears_of_every_other_and_records_are_found() {
     let first = ap_record(&ap, 1, &peers[4].contact);
     peers[4].database.publish(first.bytes().to_vec()).await.unwrap();
     let (found, bytes) = peers[7].database.lookup(address).await.unwrap().unwrap();
-    assert_eq!((found.serial, bytes.as_slice()), (1, first.bytes()));
+    assert_eq!((found.serial as u16, bytes.as_slice()), (1, first.bytes()));
     // A newer one from elsewhere takes its place for everybody.
     peers[5].database.publish(ap_record(&ap, 2, &peers[5].contact).bytes().to_vec()).await.unwrap();
     for peer in &peers {
-        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial, 2);
+        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial as u16, 2);
     }
     // An older one does not.
     assert!(peers[6].database.publish(first.bytes().to_vec()).await.is_err());
     for peer in &peers {
-        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial, 2);
+        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial as u16, 2);
     }
 }
 
@@ -112,8 +112,7 @@ async fn what_does_not_hold_is_not_published() {
     let mut forged = ap_record(&ap, 5, &peers[1].contact).check(unix_seconds()).unwrap();
     let by_thief = Signed::sign(&forged, &thief);
     assert!(peers[1].database.publish(by_thief.bytes().to_vec()).await.is_err());
-    forged.issued -= 2000;
-    forged.expires = unix_seconds() - 1;
+    forged = ApRecord::on_grid(forged.key, unix_seconds() / STEP - 3, 5, forged.entries);
     assert!(peers[1].database.publish(Signed::sign(&forged, &ap).bytes().to_vec()).await.is_err());
     assert!(peers[1].database.publish(b"rubbish".to_vec()).await.is_err());
     assert!(peers[2].database.lookup(ApAddress::of(&ap.verifying_key())).await.unwrap().is_none());

@@ -6,8 +6,9 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Settings};
+use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, Settings};
 use phantom_proto::path::{Guards, Spread};
+use phantom_proto::record::{ApRecord, STEP, Signed};
 
 use crate::world::{NODES, candidate, hop, identity, number, path_keys, sample};
 use crate::{NOW, key, rng};
@@ -42,6 +43,12 @@ pub enum Op {
     Spent {
         node: u8,
         path: u8,
+    },
+    /// An owner, or who says that it is, sends a record.
+    Served {
+        node: u8,
+        path: u8,
+        record: Vec<u8>,
     },
     Rotate {
         node: u8,
@@ -82,7 +89,7 @@ impl Net {
     /// All nodes, who know each other.
     pub fn new() -> Self {
         let settings =
-            Settings { hops: 2, spare_exits: 0, ready_tunnels: 1, spread: Spread::Nodes, ..Settings::default() };
+            Settings { hops: 2, unborn: 0, ready_tunnels: 1, spread: Spread::Nodes, ..Settings::hurried() };
         let node = |number: u8| {
             let rng = Box::new(rng(number.into()));
             Node::new(candidate(number).clone(), hop(number), Guards::default(), settings.clone(), rng)
@@ -133,11 +140,15 @@ impl Net {
             }
             Op::Tick(tenths) => self.tick(u64::from(tenths) * 100),
             Op::WantExit { node, identity } => self.input(node_of(node), Input::WantExit(address(identity))),
-            Op::WantEntry { node, identity } => self.input(node_of(node), Input::WantEntry(wanted(identity))),
+            Op::WantEntry { node, identity } => self.input(node_of(node), Input::WantEntry(wanted(identity), Serials::default())),
             Op::Forget { node, identity } => self.input(node_of(node), Input::Forget(address(identity))),
             Op::Spent { node, path } => {
                 let no = self.paths.get(usize::from(path)).map_or(PathNo(path.into()), |(_, no)| *no);
-                self.input(node_of(node), Input::TunnelSpent(no));
+                self.input(node_of(node), Input::TunnelSpent { path: no, used: true });
+            }
+            Op::Served { node, path, record } => {
+                let no = self.paths.get(usize::from(path)).map_or(PathNo(path.into()), |(_, no)| *no);
+                self.input(node_of(node), Input::Served { path: no, record });
             }
             Op::Rotate { node } => {
                 let node = node_of(node);
@@ -249,8 +260,24 @@ impl Net {
                     self.leave((node, link));
                 }
                 Output::Join { link, .. } => self.leave((node, link)),
-                Output::Publish(_) | Output::PathAssigned { .. } | Output::PathDown { .. } | Output::Guards(_) => {}
+                // As the control tunnel carries it.
+                Output::Serve { record, .. } => self.serve(&record),
+                Output::Publish(_)
+                | Output::PathWorks { .. }
+                | Output::Serials { .. }
+                | Output::PathDown { .. }
+                | Output::Guards(_) => {}
             }
+        }
+    }
+
+    /// To every path that ends at a node which the record names: one of them is the right one.
+    fn serve(&mut self, record: &[u8]) {
+        let Ok(signed) = Signed::<ApRecord>::from_bytes(record) else { return };
+        let Ok(checked) = signed.check(self.now / 1000).or_else(|_| signed.check(self.now / 1000 + STEP)) else { return };
+        let named: Vec<_> = checked.entries.iter().filter_map(|entry| number(entry.entry_node.node_id())).collect();
+        for (node, path) in self.paths.iter().filter(|(node, _)| named.contains(node)) {
+            self.queue.push_back((*node, Input::Served { path: *path, record: record.to_vec() }));
         }
     }
 

@@ -7,7 +7,6 @@ use phantom_proto::crypto::dh::DhSecret;
 use phantom_proto::crypto::kem::KemSecret;
 use phantom_proto::path::{Accounts, Candidate, Guards, Hop, PathKeys, Plan, Spread, Wish, plan};
 use phantom_proto::wire::NodeContact;
-use phantom_proto::wire::array::Kind;
 use rand::CryptoRng;
 
 use crate::{NOW, key, rng};
@@ -64,10 +63,10 @@ pub fn identity(number: u8) -> &'static SigningKey {
 }
 
 /// A circle for a path of node 0 with two X-nodes.
-pub fn a_plan(rng: &mut dyn CryptoRng, kind: Kind) -> Plan {
+pub fn a_plan(rng: &mut dyn CryptoRng) -> Plan {
     let (own, sample, mut guards) = (&candidate(0).contact, sample(0), Guards::default());
     guards.refresh(rng, NOW, own, &sample, Spread::Nodes);
-    let wish = Wish { kind, hops: 2, spread: Spread::Nodes };
+    let wish = Wish { hops: 2, spread: Spread::Nodes };
     plan(rng, &wish, own, &sample, &guards, &Accounts::default()).expect("enough nodes")
 }
 

@@ -7,13 +7,12 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::world::{a_plan, candidate, hop, number};
 use phantom_fuzz::{NOW, rng};
-use phantom_proto::path::{Build, Step, Terms};
+use phantom_proto::path::{Build, Step};
 use phantom_proto::wire::Wire;
-use phantom_proto::wire::array::{ArrayFrame, Kind};
+use phantom_proto::wire::array::ArrayFrame;
 
 #[derive(Arbitrary, Debug)]
 struct Case {
-    entry: bool,
     changes: Vec<(u8, u32, u8)>,
     delays: Vec<(u8, u8)>,
 }
@@ -28,11 +27,9 @@ fn change(frame: ArrayFrame, frames: u8, case: &Case) -> ArrayFrame {
 
 fuzz_target!(|case: Case| {
     let mut rng = rng(3);
-    let kind = if case.entry { Kind::Entry } else { Kind::Exit };
-    let (plan, mut now) = (a_plan(&mut rng, kind), NOW);
-    let ap_record = if case.entry { vec![7; 900] } else { Vec::new() };
-    let terms = Terms { until: now + 3600, handle: [1; 16], ap_record };
-    let (mut build, mut send) = Build::start(&mut rng, now, plan.clone(), candidate(0), terms).expect("good terms");
+    let (plan, mut now) = (a_plan(&mut rng), NOW);
+    let (mut build, mut send) =
+        Build::start(&mut rng, now, plan.clone(), candidate(0), now + 3600).expect("good terms");
     let numbers: Vec<u8> = plan.nodes().into_iter().filter_map(number).collect();
     let mut hops: BTreeMap<u8, _> = numbers.iter().map(|number| (*number, hop(*number))).collect();
     let (mut frames, mut taken) = (0, BTreeMap::new());

@@ -6,10 +6,10 @@ use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::world::{a_plan, candidate, hop, number, path_keys};
 use phantom_fuzz::{NOW, rng};
 use phantom_proto::ident::NodeId;
+use phantom_proto::path::Build;
 use phantom_proto::path::hop::{PENDING_MAX, PENDING_PER_PEER};
-use phantom_proto::path::{Build, Terms};
 use phantom_proto::wire::Wire;
-use phantom_proto::wire::array::{ArrayFrame, Kind};
+use phantom_proto::wire::array::ArrayFrame;
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -31,7 +31,7 @@ enum Op {
 fuzz_target!(|ops: Vec<Op>| {
     let mut rng = rng(1);
     // The plan's guard is always the same node for one seed, and so is the first hop.
-    let plan = a_plan(&mut rng, Kind::Exit);
+    let plan = a_plan(&mut rng);
     let first = number(plan.nodes()[0]).expect("a node of the world");
     let (mut hop, mut now) = (hop(first), NOW);
     for op in ops.into_iter().take(24) {
@@ -42,9 +42,8 @@ fuzz_target!(|ops: Vec<Op>| {
                 assert!(hop.handle(&mut rng, now, NodeId([peer; 32]), frame).is_err());
             }
             Op::First { seed, peer, changes } => {
-                let terms = Terms { until: now + 3600, handle: [1; 16], ap_record: Vec::new() };
                 let random = &mut phantom_fuzz::rng(seed.into());
-                let (_, send) = Build::start(random, now, plan.clone(), candidate(0), terms).expect("good terms");
+                let (_, send) = Build::start(random, now, plan.clone(), candidate(0), now + 3600).expect("good terms");
                 let mut bytes = send.frame.to_bytes();
                 let was = bytes[..16 + 12 * 2560].to_vec();
                 let stride = bytes.len() / 65_536 + 1;

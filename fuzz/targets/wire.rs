@@ -6,8 +6,9 @@ use phantom_proto::ident::NodeId;
 use phantom_proto::path::Guards;
 use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry};
 use phantom_proto::wire::array::{
-    ArrayFrame, FIRST_LEN, FirstPackage, SECOND_LEN, SecondPackage, Segment, Terminal, read_padded, write_padded,
+    ArrayFrame, FIRST_LEN, FirstPackage, SECOND_LEN, SecondPackage, Segment, read_padded, write_padded,
 };
+use phantom_proto::wire::cells::{Lookup, Open};
 use phantom_proto::wire::frame::{Reason, kind};
 use phantom_proto::wire::link::{FRAME_HEADER, Proof, Purpose, Role, frame_header, write_frame_header};
 use phantom_proto::wire::session::Message;
@@ -33,7 +34,10 @@ fuzz_target!(|data: &[u8]| {
         0 => one_encoding::<NodeContact>(bytes),
         1 => one_encoding::<Purpose>(bytes),
         2 => one_encoding::<Segment>(bytes),
-        3 => one_encoding::<Terminal>(bytes),
+        3 => {
+            one_encoding::<Open>(bytes);
+            one_encoding::<Lookup>(bytes);
+        }
         4 => one_encoding::<RoutingEntry>(bytes),
         5 => one_encoding::<ApRecord>(bytes),
         6 => one_encoding::<NodeRecord>(bytes),

@@ -177,8 +177,12 @@ pub struct Hop {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PathKind {
+    /// For nothing yet.
+    Spare,
     /// For outgoing connections.
     Exit,
+    /// For look-ups in the network database.
+    Lookup,
     /// For incoming connections.
     Entry,
 }

@@ -101,9 +101,8 @@ for case in range(4):
     show("shared", *keys, derive("phantom v1 array key 2", *keys), derive("phantom v1 slot tag 2", *keys)[:16],
          derive("phantom v1 path secret", *keys))
 until = (1_800_003_600).to_bytes(8, "big")
-record = stream("ap record", 1024)
 show("first", blake3(first_package()).digest())
 show("second", b"\x01", blake3(second_package(1, b"")).digest())
 show("second", b"\x02", blake3(second_package(2, until + side("one", 1) + side("two", 0))).digest())
-show("second", b"\x03", blake3(second_package(3, until + side("one", 0) + b"\x02" + stream("handle", 16)
-                                              + len(record).to_bytes(2, "big") + record)).digest())
+show("second", b"\x03", blake3(second_package(3, until + side("one", 0))).digest())
+show("handle", stream("path secret"), derive("phantom v1 handle", stream("path secret"))[:16])

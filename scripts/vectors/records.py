@@ -26,6 +26,7 @@ node, ap = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2
 print("# a node record and an AP record, signed; made by scripts/vectors/records.py")
 body = b"\x01" + contact(node) + b"\x04" * 32 + b"\x05" * 1184 + u64(NOW) + u64(NOW + 3600)
 print(sign(node, b"phantom v1 node record", body).hex())
-entry = contact(ap) + b"\x06" * 16 + u64(NOW + 60)
-body = b"\x01" + public(ap) + u64(7) + u64(NOW) + u64(NOW + 3600) + b"\x02" + entry * 2
+entry = contact(ap) + b"\x06" * 16 + u64(NOW + 600)
+serial = (NOW // 3600 << 16) + 7
+body = b"\x01" + public(ap) + u64(serial) + u64(NOW) + u64(NOW + 3 * 3600) + b"\x02" + entry * 2
 print(sign(ap, b"phantom v1 ap record", body).hex())

@@ -10,10 +10,10 @@ use phantom_proto::crypto::dh::DhSecret;
 use phantom_proto::crypto::kem::KemSecret;
 use phantom_proto::ident::NodeId;
 use phantom_proto::path::{
-    Accounts, Build, Candidate, Guards, Hop, HopError, PathKeys, Plan, Send, Spread, Step, Terms, Wish, plan,
+    Accounts, Build, Candidate, Guards, Hop, HopError, PathKeys, Plan, Send, Spread, Step, Wish, plan,
 };
 use phantom_proto::wire::NodeContact;
-use phantom_proto::wire::array::{ArrayFrame, Kind};
+use phantom_proto::wire::array::ArrayFrame;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha20Rng;
 
@@ -42,14 +42,13 @@ impl World {
         let hops = sample.iter().map(|node| node.contact.node_id()).zip(hops).collect();
         let mut guards = Guards::default();
         guards.refresh(&mut rng, NOW, &own.contact, &sample, Spread::Prefixes);
-        let wish = Wish { kind: Kind::Exit, hops: 3, spread: Spread::Prefixes };
+        let wish = Wish { hops: 3, spread: Spread::Prefixes };
         let plan = plan(&mut rng, &wish, &own.contact, &sample, &guards, &Accounts::default()).expect("enough nodes");
         Self { rng, own, plan, hops }
     }
 
     fn start(&mut self) -> (Build, Send) {
-        let terms = Terms { until: NOW + 3600, handle: [1; 16], ap_record: Vec::new() };
-        Build::start(&mut self.rng, NOW, self.plan.clone(), &self.own, terms).expect("good terms")
+        Build::start(&mut self.rng, NOW, self.plan.clone(), &self.own, NOW + 3600).expect("good terms")
     }
 
     /// Carries a frame round the circle.

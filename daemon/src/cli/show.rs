@@ -64,7 +64,9 @@ pub(super) fn paths(list: &[Path]) -> String {
         [
             path.id.clone(),
             match path.kind {
+                PathKind::Spare => "spare",
                 PathKind::Exit => "exit",
+                PathKind::Lookup => "lookup",
                 PathKind::Entry => "entry",
             }
             .to_owned(),

@@ -58,7 +58,7 @@ fn every_field_is_read() {
     let config = load(&format!(
         "listen = '127.0.0.1:443'\nadvertise = '192.0.2.1:443'\ndata_dir = 'data'\nsocket = '/tmp/x.sock'\n\
          peers = ['{}']\nface = {{ proxy = '127.0.0.1:80' }}\nlog = 'debug'\n[aliases]\nweb = '{name}'\n\
-         [paths]\nhops = 4\nexit = 1\nentry = 3\nready_tunnels = 9\n\
+         [paths]\nhops = 4\nahead = 2\nentry = 3\nready_tunnels = 9\nhurry = true\n\
          [limits]\nlinks = 100\nrelayed_paths = 5\nrelayed_tunnels = 0\n",
         peer(1)
     ))
@@ -66,7 +66,7 @@ fn every_field_is_read() {
     assert!(config.data_dir.is_absolute() && config.data_dir.ends_with("data"), "relative to the file");
     assert_eq!(config.peers, [peer(1)]);
     assert_eq!(config.face, Face::Proxy("127.0.0.1:80".parse().unwrap()));
-    assert_eq!(config.paths, PathPlan { hops: 4, exit: 1, entry: 3, ready_tunnels: 9 });
+    assert_eq!(config.paths, PathPlan { hops: 4, ahead: 2, entry: 3, ready_tunnels: 9, hurry: true });
     assert_eq!(config.limits, Limits { links: 100, relayed_paths: 5, relayed_tunnels: 0 });
     assert_eq!(config.aliases[&"web".parse().unwrap()].address(), name.address());
     assert_eq!(config.advertise, Some("192.0.2.1:443".parse().unwrap()));

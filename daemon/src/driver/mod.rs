@@ -1,5 +1,6 @@
 //! Steps the protocol's node: one task owns it, link tasks bring it frames, finished tunnels go to the data plane.
 
+mod control;
 mod joins;
 mod link_task;
 mod ready;
@@ -8,14 +9,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::Shared;
+use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Purpose, TICK};
+use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, TICK, Use, Work};
 use phantom_proto::path::{Candidate, PathKeys};
-use phantom_proto::wire::NodeContact;
-use phantom_proto::wire::array::Kind;
+use phantom_proto::wire::cells::{Lookup, Open};
 use phantom_proto::wire::frame::Reason;
+use phantom_proto::wire::{NodeContact, Wire};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
@@ -25,10 +30,12 @@ use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{Counters, entry, exit, hop};
 
+use control::{Control, Whose};
 use joins::Joins;
 pub use link_task::Taken;
 use link_task::{Command, LinkTask};
 pub use ready::{OwnPath, Ready, ReadyError};
+use ready::{Queue, Waited};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
@@ -51,11 +58,24 @@ const WARM_LOOK: Duration = Duration::from_secs(30);
 /// What happens to the control task.
 pub(crate) enum Event {
     Accepted(Link),
-    Dialed { id: LinkId, result: Result<Link, LinkError> },
-    Frame { id: LinkId, frame: Frame },
+    Dialed {
+        id: LinkId,
+        result: Result<Link, LinkError>,
+    },
+    Frame {
+        id: LinkId,
+        frame: Frame,
+    },
     Down(LinkId),
     Input(Input),
-    Incoming { path: PathNo, tunnel: Box<Tunnel> },
+    /// The other end of a path began to use a ready tunnel with this cell.
+    Used {
+        path: PathNo,
+        whose: Whose,
+        tunnel: Box<Tunnel>,
+        kind: CellKind,
+        data: Vec<u8>,
+    },
     Query(oneshot::Sender<Snapshot>),
 }
 
@@ -80,10 +100,43 @@ pub struct Services {
     pub database: Arc<dyn Database>,
     /// Counts of the data plane.
     pub counters: Arc<Counters>,
-    /// Tunnels that arrive on own entry paths: identity and tunnel, after INCOMING.
-    pub incoming_tx: mpsc::Sender<(ApAddress, PathNo, Tunnel)>,
+    /// Tunnels that arrive on own entry paths, after INCOMING.
+    pub incoming_tx: mpsc::Sender<Arrival>,
+    /// Keeps the serials of AP records.
+    pub serials: Arc<dyn KeptSerials>,
     /// Keeps the guard set.
     pub guards_tx: watch::Sender<Vec<u8>>,
+}
+
+/// Where the serials of identities' AP records outlive the daemon. Both calls may take the time of a disk access.
+pub trait KeptSerials: Send + Sync + 'static {
+    /// Those of earlier runs.
+    fn load(&self, identity: ApAddress) -> Serials;
+    /// A record that bears them leaves when this returns.
+    fn save(&self, identity: ApAddress, serials: Serials);
+}
+
+/// For identities that die with the daemon.
+pub struct NoSerials;
+
+impl KeptSerials for NoSerials {
+    fn load(&self, _: ApAddress) -> Serials {
+        Serials::default()
+    }
+
+    fn save(&self, _: ApAddress, _: Serials) {}
+}
+
+/// Somebody connects to an identity.
+pub struct Arrival {
+    /// Which one.
+    pub identity: ApAddress,
+    /// The own path that it came along.
+    pub path: PathNo,
+    /// What it came on.
+    pub tunnel: Tunnel,
+    /// The session's first bytes.
+    pub first: Vec<u8>,
 }
 
 /// Speaks to the control task; cheap to clone.
@@ -91,6 +144,7 @@ pub struct Services {
 pub struct Handle {
     event_tx: mpsc::Sender<Event>,
     ready: Arc<Ready>,
+    serials: Arc<dyn KeptSerials>,
 }
 
 impl Handle {
@@ -109,14 +163,16 @@ impl Handle {
         self.input(Input::Silent(silent)).await;
     }
 
-    /// Asks for an exit path of this identity's own.
+    /// Asks for paths over which this identity connects.
     pub async fn want_exit(&self, identity: ApAddress) {
         self.input(Input::WantExit(identity)).await;
     }
 
-    /// Asks for entry paths of this identity.
+    /// Asks for entry paths of this identity, to be published.
     pub async fn want_entry(&self, key: Arc<SigningKey>) {
-        self.input(Input::WantEntry(key)).await;
+        let (kept, address) = (self.serials.clone(), ApAddress::of(&key.verifying_key()));
+        let serials = spawn_blocking(move || kept.load(address)).await.unwrap_or_default();
+        self.input(Input::WantEntry(key, serials)).await;
     }
 
     /// New keys for others to build paths with.
@@ -142,11 +198,14 @@ impl Handle {
         answer_rx.await.ok()
     }
 
-    /// A ready tunnel of an own exit path, taken for use.
-    pub async fn exit_tunnel(&self, identity: ApAddress, limit: Duration) -> Result<(OwnPath, Tunnel), ReadyError> {
-        let (path, tunnel) = self.ready.exit_tunnel(identity, limit, |no| spent(&self.event_tx, no)).await?;
-        self.input(Input::TunnelSpent(path.no)).await;
-        Ok((path, tunnel))
+    /// A ready tunnel of an own path that does this work for the identity, taken for use.
+    pub async fn tunnel(
+        &self,
+        identity: ApAddress,
+        work: Work,
+        limit: Duration,
+    ) -> Result<(OwnPath, Tunnel), ReadyError> {
+        self.ready.take(identity, work, limit).await
     }
 
     async fn input(&self, input: Input) {
@@ -158,6 +217,7 @@ impl Handle {
 pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Handle {
     let (event_tx, event_rx) = mpsc::channel(EVENTS);
     let ready = Arc::new(Ready::default());
+    let serials = services.serials.clone();
     let driver = Driver {
         node,
         services,
@@ -165,12 +225,14 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         ready: ready.clone(),
         links: BTreeMap::new(),
         ends: BTreeMap::new(),
+        controls: BTreeMap::new(),
+        saved: None,
         joins: Joins::default(),
         next_accepted: 1,
         warmed: BTreeMap::new(),
     };
     tokio::spawn(driver.run(event_rx, stop));
-    Handle { event_tx, ready }
+    Handle { event_tx, ready, serials }
 }
 
 struct Driver {
@@ -179,8 +241,12 @@ struct Driver {
     event_tx: mpsc::Sender<Event>,
     ready: Arc<Ready>,
     links: BTreeMap<LinkId, LinkTask>,
-    /// Ready tunnels of entry paths that end at this node.
-    ends: BTreeMap<PathNo, Arc<ready::Queue>>,
+    /// Ready tunnels of paths that end at this node.
+    ends: BTreeMap<PathNo, Arc<Queue>>,
+    /// Control tunnels of own paths and of those that end here.
+    controls: BTreeMap<PathNo, Arc<Control>>,
+    /// Resolves when the newest serials are kept.
+    saved: Option<Shared<oneshot::Receiver<()>>>,
     joins: Joins,
     next_accepted: u64,
     /// Neighbours to which links are opened ahead, and when a tunnel was last built with them.
@@ -234,7 +300,8 @@ impl Driver {
                 self.node.handle(now(), Input::LinkDown { link: id });
             }
             Event::Input(input) => self.node.handle(now(), input),
-            Event::Incoming { path, tunnel } => self.incoming(path, *tunnel),
+            Event::Used { path, whose: Whose::End, tunnel, kind, data } => self.used_end(path, tunnel, kind, data),
+            Event::Used { path, whose: Whose::Own, tunnel, kind, data } => self.used_own(path, tunnel, kind, data),
             Event::Query(answer_tx) => {
                 let (exit_paths, entry_paths) = self.node.path_counts();
                 let problem = self.node.problem().map(str::to_owned);
@@ -273,23 +340,29 @@ impl Driver {
                     }
                 });
             }
-            Output::EndTunnel { path, kind, link, incoming, outgoing } => {
+            Output::EndTunnel { path, link, incoming, outgoing } => {
                 let tunnel = self.tunnel(link, Crypt::End(Box::new(incoming)), Crypt::End(Box::new(outgoing)));
-                match kind {
-                    Kind::Exit => self.serve_exit(path, tunnel),
-                    Kind::Entry => self.keep_entry(path, tunnel),
-                }
+                let queue = self.end(path);
+                self.keep(Whose::End, path, &queue, tunnel);
             }
             Output::OwnTunnel { path, link, incoming, outgoing } => {
                 let tunnel = self.tunnel(link, Crypt::Owner(incoming), Crypt::Owner(outgoing));
-                self.own_tunnel(path, tunnel);
+                if let Some(queue) = self.ready.queue(path) {
+                    self.keep(Whose::Own, path, &queue, tunnel);
+                }
             }
             Output::Join { link, path } => self.join(link, path),
-            Output::PathUp { path, purpose, hops } => self.ready.path_up(path, purpose, hops),
-            Output::PathAssigned { path, identity } => self.ready.assign(path, Purpose::Exit(identity)),
+            Output::Serials { identity, serials } => self.keep_serials(identity, serials),
+            Output::Serve { path, record } => self.serve(path, record),
+            Output::PathUp { path, hops } => {
+                let queue = self.ready.path_up(path, hops);
+                self.control(Whose::Own, path, &queue);
+            }
+            Output::PathWorks { path, identity, work } => self.ready.works(path, identity, work),
             Output::PathDown { path } => {
                 self.ready.path_down(path);
                 self.ends.remove(&path);
+                self.controls.remove(&path);
             }
             Output::Guards(guards) => drop(self.services.guards_tx.send_replace(guards)),
         }
@@ -353,75 +426,147 @@ impl Driver {
         });
     }
 
-    fn serve_exit(&self, path: PathNo, tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static) {
-        let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
-        let event_tx = self.event_tx.clone();
+    /// The ready tunnels of a path that ends here; its first one makes the path.
+    fn end(&mut self, path: PathNo) -> Arc<Queue> {
+        if let Some(queue) = self.ends.get(&path) {
+            return queue.clone();
+        }
+        let queue = Arc::<Queue>::default();
+        self.ends.insert(path, queue.clone());
+        self.control(Whose::End, path, &queue);
+        queue
+    }
+
+    fn control(&mut self, whose: Whose, path: PathNo, queue: &Arc<Queue>) {
+        self.controls.insert(path, Arc::new(Control::start(whose, path, queue, self.event_tx.clone())));
+    }
+
+    /// Lets a new tunnel wait for its use.
+    fn keep(
+        &self,
+        whose: Whose,
+        path: PathNo,
+        queue: &Arc<Queue>,
+        tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static,
+    ) {
+        let (queue, ready, event_tx) = (Arc::downgrade(queue), self.ready.clone(), self.event_tx.clone());
         tokio::spawn(async move {
-            let Some(tunnel) = tunnel.await else { return spent(&event_tx, path) };
-            if let Err(error) = exit::serve(tunnel, services, || spent(&event_tx, path)).await {
+            let waited = match tunnel.await {
+                Some(tunnel) => Queue::wait(queue, tunnel, || ready.put()).await,
+                None => Waited::Lost,
+            };
+            let used = !matches!(waited, Waited::Lost);
+            let _ = event_tx.send(Event::Input(Input::TunnelSpent { path, used })).await;
+            if let Waited::Used(tunnel, kind, data) = waited {
+                let _ = event_tx.send(Event::Used { path, whose, tunnel, kind, data }).await;
+            }
+        });
+    }
+
+    /// The owner of a path that ends here uses a tunnel.
+    fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+        match kind {
+            CellKind::Open => self.open(path, *tunnel, &data),
+            CellKind::Lookup => self.look_up(path, *tunnel, &data),
+            CellKind::Padding => self.adopt(path, tunnel),
+            CellKind::Serve => {
+                self.adopt(path, tunnel);
+                self.node.handle(now(), Input::Served { path, record: data });
+            }
+            _ => self.misused(path, *tunnel),
+        }
+    }
+
+    /// The terminating node of an own path uses a tunnel.
+    fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+        let serves = self.ready.path(path).filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
+        match (kind, serves) {
+            (CellKind::Padding, _) => self.adopt(path, tunnel),
+            (CellKind::Incoming, Some(identity)) => {
+                let arrival = Arrival { identity, path, tunnel: *tunnel, first: data };
+                if self.services.incoming_tx.try_send(arrival).is_err() {
+                    tracing::warn!("more connections arrive than can be answered; one was dropped");
+                }
+            }
+            _ => self.misused(path, *tunnel),
+        }
+    }
+
+    /// An end broke the protocol: it hears so, and the path ends.
+    fn misused(&mut self, path: PathNo, mut tunnel: Tunnel) {
+        tokio::spawn(async move { tunnel.outgoing.abort(Reason::Protocol).await });
+        self.node.handle(now(), Input::Misused(path));
+    }
+
+    fn adopt(&self, path: PathNo, tunnel: Box<Tunnel>) {
+        if let Some(control) = self.controls.get(&path) {
+            control.adopt(tunnel);
+        }
+    }
+
+    fn open(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
+        let Ok(open) = Open::from_bytes(data) else { return self.misused(path, tunnel) };
+        if !self.node.may_use(now(), path, Use::Connect) {
+            return self.misused(path, tunnel);
+        }
+        let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
+        tokio::spawn(async move {
+            if let Err(error) = exit::connect(tunnel, open, services).await {
                 tracing::debug!(%error, "an exit tunnel ended");
             }
         });
     }
 
-    fn keep_entry(&mut self, path: PathNo, tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static) {
-        let queue = self.ends.entry(path).or_default().clone();
+    fn look_up(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
+        let Ok(Lookup(address)) = Lookup::from_bytes(data) else { return self.misused(path, tunnel) };
+        if !self.node.may_use(now(), path, Use::Ask) {
+            return self.misused(path, tunnel);
+        }
+        let database = self.services.database.clone();
         tokio::spawn(async move {
-            if let Some(tunnel) = tunnel.await {
-                queue.put(tunnel);
+            if let Err(error) = exit::look_up(tunnel, address, database).await {
+                tracing::debug!(%error, "a look-up for others ended");
             }
+        });
+    }
+
+    /// The serials reach the disk before the record that bears them leaves.
+    fn keep_serials(&mut self, identity: ApAddress, serials: Serials) {
+        let (saved_tx, saved_rx) = oneshot::channel();
+        let kept = self.services.serials.clone();
+        spawn_blocking(move || {
+            kept.save(identity, serials);
+            let _ = saved_tx.send(());
+        });
+        self.saved = Some(saved_rx.shared());
+    }
+
+    fn serve(&mut self, path: PathNo, record: Vec<u8>) {
+        let Some(control) = self.controls.get(&path).cloned() else { return };
+        let saved = self.saved.clone();
+        tokio::spawn(async move {
+            if let Some(saved) = saved {
+                let _ = saved.await;
+            }
+            control.serve(record);
         });
     }
 
     fn join(&mut self, link: LinkId, path: PathNo) {
         let Some(exit) = self.take(link) else { return };
-        let queue = self.ends.entry(path).or_default().clone();
-        let (event_tx, joins) = (self.event_tx.clone(), self.joins.clone());
+        let (queue, joins) = (self.end(path), self.joins.clone());
         tokio::spawn(async move {
             let Some(exit) = taken(Some(exit)).await else { return };
             let peer = NodeId::of(&exit.reader.peer());
-            let Some(_held) = joins.enter(peer) else { return entry::refuse(exit, Reason::Busy).await };
-            let ready = queue.take(JOIN_WAIT, || spent(&event_tx, path)).await;
-            let Some(tunnel) = ready else { return entry::refuse(exit, Reason::Busy).await };
-            let _ = event_tx.send(Event::Input(Input::TunnelSpent(path))).await;
-            if let Err(error) = entry::serve(tunnel, exit).await {
+            let Some(_held) = joins.enter(peer) else { return entry::refuse(exit.into(), Reason::Busy).await };
+            let Ok((joined, first)) = entry::greet(exit).await else { return };
+            let ready = queue.take(JOIN_WAIT).await;
+            let Some(tunnel) = ready else { return entry::refuse_late(joined, Reason::Busy).await };
+            if let Err(error) = entry::serve(tunnel, joined, first).await {
                 tracing::debug!(%error, "an entry tunnel ended");
             }
         });
     }
-
-    fn own_tunnel(&self, path: PathNo, tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static) {
-        let (ready, event_tx) = (self.ready.clone(), self.event_tx.clone());
-        tokio::spawn(async move {
-            let Some(mut tunnel) = tunnel.await else { return spent(&event_tx, path) };
-            if !ready.is_entry(path) {
-                return ready.put(path, tunnel);
-            }
-            // An entry node that vanished without a word closes nothing: the end of the path ends its tunnels.
-            let came = tokio::select! {
-                biased;
-                came = tunnel.wait_incoming() => came,
-                () = ready.gone(path) => return,
-            };
-            let _ = event_tx.send(Event::Input(Input::TunnelSpent(path))).await;
-            if came {
-                let _ = event_tx.send(Event::Incoming { path, tunnel: Box::new(tunnel) }).await;
-            }
-        });
-    }
-
-    fn incoming(&self, path: PathNo, tunnel: Tunnel) {
-        if let Some(Purpose::Entry(identity)) = self.ready.purpose(path)
-            && self.services.incoming_tx.try_send((identity, path, tunnel)).is_err()
-        {
-            tracing::warn!("more connections arrive than can be answered; one was dropped");
-        }
-    }
-}
-
-/// A ready tunnel was used or lost. A hint for the refill: when the control task is that far behind, the next one does as well.
-fn spent(event_tx: &mpsc::Sender<Event>, path: PathNo) {
-    let _ = event_tx.try_send(Event::Input(Input::TunnelSpent(path)));
 }
 
 /// Resolves at a time of [`now`]; never without one.

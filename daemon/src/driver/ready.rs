@@ -1,13 +1,15 @@
-//! Tunnels that stand and wait to be used: those of own exit paths, and at an entry node those of the paths that end there.
+//! Tunnels that stand and wait to be used, at either end of a path. Each waits in a task of its own, which notices at once when the
+//! other end uses or loses it; who wants one at this end claims it from there.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use phantom_proto::cell::CellKind;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::node::{PathNo, Purpose};
+use phantom_proto::node::{PathNo, Work};
 use phantom_proto::wire::NodeContact;
-use tokio::sync::{Mutex as Turns, Notify};
+use tokio::sync::{Mutex as Turns, Notify, oneshot};
 use tokio::time::{Instant, timeout_at};
 
 use crate::relay::cells::Tunnel;
@@ -23,33 +25,131 @@ pub enum ReadyError {
     TimedOut,
 }
 
+/// How the wait of a ready tunnel ended.
+pub(super) enum Waited {
+    /// Somebody at this end claimed it, and has it.
+    Claimed,
+    /// The other end used it first, with this cell.
+    Used(Box<Tunnel>, CellKind, Vec<u8>),
+    /// It broke, or its path is gone.
+    Lost,
+}
+
+/// Where a claimed tunnel is sent.
+type Claim = oneshot::Sender<Tunnel>;
+
+/// Ready tunnels of one path at this end.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<VecDeque<oneshot::Sender<Claim>>>,
+    more: Notify,
+    /// Who waits, in the order of their coming.
+    turns: Turns<()>,
+}
+
+impl Queue {
+    /// Lets a tunnel wait; `put` runs as soon as it can be claimed. The tunnel is dropped when the queue is full or dropped.
+    pub(super) async fn wait(queue: Weak<Self>, mut tunnel: Tunnel, put: impl FnOnce()) -> Waited {
+        let (claim_tx, claim_rx) = oneshot::channel();
+        if !queue.upgrade().is_some_and(|queue| queue.put(claim_tx)) {
+            return Waited::Lost;
+        }
+        put();
+        let came = tokio::select! {
+            biased;
+            claim = claim_rx => match claim {
+                // Whoever claimed it and went away meanwhile has no use for it; nor has the next, who cannot know what it said.
+                Ok(claim) => return claim.send(tunnel).map_or(Waited::Lost, |()| Waited::Claimed),
+                Err(_) => return Waited::Lost,
+            },
+            cell = tunnel.incoming.read() => match cell {
+                Ok(Some((kind, data))) => Some((kind, data.to_vec())),
+                Ok(None) | Err(_) => None,
+            },
+        };
+        came.map_or(Waited::Lost, |(kind, data)| Waited::Used(Box::new(tunnel), kind, data))
+    }
+
+    /// False: the queue is full.
+    fn put(&self, claim_tx: oneshot::Sender<Claim>) -> bool {
+        let mut waiting = self.lock();
+        // Those that the other end has used meanwhile.
+        waiting.retain(|waiting| !waiting.is_closed());
+        if waiting.len() >= PER_PATH {
+            return false;
+        }
+        waiting.push_back(claim_tx);
+        self.more.notify_one();
+        true
+    }
+
+    /// A tunnel that waits just now, if there is one.
+    async fn claim(&self) -> Option<Tunnel> {
+        loop {
+            let waiting = self.lock().pop_front()?;
+            let (tunnel_tx, tunnel_rx) = oneshot::channel();
+            // One that was used or lost meanwhile is not there any more.
+            if waiting.send(tunnel_tx).is_ok()
+                && let Ok(tunnel) = tunnel_rx.await
+            {
+                return Some(tunnel);
+            }
+        }
+    }
+
+    /// Takes a tunnel; waits up to `limit` for one, behind whoever came before.
+    pub(super) async fn take(&self, limit: Duration) -> Option<Tunnel> {
+        let deadline = Instant::now() + limit;
+        let _turn = timeout_at(deadline, self.turns.lock()).await.ok()?;
+        loop {
+            if let Some(tunnel) = self.claim().await {
+                return Some(tunnel);
+            }
+            timeout_at(deadline, self.more.notified()).await.ok()?;
+        }
+    }
+
+    fn count(&self) -> usize {
+        self.lock().iter().filter(|waiting| !waiting.is_closed()).count()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, VecDeque<oneshot::Sender<Claim>>> {
+        // No code panics while it holds the lock; a poisoned queue would still be whole.
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What is known of an own path.
 #[derive(Debug, Clone)]
 pub struct OwnPath {
     /// The path.
     pub no: PathNo,
-    /// What it is for.
-    pub purpose: Purpose,
+    /// What it does.
+    pub work: Work,
+    /// For whom; none while it is a spare.
+    pub identity: Option<ApAddress>,
     /// Its X-nodes, nearest first.
     pub hops: Vec<NodeContact>,
     /// When it came up.
     pub since: Instant,
 }
 
-/// Own paths and the ready tunnels of those that are exit paths.
+type Paths = BTreeMap<PathNo, (OwnPath, Arc<Queue>)>;
+
+/// Own paths and their ready tunnels.
 #[derive(Default)]
 pub struct Ready {
-    paths: Mutex<BTreeMap<PathNo, (OwnPath, VecDeque<Tunnel>)>>,
+    paths: Mutex<Paths>,
     changed: Notify,
-    /// Who waits for a tunnel, per identity and in the order of their coming: otherwise those who come just when there is
-    /// one would take it from those who wait. As many as there are connections to come about, which the gates bound.
-    turns: Mutex<BTreeMap<ApAddress, Weak<Turns<()>>>>,
+    /// Who waits for a tunnel, per identity and work and in the order of their coming: otherwise those who come just when there
+    /// is one would take it from those who wait. As many as there are connections to come about, which the gates bound.
+    turns: Mutex<BTreeMap<(ApAddress, Work), Weak<Turns<()>>>>,
 }
 
 impl Ready {
     /// All own paths with the number of their ready tunnels.
     pub fn paths(&self) -> Vec<(OwnPath, usize)> {
-        self.lock().values().map(|(path, tunnels)| (path.clone(), tunnels.len())).collect()
+        self.lock().values().map(|(path, queue)| (path.clone(), queue.count())).collect()
     }
 
     /// One own path.
@@ -57,24 +157,21 @@ impl Ready {
         self.lock().get(&no).map(|(path, _)| path.clone())
     }
 
-    /// Whether this identity has an exit path of its own.
-    pub fn has_exit(&self, identity: ApAddress) -> bool {
-        self.lock().values().any(|(path, _)| path.purpose == Purpose::Exit(identity))
-    }
-
-    /// Ready tunnels of all own exit paths.
+    /// Ready tunnels of all own paths.
     pub fn tunnels(&self) -> usize {
-        self.lock().values().map(|(_, tunnels)| tunnels.len()).sum()
+        self.lock().values().map(|(_, queue)| queue.count()).sum()
     }
 
-    pub(super) fn path_up(&self, no: PathNo, purpose: Purpose, hops: Vec<NodeContact>) {
-        let path = OwnPath { no, purpose, hops, since: Instant::now() };
-        self.lock().insert(no, (path, VecDeque::new()));
+    pub(super) fn path_up(&self, no: PathNo, hops: Vec<NodeContact>) -> Arc<Queue> {
+        let path = OwnPath { no, work: Work::Spare, identity: None, hops, since: Instant::now() };
+        let queue = Arc::<Queue>::default();
+        self.lock().insert(no, (path, queue.clone()));
+        queue
     }
 
-    pub(super) fn assign(&self, no: PathNo, purpose: Purpose) {
+    pub(super) fn works(&self, no: PathNo, identity: ApAddress, work: Work) {
         if let Some((path, _)) = self.lock().get_mut(&no) {
-            path.purpose = purpose;
+            (path.work, path.identity) = (work, Some(identity));
         }
         self.changed.notify_waiters();
     }
@@ -84,132 +181,61 @@ impl Ready {
         self.changed.notify_waiters();
     }
 
-    /// Resolves when an own path is gone.
-    pub(super) async fn gone(&self, no: PathNo) {
-        loop {
-            let changed = self.changed.notified();
-            tokio::pin!(changed);
-            changed.as_mut().enable();
-            if self.path(no).is_none() {
-                return;
-            }
-            changed.await;
-        }
+    pub(super) fn queue(&self, no: PathNo) -> Option<Arc<Queue>> {
+        self.lock().get(&no).map(|(_, queue)| queue.clone())
     }
 
-    pub(super) fn purpose(&self, no: PathNo) -> Option<Purpose> {
-        self.path(no).map(|path| path.purpose)
-    }
-
-    pub(super) fn is_entry(&self, no: PathNo) -> bool {
-        matches!(self.purpose(no), Some(Purpose::Entry(_)))
-    }
-
-    pub(super) fn put(&self, no: PathNo, tunnel: Tunnel) {
-        if let Some((_, tunnels)) = self.lock().get_mut(&no)
-            && tunnels.len() < PER_PATH
-        {
-            tunnels.push_back(tunnel);
-        }
+    /// A tunnel can be claimed.
+    pub(super) fn put(&self) {
         self.changed.notify_waiters();
     }
 
-    /// Takes a ready tunnel of the identity's own exit path; waits up to `limit` for one, behind whoever came before. `lost`
-    /// hears of each that broke while it waited.
-    pub(super) async fn exit_tunnel(
+    /// Takes a ready tunnel of a path that does this work for the identity; waits up to `limit` for one, behind whoever came
+    /// before.
+    pub(super) async fn take(
         &self,
         identity: ApAddress,
+        work: Work,
         limit: Duration,
-        lost: impl Fn(PathNo),
     ) -> Result<(OwnPath, Tunnel), ReadyError> {
         let deadline = Instant::now() + limit;
-        let turns = self.turns(identity);
+        let turns = self.turns(identity, work);
         let _turn = timeout_at(deadline, turns.lock()).await.map_err(|_| ReadyError::TimedOut)?;
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
             // Registered before looking, so that a tunnel put in between is not missed.
             changed.as_mut().enable();
-            if let Some(found) = self.take(identity, &lost) {
-                return Ok(found);
+            for (path, queue) in self.at_work(identity, work) {
+                if let Some(tunnel) = queue.claim().await {
+                    return Ok((path, tunnel));
+                }
             }
             timeout_at(deadline, changed).await.map_err(|_| ReadyError::TimedOut)?;
         }
     }
 
-    fn turns(&self, identity: ApAddress) -> Arc<Turns<()>> {
+    fn turns(&self, identity: ApAddress, work: Work) -> Arc<Turns<()>> {
         let mut all = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(turns) = all.get(&identity).and_then(Weak::upgrade) {
+        if let Some(turns) = all.get(&(identity, work)).and_then(Weak::upgrade) {
             return turns;
         }
         // Those for which nobody waits any more.
         all.retain(|_, turns| turns.strong_count() > 0);
         let turns = Arc::default();
-        all.insert(identity, Arc::downgrade(&turns));
+        all.insert((identity, work), Arc::downgrade(&turns));
         turns
     }
 
-    fn take(&self, identity: ApAddress, lost: &impl Fn(PathNo)) -> Option<(OwnPath, Tunnel)> {
-        let mut paths = self.lock();
-        // The newest path first: an older one of the same identity is about to end.
-        let own = paths.values_mut().rev().filter(|(path, _)| path.purpose == Purpose::Exit(identity));
-        for (path, tunnels) in own {
-            while let Some(mut tunnel) = tunnels.pop_front() {
-                if tunnel.is_quiet() {
-                    return Some((path.clone(), tunnel));
-                }
-                lost(path.no);
-            }
-        }
-        None
+    /// The newest path first: an older one of the same identity is about to end.
+    fn at_work(&self, identity: ApAddress, work: Work) -> Vec<(OwnPath, Arc<Queue>)> {
+        let works = |path: &OwnPath| path.identity == Some(identity) && path.work == work;
+        self.lock().values().rev().filter(|(path, _)| works(path)).cloned().collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathNo, (OwnPath, VecDeque<Tunnel>)>> {
+    fn lock(&self) -> MutexGuard<'_, Paths> {
         // No code panics while it holds the lock; a poisoned map would still be whole.
         self.paths.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Ready tunnels of one entry path, at its entry node.
-#[derive(Default)]
-pub(super) struct Queue {
-    tunnels: Mutex<VecDeque<Tunnel>>,
-    more: Notify,
-    /// Who waits, in the order of their coming.
-    turns: Turns<()>,
-}
-
-impl Queue {
-    pub(super) fn put(&self, tunnel: Tunnel) {
-        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        if tunnels.len() < PER_PATH {
-            tunnels.push_back(tunnel);
-            self.more.notify_one();
-        }
-    }
-
-    /// Takes a tunnel whose link still stands; waits up to `limit` for one, behind whoever came before. `lost` hears of each
-    /// that broke while it waited.
-    pub(super) async fn take(&self, limit: Duration, lost: impl Fn()) -> Option<Tunnel> {
-        let deadline = Instant::now() + limit;
-        let _turn = timeout_at(deadline, self.turns.lock()).await.ok()?;
-        loop {
-            if let Some(tunnel) = self.pop(&lost) {
-                return Some(tunnel);
-            }
-            timeout_at(deadline, self.more.notified()).await.ok()?;
-        }
-    }
-
-    fn pop(&self, lost: &impl Fn()) -> Option<Tunnel> {
-        let mut tunnels = self.tunnels.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(mut tunnel) = tunnels.pop_front() {
-            if tunnel.is_quiet() {
-                return Some(tunnel);
-            }
-            lost();
-        }
-        None
     }
 }
 
@@ -243,54 +269,99 @@ mod tests {
         ApAddress::of(&SigningKey::from_seed(&[number; 32]).verifying_key())
     }
 
-    /// With one exit path per identity.
-    fn ready(identities: &[u8]) -> Ready {
-        let ready = Ready::default();
+    /// With one path that connects per identity.
+    fn ready(identities: &[u8]) -> Arc<Ready> {
+        let ready = Arc::new(Ready::default());
         for number in identities {
-            ready.path_up(PathNo(u64::from(*number)), Purpose::Exit(identity(*number)), Vec::new());
+            ready.path_up(PathNo(u64::from(*number)), Vec::new());
+            ready.works(PathNo(u64::from(*number)), identity(*number), Work::Connect);
         }
         ready
+    }
+
+    /// Lets a tunnel wait in the background; what it returns keeps it standing.
+    async fn put(ready: &Arc<Ready>, no: u64) -> impl Stream + use<> {
+        let (tunnel, far) = tunnel();
+        let queue = Arc::downgrade(&ready.queue(PathNo(no)).unwrap());
+        let ready = ready.clone();
+        tokio::spawn(async move { Queue::wait(queue, tunnel, || ready.put()).await });
+        tokio::task::yield_now().await;
+        far
     }
 
     #[tokio::test]
     async fn who_comes_when_a_tunnel_does_leaves_it_to_those_who_wait() {
         let ready = ready(&[1, 2]);
-        let take = |number| Box::pin(ready.exit_tunnel(identity(number), PATIENCE, |_| {}));
+        let take = |number| Box::pin(ready.take(identity(number), Work::Connect, PATIENCE));
         let (mut first, mut second) = (take(1), take(1));
         assert!(first.as_mut().now_or_never().is_none() && second.as_mut().now_or_never().is_none());
-        let (one, _far_one) = tunnel();
-        ready.put(PathNo(1), one);
+        let _far_one = put(&ready, 1).await;
         let mut third = take(1);
         assert!(third.as_mut().now_or_never().is_none(), "it has overtaken two");
         assert!(second.as_mut().now_or_never().is_none(), "it has overtaken one");
-        assert!(first.now_or_never().expect("it is its turn").is_ok());
-        // Who gives up holds up nobody, nor does another identity.
+        assert!(first.await.is_ok(), "it is its turn");
+        // Who gives up holds up nobody, nor does another identity, nor another work.
         drop(second);
-        let (two, _far_two) = tunnel();
-        ready.put(PathNo(1), two);
+        let _far_two = put(&ready, 1).await;
         assert!(take(2).now_or_never().is_none());
-        assert!(third.now_or_never().expect("it is its turn").is_ok());
-        drop(ready.turns(identity(3)));
-        assert_eq!(waited_for(&ready), 1, "nothing is kept of identities for which nobody waits");
-    }
-
-    fn waited_for(ready: &Ready) -> usize {
-        ready.turns.lock().unwrap().len()
+        assert!(Box::pin(ready.take(identity(1), Work::Ask, PATIENCE)).now_or_never().is_none());
+        assert!(third.await.is_ok(), "it is its turn");
+        drop(ready.turns(identity(3), Work::Ask));
+        assert_eq!(ready.turns.lock().unwrap().len(), 1, "nothing is kept of identities for which nobody waits");
     }
 
     #[tokio::test]
     async fn so_it_is_at_the_entry_node() {
-        let queue = Queue::default();
-        let take = || Box::pin(queue.take(PATIENCE, || {}));
+        let queue = Arc::new(Queue::default());
+        let take = || {
+            let queue = queue.clone();
+            Box::pin(async move { queue.take(PATIENCE).await })
+        };
+        let put = || {
+            let (tunnel, far) = tunnel();
+            tokio::spawn(Queue::wait(Arc::downgrade(&queue), tunnel, || ()));
+            far
+        };
         let mut first = take();
         assert!(first.as_mut().now_or_never().is_none());
-        let (one, _far_one) = tunnel();
-        queue.put(one);
+        let _far_one = put();
         let mut second = take();
         assert!(second.as_mut().now_or_never().is_none(), "it has overtaken one");
-        assert!(first.now_or_never().expect("it is its turn").is_some());
-        let (two, _far_two) = tunnel();
-        queue.put(two);
-        assert!(second.now_or_never().expect("it is its turn").is_some());
+        assert!(first.await.is_some(), "it is its turn");
+        let _far_two = put();
+        assert!(second.await.is_some(), "it is its turn");
+    }
+
+    #[tokio::test]
+    async fn tunnels_that_the_other_end_used_take_no_place() {
+        let queue = Arc::new(Queue::default());
+        for _ in 0..2 * PER_PATH {
+            let (tunnel, far) = tunnel();
+            let waits = tokio::spawn(Queue::wait(Arc::downgrade(&queue), tunnel, || ()));
+            tokio::task::yield_now().await;
+            assert_eq!(queue.count(), 1);
+            drop(far);
+            assert!(matches!(waits.await.unwrap(), Waited::Lost));
+        }
+        assert!(queue.lock().len() <= 1);
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_broke_is_not_given_to_anybody() {
+        let ready = ready(&[1]);
+        let far = put(&ready, 1).await;
+        assert_eq!(ready.tunnels(), 1);
+        drop(far);
+        while ready.tunnels() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert!(Box::pin(ready.take(identity(1), Work::Connect, PATIENCE)).now_or_never().is_none());
+        // When its path goes, a tunnel that waits goes too.
+        let (tunnel, _far) = tunnel();
+        let queue = Arc::downgrade(&ready.queue(PathNo(1)).unwrap());
+        let waits = tokio::spawn(Queue::wait(queue, tunnel, || ()));
+        tokio::task::yield_now().await;
+        ready.path_down(PathNo(1));
+        assert!(matches!(waits.await.unwrap(), Waited::Lost));
     }
 }

@@ -158,6 +158,15 @@ impl Database for NetDb {
             Some((Value::Node(_), _)) | None => None,
         })
     }
+
+    async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
+        let of = |record: &&Arc<NodeRecord>| record.contact.node_id() == node;
+        let known = self.known_rx.borrow().nodes.iter().find(of).map(|record| record.contact.clone());
+        match known {
+            Some(contact) => Ok(Some(contact)),
+            None => Ok(self.node(node).await?.map(|record| record.contact)),
+        }
+    }
 }
 
 #[derive(NetworkBehaviour)]

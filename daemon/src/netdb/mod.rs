@@ -5,8 +5,9 @@ mod memory;
 mod transport;
 
 use async_trait::async_trait;
-use phantom_proto::ident::ApAddress;
+use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::record::{ApRecord, RecordError};
+use phantom_proto::wire::NodeContact;
 
 pub use kademlia::{Known, NetDb, NetDbConfig};
 pub use memory::MemoryDatabase;
@@ -29,4 +30,6 @@ pub trait Database: Send + Sync + 'static {
     async fn publish(&self, record: Vec<u8>) -> Result<(), DatabaseError>;
     /// The newest valid record of an address with its bytes. `None`: the nodes that should know say that there is none.
     async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError>;
+    /// How a node is reached, as its own record says. `None`: the nodes that should know say that there is no such node.
+    async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError>;
 }

@@ -1,7 +1,9 @@
 //! What a program's connection needs: an identity, a ready tunnel, a session; for connections out and in.
 
 mod pump;
+mod records;
 mod stream;
+mod unproven;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,15 +14,19 @@ use async_trait::async_trait;
 use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::node::PathNo;
+use phantom_proto::node::Work;
+use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::session::Session;
-use phantom_proto::wire::NodeContact;
-use tokio::sync::{Semaphore, mpsc};
+use phantom_proto::wire::cells::Open;
+use phantom_proto::wire::{NodeContact, Wire};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
-use crate::driver::{Handle, OwnPath};
+use crate::driver::{Arrival, Handle, OwnPath};
 use crate::gate::{ConnectError, Stream};
-use crate::relay::cells::Tunnel;
+
+use records::Records;
+use unproven::Unproven;
 
 pub use pump::Incoming;
 
@@ -34,8 +40,8 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 /// How long the far end may take to answer once the tunnel is there.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Connections that have arrived and not proven an address yet, over all identities; each holds a tunnel and up to 64 KiB.
-const UNPROVEN: usize = 512;
+/// How long the far end may take by one of its entry nodes while another has not been tried.
+const ENTRY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Connections remembered for `phantom connection list`.
 const REMEMBERED: usize = 64;
@@ -62,7 +68,7 @@ pub struct Connection {
     pub incoming: bool,
     /// Own path that it uses.
     pub path: Option<OwnPath>,
-    /// The other end's entry node that the exit node chose; only for outgoing connections.
+    /// The other end's entry node that was chosen; only for outgoing connections.
     pub entry: Option<NodeContact>,
     /// Whether it is still open.
     pub open: bool,
@@ -109,24 +115,31 @@ pub struct Network {
     handle: Handle,
     identities: Mutex<BTreeMap<ApAddress, Arc<Identity>>>,
     connections: Arc<Mutex<Connections>>,
-    unproven: Arc<Semaphore>,
+}
+
+/// What an attempt is about.
+struct Target<'a> {
+    from: ApAddress,
+    src_port: u16,
+    record: &'a ApRecord,
+    port: u16,
 }
 
 /// One identity that is in use.
 pub struct Identity {
     key: Arc<SigningKey>,
     programs: Arc<dyn Programs>,
+    /// Where others are, as this identity has found it: another one that knew as much would be known to be its neighbour.
+    records: Arc<Records>,
+    /// Those who have arrived and not proven an address yet. Each identity has a bound of its own: what a stranger fills at one
+    /// must not be felt at another.
+    unproven: Arc<Unproven>,
 }
 
 impl Network {
     /// Over the driver; answers what arrives on `incoming_rx`.
-    pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<(ApAddress, PathNo, Tunnel)>) -> Arc<Self> {
-        let network = Arc::new(Self {
-            handle,
-            identities: Mutex::default(),
-            connections: Arc::default(),
-            unproven: Arc::new(Semaphore::new(UNPROVEN)),
-        });
+    pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<Arrival>) -> Arc<Self> {
+        let network = Arc::new(Self { handle, identities: Mutex::default(), connections: Arc::default() });
         tokio::spawn(network.clone().answer(incoming_rx));
         network
     }
@@ -141,7 +154,12 @@ impl Network {
     /// Brings an identity into use that only receives, or changes where its connections go: no exit path.
     pub fn receive(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
         let address = ApAddress::of(&key.verifying_key());
-        lock(&self.identities).insert(address, Arc::new(Identity { key, programs }));
+        let mut identities = lock(&self.identities);
+        let (records, unproven) = match identities.get(&address) {
+            Some(before) => (before.records.clone(), before.unproven.clone()),
+            None => Default::default(),
+        };
+        identities.insert(address, Arc::new(Identity { key, programs, records, unproven }));
     }
 
     /// A program of the identity listens: make it reachable.
@@ -167,8 +185,9 @@ impl Network {
         lock(&self.connections).list.values().cloned().collect()
     }
 
-    /// Opens a connection; resolves when the far end has answered. An entry node that is busy is asked again, as by a kernel
-    /// whose SYN was lost: a program whose connect is not answered would wait for two minutes.
+    /// Opens a connection; resolves when the far end has answered. Entry nodes are tried in random order. When none of them
+    /// leads on, the record is looked up anew, and entry nodes that are merely busy are asked again, as by a kernel whose SYN was
+    /// lost: a program whose connect is not answered would wait for two minutes.
     pub async fn connect(
         &self,
         from: ApAddress,
@@ -177,48 +196,90 @@ impl Network {
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
         let deadline = Instant::now() + TUNNEL_PATIENCE;
+        let identity = self.identity(from).ok_or(ConnectError::Unreachable)?;
+        let mut record = identity.records.find(&self.handle, from, to, deadline).await?;
         loop {
-            match self.attempt(from, src_port, to, port, deadline).await {
-                Err(ConnectError::TimedOut) if Instant::now() + BUSY_PAUSE < deadline => sleep(BUSY_PAUSE).await,
+            let target = Target { from, src_port, record: &record, port };
+            let answer = self.try_entries(&identity, &target, deadline).await;
+            let error = match answer {
+                Err(error @ (ConnectError::TimedOut | ConnectError::Unreachable)) => error,
                 answer => return answer,
+            };
+            let newer = identity.records.renew(&self.handle, from, &record, deadline).await?;
+            let same = newer.serial == record.serial;
+            record = newer;
+            if same {
+                if error == ConnectError::Unreachable || Instant::now() + BUSY_PAUSE >= deadline {
+                    return Err(error);
+                }
+                sleep(BUSY_PAUSE).await;
             }
         }
     }
 
-    async fn attempt(
+    /// One round over the entries of a record; fails as the last of them did.
+    async fn try_entries(
         &self,
-        from: ApAddress,
-        src_port: u16,
-        to: ApAddress,
-        port: u16,
+        identity: &Identity,
+        target: &Target<'_>,
         deadline: Instant,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        let identity = self.identity(from).ok_or(ConnectError::Unreachable)?;
-        let patience = deadline.saturating_duration_since(Instant::now());
-        let (path, mut tunnel) = self.handle.exit_tunnel(from, patience).await.map_err(|_| ConnectError::TimedOut)?;
-        let session = Session::connect(&mut crate::random(), &identity.key, to, port, src_port)
-            .map_err(|_| ConnectError::Unreachable)?;
-        tunnel.outgoing.write(CellKind::Open, &to.octets()).await.map_err(|_| ConnectError::Unreachable)?;
-        let connection = Connection::new(from, to, port, false, Some(path));
-        let entry = self.remember(connection);
-        let connect = pump::connect(session, tunnel, entry);
-        tokio::time::timeout(ANSWER_PATIENCE, connect).await.map_err(|_| ConnectError::TimedOut)?
+        let entries = records::usable(target.record);
+        let (mut last, mut left) = (ConnectError::Unreachable, entries.len());
+        for entry in entries {
+            left -= 1;
+            let limit = if left > 0 { ENTRY_PATIENCE } else { ANSWER_PATIENCE };
+            match self.attempt(identity, target, &entry, deadline, limit).await {
+                Err(error @ (ConnectError::TimedOut | ConnectError::Unreachable)) => last = error,
+                answer => return answer,
+            }
+            if Instant::now() >= deadline {
+                break;
+            }
+        }
+        Err(last)
     }
 
-    async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<(ApAddress, PathNo, Tunnel)>) {
-        while let Some((address, path, tunnel)) = incoming_rx.recv().await {
+    async fn attempt(
+        &self,
+        identity: &Identity,
+        target: &Target<'_>,
+        entry: &RoutingEntry,
+        deadline: Instant,
+        limit: Duration,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
+        let Target { from, src_port, record, port } = *target;
+        let patience = deadline.saturating_duration_since(Instant::now());
+        let tunnel = self.handle.tunnel(from, Work::Connect, patience).await;
+        let (path, mut tunnel) = tunnel.map_err(|_| ConnectError::TimedOut)?;
+        let to = record.address();
+        let mut session = Session::connect(&mut crate::random(), &identity.key, to, port, src_port)
+            .and_then(|mut session| session.expect_record(&record.key).map(|()| session))
+            .map_err(|_| ConnectError::Unreachable)?;
+        let mut first = Vec::new();
+        session.take_far(&mut first);
+        let rest = first.split_off(first.len().min(Open::FIRST_MAX));
+        let open = Open { node: entry.entry_node.node_id(), handle: entry.handle, first };
+        let said = async {
+            tunnel.outgoing.write(CellKind::Open, &open.to_bytes()).await?;
+            tunnel.outgoing.write_data(&rest).await
+        };
+        said.await.map_err(|_| ConnectError::Unreachable)?;
+        let mut connection = Connection::new(from, to, port, false, Some(path));
+        connection.entry = Some(entry.entry_node.clone());
+        let connect = pump::connect(session, tunnel, self.remember(connection));
+        tokio::time::timeout(limit, connect).await.map_err(|_| ConnectError::TimedOut)?
+    }
+
+    async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<Arrival>) {
+        while let Some(Arrival { identity: address, path, tunnel, first }) = incoming_rx.recv().await {
             let Some(identity) = self.identity(address) else { continue };
-            // More that prove nothing: the tunnel is dropped, and costs its sender as much as us.
-            let Ok(place) = self.unproven.clone().try_acquire_owned() else { continue };
             let path = self.handle.ready().path(path);
-            let place = Mutex::new(Some(place));
-            let incoming = Incoming { address, path, network: self.clone(), place };
-            tokio::spawn(pump::answer(
-                Session::accept(identity.key.clone()),
-                tunnel,
-                identity.programs.clone(),
-                incoming,
-            ));
+            let (place, evicted) = identity.unproven.enter();
+            let incoming = Incoming { address, path, network: self.clone(), place: Mutex::new(Some(place)) };
+            let session = Session::accept(identity.key.clone());
+            let answer = pump::answer(session, tunnel, first, identity.programs.clone(), incoming);
+            tokio::spawn(unproven::until(evicted, answer));
         }
     }
 
@@ -247,12 +308,6 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
-    fn entry(&self, entry: NodeContact) {
-        if let Some(connection) = lock(&self.connections).list.get_mut(&self.id) {
-            connection.entry = Some(entry);
-        }
-    }
-
     fn traffic(&self) -> Option<Arc<Traffic>> {
         lock(&self.connections).list.get(&self.id).map(|connection| connection.traffic.clone())
     }

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::record::{ApRecord, Signed};
 use phantom_proto::session::{Event, Session};
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
-use tokio::sync::{Notify, OwnedSemaphorePermit, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::stream::{Ends, SessionStream, pair};
+use super::unproven::Place;
 use super::{Connection, ConnectionEntry, Network, Programs, Traffic, lock};
-use crate::clock::unix_seconds;
 use crate::driver::OwnPath;
 use crate::gate::{ConnectError, Stream};
 use crate::relay::RelayError;
@@ -84,8 +83,8 @@ pub(super) async fn connect(
     let (stream, app, ends) = pair();
     let shared = Shared::new(session);
     shared.count(entry.traffic());
-    let client = Client { answer: Mutex::new(Some(answer_tx)), entry };
-    let carrying = tokio::spawn(carry(shared, tunnel, app, ends, Role::Client(client)));
+    let client = Client { answer: Mutex::new(Some(answer_tx)), _entry: entry };
+    let carrying = tokio::spawn(carry(shared, tunnel, Vec::new(), app, ends, Role::Client(client)));
     let unanswered = Unanswered(Some(carrying.abort_handle()));
     // The task is gone without an answer: the tunnel broke.
     let answer = answer_rx.await.unwrap_or(Err(ConnectError::Unreachable));
@@ -118,20 +117,27 @@ pub struct Incoming {
     pub(super) path: Option<OwnPath>,
     pub(super) network: Arc<Network>,
     /// A place among those who have not proven anything yet.
-    pub(super) place: Mutex<Option<OwnedSemaphorePermit>>,
+    pub(super) place: Mutex<Option<Place>>,
 }
 
-/// Carries a server's session.
-pub(super) async fn answer(session: Session, tunnel: Tunnel, programs: Arc<dyn Programs>, incoming: Incoming) {
+/// Carries a server's session, whose first bytes came with the tunnel.
+pub(super) async fn answer(
+    session: Session,
+    tunnel: Tunnel,
+    first: Vec<u8>,
+    programs: Arc<dyn Programs>,
+    incoming: Incoming,
+) {
     let (stream, app, ends) = pair();
     let shared = Shared::new(session);
     let server = Server { programs, incoming, stream: Mutex::new(Some(stream)) };
-    carry(shared, tunnel, app, ends, Role::Server(server)).await;
+    carry(shared, tunnel, first, app, ends, Role::Server(server)).await;
 }
 
 struct Client {
     answer: Answer,
-    entry: ConnectionEntry,
+    /// The connection's line in the list, as long as it lives.
+    _entry: ConnectionEntry,
 }
 
 struct Server {
@@ -145,13 +151,13 @@ enum Role {
     Server(Server),
 }
 
-async fn carry(shared: Arc<Shared>, tunnel: Tunnel, app: DuplexStream, ends: Arc<Ends>, role: Role) {
+async fn carry(shared: Arc<Shared>, tunnel: Tunnel, first: Vec<u8>, app: DuplexStream, ends: Arc<Ends>, role: Role) {
     let Tunnel { mut incoming, mut outgoing } = tunnel;
     let (app_read, app_write) = tokio::io::split(app);
     let result = {
         let moving = async {
             tokio::try_join!(
-                from_far(&shared, &mut incoming, &role, &ends),
+                from_far(&shared, first, &mut incoming, &role, &ends),
                 to_far(&shared, &mut outgoing),
                 from_app(&shared, app_read, &ends)
             )
@@ -209,24 +215,21 @@ impl Client {
             let _ = answer_tx.send(answer);
         }
     }
-
-    /// The AP record that the exit node found: checked like any, and what the session must agree with.
-    fn opened(&self, session: &mut Session, data: &[u8]) -> Result<(), RelayError> {
-        let wrong = RelayError::Misbehaved("the exit node's AP record does not hold");
-        let Some((chosen, bytes)) = data.split_first() else { return Err(wrong) };
-        let Ok(signed) = Signed::<ApRecord>::from_bytes(bytes) else { return Err(wrong) };
-        let Ok(record) = signed.check(unix_seconds()) else { return Err(wrong) };
-        if let Some(entry) = record.entries.get(usize::from(*chosen)) {
-            self.entry.entry(entry.entry_node.clone());
-        }
-        session.expect_record(&record.key).map_err(|_| wrong)
-    }
 }
 
 /// Tunnel to session, until the session or the tunnel ends.
-async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends: &Ends) -> Result<(), RelayError> {
+async fn from_far(
+    shared: &Shared,
+    first: Vec<u8>,
+    incoming: &mut CellReader,
+    role: &Role,
+    ends: &Ends,
+) -> Result<(), RelayError> {
     let mut connection = None;
     let mut proof_due = Instant::now() + PROOF_PATIENCE;
+    if !first.is_empty() && far_bytes(shared, &first, role, ends, &mut connection).await? {
+        proof_due = Instant::now() + PROOF_PATIENCE;
+    }
     loop {
         let unproven = matches!(role, Role::Server(_)) && connection.is_none();
         let cell = if unproven {
@@ -236,17 +239,10 @@ async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends:
         };
         match (cell?.ok_or(RelayError::Ended)?, role) {
             ((CellKind::Data, bytes), _) => {
-                let result = lock(&shared.session).far_input(bytes);
-                // What the session has to say goes out even when it is its last word.
-                if events(shared, role, ends, &mut connection).await? {
+                if far_bytes(shared, bytes, role, ends, &mut connection).await? {
                     proof_due = Instant::now() + PROOF_PATIENCE;
                 }
-                shared.far_ready.notify_one();
-                shared.room.notify_one();
-                shared.app_ready.notify_one();
-                result.map_err(|_| RelayError::Misbehaved("the session does not hold"))?;
             }
-            ((CellKind::Opened, bytes), Role::Client(client)) => client.opened(&mut lock(&shared.session), bytes)?,
             ((CellKind::Abort, [reason]), role) => {
                 let reason = Reason::from_byte(*reason);
                 if let Role::Client(client) = role {
@@ -262,6 +258,24 @@ async fn from_far(shared: &Shared, incoming: &mut CellReader, role: &Role, ends:
             _ => return Err(RelayError::Misbehaved("a cell that does not belong here")),
         }
     }
+}
+
+/// Bytes of the session; says whether they led to the answer to a HELLO.
+async fn far_bytes(
+    shared: &Shared,
+    bytes: &[u8],
+    role: &Role,
+    ends: &Ends,
+    connection: &mut Option<ConnectionEntry>,
+) -> Result<bool, RelayError> {
+    let result = lock(&shared.session).far_input(bytes);
+    // What the session has to say goes out even when it is its last word.
+    let answered = events(shared, role, ends, connection).await?;
+    shared.far_ready.notify_one();
+    shared.room.notify_one();
+    shared.app_ready.notify_one();
+    result.map_err(|_| RelayError::Misbehaved("the session does not hold"))?;
+    Ok(answered)
 }
 
 fn refusal(reason: Reason) -> ConnectError {

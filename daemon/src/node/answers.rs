@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use phantom_ipc::admin::{self, ConnectionState, Direction, PathKind, PathState};
 use phantom_proto::ident::{ApAddress, ApName};
-use phantom_proto::node::Purpose;
+use phantom_proto::node::Work;
 use phantom_proto::record::ApRecord;
 use phantom_proto::wire::NodeContact;
 
@@ -56,12 +56,14 @@ impl Running {
         let paths = self.handle.ready().paths();
         let one = |(path, ready): &(crate::driver::OwnPath, usize)| admin::Path {
             id: path.no.0.to_string(),
-            kind: if matches!(path.purpose, Purpose::Entry(_)) { PathKind::Entry } else { PathKind::Exit },
-            state: PathState::Ready,
-            identity: match path.purpose {
-                Purpose::Exit(address) | Purpose::Entry(address) => self.name_of(address),
-                Purpose::Spare => None,
+            kind: match path.work {
+                Work::Spare => PathKind::Spare,
+                Work::Connect => PathKind::Exit,
+                Work::Ask => PathKind::Lookup,
+                Work::Serve => PathKind::Entry,
             },
+            state: PathState::Ready,
+            identity: path.identity.and_then(|address| self.name_of(address)),
             hops: path.hops.iter().map(hop).collect(),
             age_seconds: path.since.elapsed().as_secs(),
             ready_tunnels: *ready as u64,

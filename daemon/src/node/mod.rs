@@ -2,6 +2,7 @@
 
 mod answers;
 mod doors;
+mod serials;
 mod space;
 
 use std::collections::BTreeMap;
@@ -89,8 +90,14 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         settings(&setup),
         Box::new(crate::service::system_rng()?),
     );
-    let services =
-        Services { links, database: Arc::new(database.clone()), counters: counters.clone(), incoming_tx, guards_tx };
+    let services = Services {
+        links,
+        database: Arc::new(database.clone()),
+        counters: counters.clone(),
+        incoming_tx,
+        serials: Arc::new(serials::StoredSerials::new(setup.store.clone(), setup.identities.clone())),
+        guards_tx,
+    };
     let handle = driver::start(node, services, stop_rx);
     let network = Network::start(handle.clone(), incoming_rx);
     database.register(&record(&setup, &candidate)).await;
@@ -151,10 +158,10 @@ fn settings(setup: &Setup) -> Settings {
     let paths = &setup.config.paths;
     Settings {
         hops: paths.hops as usize,
-        spare_exits: paths.exit as usize,
+        unborn: paths.ahead as usize,
         entry_paths: paths.entry as usize,
         ready_tunnels: paths.ready_tunnels as usize,
-        ..Settings::default()
+        ..if paths.hurry { Settings::hurried() } else { Settings::default() }
     }
 }
 

@@ -1,10 +1,12 @@
 //! The link between exit node and entry node, and its splice with the tunnel on either node.
 
+use bytes::BytesMut;
 use phantom_proto::cell::CellKind;
 use phantom_proto::wire::frame::{Reason, kind};
 
 use super::RelayError;
 use super::cells::{CellReader, CellWriter, Tunnel};
+use crate::driver::Taken;
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 
 /// Largest BYTES frame that we send; a reader accepts up to the protocol's 65 536.
@@ -21,17 +23,54 @@ pub struct Joined {
     pub writer: LinkWriter,
     /// A frame that had arrived before the data plane took the link.
     pub pending: Option<Frame>,
+    /// Whether we sent JOIN and may hear REFUSED instead of the session's first bytes.
+    pub asked: bool,
+}
+
+impl From<Taken> for Joined {
+    fn from(link: Taken) -> Self {
+        Self { reader: link.reader, writer: link.writer, pending: link.pending, asked: false }
+    }
+}
+
+impl Joined {
+    /// The next frame, which must be BYTES.
+    pub async fn bytes(&mut self) -> Result<BytesMut, RelayError> {
+        let frame = match self.pending.take() {
+            Some(frame) => frame,
+            None => self.reader.read().await?.ok_or(RelayError::Ended)?,
+        };
+        match frame.kind {
+            kind::BYTES => session_bytes(frame.payload),
+            _ => Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
+        }
+    }
+}
+
+/// The payload of REFUSED.
+fn refusal(payload: &[u8]) -> Reason {
+    if let [reason] = payload { Reason::from_byte(*reason) } else { Reason::Protocol }
+}
+
+fn session_bytes(payload: BytesMut) -> Result<BytesMut, RelayError> {
+    if (1..=BYTES_LIMIT).contains(&payload.len()) {
+        Ok(payload)
+    } else {
+        Err(RelayError::Misbehaved("a BYTES frame of a wrong length"))
+    }
 }
 
 /// Carries DATA as BYTES and END as END, both ways, until both sides have ended or one breaks.
 pub async fn carry(tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
     let Tunnel { mut incoming, mut outgoing } = tunnel;
-    let Joined { reader, mut writer, pending } = joined;
-    let done =
-        tokio::try_join!(cells_to_bytes(&mut incoming, &mut writer), bytes_to_cells(reader, pending, &mut outgoing));
-    if done.is_err() {
+    let Joined { reader, mut writer, pending, asked } = joined;
+    let done = tokio::try_join!(
+        cells_to_bytes(&mut incoming, &mut writer),
+        bytes_to_cells(reader, pending, asked, &mut outgoing)
+    );
+    if let Err(error) = &done {
         // The owner must learn that this was no orderly end; the other node learns it by the missing END frame.
-        outgoing.abort(Reason::Unreachable).await;
+        outgoing.abort(error.reason()).await;
     }
     done.map(|_| ())
 }
@@ -73,6 +112,7 @@ async fn send_gathered(gathered: &mut Vec<u8>, writer: &mut LinkWriter) -> Resul
 async fn bytes_to_cells(
     mut reader: LinkReader,
     pending: Option<Frame>,
+    mut asked: bool,
     outgoing: &mut CellWriter,
 ) -> Result<(), RelayError> {
     let mut next = pending;
@@ -87,15 +127,14 @@ async fn bytes_to_cells(
             }
         };
         match frame.kind {
-            kind::BYTES if !(1..=BYTES_LIMIT).contains(&frame.payload.len()) => {
-                return Err(RelayError::Misbehaved("a BYTES frame of a wrong length"));
-            }
-            kind::BYTES => outgoing.write_data(&frame.payload).await?,
+            kind::BYTES => outgoing.write_data(&session_bytes(frame.payload)?).await?,
             kind::END => {
                 outgoing.write(CellKind::End, &[]).await?;
                 return outgoing.flush().await;
             }
+            kind::REFUSED if asked => return Err(RelayError::Aborted(refusal(&frame.payload))),
             _ => return Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
         }
+        asked = false;
     }
 }

@@ -65,3 +65,16 @@ pub enum RelayError {
     #[error("timed out")]
     TimedOut,
 }
+
+impl RelayError {
+    /// What the other end of the tunnel is told.
+    pub fn reason(&self) -> phantom_proto::wire::frame::Reason {
+        use phantom_proto::wire::frame::Reason;
+        match self {
+            Self::Link(_) | Self::Ended => Reason::Unreachable,
+            Self::Misbehaved(_) => Reason::Protocol,
+            Self::Aborted(reason) => *reason,
+            Self::TimedOut => Reason::Busy,
+        }
+    }
+}

@@ -10,6 +10,7 @@ fn options(dir: &Path) -> Options {
     Options {
         config: None,
         resolver: None,
+        hurry: false,
         data_dir: Some(dir.join("data")),
         socket: None,
         listen: Some("127.0.0.1:0".parse().unwrap()),

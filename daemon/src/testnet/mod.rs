@@ -280,6 +280,7 @@ fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut V
             accept_eula: true,
             config: None,
             resolver: None,
+            hurry: true,
             socket: None,
             log: None,
         };
@@ -297,7 +298,8 @@ fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut V
 fn start(plan: &Plan, dir: &Path, state: &mut State, children: &mut Vec<Child>) -> Result<(), TestnetError> {
     for index in 0..state.nodes.len() {
         let data_dir = &state.nodes[index].data_dir;
-        let arguments = ["--data-dir".as_ref(), data_dir.as_os_str(), "--log".as_ref(), plan.log.as_ref()];
+        let arguments =
+            ["--hurry".as_ref(), "--data-dir".as_ref(), data_dir.as_os_str(), "--log".as_ref(), plan.log.as_ref()];
         let (process, child) = Process::start(&plan.phantomd, &arguments, &data_dir.join("log"))
             .map_err(|error| TestnetError::Program(plan.phantomd.clone(), error))?;
         children.push(child);

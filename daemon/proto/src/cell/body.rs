@@ -15,10 +15,10 @@ pub const CELL_DATA_MAX: usize = CELL_LEN - HEADER_LEN;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CellKind {
-    /// Owner to exit node: connect to this AP address.
+    /// Owner to terminating node: join this handle at this entry node; the session's first bytes.
     Open = 1,
-    /// Exit node to owner: connected; the AP record.
-    Opened = 2,
+    /// Owner to terminating node: the AP record of this address, please.
+    Lookup = 2,
     /// Bytes of the session.
     Data = 3,
     /// No more data from this side.
@@ -27,13 +27,26 @@ pub enum CellKind {
     Abort = 5,
     /// Nothing.
     Padding = 6,
-    /// Entry node to owner: somebody connects.
+    /// Terminating node to owner: somebody connects; the session's first bytes.
     Incoming = 7,
+    /// Owner to terminating node: serve and publish this AP record, or, empty, serve no more.
+    Serve = 8,
+    /// Terminating node to owner: the AP record that was asked for.
+    Found = 9,
 }
 
 impl CellKind {
-    pub(super) const ALL: [Self; 7] =
-        [Self::Open, Self::Opened, Self::Data, Self::End, Self::Abort, Self::Padding, Self::Incoming];
+    pub(super) const ALL: [Self; 9] = [
+        Self::Open,
+        Self::Lookup,
+        Self::Data,
+        Self::End,
+        Self::Abort,
+        Self::Padding,
+        Self::Incoming,
+        Self::Serve,
+        Self::Found,
+    ];
 }
 
 /// Why bytes are no cell: they were changed on their way, or the other end is broken.

@@ -226,8 +226,8 @@ fn independently_computed_vectors() {
 
 proptest! {
     #[test]
-    fn bodies_round_trip(data in prop::collection::vec(any::<u8>(), 0..=CELL_DATA_MAX), which in 0usize..7) {
-        let kind = [CellKind::Open, CellKind::Opened, CellKind::Data, CellKind::End, CellKind::Abort, CellKind::Padding, CellKind::Incoming][which];
+    fn bodies_round_trip(data in prop::collection::vec(any::<u8>(), 0..=CELL_DATA_MAX), which in 0..CellKind::ALL.len()) {
+        let kind = CellKind::ALL[which];
         let cell = cell(kind, &data);
         prop_assert_eq!(Cell::decode(&cell[..]), Ok(Cell { kind, data: &data }));
     }
@@ -262,7 +262,7 @@ fn malformed_bodies_are_errors() {
     };
     assert_eq!(with(TAG_LEN, CellKind::End as u8), Ok(CellKind::End));
     assert_eq!(with(TAG_LEN, 0), Err(CellError::Malformed));
-    assert_eq!(with(TAG_LEN, 8), Err(CellError::Malformed));
+    assert_eq!(with(TAG_LEN, 10), Err(CellError::Malformed));
     assert_eq!(with(TAG_LEN + 1, 0xff), Err(CellError::Malformed));
     assert_eq!(with(TAG_LEN + 2, 2), Err(CellError::Malformed), "a byte of data becomes padding");
     assert_eq!(with(CELL_LEN - 1, 1), Err(CellError::Malformed));

@@ -120,19 +120,14 @@ pub fn winner(now: u64, key: &[u8], answers: impl IntoIterator<Item = Vec<u8>>) 
 mod tests {
     use super::*;
     use crate::crypto::SigningKey;
+    use crate::record::STEP;
     use proptest::prelude::*;
 
     const NOW: u64 = 1_800_000_000;
 
     fn record(seed: u8, serial: u64) -> (Key, Vec<u8>) {
         let key = SigningKey::from_seed(&[seed; 32]);
-        let record = ApRecord {
-            key: key.verifying_key(),
-            serial,
-            issued: NOW + serial.min(100),
-            expires: NOW + 3600,
-            entries: Vec::new(),
-        };
+        let record = ApRecord::on_grid(key.verifying_key(), NOW / STEP, serial as u16, Vec::new());
         (ap_key(&record.address()), Signed::sign(&record, &key).bytes().to_vec())
     }
 
@@ -160,7 +155,7 @@ mod tests {
     #[test]
     fn expired_records_lose_to_anything() {
         let ((key, old), (_, new)) = (record(1, 9), record(1, 1));
-        assert_eq!(check(NOW + 3600, &key, &old), Err(Refused::Record(RecordError::Expired)));
+        assert_eq!(check(NOW + 3 * STEP, &key, &old), Err(Refused::Record(RecordError::Expired)));
         assert!(admit(NOW, &key, &new, Some(&old)).is_err());
     }
 

@@ -1,26 +1,19 @@
-//! The owner's policy: which paths to have, when to build them, what to do when a build fails.
+//! Builds of own paths: starting them, both rounds, what their failure means.
 
-use std::sync::Arc;
-
-use super::hops::{Part, Path};
-use super::links::Errand;
-use super::{Node, Output, PathNo, Purpose};
 use rand::RngExt;
 
-use crate::crypto::SigningKey;
-use crate::ident::{ApAddress, NodeId};
-use crate::path::plan::Role;
-use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Plan, PlanError, Step, Terms, Wish};
-use crate::record::{ApRecord, RoutingEntry, Signed};
+use super::hops::{Owned, Part, Path};
+use super::links::Errand;
+use super::personas::exponential;
+use super::{Node, Output, PathNo, Work};
+use crate::ident::NodeId;
+use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Class, Persona, PlanError, Step, Wish};
 use crate::tunnel;
 use crate::wire::array::{ArrayFrame, BuildId};
 use crate::wire::{NodeContact, Wire};
 
 /// Builds of our own under way at once: more would be a burst that an observer sees.
 const MAX_BUILDS: usize = 6;
-
-/// First and longest wait after a failed build, in milliseconds; it doubles in between.
-const BACKOFF: (u64, u64) = (500, 10_000);
 
 /// How long the owner waits for an array to come home, in milliseconds: five times what sixteen hops across the world take. The
 /// nodes in between wait longer (`BUILD_LIFE`).
@@ -36,114 +29,28 @@ const AMPLE_SAMPLE: usize = 64;
 /// How long to wait for an ample sample, in milliseconds: a small network has no more.
 const SAMPLE_PATIENCE: u64 = 1_500;
 
-/// Life of an AP record beyond the path that it names, in seconds: clocks differ.
-const RECORD_MARGIN: u64 = 120;
+/// Mean of the random time after a failed build before the guards of its circle are looked at, in milliseconds: who killed the
+/// build must not be able to tell from a look that follows who its owner was.
+const PROBE_MEAN: u64 = 60_000;
 
 /// A build under way.
 pub(super) struct Building {
     build: Build,
-    purpose: Purpose,
-    entry: Option<RoutingEntry>,
+    pub(super) persona: Persona,
+    pub(super) class: Class,
     since: u64,
-}
-
-/// When the next try for a purpose may start.
-#[derive(Default)]
-pub(super) struct Backoff {
-    until: u64,
-    wait: u64,
 }
 
 /// Why a build could not even start.
 #[derive(Debug, thiserror::Error)]
-enum CannotBuild {
+pub(super) enum CannotBuild {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
     Build(#[from] BuildError),
 }
 
-/// The X-node farthest from the owner.
-fn terminating(plan: &Plan) -> Option<NodeContact> {
-    let position = |role: &Role| if let Role::X { position } = role { Some(*position) } else { None };
-    let last = plan.circle.iter().max_by_key(|placed| position(&placed.role))?;
-    Some(last.candidate.contact.clone())
-}
-
 impl Node {
-    pub(super) fn want_exit(&mut self, now: u64, identity: ApAddress) {
-        if self.exits.contains(&identity) {
-            return;
-        }
-        self.exits.push(identity);
-        let spare = self.paths.iter_mut().find(|(_, path)| path.proven && path.purpose() == Some(Purpose::Spare));
-        if let Some((no, path)) = spare {
-            if let Part::Own(_, purpose) = &mut path.part {
-                *purpose = Purpose::Exit(identity);
-            }
-            self.out.push_back(Output::PathAssigned { path: *no, identity });
-        }
-        self.pursue(now);
-    }
-
-    pub(super) fn want_entry(&mut self, now: u64, key: Arc<SigningKey>) {
-        self.entries.insert(ApAddress::of(&key.verifying_key()), key);
-        self.pursue(now);
-    }
-
-    pub(super) fn forget(&mut self, now: u64, identity: ApAddress) {
-        self.exits.retain(|other| *other != identity);
-        self.entries.remove(&identity);
-        let of = |purpose| purpose == Purpose::Exit(identity) || purpose == Purpose::Entry(identity);
-        self.builds.retain(|_, building| !of(building.purpose));
-        let gone: Vec<_> =
-            self.paths.iter().filter(|(_, path)| path.purpose().is_some_and(of)).map(|(no, _)| *no).collect();
-        for no in gone {
-            self.drop_path(now, no);
-        }
-        self.backoff.retain(|purpose, _| !of(*purpose));
-    }
-
-    /// Starts the builds that are missing.
-    pub(super) fn pursue(&mut self, now: u64) {
-        for (purpose, want) in self.targets() {
-            let have = self.have(now, purpose);
-            for _ in have..want {
-                if self.builds.len() >= MAX_BUILDS || !self.may_try(now, purpose) {
-                    break;
-                }
-                if let Err(problem) = self.build(now, purpose) {
-                    self.problem = Some(problem.to_string());
-                    self.failed(now, purpose);
-                    break;
-                }
-                self.problem = None;
-            }
-        }
-    }
-
-    fn targets(&self) -> Vec<(Purpose, usize)> {
-        let exits = self.exits.iter().map(|identity| (Purpose::Exit(*identity), 1));
-        let entries = self.entries.keys().map(|identity| (Purpose::Entry(*identity), self.settings.entry_paths));
-        exits.chain(entries).chain([(Purpose::Spare, self.settings.spare_exits)]).collect()
-    }
-
-    fn have(&self, now: u64, purpose: Purpose) -> usize {
-        let standing =
-            self.paths.values().filter(|path| path.purpose() == Some(purpose) && !path.retiring(now)).count();
-        standing + self.builds.values().filter(|building| building.purpose == purpose).count()
-    }
-
-    fn may_try(&self, now: u64, purpose: Purpose) -> bool {
-        self.backoff.get(&purpose).is_none_or(|backoff| now >= backoff.until)
-    }
-
-    fn failed(&mut self, now: u64, purpose: Purpose) {
-        let backoff = self.backoff.entry(purpose).or_default();
-        backoff.wait = (backoff.wait * 2).clamp(BACKOFF.0, BACKOFF.1);
-        backoff.until = now + backoff.wait;
-    }
-
     /// The sample is new: bring the guards up to date before anything is planned with it.
     pub(super) fn take_sample(&mut self, now: u64, sample: Vec<Candidate>) {
         self.sample = sample;
@@ -158,57 +65,31 @@ impl Node {
         self.pursue(now);
     }
 
-    fn build(&mut self, now: u64, purpose: Purpose) -> Result<(), CannotBuild> {
-        let wish = Wish { kind: Self::kind_of(purpose), hops: self.settings.hops, spread: self.settings.spread };
+    pub(super) fn may_build(&self) -> bool {
+        self.builds.len() < MAX_BUILDS
+    }
+
+    /// Builds under way for a class of a persona.
+    pub(super) fn building(&self, persona: Persona, class: Class) -> usize {
+        self.builds.values().filter(|building| building.persona == persona && building.class == class).count()
+    }
+
+    pub(super) fn build(&mut self, now: u64, persona: Persona, class: Class) -> Result<(), CannotBuild> {
+        let wish = Wish { hops: self.settings.hops, spread: self.settings.spread };
         self.away.retain(|_, until| now < *until);
         let present: Vec<_> =
             self.sample.iter().filter(|node| self.is_present(&node.contact.node_id())).cloned().collect();
         let plan = path::plan(&mut *self.rng, &wish, &self.own.contact, &present, &self.guards, &self.accounts)?;
-        let (terms, entry) = self.terms(now, purpose, &plan);
-        let (build, send) = Build::start(&mut *self.rng, now / 1000, plan, &self.own, terms)?;
+        let until = now / 1000 + self.rng.random_range(self.settings.path_life.clone());
+        let (build, send) = Build::start(&mut *self.rng, now / 1000, plan, &self.own, until)?;
         let id = build.build_id();
-        self.builds.insert(id, Building { build, purpose, entry, since: now });
+        self.builds.insert(id, Building { build, persona, class, since: now });
         self.deliver(send.to, send.frame, Some(id));
         Ok(())
     }
 
     fn is_present(&self, node: &NodeId) -> bool {
         !self.away.contains_key(node) && !self.silent.contains(node)
-    }
-
-    /// What the terminating node is told: for an entry path the signed AP record with all its entries.
-    fn terms(&mut self, now: u64, purpose: Purpose, plan: &Plan) -> (Terms, Option<RoutingEntry>) {
-        let until = now / 1000 + self.settings.path_life;
-        let mut handle = [0; 16];
-        self.rng.fill_bytes(&mut handle);
-        let Purpose::Entry(identity) = purpose else {
-            return (Terms { until, handle, ap_record: Vec::new() }, None);
-        };
-        let Some(entry_node) = terminating(plan) else {
-            return (Terms { until, handle, ap_record: Vec::new() }, None);
-        };
-        let entry = RoutingEntry { entry_node, handle, until };
-        let ap_record = self.ap_record(now, identity, &entry);
-        (Terms { until, handle, ap_record }, Some(entry))
-    }
-
-    fn ap_record(&self, now: u64, identity: ApAddress, entry: &RoutingEntry) -> Vec<u8> {
-        let Some(key) = self.entries.get(&identity) else { return Vec::new() };
-        let mut entries = vec![entry.clone()];
-        let standing = self.paths.values().filter(|path| path.purpose() == Some(Purpose::Entry(identity)));
-        entries
-            .extend(standing.filter(|path| path.proven && !path.retiring(now)).filter_map(|path| path.entry.clone()));
-        let building = self.builds.values().filter(|building| building.purpose == Purpose::Entry(identity));
-        entries.extend(building.filter_map(|building| building.entry.clone()));
-        entries.truncate(ApRecord::MAX_ENTRIES);
-        let record = ApRecord {
-            key: key.verifying_key(),
-            serial: now,
-            issued: now / 1000,
-            expires: now / 1000 + self.settings.path_life + RECORD_MARGIN,
-            entries,
-        };
-        Signed::sign(&record, key).bytes().to_vec()
     }
 
     fn deliver(&mut self, to: NodeContact, frame: ArrayFrame, own: Option<BuildId>) {
@@ -226,15 +107,23 @@ impl Node {
         if let Some(first) = building.build.nodes().first() {
             self.away(now, *first);
         }
-        self.failed(now, building.purpose);
-        self.pursue(now);
+        self.build_failed(now, building.persona, building.class);
     }
 
-    /// A dead guard would fail every build: after a failure the owner looks whether those of this circle are there. Rarely, since
-    /// it shows them a link that leads to nothing.
-    fn probe(&mut self, nodes: &[NodeId]) {
+    /// A dead guard would fail every build: some time after a failure the owner looks whether those of this circle are there.
+    fn look_later(&mut self, now: u64, nodes: &[NodeId]) {
         let guards: Vec<_> = self.guards.nodes().filter(|guard| nodes.contains(guard)).collect();
-        for node in guards {
+        for guard in guards {
+            let at = now + exponential(&mut *self.rng, PROBE_MEAN);
+            self.looks.entry(guard).or_insert(at);
+        }
+    }
+
+    /// Looks at the guards whose time has come, by a link on which nothing is sent.
+    pub(super) fn look_at_guards(&mut self, now: u64) {
+        let due: Vec<_> = self.looks.iter().filter(|(_, at)| now >= **at).map(|(node, _)| *node).collect();
+        for node in due {
+            self.looks.remove(&node);
             let contact = self.sample.iter().find(|known| known.contact.node_id() == node);
             if let Some(contact) = contact.map(|known| known.contact.clone()) {
                 self.dial(contact, Errand::Probe(node));
@@ -256,39 +145,42 @@ impl Node {
     }
 
     fn array_home(&mut self, now: u64, peer: NodeId, building: Building, frame: ArrayFrame) {
-        let Building { build, purpose, entry, since } = building;
+        let Building { build, persona, class, since } = building;
         let nodes = build.nodes();
         match build.handle(&mut *self.rng, now / 1000, peer, frame) {
             Ok(Step::Send(build, send)) => {
                 let id = build.build_id();
-                self.builds.insert(id, Building { build: *build, purpose, entry, since });
+                self.builds.insert(id, Building { build: *build, persona, class, since });
                 self.deliver(send.to, send.frame, Some(id));
             }
             Ok(Step::Built(path)) => {
                 self.accounts.note(&nodes, true);
-                self.built(now, purpose, entry, path);
+                self.built(now, persona, class, path);
             }
-            Err(_) => self.build_failed(now, purpose, &nodes),
+            Err(_) => self.failed(now, persona, class, &nodes),
         }
     }
 
-    fn built(&mut self, now: u64, purpose: Purpose, entry: Option<RoutingEntry>, built: BuiltPath) {
+    fn built(&mut self, now: u64, persona: Persona, class: Class, built: BuiltPath) {
         let hops: Vec<_> = built.hops.iter().map(|hop| hop.contact.clone()).collect();
+        let Some(end) = built.hops.last() else { return };
+        let (end, handle) = (end.contact.clone(), path::handle(&end.secret));
+        let retires = now + 1000 * self.rng.random_range(self.settings.work_life(class));
+        let owned = Owned { persona, class, work: Work::Spare, retires, end, handle };
         let secrets = built.hops.into_iter().map(|hop| hop.secret).collect();
-        let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), purpose);
+        let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), owned);
         // As random as the hops' own: who closes first must tell nothing.
         let until = built.until * 1000 + self.rng.random_range(0..=path::UNTIL_SPREAD * 1000);
-        let mut path = Path::new(now, until, part, vec![built.segment]);
-        path.entry = entry;
+        let path = Path::new(now, until, part, vec![built.segment]);
         if let Some(no) = self.add_path(path) {
-            self.out.push_back(Output::PathUp { path: no, purpose, hops });
+            self.out.push_back(Output::PathUp { path: no, hops });
         }
     }
 
-    fn build_failed(&mut self, now: u64, purpose: Purpose, nodes: &[NodeId]) {
+    fn failed(&mut self, now: u64, persona: Persona, class: Class, nodes: &[NodeId]) {
         self.accounts.note(nodes, false);
-        self.probe(nodes);
-        self.failed(now, purpose);
+        self.look_later(now, nodes);
+        self.build_failed(now, persona, class);
     }
 
     pub(super) fn expire_builds(&mut self, now: u64) {
@@ -300,33 +192,18 @@ impl Node {
             .collect();
         for id in over {
             if let Some(building) = self.builds.remove(&id) {
-                self.build_failed(now, building.purpose, &building.build.nodes());
+                self.failed(now, building.persona, building.class, &building.build.nodes());
             }
-        }
-    }
-
-    /// An own path ended; one that never carried a tunnel counts as a failed build.
-    pub(super) fn path_ended(&mut self, now: u64, purpose: Purpose, proven: bool) {
-        if !proven {
-            self.failed(now, purpose);
         }
     }
 
     /// A tunnel stands on an own path: the path works.
     pub(super) fn path_proven(&mut self, now: u64, no: PathNo) {
-        let Some(purpose) = self.paths.get(&no).and_then(Path::purpose) else { return };
-        self.backoff.remove(&purpose);
-        // An identity that waits takes a spare path as soon as one works.
-        let waiting = self.exits.iter().copied().find(|identity| {
-            purpose == Purpose::Spare
-                && !self.paths.values().any(|path| path.purpose() == Some(Purpose::Exit(*identity)))
-        });
-        if let (Some(identity), Some(path)) = (waiting, self.paths.get_mut(&no)) {
-            if let Part::Own(_, purpose) = &mut path.part {
-                *purpose = Purpose::Exit(identity);
-            }
-            self.out.push_back(Output::PathAssigned { path: no, identity });
-        }
+        let Some(Part::Own(_, owned)) = self.paths.get(&no).map(|path| &path.part) else { return };
+        let (persona, class) = (owned.persona, owned.class);
+        self.build_worked(persona, class);
+        self.put_to_work(now, persona);
+        self.thin_spares(now, persona, class);
         self.pursue(now);
     }
 }

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use rand::RngExt;
+
 use super::links::Errand;
-use super::{LinkId, Node, Output, PathNo, Purpose};
-use crate::crypto::hash::same;
+use super::{LinkId, Node, Output, PathNo, Use, Work};
+use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
-use crate::path::{HopPath, Sides};
-use crate::record::{ApRecord, RecordError, RoutingEntry, Signed};
+use crate::path::{self, Class, HopPath, Persona, Sides};
+use crate::record::{ApRecord, RecordError, STEP, Signed};
 use crate::tunnel;
 use crate::wire::NodeContact;
-use crate::wire::array::{Kind, Segment, Terminal};
+use crate::wire::array::Segment;
+use crate::wire::cells::Handle;
 
 /// Paths that a node carries for others at once; each costs one or two standing connections and some kilobytes.
 const MAX_PATHS: usize = 20_000;
@@ -30,8 +33,8 @@ pub(super) struct Path {
     pub(super) proven: bool,
     /// Ready tunnels that have not been used, at either end.
     pub(super) ready: usize,
-    /// What the AP record says of an own entry path.
-    pub(super) entry: Option<RoutingEntry>,
+    /// A ready tunnel of it has been used: more will be.
+    pub(super) used: bool,
     /// When this end starts its next tunnel by itself.
     pub(super) refill_at: Option<u64>,
 }
@@ -40,10 +43,39 @@ pub(super) struct Path {
 pub(super) enum Part {
     /// A relay between two neighbours.
     Middle(Box<tunnel::Hop>),
-    /// The terminating node; of an entry path with the address that it serves.
-    End(Box<tunnel::End>, Terminal, Option<ApAddress>),
+    /// The terminating node.
+    End(Box<tunnel::End>, Terminating),
     /// The owner.
-    Own(Box<tunnel::Owner>, Purpose),
+    Own(Box<tunnel::Owner>, Owned),
+}
+
+/// What a terminating node knows of a path beside its segment.
+pub(super) struct Terminating {
+    handle: Handle,
+    /// What its owner used it for first, and so for ever.
+    used_for: Option<Use>,
+    /// Of a path that serves: for whom, while a record that names it is published.
+    serving: Option<ApAddress>,
+    /// The record of the next step, and when to publish it, in milliseconds since 1970.
+    next: Option<(u64, Vec<u8>)>,
+}
+
+impl Terminating {
+    fn new(secret: &PathSecret) -> Self {
+        Self { handle: path::handle(secret), used_for: None, serving: None, next: None }
+    }
+}
+
+/// What an owner knows of its path.
+pub(super) struct Owned {
+    pub(super) persona: Persona,
+    pub(super) class: Class,
+    pub(super) work: Work,
+    /// When it takes no more work, in milliseconds since 1970.
+    pub(super) retires: u64,
+    /// The terminating node.
+    pub(super) end: NodeContact,
+    pub(super) handle: Handle,
 }
 
 /// One neighbour on a path.
@@ -56,31 +88,31 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, ready: 0, entry: None, refill_at: None }
+        Self { part, sides, until, since: now, proven: false, ready: 0, used: false, refill_at: None }
     }
 
-    pub(super) fn purpose(&self) -> Option<Purpose> {
-        match self.part {
-            Part::Own(_, purpose) => Some(purpose),
+    pub(super) fn owned(&self) -> Option<&Owned> {
+        match &self.part {
+            Part::Own(_, owned) => Some(owned),
             Part::Middle(_) | Part::End(..) => None,
         }
+    }
+
+    pub(super) fn until(&self) -> u64 {
+        self.until
     }
 
     pub(super) fn stands(&self) -> bool {
         self.sides.iter().all(|side| side.link.is_some())
     }
-
-    /// An own path near its end: it still serves, and its successor is built.
-    pub(super) fn retiring(&self, now: u64) -> bool {
-        now > self.since + (self.until - self.since) / 5 * 4
-    }
 }
 
-/// The address that an entry path serves: its record must hold. `None`: an exit path.
-fn served(now: u64, terminal: &Terminal) -> Result<Option<ApAddress>, RecordError> {
-    match terminal.kind {
-        Kind::Exit => Ok(None),
-        Kind::Entry => Ok(Some(Signed::<ApRecord>::from_bytes(&terminal.ap_record)?.check(now / 1000)?.address())),
+/// A record that its owner sends, which may be that of the next step.
+fn checked_ahead(now: u64, record: &[u8]) -> Result<ApRecord, RecordError> {
+    let signed = Signed::<ApRecord>::from_bytes(record)?;
+    match signed.check(now) {
+        Err(RecordError::FromTheFuture) => signed.check(now + STEP),
+        checked => checked,
     }
 }
 
@@ -93,12 +125,9 @@ impl Node {
         let until = path.until.saturating_mul(1000);
         let (part, segments) = match path.sides {
             Sides::Middle(segments) => (Part::Middle(Box::new(tunnel::Hop::new(path.secret))), segments.to_vec()),
-            Sides::End(segment, terminal) => {
-                let Ok(address) = served(now, &terminal) else { return };
-                if address.is_some() {
-                    self.out.push_back(Output::Publish(terminal.ap_record.clone()));
-                }
-                (Part::End(Box::new(tunnel::End::new(path.secret)), terminal, address), vec![segment])
+            Sides::End(segment) => {
+                let terminating = Terminating::new(&path.secret);
+                (Part::End(Box::new(tunnel::End::new(path.secret)), terminating), vec![segment])
             }
         };
         self.add_path(Path::new(now, until, part, segments));
@@ -165,8 +194,10 @@ impl Node {
         if !matches!(path.part, Part::Middle(_)) {
             self.out.push_back(Output::PathDown { path: no });
         }
-        if let Part::Own(_, purpose) = path.part {
-            self.path_ended(now, purpose, path.proven);
+        match path.part {
+            Part::Own(_, owned) => self.path_ended(now, &owned, path.proven),
+            Part::End(_, terminating) => drop(self.served.remove(&terminating.handle)),
+            Part::Middle(_) => {}
         }
     }
 
@@ -178,15 +209,79 @@ impl Node {
         }
     }
 
-    /// JOIN from an exit node: AP address and handle name the entry path; the data plane takes the link.
+    /// The owner of a path that ends here uses it. False, and the path ends: it was used for something else before.
+    pub(super) fn used_for(&mut self, now: u64, no: PathNo, wanted: Use) -> bool {
+        let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return false };
+        let same = *terminating.used_for.get_or_insert(wanted) == wanted;
+        if !same {
+            self.drop_path(now, no);
+        }
+        same
+    }
+
+    /// The owner of a path that ends here wants this record served and published, or, when it is empty, no more. A record that
+    /// does not hold, or names another node, path or address, ends the path.
+    pub(super) fn serve_record(&mut self, now: u64, no: PathNo, record: Vec<u8>) {
+        if !self.used_for(now, no, Use::Serve) {
+            return;
+        }
+        let own = self.own.contact.identity;
+        let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
+        if record.is_empty() {
+            terminating.next = None;
+            terminating.serving = None;
+            self.served.remove(&terminating.handle);
+            return;
+        }
+        let names_us = |record: &ApRecord| {
+            let mut entries = record.entries.iter();
+            entries.any(|entry| entry.entry_node.identity == own && entry.handle == terminating.handle)
+        };
+        let Ok(checked) = checked_ahead(now / 1000, &record) else { return self.drop_path(now, no) };
+        let another = terminating.serving.is_some_and(|address| address != checked.address());
+        if another || !names_us(&checked) {
+            return self.drop_path(now, no);
+        }
+        let issued = checked.issued * 1000;
+        if issued <= now {
+            self.publish(no, checked.address(), record);
+        } else {
+            // Anywhere in its step, by our clock: nobody learns from it when its owner did anything.
+            terminating.next = Some((issued + self.rng.random_range(0..STEP * 1000), record));
+        }
+    }
+
+    fn publish(&mut self, no: PathNo, address: ApAddress, record: Vec<u8>) {
+        let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
+        terminating.serving = Some(address);
+        terminating.next = None;
+        self.served.insert(terminating.handle, no);
+        self.out.push_back(Output::Publish(record));
+    }
+
+    /// Publishes the records whose time has come, along paths that stand.
+    pub(super) fn publish_due(&mut self, now: u64) {
+        let mut due = Vec::new();
+        for (no, path) in &self.paths {
+            if let Part::End(_, Terminating { next: Some((at, record)), .. }) = &path.part
+                && now >= *at
+            {
+                due.push((*no, record.clone()));
+            }
+        }
+        for (no, record) in due {
+            match checked_ahead(now / 1000, &record) {
+                Ok(checked) => self.publish(no, checked.address(), record),
+                // It expired while this computer slept.
+                Err(_) => self.drop_path(now, no),
+            }
+        }
+    }
+
+    /// JOIN from an exit node: the handle names the path that serves; the data plane takes the link.
     pub(super) fn join_frame(&mut self, link: LinkId, payload: &[u8]) -> bool {
-        let Some((address, handle)) = payload.split_first_chunk::<16>() else { return false };
-        let served = self.paths.iter().find(|(_, path)| match &path.part {
-            Part::End(_, terminal, Some(served)) => served.octets() == *address && same(&terminal.handle, handle),
-            Part::End(_, _, None) => false,
-            Part::Middle(_) | Part::Own(..) => false,
-        });
-        let Some(path) = served.map(|(no, _)| *no) else { return false };
+        let Ok(handle) = Handle::try_from(payload) else { return false };
+        let Some(path) = self.served.get(&handle).copied() else { return false };
         self.hand_over(link);
         self.out.push_back(Output::Join { link, path });
         true

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!              Input                                Output
-//!   link up/down, frame ──▶┌──────────────────┐──▶ dial, send, close
-//!   sample, time ─────────▶│ builds · hops    │──▶ publish a record
-//!   wants of identities ──▶│ paths · tunnels  │──▶ a ready tunnel, a relay: handed to the data plane
-//!                          └──────────────────┘
+//!   link up/down, frame ──▶┌────────────────────┐──▶ dial, send, close
+//!   sample, time ─────────▶│ personas · service │──▶ serve, publish a record
+//!   wants of identities ──▶│ builds · hops      │──▶ a ready tunnel, a relay: handed to the data plane
+//!   what ends say ────────▶│ paths · tunnels    │
+//!                          └────────────────────┘
 //! ```
 //!
 //! No byte of a connection passes here: once a tunnel stands, its links leave the node with the cell layers for them.
@@ -13,9 +14,15 @@
 mod build;
 mod hops;
 mod links;
+mod personas;
+mod service;
 mod tunnels;
 
+pub use personas::SPARES;
+pub use service::Serials;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rand::CryptoRng;
@@ -23,9 +30,10 @@ use rand::CryptoRng;
 use crate::cell::{Layer, OwnerCrypt};
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
-use crate::path::{Accounts, Candidate, Guards, Hop, PathKeys, Spread};
+use crate::path::{Accounts, Candidate, Class, Guards, Hop, PathKeys, Persona, Spread};
 use crate::wire::NodeContact;
-use crate::wire::array::{BuildId, Kind};
+use crate::wire::array::BuildId;
+use crate::wire::cells::Handle;
 
 use build::Building;
 use hops::Path;
@@ -43,15 +51,29 @@ pub struct LinkId(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathNo(pub u64);
 
-/// What an own path is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Purpose {
-    /// An exit path built ahead, for the next identity that needs one.
+/// What an own path does. It begins as a spare; what it then becomes it stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Work {
+    /// Nothing yet.
     Spare,
-    /// The exit path of one identity, never shared.
-    Exit(ApAddress),
-    /// An entry path of one identity.
-    Entry(ApAddress),
+    /// Carries connections out.
+    Connect,
+    /// Asks the network database for AP records. Never on a path that connects: its node would know who is asked for and, by
+    /// what follows, that somebody connects there.
+    Ask,
+    /// Carries connections in.
+    Serve,
+}
+
+/// What a path is used for, as its terminating node sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Use {
+    /// OPEN.
+    Connect,
+    /// LOOKUP.
+    Ask,
+    /// SERVE.
+    Serve,
 }
 
 /// What the owner's side of this node aims at.
@@ -59,21 +81,55 @@ pub enum Purpose {
 pub struct Settings {
     /// X-nodes per path: 2 to 4.
     pub hops: usize,
-    /// Exit paths kept ready for new identities.
-    pub spare_exits: usize,
+    /// Personas with spare paths that are kept ready for new identities.
+    pub unborn: usize,
     /// Entry paths per identity that listens.
     pub entry_paths: usize,
-    /// Ready tunnels that each end of a path tries to keep.
+    /// Ready tunnels that each end of a path tries to keep once it is used.
     pub ready_tunnels: usize,
-    /// Life of an own path in seconds: 600 to 86 400.
-    pub path_life: u64,
+    /// Life of an own path in seconds, drawn from this range for each, whatever it will do: 600 to 86 400.
+    pub path_life: RangeInclusive<u64>,
+    /// Mean wait before a build out of turn, when a class has nothing in stock, in milliseconds.
+    pub urgent_mean: u64,
+    /// Mean wait before a new set of spares is begun after an identity took one, in milliseconds.
+    pub renewal_mean: u64,
+    /// Longest wait before the first record of an identity that begins to listen, in milliseconds; 0: publish at once.
+    pub publish_within: u64,
     /// Which nodes may not be on one path together.
     pub spread: Spread,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { hops: 3, spare_exits: 2, entry_paths: 2, ready_tunnels: 4, path_life: 3600, spread: Spread::Prefixes }
+        Self {
+            hops: 3,
+            unborn: 1,
+            entry_paths: 3,
+            ready_tunnels: 4,
+            path_life: 72_000..=86_400,
+            urgent_mean: 2_000,
+            renewal_mean: 600_000,
+            publish_within: 30_000,
+            spread: Spread::Prefixes,
+        }
+    }
+}
+
+impl Settings {
+    /// Everything as soon as it can be: for private networks, where times need not hide anything.
+    pub fn hurried() -> Self {
+        Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, ..Self::default() }
+    }
+
+    /// For how long a path of this class is put to work, in seconds; drawn for each. Its nodes keep it for longer, all alike, so
+    /// that its life does not tell them its class. Connections move on every hour or so, entries stay for as long as records can
+    /// follow.
+    fn work_life(&self, class: Class) -> RangeInclusive<u64> {
+        let shortest = *self.path_life.start();
+        match class {
+            Class::Out => (shortest / 20).max(300)..=shortest / 10 + 300,
+            Class::In => shortest / 2..=shortest * 4 / 5,
+        }
     }
 }
 
@@ -93,14 +149,18 @@ pub enum Input {
     Sample(Vec<Candidate>),
     /// Nodes of the sample that are known not to answer, whole: no path is planned over them.
     Silent(BTreeSet<NodeId>),
-    /// An identity wants an exit path of its own.
+    /// An identity connects: keep paths for that.
     WantExit(ApAddress),
-    /// An identity listens: keep entry paths for it.
-    WantEntry(Arc<SigningKey>),
+    /// An identity listens: keep entry paths for it, and publish them. The serials are what [`Output::Serials`] last gave.
+    WantEntry(Arc<SigningKey>, Serials),
     /// An identity is gone: drop its paths.
     Forget(ApAddress),
-    /// A ready tunnel of this path was used or lost.
-    TunnelSpent(PathNo),
+    /// A ready tunnel of this path was used, or lost.
+    TunnelSpent { path: PathNo, used: bool },
+    /// SERVE came from the owner of a path that ends here.
+    Served { path: PathNo, record: Vec<u8> },
+    /// An end of this path broke the protocol over a tunnel: the path is dropped.
+    Misused(PathNo),
     /// New keys for others to build paths with, and what our record now says; the present keys serve for one more period.
     Rotate(Box<PathKeys>, Box<Candidate>),
 }
@@ -122,15 +182,19 @@ pub enum Output {
     /// Carry cells between two links; `ab` is for cells from `a` to `b`.
     Relay { a: LinkId, b: LinkId, ab: Layer, ba: Layer },
     /// A ready tunnel of a path that ends here; both directions are enciphered.
-    EndTunnel { path: PathNo, kind: Kind, link: LinkId, incoming: Layer, outgoing: Layer },
+    EndTunnel { path: PathNo, link: LinkId, incoming: Layer, outgoing: Layer },
     /// A ready tunnel of a path of our own.
     OwnTunnel { path: PathNo, link: LinkId, incoming: OwnerCrypt, outgoing: OwnerCrypt },
-    /// An exit node asks for a tunnel to an address that we serve as entry node.
+    /// Send an AP record along an own path, to be served and published.
+    Serve { path: PathNo, record: Vec<u8> },
+    /// Keep these before any record that follows is sent.
+    Serials { identity: ApAddress, serials: Serials },
+    /// An exit node asks for a tunnel of a path that ends here and serves.
     Join { link: LinkId, path: PathNo },
     /// An own path stands.
-    PathUp { path: PathNo, purpose: Purpose, hops: Vec<NodeContact> },
-    /// A spare exit path now belongs to an identity.
-    PathAssigned { path: PathNo, identity: ApAddress },
+    PathUp { path: PathNo, hops: Vec<NodeContact> },
+    /// A spare path now works for an identity.
+    PathWorks { path: PathNo, identity: ApAddress, work: Work },
     /// A path that we owned or ended is gone.
     PathDown { path: PathNo },
     /// The guard set changed; keep it.
@@ -163,9 +227,13 @@ pub struct Node {
     /// Nodes that the database found to be silent.
     silent: BTreeSet<NodeId>,
     builds: BTreeMap<BuildId, Building>,
-    exits: Vec<ApAddress>,
-    entries: BTreeMap<ApAddress, Arc<SigningKey>>,
-    backoff: BTreeMap<Purpose, build::Backoff>,
+    personas: BTreeMap<Persona, personas::Own>,
+    /// An identity has been here.
+    started: bool,
+    /// Paths that end here and serve, by handle.
+    served: BTreeMap<Handle, PathNo>,
+    /// Guards to be looked at, and when.
+    looks: BTreeMap<NodeId, u64>,
     problem: Option<String>,
 }
 
@@ -194,9 +262,10 @@ impl Node {
             away: BTreeMap::new(),
             silent: BTreeSet::new(),
             builds: BTreeMap::new(),
-            exits: Vec::new(),
-            entries: BTreeMap::new(),
-            backoff: BTreeMap::new(),
+            personas: BTreeMap::new(),
+            started: false,
+            served: BTreeMap::new(),
+            looks: BTreeMap::new(),
             problem: None,
         }
     }
@@ -210,10 +279,12 @@ impl Node {
             Input::LinkDown { link } => self.link_down(now, link),
             Input::Sample(sample) => self.take_sample(now, sample),
             Input::Silent(silent) => self.silent = silent,
-            Input::WantExit(identity) => self.want_exit(now, identity),
-            Input::WantEntry(key) => self.want_entry(now, key),
+            Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
+            Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),
-            Input::TunnelSpent(path) => self.tunnel_spent(now, path),
+            Input::TunnelSpent { path, used } => self.tunnel_spent(now, path, used),
+            Input::Served { path, record } => self.serve_record(now, path, record),
+            Input::Misused(path) => self.drop_path(now, path),
             Input::Rotate(keys, own) => {
                 self.hop.rotate(*keys);
                 self.own = *own;
@@ -233,8 +304,17 @@ impl Node {
         self.expire_paths(now);
         self.expire_setups(now);
         self.expire_builds(now);
+        self.look_at_guards(now);
+        self.relieve(now);
         self.pursue(now);
+        self.serve(now);
+        self.publish_due(now);
         self.refill(now);
+    }
+
+    /// The owner of a path that ends here begins to use a tunnel for this. False: it may not, and the path ends.
+    pub fn may_use(&mut self, now: u64, path: PathNo, wanted: Use) -> bool {
+        self.used_for(now, path, wanted)
     }
 
     /// Why no path can be built at the moment, in words for people.
@@ -242,10 +322,10 @@ impl Node {
         self.problem.as_deref()
     }
 
-    /// Own paths that stand and have had a tunnel: (exit paths, entry paths).
+    /// Own paths that have had a tunnel: (spare or for what goes out, for what comes in).
     pub fn path_counts(&self) -> (usize, usize) {
-        let own = || self.paths.values().filter(|path| path.proven).filter_map(Path::purpose);
-        let entries = own().filter(|purpose| matches!(purpose, Purpose::Entry(_))).count();
+        let own = || self.paths.values().filter(|path| path.proven).filter_map(Path::owned);
+        let entries = own().filter(|owned| owned.work == Work::Serve).count();
         (own().count() - entries, entries)
     }
 
@@ -268,13 +348,6 @@ impl Node {
 
     fn send(&mut self, link: LinkId, kind: u8, payload: Vec<u8>) {
         self.out.push_back(Output::Send { link, kind, payload });
-    }
-
-    fn kind_of(purpose: Purpose) -> Kind {
-        match purpose {
-            Purpose::Entry(_) => Kind::Entry,
-            Purpose::Spare | Purpose::Exit(_) => Kind::Exit,
-        }
     }
 }
 

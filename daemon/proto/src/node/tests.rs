@@ -1,4 +1,7 @@
-//! Bounds of a node's tables under hostile owners and neighbours. Whole networks are simulated in the daemon's tests.
+//! One node under hostile owners and neighbours, and as an owner. Whole networks are simulated in the daemon's tests.
+
+mod owner;
+mod serving;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -10,7 +13,7 @@ use crate::crypto::dh::DhSecret;
 use crate::crypto::kem::KemSecret;
 use crate::path::{HopPath, Sides};
 use crate::tunnel::BLOCK_LEN;
-use crate::wire::array::{Segment, Terminal};
+use crate::wire::array::Segment;
 use crate::wire::frame::kind;
 
 const NOW: u64 = 1_800_000_000_000;
@@ -47,8 +50,7 @@ fn join(node: &mut Node, sides: Sides) {
 #[test]
 fn a_flood_of_seeds_is_answered_only_so_often() {
     let mut node = node();
-    let terminal = Terminal { kind: Kind::Exit, handle: [1; 16], ap_record: Vec::new() };
-    join(&mut node, Sides::End(segment(2, 7, false), terminal));
+    join(&mut node, Sides::End(segment(2, 7, false)));
     let link = LinkId(1);
     node.handle(NOW, Input::LinkUp { link, peer: neighbour(2).node_id() });
     node.handle(NOW, Input::Frame { link, kind: kind::ATTACH, payload: vec![7; 16] });

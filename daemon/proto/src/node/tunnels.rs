@@ -29,6 +29,9 @@ const URGENT_DELAY: u64 = 20;
 /// urgent pace would make many times that.
 const UNDER_WAY_DELAY: u64 = 100;
 
+/// Ready tunnels of a path that nobody has used yet: most are spares, and there are more of them than of those at work.
+const READY_UNUSED: usize = 2;
+
 /// Ready tunnels at one end of a path beyond which it answers no more seeds: many times what an honest other end wants.
 const MAX_READY: usize = 64;
 
@@ -178,10 +181,6 @@ impl Node {
                 }
             }
             Phase::End(tunnel) => {
-                let Some(Part::End(_, terminal, _)) = self.paths.get(&setup.path).map(|path| &path.part) else {
-                    return false;
-                };
-                let kind_of_path = terminal.kind;
                 let Ok((answer, ready)) = tunnel.confirm(&proof) else { return false };
                 if let Some(v) = answer {
                     self.send(link, kind::CONFIRM, v.to_vec());
@@ -190,7 +189,6 @@ impl Node {
                 self.prove(now, setup.path);
                 self.out.push_back(Output::EndTunnel {
                     path: setup.path,
-                    kind: kind_of_path,
                     link,
                     incoming: ready.incoming,
                     outgoing: ready.outgoing,
@@ -231,9 +229,10 @@ impl Node {
         }
     }
 
-    pub(super) fn tunnel_spent(&mut self, now: u64, no: PathNo) {
+    pub(super) fn tunnel_spent(&mut self, now: u64, no: PathNo, used: bool) {
         if let Some(path) = self.paths.get_mut(&no) {
             path.ready = path.ready.saturating_sub(1);
+            path.used |= used;
         }
         self.refill(now);
     }
@@ -245,10 +244,11 @@ impl Node {
 
     /// Both ends of a path start tunnels after random delays, so that hops cannot tell from it who owns the path.
     pub fn refill(&mut self, now: u64) {
-        let target = self.settings.ready_tunnels;
+        let (many, few) = (self.settings.ready_tunnels, self.settings.ready_tunnels.min(READY_UNUSED));
         let mut due = Vec::new();
         self.refill_due = None;
         for (no, path) in &mut self.paths {
+            let target = if path.used { many } else { few };
             if matches!(path.part, Part::Middle(_)) || path.ready >= target || !path.stands() {
                 continue;
             }
@@ -263,7 +263,7 @@ impl Node {
         }
         for no in due {
             self.start_tunnel(now, no);
-            if self.under_way(no) >= target
+            if self.under_way(no) >= many
                 && let Some(path) = self.paths.get_mut(&no)
             {
                 path.refill_at = path.refill_at.map(|at| at.max(now + UNDER_WAY_DELAY));

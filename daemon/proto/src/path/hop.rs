@@ -25,7 +25,7 @@ use crate::crypto::{CryptoError, Hash32, PathSecret, VerifyingKey, aead, derive}
 use crate::ident::NodeId;
 use crate::wire::array::{
     ArrayFrame, BuildId, FIRST_REPLY_LEN, FirstPackage, KEM_CT_LEN, Orders, REPLY_LEN, Reply, SECOND_REPLY_LEN,
-    SLOT_LEN, SLOTS, SecondPackage, Segment, Slot, TAG_LEN, Terminal, read_padded,
+    SLOT_LEN, SLOTS, SecondPackage, Segment, Slot, TAG_LEN, read_padded,
 };
 use crate::wire::{NodeContact, WireError};
 
@@ -119,7 +119,7 @@ pub enum Sides {
     /// Between two nodes; in random order, so that the order tells nothing about where the owner is.
     Middle(Box<[Segment; 2]>),
     /// The terminating node.
-    End(Segment, Terminal),
+    End(Segment),
 }
 
 /// A build between its rounds.
@@ -357,7 +357,7 @@ fn take_orders(now: u64, orders: Orders, secret: &PathSecret) -> Result<Option<H
     let (until, sides) = match orders {
         Orders::Forget => return Ok(None),
         Orders::Relay { until, sides } => (until, Sides::Middle(sides)),
-        Orders::Terminate { until, side, terminal } => (until, Sides::End(side, terminal)),
+        Orders::Terminate { until, side } => (until, Sides::End(side)),
     };
     if until <= now || until > now + PATH_LIFE.end() + UNTIL_SPREAD + SKEW {
         return Err(HopError::Expired);

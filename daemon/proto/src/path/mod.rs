@@ -24,13 +24,15 @@ mod tests;
 
 use std::ops::RangeInclusive;
 
+use crate::crypto::{PathSecret, derive};
 use crate::wire::NodeContact;
 use crate::wire::array::ArrayFrame;
+use crate::wire::cells::HANDLE_LEN;
 
 pub use accounts::Accounts;
 pub use guards::Guards;
 pub use hop::{Hop, HopError, HopPath, PathKeys, Sides};
-pub use owner::{Build, BuildError, BuiltHop, BuiltPath, Step, Terms};
+pub use owner::{Build, BuildError, BuiltHop, BuiltPath, Step};
 pub use plan::{Candidate, Plan, PlanError, Spread, Wish, plan};
 
 /// Life of a build in seconds: some ten links' round trips, twice.
@@ -62,6 +64,15 @@ pub enum Class {
     Out,
     /// For what comes in.
     In,
+}
+
+/// The path's name in routing entries and in JOIN (docs/protocol.md, section 4.3): the owner and the terminating node, who
+/// share `secret`, compute it, and it is never sent along the path.
+pub fn handle(secret: &PathSecret) -> [u8; HANDLE_LEN] {
+    let hash = derive("phantom v1 handle", &[&secret.0[..]]);
+    let mut handle = [0; HANDLE_LEN];
+    handle.copy_from_slice(&hash[..HANDLE_LEN]);
+    handle
 }
 
 /// A frame to be sent to a node, over a link that is authenticated as that node's.

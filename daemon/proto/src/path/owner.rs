@@ -27,22 +27,10 @@ use crate::crypto::noise::Initiator;
 use crate::crypto::{CryptoError, Hash32, PathSecret, aead};
 use crate::ident::NodeId;
 use crate::wire::array::{
-    AP_RECORD_MAX, ArrayFrame, BuildId, FIRST_LEN, FIRST_REPLY_LEN, FirstPackage, KEM_CT_LEN, Kind, REPLY_LEN, Reply,
-    SECOND_LEN, SECOND_REPLY_LEN, SLOT_LEN, SLOTS, SecondPackage, Segment, Slot, TAG_LEN, empty, write_padded,
+    ArrayFrame, BuildId, FIRST_LEN, FIRST_REPLY_LEN, FirstPackage, KEM_CT_LEN, REPLY_LEN, Reply, SECOND_LEN,
+    SECOND_REPLY_LEN, SLOT_LEN, SLOTS, SecondPackage, Segment, Slot, TAG_LEN, empty, write_padded,
 };
 use crate::wire::{NodeContact, WireError};
-
-/// What the path shall be.
-#[derive(Clone)]
-pub struct Terms {
-    /// End of its life (Unix seconds), within [`PATH_LIFE`] from now.
-    pub until: u64,
-    /// Its name in routing entries; random.
-    pub handle: [u8; 16],
-    /// The owner's signed AP record, for the entry node to publish: at most [`AP_RECORD_MAX`] bytes; empty for exit
-    /// paths.
-    pub ap_record: Vec<u8>,
-}
 
 /// Why a build ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -82,14 +70,10 @@ impl From<WireError> for BuildError {
 /// A path, as its owner knows it.
 #[derive(Debug)]
 pub struct BuiltPath {
-    /// What for.
-    pub kind: Kind,
     /// The X-nodes, nearest first.
     pub hops: Vec<BuiltHop>,
     /// The owner's side of the segment to the nearest X-node.
     pub segment: Segment,
-    /// The path's name in routing entries.
-    pub handle: [u8; 16],
     /// End of its life (Unix seconds).
     pub until: u64,
 }
@@ -126,7 +110,8 @@ struct Circle {
     own: NodeContact,
     /// `build_ids[j]` is the id with which the array comes to node j; the last one brings it home.
     build_ids: Vec<BuildId>,
-    terms: Terms,
+    /// End of the path's life (Unix seconds).
+    until: u64,
 }
 
 enum Round {
@@ -147,7 +132,8 @@ impl fmt::Debug for Build {
 }
 
 impl Build {
-    /// Makes the first round's frame. `own` is what the owner's own node record says; `now` is in Unix seconds.
+    /// Makes the first round's frame. `own` is what the owner's own node record says; `now` is in Unix seconds, `until`, the end of
+    /// the path's life, too; it lies within [`PATH_LIFE`] from now.
     ///
     /// # Errors
     /// [`BuildError::Terms`] or [`BuildError::Keys`]; nothing has been sent then.
@@ -156,11 +142,11 @@ impl Build {
         now: u64,
         plan: Plan,
         own: &Candidate,
-        terms: Terms,
+        until: u64,
     ) -> Result<(Self, Send), BuildError> {
-        check_terms(now, &plan, &terms)?;
+        check_terms(now, &plan, until)?;
         let build_ids = (0..=plan.circle.len()).map(|_| BuildId::random(rng)).collect();
-        let circle = Circle { plan, own: own.contact.clone(), build_ids, terms };
+        let circle = Circle { plan, own: own.contact.clone(), build_ids, until };
         let (weave, asked) = circle.first_round(rng, now, own)?;
         let (send, expected) = circle.depart(weave);
         Ok((Self { circle, deadline: now + BUILD_LIFE, expected, round: Round::First(asked) }, send))
@@ -284,7 +270,7 @@ impl Circle {
         rng.fill_bytes(&mut closing);
         weave.put(weave.home(), &closing);
         for (stage, node) in shared.iter().enumerate().rev() {
-            let orders = way.orders(rng, self.plan.circle[stage].role, &self.plan, &self.terms);
+            let orders = way.orders(rng, self.plan.circle[stage].role, self.until);
             let package = SecondPackage { array_mac: weave.mac(stage), orders };
             weave.put(stage, &seal_second(node, &package)?);
         }
@@ -303,25 +289,15 @@ impl Circle {
             contact: contact.clone(),
             secret: shared[stage].path_secret.clone(),
         };
-        BuiltPath {
-            kind: self.plan.kind,
-            hops: way.hops().map(hop).collect(),
-            segment: way.outward(0),
-            handle: self.terms.handle,
-            until: self.terms.until,
-        }
+        BuiltPath { hops: way.hops().map(hop).collect(), segment: way.outward(0), until: self.until }
     }
 }
 
-fn check_terms(now: u64, plan: &Plan, terms: &Terms) -> Result<(), BuildError> {
-    let life = terms.until.saturating_sub(now);
-    let record_fits = match plan.kind {
-        Kind::Exit => terms.ap_record.is_empty(),
-        Kind::Entry => terms.ap_record.len() <= AP_RECORD_MAX,
-    };
+fn check_terms(now: u64, plan: &Plan, until: u64) -> Result<(), BuildError> {
+    let life = until.saturating_sub(now);
     // One slot of each array is the owner's.
     let circle_fits = !plan.circle.is_empty() && plan.circle.len() < SLOTS;
-    (PATH_LIFE.contains(&life) && record_fits && circle_fits).then_some(()).ok_or(BuildError::Terms)
+    (PATH_LIFE.contains(&life) && circle_fits).then_some(()).ok_or(BuildError::Terms)
 }
 
 fn noise_replies(rng: &mut dyn CryptoRng) -> Box<[Reply; SLOTS]> {

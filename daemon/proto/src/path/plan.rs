@@ -18,7 +18,7 @@ use super::accounts::Accounts;
 use super::guards::{GUARDS_USED, Guards};
 use crate::ident::NodeId;
 use crate::wire::NodeContact;
-use crate::wire::array::{KEM_KEY_LEN, Kind};
+use crate::wire::array::KEM_KEY_LEN;
 
 /// X-nodes of a path: with one the exit would know the owner; with five the circle would not fit the array.
 pub const HOPS: RangeInclusive<usize> = 2..=4;
@@ -79,8 +79,6 @@ pub enum Spread {
 /// The path that is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Wish {
-    /// What for.
-    pub kind: Kind,
     /// Number of X-nodes, within [`HOPS`].
     pub hops: usize,
     /// How far apart its nodes must be.
@@ -90,8 +88,6 @@ pub struct Wish {
 /// A circle, ready to be built.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// What for.
-    pub kind: Kind,
     /// The nodes in the order in which the array meets them.
     pub circle: Vec<Placed>,
 }
@@ -163,7 +159,7 @@ pub fn plan(
     if rng.random() {
         circle.reverse();
     }
-    Ok(Plan { kind: wish.kind, circle })
+    Ok(Plan { circle })
 }
 
 /// Roles in circle order, before the coin: Y X, then Y X for each further X-node, then hops - 1 times Y.

@@ -4,11 +4,10 @@ use rand::seq::SliceRandom;
 use rand::{CryptoRng, RngExt};
 
 use super::UNTIL_SPREAD;
-use super::owner::Terms;
 use super::plan::{Plan, Role};
 use crate::ident::PathId;
 use crate::wire::NodeContact;
-use crate::wire::array::{Orders, Segment, Terminal};
+use crate::wire::array::{Orders, Segment};
 
 /// The owner and the X-nodes, and what lies between each two of them.
 pub(super) struct Way {
@@ -51,14 +50,12 @@ impl Way {
     }
 
     /// What round 2 tells a node.
-    pub(super) fn orders(&self, rng: &mut dyn CryptoRng, role: Role, plan: &Plan, terms: &Terms) -> Orders {
+    pub(super) fn orders(&self, rng: &mut dyn CryptoRng, role: Role, until: u64) -> Orders {
         let Role::X { position } = role else { return Orders::Forget };
-        let until = terms.until + rng.random_range(0..=UNTIL_SPREAD);
+        let until = until + rng.random_range(0..=UNTIL_SPREAD);
         let node = position + 1;
         if node == self.between.len() {
-            let (handle, ap_record) = (terms.handle, terms.ap_record.clone());
-            let terminal = Terminal { kind: plan.kind, handle, ap_record };
-            return Orders::Terminate { until, side: self.inward(node), terminal };
+            return Orders::Terminate { until, side: self.inward(node) };
         }
         // In random order: a node must not read from it where the owner is.
         let mut sides = Box::new([self.inward(node), self.outward(node)]);

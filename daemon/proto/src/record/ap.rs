@@ -28,6 +28,16 @@ impl Wire for RoutingEntry {
     }
 }
 
+/// Length of a step of the grid on which all AP records lie, in seconds: a record's times say nothing of its owner's.
+pub const STEP: u64 = 3600;
+
+/// Steps that a record lives: that of its issue, in whose course its successor takes over, and two more for owners and entry
+/// nodes that are away just then.
+pub const STEPS_HELD: u64 = 3;
+
+/// Ends of paths are rounded down to a multiple of this, in seconds.
+pub const UNTIL_GRID: u64 = 600;
+
 /// An entry of the AP table: version(1) ‖ AP key(32) ‖ serial(8) ‖ issued(8) ‖ expires(8) ‖ count(1) ‖ entries.
 ///
 /// The key is the certificate of the session (a raw public key, RFC 7250), and its hash is the address.
@@ -35,11 +45,11 @@ impl Wire for RoutingEntry {
 pub struct ApRecord {
     /// The AP key.
     pub key: VerifyingKey,
-    /// The newest record has the largest; the owner counts up.
+    /// The newest record has the largest: step(48 bits) ‖ count within the step(16).
     pub serial: u64,
-    /// Seconds since 1970.
+    /// The step's begin, in seconds since 1970.
     pub issued: u64,
-    /// Seconds since 1970.
+    /// [`STEPS_HELD`] steps later.
     pub expires: u64,
     /// Ways in, at most [`ApRecord::MAX_ENTRIES`]; none: the address is reserved but not reachable.
     pub entries: Vec<RoutingEntry>,
@@ -49,6 +59,19 @@ impl ApRecord {
     /// Most entries of one record: what fits into a setup package.
     pub const MAX_ENTRIES: usize = 4;
 
+    /// The record of a step (number of [`STEP`]s since 1970), the `count`th of it. Ends of paths are put on their grid.
+    pub fn on_grid(key: VerifyingKey, step: u64, count: u16, mut entries: Vec<RoutingEntry>) -> Self {
+        entries.truncate(Self::MAX_ENTRIES);
+        entries.iter_mut().for_each(|entry| entry.until -= entry.until % UNTIL_GRID);
+        let (issued, expires) = (step * STEP, (step + STEPS_HELD) * STEP);
+        Self { key, serial: step << 16 | u64::from(count), issued, expires, entries }
+    }
+
+    /// The step that it was issued for.
+    pub fn step_of(&self) -> u64 {
+        self.serial >> 16
+    }
+
     /// The address that this record is about.
     pub fn address(&self) -> ApAddress {
         ApAddress::of(&self.key)
@@ -57,8 +80,7 @@ impl ApRecord {
 
 impl Record for ApRecord {
     const CONTEXT: &'static str = "phantom v1 ap record";
-    // A path lives for a day at most, and its record a little longer.
-    const MAX_LIFE: u64 = 25 * 3600;
+    const MAX_LIFE: u64 = STEPS_HELD * STEP;
 
     fn signer(&self) -> VerifyingKey {
         self.key
@@ -70,6 +92,14 @@ impl Record for ApRecord {
 
     fn expires(&self) -> u64 {
         self.expires
+    }
+
+    /// A record off the grid would stand out among all others, and tell when it was made.
+    fn on_grid(&self) -> bool {
+        self.issued.is_multiple_of(STEP)
+            && self.expires == self.issued.saturating_add(STEPS_HELD * STEP)
+            && self.serial >> 16 == self.issued / STEP
+            && self.entries.iter().all(|entry| entry.until.is_multiple_of(UNTIL_GRID))
     }
 }
 

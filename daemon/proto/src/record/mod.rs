@@ -5,7 +5,7 @@
 mod ap;
 mod node;
 
-pub use ap::{ApRecord, RoutingEntry};
+pub use ap::{ApRecord, RoutingEntry, STEP, STEPS_HELD, UNTIL_GRID};
 pub use node::NodeRecord;
 
 use std::marker::PhantomData;
@@ -32,6 +32,10 @@ pub trait Record: Wire {
     fn issued(&self) -> u64;
     /// When it ends, in seconds since 1970.
     fn expires(&self) -> u64;
+    /// Whether its times lie where those of its kind must.
+    fn on_grid(&self) -> bool {
+        true
+    }
 }
 
 /// Why a record is not used.
@@ -49,6 +53,9 @@ pub enum RecordError {
     /// It was made later than now.
     #[error("the record comes from the future: one of the two clocks is wrong")]
     FromTheFuture,
+    /// Its times do not lie on the grid of its kind.
+    #[error("the record's times lie off the grid")]
+    OffGrid,
     /// It claims to live longer than records of its kind may.
     #[error("the record claims too long a life")]
     TooLongLived,
@@ -115,7 +122,7 @@ fn check_times<T: Record>(value: &T, now: u64) -> Result<(), RecordError> {
     if value.expires().saturating_sub(value.issued()) > T::MAX_LIFE {
         return Err(RecordError::TooLongLived);
     }
-    Ok(())
+    if value.on_grid() { Ok(()) } else { Err(RecordError::OffGrid) }
 }
 
 fn check_signature<T: Record>(value: &T, body: &[u8], signature: &Signature) -> Result<(), RecordError> {

@@ -26,9 +26,9 @@ fn node_record() -> (NodeRecord, SigningKey) {
 
 fn ap_record() -> (ApRecord, SigningKey) {
     let key = SigningKey::from_seed(&[2; 32]);
-    let entry = RoutingEntry { entry_node: contact(&key), handle: [6; 16], until: NOW + 60 };
+    let entry = RoutingEntry { entry_node: contact(&key), handle: [6; 16], until: NOW + 659 };
     let entries = vec![entry.clone(), entry];
-    (ApRecord { key: key.verifying_key(), serial: 7, issued: NOW, expires: NOW + 3600, entries }, key)
+    (ApRecord::on_grid(key.verifying_key(), NOW / STEP, 7, entries), key)
 }
 
 #[test]
@@ -43,11 +43,31 @@ fn a_good_record_holds() {
 fn times_are_checked() {
     let (mut record, key) = ap_record();
     let signed = Signed::sign(&record, &key);
-    assert_eq!(signed.check(NOW + 3600), Err(RecordError::Expired));
+    assert_eq!(signed.check(NOW + STEPS_HELD * STEP), Err(RecordError::Expired));
     assert_eq!(signed.check(NOW - CLOCK_SKEW - 1), Err(RecordError::FromTheFuture));
     assert!(signed.check(NOW - CLOCK_SKEW).is_ok());
     record.expires = NOW + ApRecord::MAX_LIFE + 1;
     assert_eq!(Signed::sign(&record, &key).check(NOW), Err(RecordError::TooLongLived));
+}
+
+/// A1: what the record says is the same whenever in the step it was made, and no other may be told.
+#[test]
+fn times_lie_on_the_grid() {
+    let (record, key) = ap_record();
+    assert_eq!((record.issued, record.expires, record.serial), (NOW, NOW + 3 * STEP, (NOW / STEP) << 16 | 7));
+    assert_eq!(record.entries[0].until, NOW + 600);
+    let off: [fn(&mut ApRecord); 4] = [
+        |record| record.issued += 1,
+        |record| record.expires -= 1,
+        |record| record.serial += 1 << 16,
+        |record| record.entries[1].until += 1,
+    ];
+    for change in off {
+        let mut record = record.clone();
+        change(&mut record);
+        let checked = Signed::sign(&record, &key).check(NOW + 1);
+        assert_eq!(checked, Err(RecordError::OffGrid));
+    }
 }
 
 /// I6: nobody but the key's holder can make a record for its address.

@@ -40,9 +40,6 @@ pub const FIRST_REPLY_LEN: usize = REPLY_LEN - KEM_CT_LEN - 32 - 16;
 /// Length of the padded payload of a reply of round 2.
 pub const SECOND_REPLY_LEN: usize = REPLY_LEN - 16;
 
-/// Longest AP record that a package carries.
-pub const AP_RECORD_MAX: usize = 1024;
-
 /// Version of the packages.
 const VERSION: u8 = 1;
 
@@ -205,15 +202,6 @@ impl Wire for FirstPackage {
     }
 }
 
-/// What a routing path is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// Outgoing connections; its terminating node is an exit node.
-    Exit,
-    /// Incoming connections; its terminating node is an entry node.
-    Entry,
-}
-
 /// One side of a node on a routing path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
@@ -244,49 +232,6 @@ impl Wire for Segment {
     }
 }
 
-/// What a terminating node is told beside its segment.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Terminal {
-    /// What the path is for.
-    pub kind: Kind,
-    /// The path's name in routing entries.
-    pub handle: [u8; 16],
-    /// The owner's signed AP record, to be published: at most [`AP_RECORD_MAX`] bytes; empty on exit paths.
-    pub ap_record: Vec<u8>,
-}
-
-/// Without handle and record: they name the AP address.
-impl fmt::Debug for Terminal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Terminal").field("kind", &self.kind).finish_non_exhaustive()
-    }
-}
-
-impl Wire for Terminal {
-    fn write(&self, out: &mut Writer) {
-        out.u8(match self.kind {
-            Kind::Exit => 1,
-            Kind::Entry => 2,
-        });
-        out.bytes(&self.handle);
-        out.bytes16(&self.ap_record);
-    }
-
-    fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        let kind = match reader.u8()? {
-            1 => Kind::Exit,
-            2 => Kind::Entry,
-            _ => return Err(WireError::Value),
-        };
-        let handle = reader.array()?;
-        let ap_record = reader.bytes16(AP_RECORD_MAX)?.to_vec();
-        if kind == Kind::Exit && !ap_record.is_empty() {
-            return Err(WireError::Value);
-        }
-        Ok(Self { kind, handle, ap_record })
-    }
-}
-
 /// What a node is, once the path stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Orders {
@@ -299,14 +244,12 @@ pub enum Orders {
         /// Its two sides, in random order.
         sides: Box<[Segment; 2]>,
     },
-    /// The terminating X-node.
+    /// The terminating X-node. What for it will hear over a tunnel: packages of all paths are alike.
     Terminate {
         /// End of the path's life (Unix seconds).
         until: u64,
         /// Its one side.
         side: Segment,
-        /// Its work beyond the path.
-        terminal: Terminal,
     },
 }
 
@@ -333,10 +276,9 @@ impl Wire for SecondPackage {
                 out.u64(*until);
                 sides.iter().for_each(|side| side.write(out));
             }
-            Orders::Terminate { until, side, terminal } => {
+            Orders::Terminate { until, side } => {
                 out.u64(*until);
                 side.write(out);
-                terminal.write(out);
             }
         }
     }
@@ -350,11 +292,7 @@ impl Wire for SecondPackage {
                 until: reader.u64()?,
                 sides: Box::new([Segment::read(reader)?, Segment::read(reader)?]),
             },
-            3 => Orders::Terminate {
-                until: reader.u64()?,
-                side: Segment::read(reader)?,
-                terminal: Terminal::read(reader)?,
-            },
+            3 => Orders::Terminate { until: reader.u64()?, side: Segment::read(reader)? },
             _ => return Err(WireError::Value),
         };
         Ok(Self { array_mac, orders })
@@ -426,28 +364,12 @@ mod tests {
     }
 
     fn second_package() -> impl Strategy<Value = SecondPackage> {
-        let terminal = (any::<bool>(), vec(any::<u8>(), 0..=AP_RECORD_MAX), any::<[u8; 16]>()).prop_map(
-            |(entry, ap_record, handle)| match entry {
-                true => Terminal { kind: Kind::Entry, handle, ap_record },
-                false => Terminal { kind: Kind::Exit, handle, ap_record: Vec::new() },
-            },
-        );
         let orders = prop_oneof![
             Just(Orders::Forget),
             (any::<u64>(), segment(), segment())
                 .prop_map(|(until, a, b)| Orders::Relay { until, sides: Box::new([a, b]) }),
-            (any::<u64>(), segment(), terminal).prop_map(|(until, side, terminal)| Orders::Terminate {
-                until,
-                side,
-                terminal
-            }),
+            (any::<u64>(), segment()).prop_map(|(until, side)| Orders::Terminate { until, side }),
         ];
         (any::<[u8; 32]>(), orders).prop_map(|(array_mac, orders)| SecondPackage { array_mac, orders })
-    }
-
-    #[test]
-    fn an_exit_path_publishes_nothing() {
-        let terminal = Terminal { kind: Kind::Exit, handle: [1; 16], ap_record: vec![2] };
-        assert_eq!(Terminal::from_bytes(&terminal.to_bytes()), Err(WireError::Value));
     }
 }

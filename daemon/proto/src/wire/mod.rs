@@ -2,6 +2,7 @@
 //! length has a named limit; bytes left over are an error.
 
 pub mod array;
+pub mod cells;
 mod contact;
 pub mod frame;
 pub mod link;

@@ -32,7 +32,7 @@ fn fitting_garbage(rng: &mut ChaCha20Rng, node: &Candidate) -> ArrayFrame {
 #[test]
 fn replays_are_refused_and_leave_nothing() {
     let mut world = World::new(50, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let mut frames = Vec::new();
     world.run(&plan, |_, _, frame| frames.push(frame.clone())).unwrap();
     let mut senders = vec![world.own.contact.node_id()];
@@ -58,7 +58,7 @@ fn replays_are_refused_and_leave_nothing() {
 #[test]
 fn an_array_sent_twice_ends_its_build() {
     let mut world = World::new(51, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let (_, send) = world.start(&plan);
     let own = world.own.contact.node_id();
     let hop = &mut world.nodes.get_mut(&plan.nodes()[0]).unwrap().hop;
@@ -73,7 +73,7 @@ fn an_array_sent_twice_ends_its_build() {
 #[test]
 fn packages_from_the_far_future_or_the_past_are_refused() {
     let mut world = World::new(52, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let (_, send) = world.start(&plan);
     let own = world.own.contact.node_id();
     let hop = &mut world.nodes.get_mut(&plan.nodes()[0]).unwrap().hop;
@@ -86,7 +86,7 @@ fn packages_from_the_far_future_or_the_past_are_refused() {
 #[test]
 fn keys_are_good_for_one_period_after_theirs() {
     let mut world = World::new(53, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let (_, before) = world.start(&plan);
     let (_, later) = world.start(&plan);
     let own = world.own.contact.node_id();
@@ -137,7 +137,7 @@ fn fitting_garbage_costs_one_operation_each_and_then_none() {
 #[test]
 fn a_flood_of_good_arrays_is_bounded_per_peer() {
     let mut world = World::new(56, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let own = world.own.contact.node_id();
     let first = plan.nodes()[0];
     for n in 0..PENDING_PER_PEER + 5 {

@@ -3,7 +3,7 @@
 use super::*;
 use crate::path::plan::Role;
 use crate::path::way::Way;
-use crate::wire::array::{Orders, SLOTS, Segment, Terminal};
+use crate::wire::array::{Orders, SLOTS, Segment};
 
 /// All segments of a path as (from, segment), the owner's first.
 fn segments(own: &NodeContact, outcome: &Outcome) -> Vec<(NodeId, Segment)> {
@@ -11,7 +11,7 @@ fn segments(own: &NodeContact, outcome: &Outcome) -> Vec<(NodeId, Segment)> {
     for (id, path) in &outcome.hop_paths {
         match &path.sides {
             Sides::Middle(sides) => all.extend(sides.iter().map(|side| (*id, side.clone()))),
-            Sides::End(side, _) => all.push((*id, side.clone())),
+            Sides::End(side) => all.push((*id, side.clone())),
         }
     }
     all
@@ -20,13 +20,12 @@ fn segments(own: &NodeContact, outcome: &Outcome) -> Vec<(NodeId, Segment)> {
 #[test]
 fn owner_and_nodes_agree_on_every_path() {
     for (seed, hops) in (0..12).zip([2, 3, 4].into_iter().cycle()) {
-        let kind = if seed % 2 == 0 { Kind::Exit } else { Kind::Entry };
         let mut world = World::new(seed, 14);
-        let plan = world.plan(kind, hops);
+        let plan = world.plan(hops);
         let outcome = world.run(&plan, |_, _, _| ()).unwrap();
         let Outcome { path, hop_paths } = &outcome;
 
-        assert_eq!((path.kind, path.hops.len(), path.until), (kind, hops, NOW + 3600));
+        assert_eq!((path.hops.len(), path.until), (hops, NOW + 3600));
         assert_eq!(hop_paths.len(), hops, "Y-nodes are on no path");
         for hop in &path.hops {
             let told = &hop_paths[&hop.contact.node_id()];
@@ -46,16 +45,14 @@ fn owner_and_nodes_agree_on_every_path() {
         assert_eq!(path.segment.neighbour, path.hops[0].contact);
 
         let last = &path.hops[hops - 1].contact;
-        let Sides::End(_, terminal) = &hop_paths[&last.node_id()].sides else { panic!("the last X terminates") };
-        assert_eq!((terminal.kind, terminal.handle), (kind, path.handle));
-        assert_eq!(terminal.ap_record.len(), if kind == Kind::Entry { 1024 } else { 0 });
+        assert!(matches!(hop_paths[&last.node_id()].sides, Sides::End(_)), "the last X terminates");
     }
 }
 
 #[test]
 fn secrets_differ_between_hops_and_builds() {
     let mut world = World::new(1, 10);
-    let plan = world.plan(Kind::Exit, 3);
+    let plan = world.plan(3);
     let mut secrets = Vec::new();
     for _ in 0..2 {
         let path = world.run(&plan, |_, _, _| ()).unwrap().path;
@@ -70,14 +67,14 @@ fn secrets_differ_between_hops_and_builds() {
 #[test]
 fn a_node_holds_its_neighbours_and_nothing_else() {
     let mut world = World::new(2, 10);
-    let plan = world.plan(Kind::Entry, 3);
+    let plan = world.plan(3);
     for (_, path) in world.run(&plan, |_, _, _| ()).unwrap().hop_paths {
         let HopPath { secret: _, sides, until: _ } = path;
         match sides {
             Sides::Middle(two) => {
                 let [_, _] = two.map(|Segment { neighbour: _, path: _, dial: _ }| ());
             }
-            Sides::End(side, Terminal { kind: _, handle: _, ap_record: _ }) => {
+            Sides::End(side) => {
                 let Segment { neighbour: _, path: _, dial: _ } = side;
             }
         }
@@ -88,12 +85,11 @@ fn a_node_holds_its_neighbours_and_nothing_else() {
 #[test]
 fn sides_and_dialing_do_not_point_to_the_owner() {
     let mut world = World::new(3, 10);
-    let plan = world.plan(Kind::Exit, 3);
-    let terms = world.terms(Kind::Exit);
+    let plan = world.plan(3);
     let (mut first, mut dialed) = (0, 0);
     for _ in 0..400 {
         let way = Way::new(&mut world.rng, &plan, &world.own.contact);
-        let orders = way.orders(&mut world.rng, Role::X { position: 0 }, &plan, &terms);
+        let orders = way.orders(&mut world.rng, Role::X { position: 0 }, NOW + 3600);
         let Orders::Relay { sides, .. } = orders else { panic!("the nearest X relays") };
         let owner = sides.iter().position(|side| side.neighbour == world.own.contact).unwrap();
         first += usize::from(owner == 0);
@@ -109,7 +105,7 @@ fn every_sender_finds_one_package_for_its_successor() {
     use crate::path::array::{first_tag, slot_key};
     let mut world = World::new(4, 14);
     for hops in [2, 4] {
-        let plan = world.plan(Kind::Exit, hops);
+        let plan = world.plan(hops);
         let mut receivers: Vec<Candidate> = plan.circle.iter().map(|placed| placed.candidate.clone()).collect();
         receivers.push(world.own.clone());
         let check = |round: usize, stage: usize, frame: &mut ArrayFrame| {
@@ -136,7 +132,7 @@ fn looks_like_a_ciphertext(reply: &[u8]) -> f64 {
 #[test]
 fn the_first_node_sees_a_reply_like_all_others() {
     let mut world = World::new(5, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let nodes = plan.circle.len();
     let most =
         |frame: &ArrayFrame| frame.replies.iter().map(|reply| looks_like_a_ciphertext(reply)).fold(f64::MIN, f64::max);
@@ -160,25 +156,16 @@ fn the_first_node_sees_a_reply_like_all_others() {
 #[test]
 fn the_largest_circle_fills_the_array() {
     let mut world = World::new(6, 14);
-    assert_eq!(world.plan(Kind::Exit, 4).circle.len(), SLOTS - 1);
+    assert_eq!(world.plan(4).circle.len(), SLOTS - 1);
 }
 
 #[test]
 fn bad_terms_send_nothing() {
     let mut world = World::new(7, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let own = world.own.clone();
-    let good = world.terms(Kind::Exit);
-    let bad = [
-        Terms { until: NOW + 599, ..good.clone() },
-        Terms { until: NOW + 86_401, ..good.clone() },
-        Terms { ap_record: vec![1], ..good.clone() },
-    ];
-    for terms in bad {
-        let refused = Build::start(&mut world.rng, NOW, plan.clone(), &own, terms);
+    for until in [NOW + 599, NOW + 86_401] {
+        let refused = Build::start(&mut world.rng, NOW, plan.clone(), &own, until);
         assert_eq!(refused.err(), Some(BuildError::Terms));
     }
-    let entry = Plan { kind: Kind::Entry, ..plan };
-    let terms = Terms { ap_record: vec![1; 1025], ..good };
-    assert_eq!(Build::start(&mut world.rng, NOW, entry, &own, terms).err(), Some(BuildError::Terms));
 }

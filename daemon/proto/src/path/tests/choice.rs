@@ -28,7 +28,7 @@ fn own() -> NodeContact {
 }
 
 fn wish(hops: usize) -> Wish {
-    Wish { kind: Kind::Exit, hops, spread: Spread::Prefixes }
+    Wish { hops, spread: Spread::Prefixes }
 }
 
 fn rng(seed: u64) -> ChaCha20Rng {

@@ -19,7 +19,6 @@ use crate::crypto::SigningKey;
 use crate::crypto::dh::DhSecret;
 use crate::crypto::kem::KemSecret;
 use crate::ident::NodeId;
-use crate::wire::array::Kind;
 
 pub(super) const NOW: u64 = 1_800_000_000;
 
@@ -79,20 +78,14 @@ impl World {
         self.nodes.values().map(|node| node.candidate.clone()).collect()
     }
 
-    pub(super) fn plan(&mut self, kind: Kind, hops: usize) -> Plan {
-        let wish = Wish { kind, hops, spread: Spread::Prefixes };
+    pub(super) fn plan(&mut self, hops: usize) -> Plan {
+        let wish = Wish { hops, spread: Spread::Prefixes };
         let sample = self.sample();
         plan(&mut self.rng, &wish, &self.own.contact, &sample, &self.guards, &Accounts::default()).unwrap()
     }
 
-    pub(super) fn terms(&mut self, kind: Kind) -> Terms {
-        let ap_record = if kind == Kind::Entry { vec![7; 1024] } else { Vec::new() };
-        Terms { until: self.now + 3600, handle: self.rng.random(), ap_record }
-    }
-
     pub(super) fn start(&mut self, plan: &Plan) -> (Build, Send) {
-        let terms = self.terms(plan.kind);
-        Build::start(&mut self.rng, self.now, plan.clone(), &self.own.clone(), terms).unwrap()
+        Build::start(&mut self.rng, self.now, plan.clone(), &self.own.clone(), self.now + 3600).unwrap()
     }
 
     /// Runs a build to its end. `on_way(round, stage, frame)` sees every frame before node `stage` gets it; the last

@@ -38,7 +38,7 @@ fn reopen(keys: &PathKeys, node: &Candidate, frame: &ArrayFrame) -> (Responder, 
 #[test]
 fn stolen_long_term_keys_give_no_path_secret_and_open_no_second_round() {
     let (mut world, stolen) = world_and_its_keys(40);
-    let plan = world.plan(Kind::Entry, 3);
+    let plan = world.plan(3);
     let mut recorded = [Vec::new(), Vec::new(), Vec::new()];
     let outcome = world.run(&plan, |round, _, frame| recorded[round].push(frame.clone())).unwrap();
     for (stage, placed) in plan.circle.iter().enumerate() {
@@ -71,7 +71,7 @@ fn stolen_long_term_keys_give_no_path_secret_and_open_no_second_round() {
 #[test]
 fn a_node_answers_each_array_with_fresh_keys() {
     let (mut world, _) = world_and_its_keys(41);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let (_, send) = world.start(&plan);
     let first = plan.nodes()[0];
     let own = world.own.contact.node_id();

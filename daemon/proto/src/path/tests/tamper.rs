@@ -42,7 +42,7 @@ fn assert_stopped(outcome: Result<Outcome, Ended>, (round, stage): (usize, usize
 #[test]
 fn a_changed_setup_slot_goes_no_further() {
     let mut world = World::new(20, 10);
-    let plan = world.plan(Kind::Entry, 2);
+    let plan = world.plan(2);
     for at in places(&plan) {
         for slot in 0..SLOTS {
             for offset in REGIONS {
@@ -57,7 +57,7 @@ fn a_changed_setup_slot_goes_no_further() {
 #[test]
 fn a_changed_build_id_goes_no_further() {
     let mut world = World::new(21, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     for at in places(&plan) {
         for byte in [0, 15] {
             let outcome = changed(&mut world, &plan, at, |frame| frame.build.0[byte] ^= 0x10);
@@ -70,7 +70,7 @@ fn a_changed_build_id_goes_no_further() {
 #[test]
 fn a_changed_reply_is_noticed_at_home() {
     let mut world = World::new(22, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     for (round, stage) in places(&plan) {
         for node in 0..SLOTS {
             let (build, send) = world.start(&plan);
@@ -95,7 +95,7 @@ fn a_changed_reply_is_noticed_at_home() {
 #[test]
 fn an_array_from_elsewhere_is_refused() {
     let mut world = World::new(23, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let stranger = NodeId([9; 32]);
     let first = plan.nodes()[0];
     let (build, send) = world.start(&plan);
@@ -109,7 +109,7 @@ fn an_array_from_elsewhere_is_refused() {
 #[test]
 fn an_array_that_comes_home_late_is_refused() {
     let mut world = World::new(24, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let (build, send) = world.start(&plan);
     let late = build.deadline();
     let home = ArrayFrame { build: build.build_id(), ..send.frame };

@@ -45,7 +45,7 @@ fn look(windows: &mut Windows, nodes: usize, stage: usize, frame: &ArrayFrame) {
 fn distant_hops_have_no_eight_bytes_in_common() {
     for (seed, hops) in [(30, 2), (31, 3), (32, 3), (33, 4)] {
         let mut world = World::new(seed, 14);
-        let plan = world.plan(Kind::Entry, hops);
+        let plan = world.plan(hops);
         let mut windows = Windows(Vec::new());
         world.run(&plan, |_, stage, frame| look(&mut windows, plan.circle.len(), stage, frame)).unwrap();
         assert_eq!(windows.links(), []);
@@ -56,7 +56,7 @@ fn distant_hops_have_no_eight_bytes_in_common() {
 #[test]
 fn an_unchanged_slot_would_be_found() {
     let mut world = World::new(34, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let mut windows = Windows(Vec::new());
     let mut kept = [0; 32];
     let _ = world.run(&plan, |round, stage, frame| {
@@ -79,7 +79,7 @@ fn an_injected_mark_goes_no_further_than_the_next_hop() {
     for round in 1..=2 {
         for by in 0..5 {
             let mut world = World::new(35, 10);
-            let plan = world.plan(Kind::Exit, 3);
+            let plan = world.plan(3);
             let mut seen = Vec::new();
             let ended = world.run(&plan, |r, stage, frame| {
                 if (r, stage) == (round, by + 1) {
@@ -108,7 +108,7 @@ fn an_injected_mark_goes_no_further_than_the_next_hop() {
 #[test]
 fn equal_slots_leave_unequal() {
     let mut world = World::new(36, 10);
-    let plan = world.plan(Kind::Exit, 2);
+    let plan = world.plan(2);
     let mut left = Vec::new();
     let _ = world.run(&plan, |round, stage, frame| {
         if (round, stage) == (1, 1) {
@@ -127,7 +127,7 @@ fn equal_slots_leave_unequal() {
 #[test]
 fn build_ids_differ_on_every_link() {
     let mut world = World::new(37, 14);
-    let plan = world.plan(Kind::Exit, 4);
+    let plan = world.plan(4);
     let mut ids = Vec::new();
     world.run(&plan, |round, _, frame| ids.extend((round == 1).then_some(frame.build))).unwrap();
     let links = ids.len();

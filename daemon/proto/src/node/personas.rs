@@ -1,0 +1,273 @@
+//! The owner's policy: which personas there are, which paths each keeps, and when it builds them.
+//!
+//! Paths are built without a purpose, at the ticks of clocks that have nothing to do with what anybody does, and put to work from
+//! the stock of spares (docs/protocol.md, section 4.7). Each class of each persona has a clock of its own.
+
+use std::sync::Arc;
+
+use rand::{CryptoRng, RngExt};
+
+use super::hops::{Owned, Part, Path};
+use super::service::{Serials, Service};
+use super::{Node, Output, PathNo, Work};
+use crate::crypto::SigningKey;
+use crate::ident::ApAddress;
+use crate::path::{Class, Persona};
+
+/// Spare paths that a class keeps: one may die while another takes over its work.
+pub const SPARES: usize = 2;
+
+/// Mean time between two builds of a class, in milliseconds. They go on whatever the stock is: that a build happens says nothing.
+const BUILD_MEAN: u64 = 600_000;
+
+/// First and longest wait after a failed build that was out of turn, in milliseconds; it doubles in between.
+const BACKOFF: (u64, u64) = (500, 10_000);
+
+/// One set of own paths, and whose they are.
+pub(super) struct Own {
+    /// `None`: kept ready for the next identity.
+    pub(super) identity: Option<ApAddress>,
+    out: Stock,
+    incoming: Stock,
+    pub(super) service: Option<Service>,
+}
+
+/// When a class of a persona builds.
+struct Stock {
+    wanted: bool,
+    /// The next tick of its clock.
+    tick: u64,
+    /// When it may build out of turn, since nothing is in stock; drawn when that is seen.
+    urgent: Option<u64>,
+    /// The last wait after a failure; 0 after a success.
+    wait: u64,
+}
+
+/// A time drawn from the exponential distribution with this mean, in its unit: what a Poisson clock waits.
+pub(super) fn exponential(rng: &mut dyn CryptoRng, mean: u64) -> u64 {
+    // Never zero, whose logarithm does not exist.
+    let uniform = (rng.random::<u32>() as f64 + 1.0) / (u32::MAX as f64 + 2.0);
+    (-uniform.ln() * mean as f64) as u64
+}
+
+impl Stock {
+    fn new(rng: &mut dyn CryptoRng, now: u64, wanted: bool) -> Self {
+        Self { wanted, tick: now + exponential(rng, BUILD_MEAN), urgent: None, wait: 0 }
+    }
+}
+
+impl Own {
+    fn stock(&mut self, class: Class) -> &mut Stock {
+        match class {
+            Class::Out => &mut self.out,
+            Class::In => &mut self.incoming,
+        }
+    }
+}
+
+/// Works of a class that a persona has when it is whole.
+fn works(class: Class, entries: usize) -> Vec<(Work, usize)> {
+    match class {
+        Class::Out => vec![(Work::Connect, 1), (Work::Ask, 1)],
+        Class::In => vec![(Work::Serve, entries)],
+    }
+}
+
+impl Node {
+    /// An identity connects or listens.
+    pub(super) fn want(&mut self, now: u64, identity: ApAddress, class: Class) -> Persona {
+        let persona = self.persona_of(identity).unwrap_or_else(|| self.christen(now, identity));
+        if let Some(own) = self.personas.get_mut(&persona) {
+            own.stock(class).wanted = true;
+        }
+        self.put_to_work(now, persona);
+        self.pursue(now);
+        persona
+    }
+
+    /// An identity listens: what it offers is served and published.
+    pub(super) fn want_entry(&mut self, now: u64, key: Arc<SigningKey>, serials: Serials) {
+        let persona = self.want(now, ApAddress::of(&key.verifying_key()), Class::In);
+        let first = now + self.rng.random_range(0..=self.settings.publish_within);
+        if let Some(own) = self.personas.get_mut(&persona) {
+            own.service.get_or_insert_with(|| Service::new(key, serials, first));
+        }
+        self.serve(now);
+    }
+
+    pub(super) fn persona_of(&self, identity: ApAddress) -> Option<Persona> {
+        self.personas.iter().find(|(_, own)| own.identity == Some(identity)).map(|(persona, _)| *persona)
+    }
+
+    /// Gives an identity the persona that was kept ready, spares included, or a new one.
+    fn christen(&mut self, now: u64, identity: ApAddress) -> Persona {
+        let unborn = self.personas.iter().find(|(_, own)| own.identity.is_none()).map(|(persona, _)| *persona);
+        let persona = unborn.unwrap_or_else(|| self.conceive(now));
+        if let Some(own) = self.personas.get_mut(&persona) {
+            own.identity = Some(identity);
+            for stock in [&mut own.out, &mut own.incoming] {
+                (stock.wanted, stock.urgent) = (false, None);
+            }
+        }
+        persona
+    }
+
+    fn conceive(&mut self, now: u64) -> Persona {
+        let persona = Persona(self.id());
+        let (mut out, mut incoming) = (Stock::new(&mut *self.rng, now, true), Stock::new(&mut *self.rng, now, true));
+        if self.started {
+            // Long after the birth that made room for it: its first builds must not point there.
+            out.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
+            incoming.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
+        }
+        self.personas.insert(persona, Own { identity: None, out, incoming, service: None });
+        persona
+    }
+
+    /// An identity is gone, and all that was its own.
+    pub(super) fn forget(&mut self, now: u64, identity: ApAddress) {
+        let Some(persona) = self.persona_of(identity) else { return };
+        self.personas.remove(&persona);
+        self.builds.retain(|_, building| building.persona != persona);
+        let of = |path: &Path| path.owned().is_some_and(|owned| owned.persona == persona);
+        let gone: Vec<_> = self.paths.iter().filter(|(_, path)| of(path)).map(|(no, _)| *no).collect();
+        for no in gone {
+            self.drop_path(now, no);
+        }
+    }
+
+    /// Starts the builds whose time has come.
+    pub(super) fn pursue(&mut self, now: u64) {
+        self.started |= self.personas.values().any(|own| own.identity.is_some());
+        while self.personas.values().filter(|own| own.identity.is_none()).count() < self.settings.unborn {
+            self.conceive(now);
+        }
+        let classes = [Class::Out, Class::In];
+        let all: Vec<_> = self.personas.keys().flat_map(|persona| classes.map(|class| (*persona, class))).collect();
+        for (persona, class) in all {
+            if self.is_due(now, persona, class) && self.may_build() {
+                match self.build(now, persona, class) {
+                    Ok(()) => self.problem = None,
+                    Err(problem) => {
+                        self.problem = Some(problem.to_string());
+                        self.build_failed(now, persona, class);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Whether a class builds now: at its clock's tick, or out of turn when it has nothing that it could put to work.
+    fn is_due(&mut self, now: u64, persona: Persona, class: Class) -> bool {
+        let in_stock = self.spares(persona, class).len() + self.building(persona, class);
+        let lacks = in_stock < self.lacking(now, persona, class);
+        let (mean, rng) = (self.settings.urgent_mean, &mut *self.rng);
+        let Some(own) = self.personas.get_mut(&persona) else { return false };
+        let stock = own.stock(class);
+        if !stock.wanted {
+            return false;
+        }
+        if !lacks {
+            stock.urgent = None;
+        }
+        let ticked = now >= stock.tick;
+        if ticked {
+            stock.tick = now + exponential(rng, BUILD_MEAN);
+        }
+        let urgent = lacks && now >= *stock.urgent.get_or_insert_with(|| now + exponential(rng, mean));
+        if urgent {
+            // Drawn anew for the next one.
+            stock.urgent = None;
+        }
+        ticked || urgent
+    }
+
+    /// Paths that a class lacks for its work; one that has no work yet lacks its spares.
+    fn lacking(&self, now: u64, persona: Persona, class: Class) -> usize {
+        match self.personas.get(&persona).map(|own| own.identity) {
+            None => 0,
+            Some(None) => SPARES,
+            Some(Some(_)) => {
+                let missing = |(work, count): (Work, usize)| count.saturating_sub(self.at_work(now, persona, work));
+                works(class, self.settings.entry_paths).into_iter().map(missing).sum()
+            }
+        }
+    }
+
+    /// Paths of a persona that do this work and are not about to end.
+    fn at_work(&self, now: u64, persona: Persona, work: Work) -> usize {
+        let of = |owned: &Owned| owned.persona == persona && owned.work == work && now < owned.retires;
+        self.paths.values().filter(|path| path.owned().is_some_and(of)).count()
+    }
+
+    /// Spare paths of a class that work, the oldest first.
+    fn spares(&self, persona: Persona, class: Class) -> Vec<PathNo> {
+        let of = |owned: &Owned| owned.persona == persona && owned.class == class && owned.work == Work::Spare;
+        let spare = |path: &Path| path.proven && path.owned().is_some_and(of);
+        self.paths.iter().filter(|(_, path)| spare(path)).map(|(no, _)| *no).collect()
+    }
+
+    /// Puts spares to the work that nobody does.
+    pub(super) fn put_to_work(&mut self, now: u64, persona: Persona) {
+        let Some(own) = self.personas.get(&persona) else { return };
+        let Some(identity) = own.identity else { return };
+        let wanted = [(Class::Out, own.out.wanted), (Class::In, own.incoming.wanted)];
+        for (class, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
+            for (work, count) in works(class, self.settings.entry_paths) {
+                let missing = count.saturating_sub(self.at_work(now, persona, work));
+                // The newest: it lives longest.
+                let spares: Vec<_> = self.spares(persona, class).into_iter().rev().take(missing).collect();
+                for no in spares {
+                    if let Some(Part::Own(_, owned)) = self.paths.get_mut(&no).map(|path| &mut path.part) {
+                        owned.work = work;
+                        self.out.push_back(Output::PathWorks { path: no, identity, work });
+                    }
+                }
+            }
+        }
+    }
+
+    /// More spares than are kept: the oldest goes.
+    pub(super) fn thin_spares(&mut self, now: u64, persona: Persona, class: Class) {
+        let spares = self.spares(persona, class);
+        for no in &spares[..spares.len().saturating_sub(SPARES)] {
+            self.drop_path(now, *no);
+        }
+    }
+
+    /// Work passes from paths that are about to end to spares; spares that have grown old go.
+    pub(super) fn relieve(&mut self, now: u64) {
+        let old = |owned: &Owned| owned.work == Work::Spare && now >= owned.retires;
+        let over: Vec<_> =
+            self.paths.iter().filter(|(_, path)| path.owned().is_some_and(old)).map(|(no, _)| *no).collect();
+        for no in over {
+            self.drop_path(now, no);
+        }
+        let all: Vec<_> = self.personas.keys().copied().collect();
+        for persona in all {
+            self.put_to_work(now, persona);
+        }
+    }
+
+    pub(super) fn build_failed(&mut self, now: u64, persona: Persona, class: Class) {
+        let Some(own) = self.personas.get_mut(&persona) else { return };
+        let stock = own.stock(class);
+        stock.wait = (stock.wait * 2).clamp(BACKOFF.0, BACKOFF.1);
+        // As random as the first: a build that follows a failure at a fixed distance tells whose it was.
+        stock.urgent = Some(now + stock.wait / 2 + self.rng.random_range(0..=stock.wait));
+    }
+
+    pub(super) fn build_worked(&mut self, persona: Persona, class: Class) {
+        if let Some(own) = self.personas.get_mut(&persona) {
+            own.stock(class).wait = 0;
+        }
+    }
+
+    /// An own path ended; one that never carried a tunnel counts as a failed build.
+    pub(super) fn path_ended(&mut self, now: u64, owned: &Owned, proven: bool) {
+        if !proven {
+            self.build_failed(now, owned.persona, owned.class);
+        }
+        self.put_to_work(now, owned.persona);
+    }
+}

@@ -1,0 +1,197 @@
+//! What an identity that listens publishes: one AP record per step of the public grid, sent ahead along each entry path at a time
+//! of its own, so that no record says when its owner did anything (docs/protocol.md, section 7.4).
+//!
+//! ```text
+//!   step k                                     step k + 1
+//!   ├── composed ─── sent to A ─ sent to B ────┼───── B publishes ──────── A publishes ──┤
+//!      at random      at random each              each at random, by its own clock
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use rand::RngExt;
+use rand::seq::SliceRandom;
+
+use super::hops::Path;
+use super::personas::exponential;
+use super::{Node, Output, PathNo, Work};
+use crate::crypto::SigningKey;
+use crate::path::Persona;
+use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
+use crate::wire::cells::Handle;
+
+/// Length of a step in milliseconds.
+const STEP_MS: u64 = STEP * 1000;
+
+/// Mean wait before a record out of turn, when none of those that the last one names is left, in milliseconds.
+const REVIVE_MEAN: u64 = 5_000;
+
+/// The newest serials of two different steps: a record of this step may follow one of the next.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Serials(pub [u64; 2]);
+
+impl Serials {
+    /// Reads what [`Self::to_bytes`] wrote.
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let both = u128::from_be_bytes(bytes);
+        Self([(both >> 64) as u64, both as u64])
+    }
+
+    /// For the disk.
+    pub fn to_bytes(self) -> [u8; 16] {
+        let [older, newer] = self.0;
+        (u128::from(older) << 64 | u128::from(newer)).to_be_bytes()
+    }
+
+    /// A new one in a step, larger than all before it there.
+    fn draw(&mut self, step: u64) -> u64 {
+        let Self([older, newer]) = *self;
+        let of_step = |serial: u64| serial > 0 && serial >> 16 == step;
+        let serial = if of_step(newer) {
+            newer + 1
+        } else if of_step(older) {
+            older + 1
+        } else {
+            step << 16
+        };
+        let other = if of_step(newer) { older } else { newer };
+        *self = Self([serial.min(other), serial.max(other)]);
+        serial
+    }
+}
+
+/// One identity's public face.
+pub(super) struct Service {
+    key: Arc<SigningKey>,
+    serials: Serials,
+    /// The step of the newest record.
+    step: u64,
+    /// When the first record may go out, in milliseconds.
+    first: u64,
+    /// What the newest record names. `None`: there is no record of this run yet.
+    named: Option<BTreeSet<Handle>>,
+    /// A record has named as many entries as are wanted.
+    whole: bool,
+    /// When the record of the next step is composed.
+    compose: u64,
+    /// Records on their way: when each is sent along which path.
+    sends: BTreeMap<PathNo, (u64, Vec<u8>)>,
+    /// When a record out of turn goes out.
+    revive: Option<u64>,
+}
+
+impl Service {
+    /// `serials` are those of earlier runs.
+    pub(super) fn new(key: Arc<SigningKey>, serials: Serials, first: u64) -> Self {
+        let (named, sends) = (None, BTreeMap::new());
+        Self { key, serials, step: 0, first, named, whole: false, compose: u64::MAX, sends, revive: None }
+    }
+
+    /// The next record of a step.
+    fn record(&mut self, step: u64, entries: Vec<RoutingEntry>) -> Vec<u8> {
+        self.step = step;
+        self.named = Some(entries.iter().map(|entry| entry.handle).collect());
+        let count = self.serials.draw(step) as u16;
+        let record = ApRecord::on_grid(self.key.verifying_key(), step, count, entries);
+        Signed::sign(&record, &self.key).bytes().to_vec()
+    }
+}
+
+/// What is to be done for a service now.
+enum Due {
+    Nothing,
+    /// A record of the present step, at once.
+    Now,
+    /// The record of the next step, at a time of its own along each path.
+    Ahead,
+}
+
+impl Node {
+    /// Composes and sends the records whose time has come.
+    pub(super) fn serve(&mut self, now: u64) {
+        let all: Vec<_> = self.personas.iter().filter(|(_, own)| own.service.is_some()).map(|(p, _)| *p).collect();
+        for persona in all {
+            let live = self.serving(persona, now);
+            match self.due(now, persona, &live) {
+                Due::Nothing => {}
+                Due::Now => self.compose(now, persona, live, now / STEP_MS, now..=now),
+                Due::Ahead => {
+                    let end = (now / STEP_MS + 1) * STEP_MS;
+                    self.compose(now, persona, live, now / STEP_MS + 1, now..=end.saturating_sub(1).max(now));
+                }
+            }
+            self.send_records(now, persona);
+        }
+    }
+
+    /// Entry paths of a persona that stand and are not about to end.
+    fn serving(&self, persona: Persona, now: u64) -> Vec<(PathNo, RoutingEntry)> {
+        let entry = |(no, path): (&PathNo, &Path)| {
+            let owned = path.owned().filter(|owned| owned.persona == persona && owned.work == Work::Serve)?;
+            let entry =
+                RoutingEntry { entry_node: owned.end.clone(), handle: owned.handle, until: path.until() / 1000 };
+            (now < owned.retires && path.proven && path.stands()).then_some((*no, entry))
+        };
+        self.paths.iter().filter_map(entry).collect()
+    }
+
+    fn due(&mut self, now: u64, persona: Persona, live: &[(PathNo, RoutingEntry)]) -> Due {
+        let wanted = self.settings.entry_paths;
+        let wait = exponential(&mut *self.rng, REVIVE_MEAN);
+        let Some(service) = self.personas.get_mut(&persona).and_then(|own| own.service.as_mut()) else {
+            return Due::Nothing;
+        };
+        if now < service.first || live.is_empty() {
+            return Due::Nothing;
+        }
+        let Some(named) = &service.named else { return Due::Now };
+        let step = now / STEP_MS;
+        let lost = service.step < step || !live.iter().any(|(_, entry)| named.contains(&entry.handle));
+        if lost {
+            return if now >= *service.revive.get_or_insert(now + wait) { Due::Now } else { Due::Nothing };
+        }
+        service.revive = None;
+        if !service.whole && live.len() >= wanted && service.step == step {
+            return Due::Now;
+        }
+        if now >= service.compose && service.step == step { Due::Ahead } else { Due::Nothing }
+    }
+
+    fn compose(
+        &mut self,
+        now: u64,
+        persona: Persona,
+        mut live: Vec<(PathNo, RoutingEntry)>,
+        step: u64,
+        when: std::ops::RangeInclusive<u64>,
+    ) {
+        live.shuffle(&mut *self.rng);
+        live.truncate(ApRecord::MAX_ENTRIES);
+        let wanted = self.settings.entry_paths;
+        let next = step.max(now / STEP_MS) * STEP_MS;
+        // In the step that the record is for, or, for one at once, in what is left of this one.
+        let compose = self.rng.random_range(next.max(now)..next.max(now) + STEP_MS - next.max(now) % STEP_MS);
+        let Some(own) = self.personas.get_mut(&persona) else { return };
+        let (Some(identity), Some(service)) = (own.identity, own.service.as_mut()) else { return };
+        service.revive = None;
+        service.whole |= live.len() >= wanted;
+        service.compose = compose;
+        let record = service.record(step, live.iter().map(|(_, entry)| entry.clone()).collect());
+        service.sends.clear();
+        for (no, _) in live {
+            service.sends.insert(no, (self.rng.random_range(when.clone()), record.clone()));
+        }
+        self.out.push_back(Output::Serials { identity, serials: service.serials });
+    }
+
+    fn send_records(&mut self, now: u64, persona: Persona) {
+        let Some(service) = self.personas.get_mut(&persona).and_then(|own| own.service.as_mut()) else { return };
+        let due: Vec<_> = service.sends.iter().filter(|(_, (at, _))| now >= *at).map(|(no, _)| *no).collect();
+        for path in due {
+            if let Some((_, record)) = service.sends.remove(&path) {
+                self.out.push_back(Output::Serve { path, record });
+            }
+        }
+    }
+}

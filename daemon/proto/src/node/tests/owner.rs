@@ -1,0 +1,200 @@
+//! The owner's policy: stock and work of personas, and when records leave.
+
+use std::collections::BTreeSet;
+
+use super::*;
+use crate::node::hops::{Owned, Part, Path};
+use crate::path::{Class, Persona};
+use crate::record::{ApRecord, STEP, Signed};
+use crate::tunnel;
+
+const STEP_MS: u64 = STEP * 1000;
+
+fn owner(seed: u64, settings: Settings) -> Node {
+    let mut node = node();
+    node.settings = settings;
+    node.rng = Box::new(StdRng::seed_from_u64(seed));
+    node
+}
+
+/// A path of our own, as when it had been built and had had a tunnel.
+fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -> PathNo {
+    let number = node.next as u8;
+    let secrets = [1, 2, 3].map(|hop| PathSecret(Zeroizing::new([number ^ hop; 32])));
+    let (end, handle) = (neighbour(number | 1), crate::path::handle(&secrets[2]));
+    let owned = Owned { persona, class, work: Work::Spare, retires: now + 50 * STEP_MS, end, handle };
+    let part = Part::Own(Box::new(tunnel::Owner::new(secrets.into())), owned);
+    let path = Path::new(now, now + 60 * STEP_MS, part, vec![segment(2, number, false)]);
+    let no = node.add_path(path).unwrap();
+    node.paths.get_mut(&no).unwrap().sides[0].link = Some(LinkId(u64::from(number) * 2 + 1));
+    node.paths.get_mut(&no).unwrap().proven = true;
+    node.path_proven(now, no);
+    no
+}
+
+fn unborn(node: &Node) -> Vec<Persona> {
+    node.personas.iter().filter(|(_, own)| own.identity.is_none()).map(|(persona, _)| *persona).collect()
+}
+
+fn works(node: &Node) -> Vec<(Persona, Work)> {
+    node.paths.values().filter_map(Path::owned).map(|owned| (owned.persona, owned.work)).collect()
+}
+
+fn key(number: u8) -> Arc<SigningKey> {
+    Arc::new(SigningKey::from_seed(&[number; 32]))
+}
+
+fn address(number: u8) -> ApAddress {
+    ApAddress::of(&key(number).verifying_key())
+}
+
+/// Records that leave: when, along which path.
+fn sent(node: &mut Node, now: u64) -> Vec<(u64, PathNo, ApRecord)> {
+    let mut sent = Vec::new();
+    while let Some(output) = node.poll() {
+        if let Output::Serve { path, record } = output {
+            let record = Signed::<ApRecord>::from_bytes(&record).unwrap();
+            let checked = record.check(now / 1000).or_else(|_| record.check(now / 1000 + STEP)).unwrap();
+            sent.push((now, path, checked));
+        }
+    }
+    sent
+}
+
+#[test]
+fn an_identity_takes_the_persona_that_is_ready_with_its_spares() {
+    let mut node = owner(1, Settings::default());
+    node.tick(NOW);
+    let ready = unborn(&node)[0];
+    for class in [Class::Out, Class::Out, Class::In, Class::In] {
+        build(&mut node, NOW, ready, class);
+    }
+    node.handle(NOW, Input::WantExit(address(1)));
+    let of = |node: &Node, work| works(node).into_iter().filter(|(_, other)| *other == work).count();
+    assert_eq!((of(&node, Work::Connect), of(&node, Work::Ask), of(&node, Work::Serve)), (1, 1, 0));
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    assert_eq!((of(&node, Work::Serve), of(&node, Work::Spare)), (2, 0));
+    assert!(works(&node).iter().all(|(persona, _)| *persona == ready), "one identity, one persona");
+    // The next identity gets another one, and nothing that this one had.
+    node.handle(NOW, Input::WantExit(address(2)));
+    assert!(!unborn(&node).contains(&ready));
+    let other = node.persona_of(address(2)).unwrap();
+    assert!(other != ready && works(&node).iter().all(|(persona, _)| *persona != other));
+    node.handle(NOW, Input::Forget(address(1)));
+    assert!(works(&node).is_empty(), "its paths go with it");
+}
+
+#[test]
+fn lost_work_passes_to_a_spare_at_once_and_the_oldest_of_many_spares_goes() {
+    let mut node = owner(2, Settings::default());
+    node.tick(NOW);
+    node.handle(NOW, Input::WantExit(address(1)));
+    let persona = node.persona_of(address(1)).unwrap();
+    let paths: Vec<_> = (0..5).map(|n| build(&mut node, NOW + n, persona, Class::Out)).collect();
+    let work = |node: &Node, no: &PathNo| node.paths.get(no).and_then(Path::owned).map(|owned| owned.work);
+    assert_eq!(work(&node, &paths[0]), Some(Work::Connect));
+    assert_eq!(work(&node, &paths[1]), Some(Work::Ask));
+    assert_eq!(work(&node, &paths[2]), None, "the oldest of three spares");
+    node.drop_path(NOW + 10, paths[0]);
+    assert_eq!(work(&node, &paths[4]), Some(Work::Connect), "the newest spare");
+    assert_eq!(work(&node, &paths[3]), Some(Work::Spare));
+    // It has nothing to do with what happened when the next build comes: there is a spare.
+    assert!(!node.is_due_now(NOW + 20, persona, Class::Out));
+}
+
+impl Node {
+    fn is_due_now(&mut self, now: u64, persona: Persona, class: Class) -> bool {
+        let before = self.problem.take();
+        self.pursue(now);
+        let tried = self.problem.is_some() || self.building(persona, class) > 0;
+        self.problem = before;
+        tried
+    }
+}
+
+/// A1, A2: what leaves an owner, and when, over days of uptime.
+#[test]
+fn one_record_a_step_leaves_along_each_path_at_times_of_its_own() {
+    let mut node = owner(3, Settings { publish_within: 0, ..Settings::default() });
+    let owners = [1, 2];
+    for number in owners {
+        node.handle(NOW, Input::WantEntry(key(number), Serials::default()));
+        let persona = node.persona_of(address(number)).unwrap();
+        for _ in 0..3 {
+            build(&mut node, NOW, persona, Class::In);
+        }
+    }
+    let mut all = Vec::new();
+    for now in (NOW..NOW + 48 * STEP_MS).step_by(1000) {
+        node.serve(now);
+        all.extend(sent(&mut node, now));
+    }
+    for number in owners {
+        let of: Vec<_> = all.iter().filter(|(_, _, record)| record.address() == address(number)).collect();
+        let first = of[0].2.step_of();
+        assert_eq!(first, NOW / STEP_MS);
+        // Then one for each step, along each of three paths, in the step before.
+        let later: Vec<_> = of.iter().filter(|(_, _, record)| record.step_of() > first).collect();
+        assert!(later.iter().all(|(at, _, record)| at / STEP_MS + 1 == record.step_of()));
+        let steps: BTreeSet<_> = later.iter().map(|(_, _, record)| record.step_of()).collect();
+        assert!(steps.len() >= 47, "{} steps", steps.len());
+        assert!(later.len() >= 3 * 47);
+        assert!(later.iter().all(|(_, _, record)| record.entries.len() == 3 && record.serial as u16 == 0));
+        // Times within the step: all over it, and each path's its own.
+        let late = later.iter().filter(|(at, _, _)| at % STEP_MS > STEP_MS / 2).count();
+        assert!(late > later.len() / 4 && late < later.len(), "{late} of {}", later.len());
+        let moments: BTreeSet<_> = later.iter().map(|(at, _, _)| at).collect();
+        assert!(moments.len() > later.len() * 9 / 10);
+    }
+    let of = |number| -> BTreeSet<u64> {
+        all.iter().filter(|(at, _, r)| *at > NOW && r.address() == address(number)).map(|(at, _, _)| *at).collect()
+    };
+    assert!(of(1).intersection(&of(2)).count() < 5, "two identities never act together");
+}
+
+#[test]
+fn a_record_out_of_turn_leaves_only_when_no_entry_of_the_last_one_lives() {
+    let mut node = owner(4, Settings { publish_within: 0, entry_paths: 2, ..Settings::default() });
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    let paths: Vec<_> = (0..4).map(|_| build(&mut node, NOW, persona, Class::In)).collect();
+    node.serve(NOW);
+    // Once with the first path, perhaps, and once when both are there: both in the first moment.
+    let first = sent(&mut node, NOW);
+    assert!(first.iter().any(|(_, _, record)| record.entries.len() == 2));
+    node.drop_path(NOW + 1, paths[0]);
+    node.serve(NOW + 60_000);
+    assert!(sent(&mut node, NOW + 60_000).is_empty(), "one entry lives");
+    node.drop_path(NOW + 60_001, paths[1]);
+    let mut at = NOW + 60_001;
+    let revived = loop {
+        at += 100;
+        node.serve(at);
+        let sent = sent(&mut node, at);
+        if !sent.is_empty() {
+            break sent;
+        }
+        assert!(at < NOW + 600_000, "within minutes");
+    };
+    assert!(revived.iter().all(|(_, _, record)| record.step_of() == NOW / STEP_MS && record.serial as u16 > 0));
+}
+
+#[test]
+fn serials_grow_within_a_step_over_restarts_and_when_the_next_step_was_ahead() {
+    let step = 500_000;
+    let mut serials = Serials::default();
+    let mut node = owner(5, Settings { publish_within: 0, entry_paths: 1, ..Settings::default() });
+    for run in 0..3 {
+        node.handle(NOW, Input::WantEntry(key(1), serials));
+        let persona = node.persona_of(address(1)).unwrap();
+        build(&mut node, NOW, persona, Class::In);
+        node.serve(NOW);
+        let kept = std::iter::from_fn(|| node.poll()).filter_map(|output| match output {
+            Output::Serials { serials, .. } => Some(serials),
+            _ => None,
+        });
+        serials = kept.last().unwrap();
+        assert_eq!(serials.0[1], (step << 16) + run, "each run says more than the last");
+        node.handle(NOW, Input::Forget(address(1)));
+    }
+}

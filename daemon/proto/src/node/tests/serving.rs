@@ -1,0 +1,145 @@
+//! What a terminating node does for the owner of a path, and what it refuses.
+
+use super::*;
+use crate::path::handle;
+use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
+
+const STEP_MS: u64 = STEP * 1000;
+
+fn secret() -> PathSecret {
+    PathSecret(Zeroizing::new([1; 32]))
+}
+
+fn entry(node: &Node) -> RoutingEntry {
+    let handle = handle(&secret());
+    RoutingEntry { entry_node: node.own.contact.clone(), handle, until: NOW / 1000 + 7200 }
+}
+
+fn record(owner: u8, step: u64, count: u16, entries: Vec<RoutingEntry>) -> Vec<u8> {
+    let key = SigningKey::from_seed(&[owner; 32]);
+    Signed::sign(&ApRecord::on_grid(key.verifying_key(), step, count, entries), &key).bytes().to_vec()
+}
+
+/// A node at which one path ends.
+fn terminating() -> (Node, PathNo) {
+    let mut node = node();
+    join(&mut node, Sides::End(segment(2, 7, false)));
+    let no = *node.paths.keys().next().unwrap();
+    node.handle(NOW, Input::LinkUp { link: LinkId(1), peer: neighbour(2).node_id() });
+    node.handle(NOW, Input::Frame { link: LinkId(1), kind: kind::ATTACH, payload: vec![7; 16] });
+    // As when a tunnel had stood.
+    node.paths.get_mut(&no).unwrap().proven = true;
+    (node, no)
+}
+
+fn outputs(node: &mut Node) -> Vec<Output> {
+    std::iter::from_fn(|| node.poll()).collect()
+}
+
+fn published(node: &mut Node) -> Vec<Vec<u8>> {
+    let record = |output| if let Output::Publish(record) = output { Some(record) } else { None };
+    outputs(node).into_iter().filter_map(record).collect()
+}
+
+fn joins(node: &mut Node, now: u64, link: u64) -> bool {
+    let link = LinkId(link);
+    node.handle(now, Input::LinkUp { link, peer: neighbour(3).node_id() });
+    node.handle(now, Input::Frame { link, kind: kind::JOIN, payload: handle(&secret()).to_vec() });
+    outputs(node).iter().any(|output| matches!(output, Output::Join { .. }))
+}
+
+#[test]
+fn a_path_serves_from_its_record_on_and_until_its_owner_withdraws() {
+    let (mut node, path) = terminating();
+    assert!(!joins(&mut node, NOW, 11), "it serves nobody yet");
+    let record = record(9, NOW / STEP_MS, 0, vec![entry(&node)]);
+    node.handle(NOW, Input::Served { path, record: record.clone() });
+    assert_eq!(published(&mut node), [record]);
+    assert!(joins(&mut node, NOW, 13));
+    node.handle(NOW, Input::Served { path, record: Vec::new() });
+    assert!(!joins(&mut node, NOW, 15));
+    assert!(node.paths.contains_key(&path));
+}
+
+/// A11: anybody could have any node serve a path for somebody else's address.
+#[test]
+fn a_record_that_names_another_node_or_path_is_not_served() {
+    let good = entry(&node());
+    let mut elsewhere = good.clone();
+    elsewhere.entry_node = neighbour(5);
+    let mut another = good.clone();
+    another.handle = [9; 16];
+    let step = NOW / STEP_MS;
+    let mut forged = record(9, step, 0, vec![good.clone()]);
+    *forged.last_mut().unwrap() ^= 1;
+    let bad = [
+        record(9, step, 0, vec![elsewhere.clone(), another.clone()]),
+        record(9, step, 0, Vec::new()),
+        record(9, step - 3, 0, vec![good.clone()]),
+        record(9, step + 2, 0, vec![good.clone()]),
+        forged,
+        b"rubbish".to_vec(),
+    ];
+    for record in bad {
+        let (mut node, path) = terminating();
+        node.handle(NOW, Input::Served { path, record });
+        assert!(published(&mut node).is_empty());
+        assert!(!node.paths.contains_key(&path), "a path that is misused ends");
+    }
+    // Beside the true entry others may stand: the owner's other paths.
+    let (mut node, path) = terminating();
+    node.handle(NOW, Input::Served { path, record: record(9, step, 0, vec![elsewhere, good]) });
+    assert_eq!(published(&mut node).len(), 1);
+}
+
+#[test]
+fn a_path_serves_one_address() {
+    let (mut node, path) = terminating();
+    let of = |owner, node: &Node| record(owner, NOW / STEP_MS, 0, vec![entry(node)]);
+    node.handle(NOW, Input::Served { path, record: of(9, &node) });
+    node.handle(NOW, Input::Served { path, record: of(8, &node) });
+    assert_eq!(published(&mut node).len(), 1);
+    assert!(!node.paths.contains_key(&path) && node.served.is_empty());
+}
+
+#[test]
+fn a_path_has_one_use() {
+    for (first, then) in [(Use::Connect, Use::Ask), (Use::Ask, Use::Connect), (Use::Connect, Use::Serve)] {
+        let (mut node, path) = terminating();
+        assert!(node.may_use(NOW, path, first) && node.may_use(NOW, path, first));
+        assert!(!node.may_use(NOW, path, then));
+        assert!(!node.paths.contains_key(&path));
+    }
+}
+
+/// A1: a record that was sent ahead appears anywhere in its step, by the entry node's own clock, and only while the path stands.
+#[test]
+fn the_record_of_the_next_step_is_published_at_a_random_moment_of_it() {
+    let mut moments = Vec::new();
+    for seed in 0..40 {
+        let (mut node, path) = terminating();
+        node.rng = Box::new(StdRng::seed_from_u64(seed));
+        let next = record(9, NOW / STEP_MS + 1, 0, vec![entry(&node)]);
+        node.handle(NOW, Input::Served { path, record: next.clone() });
+        let mut at = NOW;
+        let came = loop {
+            at += 10_000;
+            node.publish_due(at);
+            let came = published(&mut node);
+            if !came.is_empty() || at > NOW + 3 * STEP_MS {
+                break came;
+            }
+        };
+        assert_eq!(came, [next]);
+        moments.push(at - NOW - STEP_MS);
+    }
+    assert!(moments.iter().all(|moment| *moment <= STEP_MS + 10_000));
+    let early = moments.iter().filter(|moment| **moment < STEP_MS / 2).count();
+    assert!((8..=32).contains(&early), "{early} of 40 in the first half");
+
+    let (mut node, path) = terminating();
+    node.handle(NOW, Input::Served { path, record: record(9, NOW / STEP_MS + 1, 0, vec![entry(&node)]) });
+    node.handle(NOW, Input::LinkDown { link: LinkId(1) });
+    node.publish_due(NOW + 2 * STEP_MS - 1);
+    assert!(published(&mut node).is_empty(), "nobody publishes for a path that is gone");
+}
