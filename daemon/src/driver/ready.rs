@@ -136,6 +136,8 @@ pub struct OwnPath {
 
 type Paths = BTreeMap<PathNo, (OwnPath, Arc<Queue>)>;
 
+type WaitingFor = BTreeMap<(ApAddress, Work), Weak<Turns<()>>>;
+
 /// Own paths and their ready tunnels.
 #[derive(Default)]
 pub struct Ready {
@@ -143,7 +145,7 @@ pub struct Ready {
     changed: Notify,
     /// Who waits for a tunnel, per identity and work and in the order of their coming: otherwise those who come just when there
     /// is one would take it from those who wait. As many as there are connections to come about, which the gates bound.
-    turns: Mutex<BTreeMap<(ApAddress, Work), Weak<Turns<()>>>>,
+    turns: Mutex<WaitingFor>,
 }
 
 impl Ready {

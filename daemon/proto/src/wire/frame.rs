@@ -18,9 +18,7 @@ pub mod kind {
     pub const CELL: u8 = 0x30;
     /// An exit node asks an entry node for a tunnel.
     pub const JOIN: u8 = 0x40;
-    /// Answer to [`JOIN`]: the tunnel is there.
-    pub const JOINED: u8 = 0x41;
-    /// Answer to [`JOIN`]: no, with a reason.
+    /// Answer to [`JOIN`]: no, with a reason. Else the answer is [`BYTES`].
     pub const REFUSED: u8 = 0x42;
     /// Bytes of a session between exit node and entry node.
     pub const BYTES: u8 = 0x43;
@@ -33,7 +31,7 @@ pub mod kind {
     }
 }
 
-/// Why an exit node or an entry node gives up (docs/protocol.md, section "Cells").
+/// Why an exit node or an entry node gives up (docs/protocol.md, section 5.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[repr(u8)]
 pub enum Reason {
