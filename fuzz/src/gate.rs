@@ -30,6 +30,11 @@ trait Network: Send + Sync + 'static {
     async fn name_of(&self, address: ApAddress) -> Option<String>;
 }
 
+/// This computer's name is the gate's affair.
+fn is_own_name(name: &str) -> bool {
+    name == "own"
+}
+
 struct Known(ApAddress);
 
 #[async_trait]

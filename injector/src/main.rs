@@ -12,6 +12,7 @@ mod link;
 mod local;
 mod mounts;
 mod options;
+mod own_names;
 mod preload;
 mod privileges;
 mod process;

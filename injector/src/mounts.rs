@@ -15,7 +15,7 @@ use rustix::mount::{
 };
 
 use crate::deputies::deputies;
-use crate::kernel_files;
+use crate::{kernel_files, own_names};
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -49,9 +49,10 @@ pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
         .context("making mounts private")?;
     replace(
         "/etc/resolv.conf",
-        &format!("nameserver {RESOLVER_ADDRESS}\noptions ndots:1 timeout:10 attempts:3\n"),
+        &format!("nameserver {RESOLVER_ADDRESS}\n{}options ndots:1 timeout:10 attempts:3\n", own_names::search()),
         say,
     )?;
+    replace("/etc/hosts", &own_names::hosts(), say)?;
     if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
         replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
     }

@@ -21,7 +21,7 @@ use crate::process::Ways;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
 use crate::way_in::WayIn;
-use crate::{deputies, enclose, isolate, preload, seccomp};
+use crate::{deputies, enclose, isolate, own_names, preload, seccomp};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -198,6 +198,8 @@ impl Ways for Launch<'_> {
         let name = &self.options.command[0];
         let mut command = Command::new(name);
         command.args(&self.options.command[1..]);
+        let (variable, domain) = own_names::variable();
+        command.env(variable, domain);
         if way.how.is_hooked() {
             let contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
             preload::prepare(&mut command, &preload::library()?, &contact, way.how == How::Emulate);

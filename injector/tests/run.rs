@@ -83,6 +83,18 @@ fn an_identity_that_cannot_be_is_refused_before_anybody_is_asked() {
     assert_eq!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, IdentityRef::Named("shop".into()));
 }
 
+/// Whatever resolver the program brings along: none adds a domain that would say where it runs.
+#[test]
+fn no_domain_of_this_computer_is_searched() {
+    let daemon = Daemon::start();
+    let text =
+        daemon.script("grep -E '^(search|domain)' /etc/resolv.conf; echo $LOCALDOMAIN; head -n4 /etc/hosts; uname -n");
+    let (rest, own) = text.trim_end().rsplit_once('\n').unwrap();
+    let short = own.split_once('.').map(|(short, _)| format!(" {short}")).unwrap_or_default();
+    let hosts = ["127.0.0.1", "::1"].map(|at| format!("{at} localhost\n{at} {own}{short}\n"));
+    assert_eq!(format!("{rest}\n"), format!("search invalid\ninvalid\n{}", hosts.concat()));
+}
+
 #[test]
 fn the_program_is_alone_with_the_phantom_network() {
     let daemon = Daemon::start();

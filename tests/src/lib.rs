@@ -202,6 +202,11 @@ impl Network {
 
     /// One more node, with a configuration of its own: lines of phantomd.toml.
     pub fn join(&self, name: &str, config: &str) -> Result<Joined> {
+        self.join_under(&[], name, config)
+    }
+
+    /// As [`Self::join`]; the words go before the daemon's own and start it.
+    pub fn join_under(&self, words: &[&str], name: &str, config: &str) -> Result<Joined> {
         let folder = self.folder(name)?;
         let status = self.phantom(0, &["status"])?;
         let peer = status["peer"].as_str().context("no peer string")?;
@@ -209,7 +214,7 @@ impl Network {
         let listen = SocketAddr::new(Ipv4Addr::new(127, 250, 250, 1).into(), 0);
         let text = format!("listen = \"{listen}\"\npeers = [\"{peer}\"]\n{config}");
         std::fs::write(folder.join("phantomd.toml"), text)?;
-        let mut command = Command::new(binary("phantomd"));
+        let mut command = under(words, &binary("phantomd"));
         command.arg("--data-dir").arg(&folder).arg("--accept-eula").stdin(Stdio::null()).stdout(Stdio::null());
         let joined = Joined { daemon: Server(command.spawn()?), socket: folder.join("daemon.sock") };
         eventually(|| {
@@ -239,6 +244,15 @@ impl Joined {
 fn phantom(socket: &Path, args: &[&str]) -> Result<serde_json::Value> {
     let output = Command::new(binary("phantom")).arg("--daemon").arg(socket).args(args).arg("--json").output()?;
     Ok(serde_json::from_str(&stdout(&output)?)?)
+}
+
+/// A program, started by what the words say.
+#[must_use]
+pub fn under(words: &[&str], program: &Path) -> Command {
+    let Some((first, others)) = words.split_first() else { return Command::new(program) };
+    let mut command = Command::new(first);
+    command.args(others).arg(program);
+    command
 }
 
 /// `phantom-run` in one way, for a daemon; other options and the program are to follow.

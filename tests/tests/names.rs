@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{Joined, Network, SERVER, Server, Way, phantom_run, stdout};
+use phantom_tests::{Joined, Network, SERVER, Server, Way, phantom_run, stdout, under};
 
 /// A name of the zone that is not there.
 const MISSING: &str = "missing.example";
@@ -48,7 +48,7 @@ impl World {
         let resolver = ["python3", &path(&script)?, &address, &path(&folder.join("asked"))?];
         let (resolver, dns) = network.serve(Way::Namespace, "dns", &resolver, "listening")?;
         let config = format!("[resolver]\naddress = \"{dns}:53\"\n[aliases]\nmirror = \"{address}\"\n");
-        let joined = network.join("asker", &config)?;
+        let joined = network.join_under(&CORPORATE, "asker", &config)?;
         Ok(Self { network, folder, joined, web: (web, address), _servers: [web_server, resolver] })
     }
 
@@ -57,6 +57,17 @@ impl World {
         let mut command = phantom_run(&self.joined.socket, way);
         let output = command.args(["--quiet", "--"]).args(program).stdin(Stdio::null()).output()?;
         stdout(&output).with_context(|| format!("{program:?} by {way:?}"))
+    }
+
+    /// Has a program look names up on a computer whose settings tell where it is: only its own is to be found.
+    fn corporate(&self, way: Way, program: &str, around: &[&str]) -> Result<()> {
+        let run = phantom_run(&self.joined.socket, way);
+        let mut command = under(&[&CORPORATE, around].concat(), Path::new(run.get_program()));
+        command.args(run.get_args()).args(["--quiet", "--", program]).args(["intranet", "typo.example", OWN]);
+        let said = stdout(&command.stdin(Stdio::null()).output()?)?;
+        let expected = format!("intranet: not found\ntypo.example: not found\n{OWN}: loopback\n");
+        ensure!(said == expected, "{program} by {way:?}, {around:?}: {said}");
+        Ok(())
     }
 
     /// Who asked the resolver for a name, by address; with repetitions.
@@ -249,5 +260,57 @@ fn over_tcp_as_over_udp() -> Result<()> {
         let said = stdout(&command.output()?)?;
         ensure!(said.contains(&world.web.1), "{way:?}: {said}");
     }
+    Ok(())
+}
+
+/// On a computer whose settings and whose name add domains to names, and whose files do not hold its own.
+const CORPORATE: [&str; 7] = [
+    "unshare",
+    "-u",
+    "-m",
+    "sh",
+    "-c",
+    "hostname laptop.corp-inside.example && mount -t tmpfs none /mnt
+    printf 'nameserver 127.0.0.53\\nsearch corp-inside.example other-inside.example\\n' >/mnt/resolv.conf
+    printf '127.0.0.1 localhost\\n10.1.2.3 printer.corp-inside.example\\n' >/mnt/hosts
+    printf 'hosts: files dns\\n' >/mnt/nsswitch.conf
+    for file in resolv.conf hosts nsswitch.conf; do mount --bind /mnt/$file /etc/$file; done
+    exec \"$@\"",
+    "sh",
+];
+
+/// What that computer is called.
+const OWN: &str = "laptop.corp-inside.example";
+
+/// An ordinary user may make no namespaces: programs see the host's settings.
+const CONFINED: [&str; 7] = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "sh",
+    "-c",
+    "for kind in user mnt net; do echo 0 >/proc/sys/user/max_${kind}_namespaces; done; exec \"$@\"",
+    "sh",
+];
+
+#[test]
+fn nothing_made_of_this_computers_name_is_asked() -> Result<()> {
+    let world = World::shared()?;
+    let glibc = world.build(&["cc", "-Wall", "-Wextra"], "ask.c", "ask", &[])?;
+    let musl = world.build(&["musl-gcc", "-static", "-Wall", "-Wextra"], "ask.c", "ask-musl", &[])?;
+    let go = world.build(&["go", "build"], "ask.go", "ask-go", &[])?;
+    for way in Way::ALL {
+        let is_hooked = matches!(way, Way::Preload | Way::Emulate);
+        for program in [&glibc, &musl, &go].into_iter().take(if is_hooked { 1 } else { 3 }) {
+            world.corporate(way, program, &[])?;
+            // Nothing can be laid over the host's files here: all ways but namespace can do without.
+            if way != Way::Namespace {
+                world.corporate(way, program, &CONFINED)?;
+            }
+        }
+    }
+    let asked = fs::read_to_string(world.folder.join("asked"))?;
+    ensure!(!asked.contains("-inside"), "a name of this computer was asked: {asked}");
+    ensure!(asked.contains("typo.example"), "nobody asked at all: {asked}");
     Ok(())
 }

@@ -8,8 +8,8 @@ use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use phantom_proto::ident::ApAddress;
 
-use super::Network;
 use super::aliases::{Aliases, OWN_IPV4};
+use super::{Network, is_own_name};
 
 /// How long programs may keep an answer, in seconds. Short, since IPv4 aliases are handed on when many are in use.
 const LIFETIME: u32 = 60;
@@ -93,7 +93,7 @@ async fn look_up(
     }
     let text = name.to_ascii().to_ascii_lowercase();
     let text = text.trim_end_matches('.');
-    if text == "localhost" || text.ends_with(".localhost") {
+    if text == "localhost" || text.ends_with(".localhost") || is_own_name(text) {
         return Ok(Some((LIFETIME, addresses(kind, Ipv6Addr::LOCALHOST, || Ipv4Addr::LOCALHOST))));
     }
     let Some(Found { address, lifetime }) = network.resolve(text).await? else { return Ok(None) };

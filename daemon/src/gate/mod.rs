@@ -355,6 +355,11 @@ async fn question_stream(shared: Arc<Shared>, flow: FlowId) {
     }
 }
 
+/// Whether a name is this computer's: some systems' libc has it from the kernel and not from a file.
+fn is_own_name(name: &str) -> bool {
+    rustix::system::uname().nodename().to_str().is_ok_and(|own| own.eq_ignore_ascii_case(name))
+}
+
 fn verdict_of(error: ConnectError) -> Verdict {
     match error {
         ConnectError::Refused => Verdict::Refused,

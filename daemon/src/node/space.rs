@@ -24,7 +24,7 @@ use crate::gate::{
 use crate::identity::ApIdentity;
 use crate::names::{self, Names};
 use crate::network::{Network, Programs};
-use crate::resolver::{Dial, Resolver};
+use crate::resolver::{Dial, Resolver, ThisComputer};
 use crate::startup::Setup;
 
 use super::doors::{Doors, Taken};
@@ -301,7 +301,7 @@ pub(super) async fn open(
 
 fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
     let dial = |to| ToResolver { usage: usage.clone(), to };
-    let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to)));
+    let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to), ThisComputer::now()));
     Outside { usage: usage.clone(), names: setup.names.afresh(), resolver }
 }
 

@@ -9,6 +9,7 @@
 mod cache;
 mod message;
 mod public;
+mod this_computer;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::time::{Instant, timeout};
 use crate::gate::{ConnectError, Found, Stream, Unanswered};
 use cache::{Cache, Look, Outcome};
 use message::Heard;
+pub use this_computer::ThisComputer;
 
 /// From the question to the end of its answer; a fresh identity may build its first path within. The hook waits for 30 s.
 const PATIENCE: Duration = Duration::from_secs(25);
@@ -43,13 +45,14 @@ pub struct Resolver {
 
 struct Shared {
     dial: Box<dyn Dial>,
+    this_computer: ThisComputer,
     cache: Mutex<Cache>,
 }
 
 impl Resolver {
-    /// Asks over `dial`; nothing is known yet.
-    pub fn new(dial: impl Dial) -> Self {
-        Self { shared: Arc::new(Shared { dial: Box::new(dial), cache: Mutex::default() }) }
+    /// Asks over `dial`, but never for names that are made of `this_computer`'s; nothing is known yet.
+    pub fn new(dial: impl Dial, this_computer: ThisComputer) -> Self {
+        Self { shared: Arc::new(Shared { dial: Box::new(dial), this_computer, cache: Mutex::default() }) }
     }
 
     /// The AP address of a name, if it has one. Names that are not of the public DNS have none, and nobody is asked.
@@ -57,7 +60,7 @@ impl Resolver {
     /// # Errors
     /// When the resolver does not answer in time, or not what was asked.
     pub async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
-        let Some(name) = public::public(name) else { return Ok(None) };
+        let Some(name) = public::public(name, &self.shared.this_computer) else { return Ok(None) };
         let looked = self.shared.cache().look(&name, Instant::now());
         let hear = match looked {
             Look::Known(found) => return Ok(found),

@@ -2,6 +2,8 @@
 
 use hickory_proto::rr::Name;
 
+use super::ThisComputer;
+
 /// Longest name in text, and longest label.
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
@@ -28,12 +30,15 @@ const PRIVATE: [&str; 15] = [
 ];
 
 /// The name in the form in which it is asked, lower case and whole; none if it may not be asked.
-pub(super) fn public(text: &str) -> Option<Name> {
+pub(super) fn public(text: &str, this_computer: &ThisComputer) -> Option<Name> {
     let text = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
     let labels: Vec<&str> = text.split('.').collect();
     let [.., _, last] = labels[..] else { return None };
     let number = last.bytes().all(|byte| byte.is_ascii_digit());
     if text.len() > MAX_NAME || number || PRIVATE.contains(&last) || !labels.iter().all(|label| is_label(label)) {
+        return None;
+    }
+    if this_computer.covers(&text) {
         return None;
     }
     let mut name = Name::from_ascii(&text).ok()?;
@@ -55,7 +60,7 @@ mod tests {
     #[test]
     fn only_names_of_the_public_dns_are_asked() {
         for text in ["shop.example", "a.b.c.org", "SHOP.Example.", "xn--bcher-kva.de", "_x.a1.net"] {
-            let name = public(text).unwrap_or_else(|| panic!("{text}"));
+            let name = public(text, &ThisComputer::default()).unwrap_or_else(|| panic!("{text}"));
             assert_eq!(name.to_ascii(), format!("{}.", text.trim_end_matches('.').to_lowercase()));
         }
         let long = format!("{}.org", "a".repeat(64));
@@ -86,7 +91,7 @@ mod tests {
             &long,
             &longer,
         ] {
-            assert_eq!(public(text), None, "{text}");
+            assert_eq!(public(text, &ThisComputer::default()), None, "{text}");
         }
     }
 
@@ -94,7 +99,7 @@ mod tests {
         #[test]
         fn any_text_is_read_without_panic(text: String, labels in "[a-z0-9._-]{0,300}") {
             for text in [text, labels] {
-                if let Some(name) = public(&text) {
+                if let Some(name) = public(&text, &ThisComputer::default()) {
                     prop_assert!(name.num_labels() >= 2);
                 }
             }

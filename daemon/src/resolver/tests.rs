@@ -38,7 +38,7 @@ impl Dial for ToTest {
 
 fn world(act: Option<Act>) -> (Resolver, Arc<AtomicUsize>) {
     let dialed = Arc::new(AtomicUsize::new(0));
-    (Resolver::new(ToTest { dialed: dialed.clone(), act }), dialed)
+    (Resolver::new(ToTest { dialed: dialed.clone(), act }, ThisComputer::default()), dialed)
 }
 
 fn answer_to(mut message: Message) -> Message {
