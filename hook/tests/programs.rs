@@ -129,6 +129,24 @@ fn node_and_java_work() {
     assert_eq!(world.questions(), 0);
 }
 
+/// As each extension of PHP does it, and what asks for a libc of its own.
+#[test]
+fn libraries_that_are_loaded_deeply_or_apart_are_hooked_too() {
+    let world = World::new();
+    world::compile(&world, "plug", &["-shared", "-fPIC"]);
+    let early = world::compile(&world, "early", &["-shared", "-fPIC", "-ldl"]);
+    let path = format!("-Wl,-rpath,{}", world.path("").display());
+    let early = early.to_str().unwrap();
+    let options = ["-ldl", "-Wl,--enable-new-dtags", "-Wl,--no-as-needed", early, &path];
+    let deep = world::compile(&world, "deep", &options);
+    for way in ["plain", "deep", "deep-lazy", "new", "new-deep", "base-deep"] {
+        in_phantom(&run(world.hooked(&deep).arg(way)));
+    }
+    assert_eq!(world.questions(), 0);
+    let bare = run(world.bare(&deep).arg("deep"));
+    assert!(bare.out.contains("outside"), "{bare:?}");
+}
+
 #[test]
 fn programs_that_clear_the_environment_stay_hooked() {
     let world = World::new();

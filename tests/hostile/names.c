@@ -225,6 +225,52 @@ static int by_dlopen(const struct aim *aim) {
 #endif
 }
 
+/* A word: the settings of this computer add its domain. */
+static int searched(const struct aim *aim) {
+    struct addrinfo hints = {.ai_socktype = SOCK_STREAM}, *found;
+    char name[64];
+    snprintf(name, sizeof name, "a%d", aim->number);
+    return told(getaddrinfo(name, "80", &hints, &found));
+}
+
+#ifndef STATIC
+/* A library that is not to get its functions from a preloaded one. */
+static void *plugged(const char *name, int apart) {
+    char path[512];
+    snprintf(path, sizeof path, "%s.plug", world.self);
+    void *plug = apart ? dlmopen(LM_ID_NEWLM, path, RTLD_NOW) : dlopen(path, RTLD_NOW | RTLD_DEEPBIND);
+    return plug ? dlsym(plug, name) : NULL;
+}
+#endif
+
+static int by_plug(const struct aim *aim, int apart) {
+#ifdef STATIC
+    (void)aim, (void)apart;
+    return ABSENT;
+#else
+    int (*datagrams)(void) = (int (*)(void))plugged("datagrams", apart);
+    return datagrams ? udp_fate(datagrams(), (const struct sockaddr *)&aim->v4, sizeof aim->v4) : ABSENT;
+#endif
+}
+
+static int deeply(const struct aim *aim) {
+    return by_plug(aim, 0);
+}
+
+static int with_libc_of_its_own(const struct aim *aim) {
+    return by_plug(aim, 1);
+}
+
+static int name_deeply(const struct aim *aim) {
+#ifdef STATIC
+    (void)aim;
+    return ABSENT;
+#else
+    int (*look)(const char *) = (int (*)(const char *))plugged("look", 0);
+    return look ? told(look(aim->name)) : ABSENT;
+#endif
+}
+
 const struct attack names[] = {
     {"getaddrinfo", by_getaddrinfo}, {"getaddrinfo-no-hints", no_hints}, {"getaddrinfo-canonical", canonical},
     {"mdns-name", mdns_name}, {"getnameinfo", reverse}, {"getnameinfo6", reverse6},
@@ -234,5 +280,7 @@ const struct attack names[] = {
     {"res_nquery-own-server", by_res_nquery}, {"getnetbyname", by_getnetbyname}, {"own-resolver", own_resolver},
     {"own-resolver6", own_resolver6}, {"servers-of-resolv.conf", servers_of_file}, {"mdns", mdns}, {"mdns6", mdns6},
     {"llmnr", llmnr}, {"dns-over-tcp", dns_over_tcp}, {"request-key", by_kernel_key}, {"socket-by-dlsym", by_dlopen},
+    {"searched-name", searched}, {"name-deepbind", name_deeply}, {"socket-deepbind", deeply},
+    {"socket-other-libc", with_libc_of_its_own},
     {NULL, NULL},
 };

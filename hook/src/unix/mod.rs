@@ -1,14 +1,15 @@
 //! The Unix half: what the library exports, in C's terms.
 //!
-//! Functions are exported by redhook's `hook!`, real ones found by its `real!`, with three exceptions: variadic functions
-//! ([`exec_variadic`]), which it cannot define; `syscall` ([`syscall`]), which its own locks call; and functions that this
-//! libc may not have. Its wrapper answers a panic with the real function, which would leak: [`glue::conclude`] comes first.
+//! Functions are exported by redhook's `hook!`, real ones found by its `real!`, with four exceptions: variadic functions
+//! ([`exec_variadic`]), which it cannot define; `syscall` ([`syscall`]), which its own locks call; [`dlopen`], which must not be
+//! called by somebody else; and functions that this libc may not have. Its wrapper answers a panic with the real function, which would leak: [`glue::conclude`] comes first.
 //!
 //! Own system calls go around libc ([`raw`], rustix): its `socket` and `syscall` are this library's.
 
 mod addrinfo;
 mod daemon;
 mod directory;
+mod dlopen;
 mod emulated;
 mod environment;
 mod exec;
@@ -34,6 +35,7 @@ mod syscall;
 fn start() {
     glue::quietly(|| {
         own::own();
+        dlopen::prepare();
         exec::prepare();
         emulated::prepare();
         spawn::prepare();

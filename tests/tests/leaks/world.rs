@@ -36,7 +36,7 @@ chown -R 4242:4242 /run/user/4242
 mknod /run/tun c 10 200
 chmod 666 /run/tun
 mount --bind /run/tun /dev/net/tun
-echo 'nameserver 203.0.113.1' >/run/resolv.conf
+printf 'nameserver 203.0.113.1\\nsearch leak.test\\n' >/run/resolv.conf
 mount --bind /run/resolv.conf /etc/resolv.conf
 ";
 
@@ -146,6 +146,7 @@ impl World {
         for linked in [Linked::Dynamic, Linked::Static, Linked::Musl] {
             compile(programs.path(), linked)?;
         }
+        cc("cc", &["-shared", "-fPIC"], &["plug"], &programs.path().join("hostile.plug"))?;
         let outside = programs.path().join("outside");
         cc("cc", &["-no-pie"], &["outside"], &outside)?;
         let victim = |user| {
