@@ -206,6 +206,59 @@ assert socket.getaddrinfo('127.0.0.1', 80)
     assert_eq!((world.questions(), world.requests().len()), (0, 0));
 }
 
+/// Descriptor 2 is a connection, or was closed and is a file of the program's now, or is standard error still.
+#[test]
+fn what_is_not_standard_error_is_not_written_to() {
+    let world = World::new();
+    let script = "
+import os, socket, sys
+a, b = socket.socketpair()
+a.settimeout(0)
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+kept = os.dup(2)
+def refused(place):
+    os.dup2(place, 2)
+    try: socket.socket(socket.AF_INET6)
+    except OSError: return
+    raise AssertionError
+refused(b.fileno())
+try: raise AssertionError(a.recv(100))
+except BlockingIOError: pass
+refused(file)
+assert os.fstat(file).st_size == 0
+os.close(2)
+try: socket.socket(socket.AF_INET6)
+except OSError: pass
+refused(kept)
+";
+    let mut command = world.hooked("python3");
+    command.args(["-c", script]).arg(world.path("database")).env("PHANTOM_SOCKET", "/nowhere/daemon.sock");
+    let ran = run(&mut command);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.err.matches("phantom: no network for this program: ").count(), 1, "{ran:?}");
+}
+
+/// Its visitor is not to read what it runs under; systemd's log, which is a socket as well, is to have the line.
+#[test]
+fn a_connection_that_was_standard_error_from_the_start_is_not_written_to() {
+    let world = World::new();
+    let script = "
+import os, socket, subprocess, sys
+a, b = socket.socketpair()
+env = {k: v for k, v in os.environ.items() if k != 'JOURNAL_STREAM'}
+journal = os.fstat(b.fileno())
+for more in {}, {'JOURNAL_STREAM': f'{journal.st_dev}:{journal.st_ino}'}:
+    code = \"import os, socket\\ntry: socket.socket(socket.AF_INET6)\\nexcept OSError: os.write(2, b'own')\"
+    subprocess.run([sys.executable, '-c', code], stderr=b, env=env | more, check=True)
+    print(a.recv(1000))
+";
+    let mut command = world.hooked("python3");
+    let ran = run(command.args(["-c", script]).env("PHANTOM_SOCKET", "/nowhere/daemon.sock"));
+    let lines: Vec<&str> = ran.out.lines().collect();
+    assert_eq!(lines[0], "b'own'", "{ran:?}");
+    assert!(lines[1].starts_with("b'phantom: no network") && lines[1].ends_with(r"\nown'"), "{ran:?}");
+}
+
 #[test]
 fn a_daemon_that_talks_nonsense_is_no_network() {
     let world = World::new();

@@ -1,5 +1,8 @@
 //! `phantom-run`: starts a program so that its only network is Phantom.
 
+#[macro_use]
+mod say;
+
 mod apart;
 mod control;
 mod deputies;

@@ -2,12 +2,12 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 
 use anyhow::{Result, bail};
 use phantom_ipc::hook::{IdentityRef, format_session};
-use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded};
 
 use crate::control::Contact;
 
@@ -15,12 +15,29 @@ use crate::control::Contact;
 const LIBRARY: &str = "libphantom.so";
 
 /// Where the hook lies: `PHANTOM_LIBRARY`, beside this executable, or in `../lib` of it.
+///
+/// # Errors
+/// Also when its path would be split: the loader would then look for the pieces, in the program's working folder too.
 pub(crate) fn library() -> Result<PathBuf> {
+    let path = find()?;
+    if !can_be_preloaded(&path) {
+        bail!(
+            "{} has a space, a colon or a dollar sign in its path, which the loader would take for something else: move it, \
+             or set PHANTOM_LIBRARY to a link to it",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+fn find() -> Result<PathBuf> {
     if let Some(path) = env::var_os("PHANTOM_LIBRARY").map(PathBuf::from) {
         if !path.is_file() {
             bail!("PHANTOM_LIBRARY names {}, which is no file", path.display());
         }
-        return Ok(path.canonicalize()?);
+        // A link may be there just because of its path.
+        let real = path.canonicalize()?;
+        return Ok(if can_be_preloaded(&real) { real } else { absolute(path)? });
     }
     let own = env::current_exe()?;
     let beside = own.parent().unwrap_or_else(|| Path::new("/"));

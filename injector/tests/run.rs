@@ -83,6 +83,21 @@ fn an_identity_that_cannot_be_is_refused_before_anybody_is_asked() {
     assert_eq!(daemon.sessions.recv_timeout(PATIENCE).unwrap().0, IdentityRef::Named("shop".into()));
 }
 
+/// A super-server gives the visitor's connection as standard error: neither the usual line nor an error goes there.
+#[test]
+fn nothing_is_said_to_a_connection() {
+    let daemon = Daemon::start();
+    for arguments in [&["sh", "-c", "echo own >&2"][..], &["/nowhere"]] {
+        let (mut ours, theirs) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut command = daemon.command(arguments);
+        command.env_remove("JOURNAL_STREAM").stderr(std::os::fd::OwnedFd::from(theirs)).status().unwrap();
+        drop(command);
+        let mut said = String::new();
+        Read::read_to_string(&mut ours, &mut said).unwrap();
+        assert_eq!(said, if arguments.len() > 1 { "own\n" } else { "" });
+    }
+}
+
 /// Whatever resolver the program brings along: none adds a domain that would say where it runs.
 #[test]
 fn no_domain_of_this_computer_is_searched() {

@@ -12,7 +12,7 @@
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub mod admin;
 pub mod hook;
@@ -87,9 +87,24 @@ pub fn default_socket() -> PathBuf {
     if !said && !own.exists() && system.exists() { system } else { own }
 }
 
+/// Whether a path can stand in LD_PRELOAD as it is. The loader divides that at spaces and colons, and puts something else
+/// in the place of words that begin with a dollar sign; nothing quotes them.
+pub fn can_be_preloaded(path: &Path) -> bool {
+    !path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b' ' | b':' | b'$'))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_the_loader_would_divide_are_known() {
+        for (path, can) in
+            [("/lib/libphantom.so", true), ("/a b/l.so", false), ("/a:b/l.so", false), ("/$LIB/l.so", false)]
+        {
+            assert_eq!(can_be_preloaded(Path::new(path)), can, "{path}");
+        }
+    }
 
     fn path(explicit: &str, runtime: &str, uid: u32) -> String {
         let given = |text: &str| Some(OsString::from(text));

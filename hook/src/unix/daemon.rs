@@ -3,7 +3,6 @@
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use phantom_ipc::hook::{self, Call, CallReply, OptionValue, PREAMBLE, Reply, Request, SocketReply};
@@ -14,6 +13,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
 
+use super::complaint::complain;
 use super::own::{Own, own};
 
 /// Longest wait for the daemon: names of the ordinary DNS are looked up over Phantom, which takes seconds.
@@ -212,15 +212,4 @@ fn refused(errno: i32, message: &str) -> i32 {
         complain(message);
     }
     errno
-}
-
-/// One line on standard error, the first time only, without allocation.
-fn complain(message: &str) {
-    static COMPLAINED: AtomicBool = AtomicBool::new(false);
-    if !COMPLAINED.swap(true, Ordering::Relaxed) {
-        let pieces =
-            ["phantom: no network for this program: ", message, "\n"].map(|piece| IoSlice::new(piece.as_bytes()));
-        // Where nobody reads standard error, nobody is told.
-        let _ = rustix::io::writev(rustix::stdio::stderr(), &pieces);
-    }
 }

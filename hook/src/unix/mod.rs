@@ -7,6 +7,7 @@
 //! Own system calls go around libc ([`raw`], rustix): its `socket` and `syscall` are this library's.
 
 mod addrinfo;
+mod complaint;
 mod daemon;
 mod directory;
 mod dlopen;

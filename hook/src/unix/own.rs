@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 
 use phantom_ipc::hook::{CallFrame, IdentityRef, SocketFrame, format_session, parse_session};
-use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, socket_path};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded, socket_path};
 use rustix::net::SocketAddrUnix;
 use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::complaint;
 
 /// What is fixed.
 pub(super) struct Own {
@@ -22,6 +24,8 @@ pub(super) struct Own {
     pub(super) emulate: bool,
     /// Where the daemon listens; none when that is no path for a socket.
     pub(super) socket: Option<SocketAddrUnix>,
+    /// What was standard error then: device and number of the file; none when it must not be written to.
+    pub(super) stderr: Option<(u64, u64)>,
     /// What the programs started get to know.
     pub(super) kept: Kept,
 }
@@ -57,7 +61,7 @@ impl Own {
         let identity = identity.filter(|_| frame.is_some());
         let emulate = variable(ENV_EMULATE);
         let spelled = library();
-        let library = spelled.canonicalize().unwrap_or_else(|_| spelled.clone());
+        let library = speakable(&spelled);
         let kept = Kept {
             library: library.into_os_string().into_vec(),
             spelled: spelled.into_os_string().into_vec(),
@@ -65,7 +69,8 @@ impl Own {
             identity: setting,
             emulate: emulate.as_ref().map(|value| entry(ENV_EMULATE, value)),
         };
-        Self { identity, frame, calls, emulate: emulate.is_some(), socket: SocketAddrUnix::new(&path).ok(), kept }
+        let (socket, stderr) = (SocketAddrUnix::new(&path).ok(), complaint::place());
+        Self { identity, frame, calls, emulate: emulate.is_some(), socket, stderr, kept }
     }
 }
 
@@ -95,6 +100,13 @@ fn identity() -> (Option<IdentityRef>, CString) {
 fn entry(name: &str, value: &OsStr) -> CString {
     // Values come from C strings: there is no zero in them.
     CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).unwrap_or_default()
+}
+
+/// A whole path by which the loader finds the library from everywhere. Where the real one would be split at a space or a
+/// colon, it was loaded by another.
+fn speakable(spelled: &Path) -> PathBuf {
+    let real = spelled.canonicalize().ok().filter(|real| can_be_preloaded(real));
+    real.or_else(|| absolute(spelled).ok()).unwrap_or_else(|| spelled.to_owned())
 }
 
 /// The path by which this library was loaded.

@@ -1,0 +1,41 @@
+//! The one line that the library may write: why the program has no network, on the program's standard error.
+//!
+//! Only on what was standard error when the library was loaded. What takes that number later is a file of the program's; a
+//! socket there is somebody's connection, whose protocol the line would break, and which it would tell what the server
+//! runs under.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{FileType, Stat, fstat};
+use rustix::io::{IoSlice, writev};
+use rustix::stdio::stderr;
+
+use super::own::own;
+
+/// A file, by device and number there.
+type Place = (u64, u64);
+
+/// What standard error is, unless it is nothing to write to.
+pub(super) fn place() -> Option<Place> {
+    let about = fstat(stderr()).ok()?;
+    let place = (about.st_dev, about.st_ino);
+    (FileType::from_raw_mode(about.st_mode) != FileType::Socket || is_journal(&about)).then_some(place)
+}
+
+/// Whether systemd has put its log there, which is a socket, and the only one that is no connection of the program's.
+fn is_journal(about: &Stat) -> bool {
+    let named = std::env::var("JOURNAL_STREAM");
+    named.is_ok_and(|named| named == format!("{}:{}", about.st_dev, about.st_ino))
+}
+
+/// Writes the line, the first time only, without allocation.
+pub(super) fn complain(message: &str) {
+    static COMPLAINED: AtomicBool = AtomicBool::new(false);
+    let now = fstat(stderr()).ok().map(|about| (about.st_dev, about.st_ino));
+    if now.is_none() || now != own().stderr || COMPLAINED.swap(true, Ordering::Relaxed) {
+        return;
+    }
+    let pieces = ["phantom: no network for this program: ", message, "\n"].map(|piece| IoSlice::new(piece.as_bytes()));
+    // Where nobody reads standard error, nobody is told.
+    let _ = writev(stderr(), &pieces);
+}
