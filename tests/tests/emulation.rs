@@ -112,3 +112,42 @@ fn the_library_alone_does_it_and_static_programs_have_nothing_under_the_filter()
     ensure!(!output.status.success() && said.contains("not supported"), "{}: {said}", output.status);
     Ok(())
 }
+
+/// Answers each connection with how many have come so far.
+const COUNTS: &str = "
+import socket
+server = socket.create_server(('::', 7200), family=socket.AF_INET6, backlog=64)
+print('listening', flush=True)
+count = 0
+while True:
+    client, _ = server.accept()
+    count += 1
+    try: client.sendall(b'%d' % count)
+    except OSError: pass
+    client.close()
+";
+
+/// Gives attempts to connect up at once, then asks a few times, one after the other.
+const GIVES_UP: &str = "
+import socket, sys
+address = socket.getaddrinfo(sys.argv[1], 7200, socket.AF_INET6, socket.SOCK_STREAM)[0][4]
+def ask():
+    with socket.create_connection(address[:2], 60) as s: return int(s.recv(100))
+before = ask()
+for _ in range(20):
+    s = socket.socket(socket.AF_INET6)
+    s.setblocking(False)
+    try: s.connect(address)
+    except BlockingIOError: pass
+    s.close()
+print([ask() - before for _ in range(5)])
+";
+
+#[test]
+fn attempts_that_were_given_up_do_not_arrive() -> Result<()> {
+    let network = Network::shared()?;
+    let (_server, name) = network.serve(Way::Emulate, "counts", &["python3", "-c", COUNTS], "listening")?;
+    let said = network.run(Way::Emulate, &["python3", "-c", GIVES_UP, &name])?;
+    ensure!(said == "[1, 2, 3, 4, 5]\n", "{said}");
+    Ok(())
+}

@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Beside;
 use crate::gate::{self, CONNECT_PATIENCE, ConnectError, OWN_IPV4, SharedAliases, Stream, carry, is_reserved};
-use pair::{End, Held, Over};
+use pair::{End, Over};
 use table::{Connect, Errno, Outcome, Route, Table};
 
 /// How long a connection waits for a place among those that wait for accept().
@@ -78,7 +78,7 @@ struct Life {
 }
 
 enum Order {
-    Connect(Route, Held),
+    Connect(Route),
     Announce(Child),
 }
 
@@ -140,7 +140,12 @@ impl Emulation {
         }
         let reply = match call {
             Call::Connect { address, wait } => shared.connect(socket, *address, *wait, beside).await?,
-            call => shared.lock().table.answer(socket, call, random)?,
+            call => {
+                if let Call::Bind { address } = call {
+                    shared.free(address.port());
+                }
+                shared.lock().table.answer(socket, call, random)?
+            }
         };
         Ok((reply, None))
     }
@@ -227,6 +232,16 @@ impl Shared {
         behind.ok_or(libc::EHOSTUNREACH)
     }
 
+    /// Frees a port that sockets have whose connections ended, as far as programs have closed them since.
+    fn free(&self, port: u16) {
+        let mut state = self.lock();
+        for name in state.table.ended_at(port) {
+            if !pair::is_open(name) {
+                state.table.closed(name.socket);
+            }
+        }
+    }
+
     fn open(self: &Arc<Self>, domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, Errno> {
         let (v6, stream) = (domain == libc::AF_INET6, kind & 0xf == libc::SOCK_STREAM);
         let own = if stream { libc::IPPROTO_TCP } else { libc::IPPROTO_UDP };
@@ -241,7 +256,6 @@ impl Shared {
             return Err(if (0..256).contains(&protocol) { libc::EPROTONOSUPPORT } else { libc::EINVAL });
         }
         let (theirs, ours, name) = self.make(v6, stream)?;
-        pair::mark(&theirs, false).map_err(|error| local(&error))?;
         self.lock().table.open(name)?;
         let entry = Entry { shared: self.clone(), id: name.socket };
         let end = End::new(ours, entry).map_err(|error| local(&error))?;
@@ -274,9 +288,10 @@ impl Shared {
             Connect::UnderWay if !wait => return Err(libc::EALREADY),
             Connect::UnderWay => {}
             Connect::Begin(route) => {
-                let filled = Held::new(own).map_err(|error| local(&error));
-                let sent =
-                    filled.and_then(|held| orders.try_send(Order::Connect(route, held)).map_err(|_| libc::ENOBUFS));
+                let filled = pair::fill(&own).map_err(|error| local(&error));
+                // Whoever has a copy does not hear when the program closes its own.
+                drop(own);
+                let sent = filled.and_then(|()| orders.try_send(Order::Connect(route)).map_err(|_| libc::ENOBUFS));
                 if let Err(error) = sent {
                     self.lock().table.settled(id, Err(error));
                     return Err(error);
@@ -325,6 +340,7 @@ impl Shared {
     async fn offer(self: &Arc<Self>, listener: u64, local_end: SocketAddr, peer: SocketAddr) -> Result<End, Errno> {
         let v6 = self.lock().table.is_v6(listener);
         let (theirs, ours, name) = self.make(v6, true)?;
+        pair::mark(&ours).map_err(|error| local(&error))?;
         let orders = {
             let mut state = self.lock();
             let orders = state.lives.get(&listener).map(|life| life.orders.clone()).ok_or(libc::ECONNREFUSED)?;
@@ -363,14 +379,16 @@ async fn live(shared: Arc<Shared>, id: u64, mut end: End, mut orders: mpsc::Rece
             order = orders.recv() => order,
         };
         match order {
-            Some(Order::Connect(route, held)) => {
+            Some(Order::Connect(route)) => {
                 let result = tokio::select! {
                     result = shared.reach(&route) => result,
                     () = shared.over.cancelled() => return,
+                    // Given up: nothing is to arrive.
+                    () = end.hung_up() => return,
                 };
                 shared.lock().table.settled(id, result.as_ref().map(|_| ()).map_err(|error| *error));
                 // Writable only now that everything else says how it stands.
-                if end.refresh().is_err() || held.release(&end, result.is_ok()).is_err() {
+                if end.refresh().is_err() || pair::release(&end, result.is_ok()).is_err() {
                     return;
                 }
                 settled.notify_waiters();

@@ -27,10 +27,10 @@ use super::sys::{take_no_descriptors, unreceived};
 /// kernel doubles it.
 const SEND_ROOM: usize = 212_992;
 
-/// Piece of what fills a connection that is not there yet.
-const FILLING: [u8; 4096] = [0; 4096];
+/// Piece of what fills a connection that is not there yet: about as much as the kernel puts into one buffer of its own.
+const FILLING: [u8; 32_768] = [0; 32_768];
 
-/// Pieces at most: the smallest buffer takes two.
+/// Pieces at most; some fourteen fill the buffer.
 const MAX_FILLINGS: usize = 64;
 
 /// What the program gets, and what the daemon keeps.
@@ -54,10 +54,24 @@ pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((theirs, ours))
 }
 
-/// Marks the program's end as connected or not, where a call that reads sees it without asking anybody.
-pub(super) fn mark(theirs: &OwnedFd, connected: bool) -> io::Result<()> {
-    // Local sockets have no other use for this option.
-    Ok(sockopt::set_socket_keepalive(theirs, !connected)?)
+/// Marks a pair as connected, where a call of the program's that reads sees it without asking anybody: the far end of its
+/// socket has a name, whichever. The daemon needs no copy of the program's end for it, and so it hears when that is closed.
+pub(super) fn mark(ours: &impl AsFd) -> io::Result<()> {
+    // The kernel chooses the name of who gives none.
+    match rustix::net::bind(ours.as_fd(), &SocketAddrUnix::new_unnamed()) {
+        // It has been connected before.
+        Ok(()) | Err(Errno::INVAL) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a program still has the end of that name, also where ours is long gone: the kernel keeps names as long as sockets.
+pub(super) fn is_open(name: SocketName) -> bool {
+    let probe = || {
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+        rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(&name.encode())?)
+    };
+    probe() == Err(Errno::ADDRINUSE)
 }
 
 /// The daemon's end. Reading and writing are as with TCP: shutdown is a half-close, dropping it before both directions
@@ -271,44 +285,36 @@ impl Drop for End {
     }
 }
 
-/// A program's end that must not look writable yet: its buffer is full.
-pub(super) struct Held(OwnedFd);
-
-impl Held {
-    /// Fills the buffer.
-    pub(super) fn new(theirs: OwnedFd) -> io::Result<Self> {
-        sockopt::set_socket_send_buffer_size(&theirs, 1)?;
-        for _ in 0..MAX_FILLINGS {
-            match rustix::net::send(&theirs, &FILLING, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
-                Ok(_) => {}
-                Err(Errno::AGAIN) => return Ok(Self(theirs)),
-                Err(error) => return Err(error.into()),
-            }
+/// Fills the buffer of a program's end, so that it does not look writable yet.
+pub(super) fn fill(theirs: &OwnedFd) -> io::Result<()> {
+    for _ in 0..MAX_FILLINGS {
+        match rustix::net::send(theirs, &FILLING, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            Ok(_) => {}
+            Err(Errno::AGAIN) => return Ok(()),
+            Err(error) => return Err(error.into()),
         }
-        Err(io::ErrorKind::InvalidInput.into())
     }
+    Err(io::ErrorKind::InvalidInput.into())
+}
 
-    /// Empties it: from now on it is writable.
-    pub(super) fn release(self, end: &End, connected: bool) -> io::Result<()> {
-        let stream = end.stream()?;
-        if connected {
-            mark(&self.0, true)?;
-        }
-        // What comes after this is the program's already.
-        let filling = rustix::io::ioctl_fionread(stream)?.saturating_sub(1);
-        let mut left = usize::try_from(filling).unwrap_or(usize::MAX);
-        let mut waste = [0; FILLING.len()];
-        while left > 0 {
-            let most = left.min(waste.len());
-            match rustix::net::recv(stream, &mut waste[..most], RecvFlags::empty())?.0 {
-                0 => break,
-                got => left -= got,
-            }
-        }
-        // Last, so that there is one event and not one for each piece.
-        sockopt::set_socket_send_buffer_size(&self.0, SEND_ROOM)?;
-        Ok(())
+/// Empties it: from now on it is writable.
+pub(super) fn release(end: &End, connected: bool) -> io::Result<()> {
+    let stream = end.stream()?;
+    if connected {
+        mark(stream)?;
     }
+    // What comes after this is the program's already.
+    let filling = rustix::io::ioctl_fionread(stream)?.saturating_sub(1);
+    let mut left = usize::try_from(filling).unwrap_or(usize::MAX);
+    let mut waste = [0; FILLING.len()];
+    while left > 0 {
+        let most = left.min(waste.len());
+        match rustix::net::recv(stream, &mut waste[..most], RecvFlags::empty())?.0 {
+            0 => break,
+            got => left -= got,
+        }
+    }
+    Ok(())
 }
 
 /// The kernel's own number of a socket.

@@ -44,6 +44,8 @@ struct Socket {
     stream: bool,
     /// As bind(2) was told, port filled in.
     wanted: Option<SocketAddr>,
+    /// bind(2) named the port: it stays the socket's until that is closed, whatever becomes of the connection.
+    keeps_port: bool,
     /// As the program sees it.
     local: Option<SocketAddr>,
     phase: Phase,
@@ -106,8 +108,9 @@ impl Table {
         if self.len() >= MAX_SOCKETS {
             return Err(libc::EMFILE);
         }
-        let (wanted, local, error, options) = Default::default();
-        let socket = Socket { v6: name.v6, stream: name.stream, wanted, local, phase: Phase::Idle, error, options };
+        let (wanted, keeps_port, local, error, options) = Default::default();
+        let (v6, stream, phase) = (name.v6, name.stream, Phase::Idle);
+        let socket = Socket { v6, stream, wanted, keeps_port, local, phase, error, options };
         self.sockets.insert(name.socket, socket);
         Ok(())
     }
@@ -158,6 +161,7 @@ impl Table {
         }
         let socket = self.socket(id)?;
         socket.wanted = Some(endpoint(wanted.ip(), port));
+        socket.keeps_port = wanted.port() != 0;
         self.place(id, endpoint(wanted.ip(), port));
         Ok(())
     }
@@ -475,8 +479,8 @@ impl Table {
         let (v6, options) = (parent.v6, parent.options.clone());
         let view = |address: SocketAddr| endpoint(seen(address.ip(), v6), address.port());
         let phase = Phase::Connected { peer: view(peer), told: true };
-        let (wanted, at, error) = Default::default();
-        self.sockets.insert(child, Socket { v6, stream: true, wanted, local: at, phase, error, options });
+        let (wanted, keeps_port, at, error) = Default::default();
+        self.sockets.insert(child, Socket { v6, stream: true, wanted, keeps_port, local: at, phase, error, options });
         self.place(child, view(local));
         Ok(())
     }
@@ -486,21 +490,37 @@ impl Table {
         self.sockets.get(&id).is_some_and(|socket| socket.v6)
     }
 
-    /// The program has closed it, or its connection was reset: then the program may have it still, and ask.
+    /// The program has closed it, or its connection has ended: then the program may have it still, and ask.
     pub(super) fn ended(&mut self, id: u64) {
         let Some(socket) = self.sockets.get_mut(&id).filter(|socket| socket.phase != Phase::Ended) else { return };
         socket.phase = Phase::Ended;
-        // Its name is remembered; its port is free.
-        let local = socket.local;
-        self.displace(id);
-        if let Some(socket) = self.sockets.get_mut(&id) {
-            socket.local = local;
+        if !socket.keeps_port {
+            self.closed(id);
         }
         self.ended.push_back(id);
         if self.ended.len() > MAX_ENDED
             && let Some(oldest) = self.ended.pop_front()
         {
+            self.displace(oldest);
             self.sockets.remove(&oldest);
+        }
+    }
+
+    /// Sockets that have ended and keep a port.
+    pub(super) fn ended_at(&self, port: u16) -> Vec<SocketName> {
+        let named = |id: &u64| {
+            let socket = self.sockets.get(id).filter(|socket| socket.phase == Phase::Ended)?;
+            Some(SocketName { socket: *id, v6: socket.v6, stream: socket.stream })
+        };
+        self.ports.get(&port).into_iter().flatten().filter_map(named).collect()
+    }
+
+    /// The program has closed it: its name is remembered, its port is free.
+    pub(super) fn closed(&mut self, id: u64) {
+        let local = self.sockets.get(&id).and_then(|socket| socket.local);
+        self.displace(id);
+        if let Some(socket) = self.sockets.get_mut(&id) {
+            socket.local = local;
         }
     }
 }

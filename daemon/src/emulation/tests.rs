@@ -34,6 +34,32 @@ impl gate::Network for Alone {
     }
 }
 
+/// A network in which everybody is far away; tells when an attempt is begun, and when it is given up.
+struct Far(mpsc::UnboundedSender<&'static str>);
+
+struct Attempt(mpsc::UnboundedSender<&'static str>);
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let _ = self.0.send("given up");
+    }
+}
+
+#[async_trait]
+impl gate::Network for Far {
+    async fn connect(&self, _: ApAddress, _: u16, _: ApAddress, _: u16) -> Result<Box<dyn Stream>, ConnectError> {
+        let _ = self.0.send("begun");
+        let _attempt = Attempt(self.0.clone());
+        std::future::pending().await
+    }
+    async fn resolve(&self, _: &str) -> Result<Option<gate::Found>, gate::Unanswered> {
+        Ok(None)
+    }
+    async fn name_of(&self, _: ApAddress) -> Option<String> {
+        None
+    }
+}
+
 fn own() -> ApAddress {
     ApAddress::of(&VerifyingKey([1; 32]))
 }
@@ -318,4 +344,57 @@ async fn a_descriptor_of_something_else_connects_nothing() {
     assert_eq!(world.call(&own, Call::Peer).await, Err(libc::ENOTCONN));
     // A number that nobody was given.
     assert_eq!(world.0.call(own.id ^ 1, &Call::Name, None).await.unwrap_err(), libc::ENETDOWN);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_closes_while_connecting_gives_the_attempt_up() {
+    let (heard_tx, mut heard) = mpsc::unbounded_channel();
+    let world = World(Emulation::new(own(), Arc::new(Far(heard_tx)), SharedAliases::default()));
+    let connect = Call::Connect { address: "[fd70::2]:80".parse().unwrap(), wait: false };
+    let (socket, other) = (world.socket(libc::AF_INET6), world.socket(libc::AF_INET6));
+    for one in [&socket, &other] {
+        assert_eq!(world.call(one, connect).await, Ok(Reply::Pending));
+        assert_eq!(one.events(Duration::ZERO), PollFlags::empty());
+        assert_eq!(timeout(PATIENCE, heard.recv()).await, Ok(Some("begun")));
+    }
+    // As long as a copy is open, so is the socket.
+    let copy = socket.descriptor.try_clone().unwrap();
+    drop(socket);
+    drop(other);
+    assert_eq!(timeout(PATIENCE, heard.recv()).await, Ok(Some("given up")));
+    assert!(heard.try_recv().is_err());
+    drop(copy);
+    assert_eq!(timeout(PATIENCE, heard.recv()).await, Ok(Some("given up")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_was_named_stays_until_its_socket_is_closed() {
+    let world = World::new();
+    let (listener, at) = world.listener("127.0.0.1:0", 5).await;
+    let (named, chosen, again) =
+        (world.socket(libc::AF_INET), world.socket(libc::AF_INET), world.socket(libc::AF_INET));
+    let place = Call::Bind { address: "127.0.0.1:4000".parse().unwrap() };
+    assert_eq!(world.call(&named, place).await, Ok(Reply::Done));
+    // Both are reset by the far end, and still there.
+    let mut chosen_at = None;
+    for client in [&named, &chosen] {
+        world.call(client, Call::Connect { address: at, wait: true }).await.unwrap();
+        chosen_at = world.call(client, Call::Name).await.ok();
+        let server = listener.accept().0;
+        client.stream().write_all(b"unread").unwrap();
+        while !server.events(PATIENCE).contains(PollFlags::IN) {}
+        drop(server);
+        let over = async {
+            while world.call(client, Call::Peer).await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        timeout(PATIENCE, over).await.unwrap();
+    }
+    assert_eq!(world.call(&again, place).await, Err(libc::EADDRINUSE));
+    let Some(Reply::Address(address)) = chosen_at else { panic!("no name") };
+    let other = world.socket(libc::AF_INET);
+    assert_eq!(world.call(&other, Call::Bind { address }).await, Ok(Reply::Done));
+    drop(named);
+    assert_eq!(world.call(&again, place).await, Ok(Reply::Done));
 }

@@ -1,16 +1,13 @@
 //! recv, recvfrom and recvmsg of emulated sockets that are not connected: TCP says so, where a local socket waits.
 
-use std::os::fd::BorrowedFd;
-
-use libc::{c_int, c_void, size_t, sockaddr, socklen_t, ssize_t};
+use libc::{c_int, c_long, c_void, sa_family_t, size_t, sockaddr, socklen_t, ssize_t};
 use phantom_ipc::hook::{Call, SocketName};
-use rustix::net::sockopt;
 
 use super::known;
 use crate::outcome::{Outcome, Why};
 use crate::unix::daemon::{self, Got};
 use crate::unix::own::own;
-use crate::unix::{glue, sandbox};
+use crate::unix::{glue, raw, sandbox};
 
 /// TCP_SYN_SENT, as the kernel's tcp_states.h counts.
 const CONNECTING: u8 = 2;
@@ -55,10 +52,16 @@ pub(super) fn refusal(fd: c_int) -> Option<c_int> {
     if is_unconnected(fd) { known(fd).and_then(error_of) } else { None }
 }
 
-/// The daemon's mark on sockets that are not connected; on others, the program's own option, which `known` sorts out.
+/// Whether the far end has no name: the daemon's has one as soon as there is a connection. Other local sockets may be like
+/// that too, which `known` sorts out.
 fn is_unconnected(fd: c_int) -> bool {
-    // SAFETY: the caller's descriptor is open as long as the call, or the kernel says that it is not.
-    fd >= 0 && sockopt::socket_keepalive(unsafe { BorrowedFd::borrow_raw(fd) }) == Ok(true)
+    // SAFETY: all zeros is a value of this type.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::sockaddr_un>() as socklen_t;
+    let (to, room) = (&raw mut address as c_long, &raw mut length as c_long);
+    // SAFETY: both can be written, and the length says how much.
+    let asked = raw::split(unsafe { raw::syscall(libc::SYS_getpeername, [fd.into(), to, room, 0, 0, 0]) });
+    asked.is_ok() && length as usize == size_of::<sa_family_t>() && c_int::from(address.sun_family) == libc::AF_UNIX
 }
 
 /// What TCP says: nothing yet while it connects, else why there is no connection.
