@@ -67,10 +67,7 @@ fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<Doors> {
 ///
 /// Directories are opened anew: below those of the outer mounts lies what is masked in ours.
 fn close_foreign_sockets(say: &dyn Fn(&str)) -> Result<()> {
-    let entries = fs::read_dir("/proc/self/fd").context("listing open descriptors")?;
-    let numbers: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
-    // Our own are closed on exec, inherited ones never are.
-    for number in numbers.into_iter().filter(|number| !sys::is_close_on_exec(*number)) {
+    for number in inherited()? {
         let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
         if sys::is_place(number) {
             if !sys::open_anew(number, &target) {
@@ -83,6 +80,13 @@ fn close_foreign_sockets(say: &dyn Fn(&str)) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The descriptors that came from whoever started us: our own are closed on exec, those never are.
+pub(crate) fn inherited() -> Result<Vec<RawFd>> {
+    let entries = fs::read_dir("/proc/self/fd").context("listing open descriptors")?;
+    let numbers: Vec<RawFd> = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    Ok(numbers.into_iter().filter(|number| sys::is_inherited(*number)).collect())
 }
 
 /// Whether an inherited descriptor leads to another network.

@@ -1,14 +1,17 @@
 //! Three processes: the front, which the shell waits for; the keeper, which holds the session; the program.
 //!
 //! ```text
-//!   shell -- front            passes signals on, ends with the program's status at once
+//!   shell -- front            passes signals on, stops and ends as the program does
 //!              +-- keeper     adopts all descendants, holds the daemon's connection until the last is gone
 //!                    +-- program, in the front's process group: the terminal is its own
 //! ```
+//! For supervisors the front is the program: what ends it ends the program, also what cannot be caught (the keeper notices).
 
 use std::io;
 use std::os::fd::OwnedFd;
 use std::process::exit;
+use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -16,14 +19,18 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
+use crate::isolate;
 use crate::link::{self, News};
-use crate::sys::{self, Fork, Signals};
+use crate::sys::{self, Fork, Signals, Target};
 
 /// Exit status when the launcher itself fails.
 pub(crate) const FAILED: i32 = 125;
 
 /// The keeper's number for "no program was started".
 const NO_PROGRAM: i32 = 0;
+
+/// A thread that only waits needs little.
+const STACK: usize = 64 * 1024;
 
 /// How programs are started: several ways, each tried in a process of its own, since what is entered is not left again.
 pub(crate) trait Ways {
@@ -46,45 +53,49 @@ pub(crate) trait Ways {
 pub(crate) fn run(ways: &dyn Ways) -> Result<()> {
     let signals = sys::signals()?;
     let (news, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+    let front = Target::new(rustix::process::getpid());
     match sys::fork()? {
         Fork::Child => {
             drop(news);
-            exit(keep(signals, &report, ways).map_or(FAILED, |()| 0));
+            exit(keep(signals, &report, &front, ways).map_or(FAILED, |()| 0));
         }
-        Fork::Parent(_) => {
-            drop(report);
+        Fork::Parent(keeper) => {
+            drop((report, front));
             sys::hide()?;
-            Ok(front(&signals.arriving, &news)?)
+            // They are the program's: who waits for their end waits for the program alone.
+            isolate::inherited()?.into_iter().filter(|number| *number > 2).for_each(sys::close);
+            sys::become_stdio(&null()?, 0..=1)?;
+            Ok(attend(&signals.arriving, &news, keeper)?)
         }
     }
 }
 
-/// Waits for the program's end and passes signals on meanwhile.
-fn front(signals: &OwnedFd, news: &OwnedFd) -> io::Result<()> {
-    let lost = || io::Error::other("the keeper of the session was killed; programs that still run have no network");
-    let program = read_number(news)?.ok_or_else(lost)?;
-    if program == NO_PROGRAM {
+/// In the front: waits for the program's end and passes signals on meanwhile.
+fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid) -> io::Result<()> {
+    let lost = || io::Error::other("the keeper of the session was killed, and so its program");
+    let started = read_number(news)?.ok_or_else(lost)?;
+    if started == NO_PROGRAM {
         exit(FAILED);
     }
-    let program = Pid::from_raw(program).ok_or_else(lost)?;
+    let program = Target::new(Pid::from_raw(started).ok_or_else(lost)?);
     loop {
         let mut polled = [PollFd::new(news, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        match poll(&mut polled, None) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => continue,
-            Err(error) => return Err(error.into()),
-        }
+        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
         let [news_ready, signal_ready] = [&polled[0], &polled[1]].map(|p| !p.revents().is_empty());
         if news_ready {
-            end_like(read_number(news)?.ok_or_else(lost)?);
+            let Some(status) = read_number(news)? else {
+                // Nobody else would know of its end.
+                program.send(Signal::KILL);
+                return Err(lost());
+            };
+            end_like(status);
         }
         if signal_ready {
             let signal = sys::next_signal(signals)?;
-            // What the terminal sends to the whole group has reached the program already.
-            if let Some(known) = Signal::from_named_raw(signal.number)
-                && signal.is_personal
-            {
-                let _ = rustix::process::kill_process(program, known);
+            // To its whole group the program sends for itself; the keeper wakes us up alone.
+            let is_known = [program.pid(), keeper].iter().any(|pid| pid.as_raw_nonzero().get() == signal.sender);
+            if !signal.is_of_terminal && !is_known {
+                program.pass_on(&signal);
             }
         }
     }
@@ -101,33 +112,47 @@ fn end_like(status: i32) -> ! {
 }
 
 /// The keeper: starts the program, tells the front about it, and stays until no descendant lives.
-fn keep(signals: Signals, report: &OwnedFd, ways: &dyn Ways) -> io::Result<()> {
+fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> Result<()> {
     rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
     // The program must not get at the supervisor; the new process says for itself that it may be looked at.
     sys::hide()?;
     let Some(started) = try_each(&signals, ways) else {
         ways.none();
-        return write_number(report, NO_PROGRAM);
+        return Ok(write_number(report, NO_PROGRAM)?);
     };
     drop(signals);
-    let pid = started.pid;
-    if let Err(error) = begin(started, ways) {
+    let program = Arc::new(Target::new(started.pid));
+    if let Err(error) = begin(started, &program, report, ways) {
         // Nobody serves it, so it is not to run; until now it had no network.
-        let _ = rustix::process::kill_process(pid, Signal::KILL);
+        program.send(Signal::KILL);
         eprintln!("phantom-run: {error:#}");
-        return write_number(report, NO_PROGRAM);
+        return Ok(write_number(report, NO_PROGRAM)?);
     }
-    release_stdio()?;
-    write_number(report, pid.as_raw_nonzero().get())?;
+    release_inherited()?;
+    // The front may be gone here and below: then the program is about to end.
+    let _ = write_number(report, program.pid().as_raw_nonzero().get());
     loop {
-        match rustix::process::wait(WaitOptions::empty()) {
-            // The front may be gone: then nobody wants to know.
-            Ok(Some((ended, status))) if ended == pid => drop(write_number(report, WaitStatus::as_raw(status))),
+        match rustix::process::wait(WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
+            Ok(Some((changed, status))) if changed == program.pid() => follow(status, front, report),
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(_) => break,
         }
     }
     Ok(())
+}
+
+/// The front does as the program has done: whoever waits for it sees the program.
+fn follow(status: WaitStatus, front: &Target, report: &OwnedFd) {
+    if status.stopped() {
+        // In order with the next, which a signal that the front sends itself would not be.
+        front.send(Signal::STOP);
+    } else if status.continued() {
+        front.send(Signal::CONT);
+    } else {
+        let _ = write_number(report, status.as_raw());
+        // It may have been stopped meanwhile, and nobody could continue the program any more.
+        front.send(Signal::CONT);
+    }
 }
 
 /// A process that is ready to become the program, or has become it.
@@ -149,11 +174,23 @@ fn try_each(signals: &Signals, ways: &dyn Ways) -> Option<Started> {
 }
 
 /// What the keeper does from the last fork on.
-fn begin(started: Started, ways: &dyn Ways) -> Result<()> {
+fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn Ways) -> Result<()> {
     // Out of the terminal's reach.
     sys::block_all_signals();
     rustix::process::setpgid(None, None)?;
+    end_with_front(report.try_clone()?, Arc::clone(program))?;
     ways.serve(started.way, started.listener)
+}
+
+/// Ends the program when the front is gone, in a thread of its own: it may have been killed.
+fn end_with_front(report: OwnedFd, program: Arc<Target>) -> io::Result<()> {
+    thread::Builder::new().stack_size(STACK).spawn(move || {
+        // Nothing can be written to a pipe whose reader has gone.
+        let mut polled = [PollFd::new(&report, PollFlags::empty())];
+        while rustix::io::retry_on_intr(|| poll(&mut polled, None)).is_err() {}
+        program.send(Signal::KILL);
+    })?;
+    Ok(())
 }
 
 fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
@@ -164,8 +201,12 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
         Fork::Child => {
             drop(ours);
             let started = sys::show().map_err(Into::into).and_then(|()| {
-                signals.restore();
-                ways.start(way, &|listener| Ok(link::send_ready(&theirs, listener.as_ref())?))
+                ways.start(way, &|listener| {
+                    link::send_ready(&theirs, listener.as_ref())?;
+                    // Not before: what has come meanwhile is for the program.
+                    signals.restore();
+                    Ok(())
+                })
             });
             exit(started.unwrap_or_else(|error| {
                 // Nobody is there to hear it only if the keeper was killed.
@@ -188,10 +229,14 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
     }
 }
 
-/// Not in the way of whoever waits for our output to end.
-fn release_stdio() -> io::Result<()> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-    sys::become_stdio(&null)
+/// Not in the way of whoever waits for our output, a lock or a pipe to end.
+fn release_inherited() -> Result<()> {
+    isolate::inherited()?.into_iter().filter(|number| *number > 2).for_each(sys::close);
+    Ok(sys::become_stdio(&null()?, 0..=2)?)
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?)
 }
 
 fn write_number(to: &OwnedFd, number: i32) -> io::Result<()> {

@@ -27,25 +27,32 @@ pub(crate) fn fork() -> io::Result<Fork> {
     }
 }
 
-/// Signals that the launcher passes on. Job control (TSTP, TTIN, TTOU, CONT) keeps its default: the whole group stops.
-const FORWARDED: [libc::c_int; 9] = [
+/// What the launcher does not pass on: its own children's news. KILL and STOP cannot be caught; `process` says what becomes
+/// of those.
+const OWN: libc::c_int = libc::SIGCHLD;
+
+/// What the kernel sends to the whole group of a terminal: the program, in the same group, has got it already.
+const OF_TERMINALS: [libc::c_int; 8] = [
     libc::SIGHUP,
     libc::SIGINT,
     libc::SIGQUIT,
-    libc::SIGTERM,
-    libc::SIGUSR1,
-    libc::SIGUSR2,
-    libc::SIGALRM,
-    libc::SIGPIPE,
     libc::SIGWINCH,
+    libc::SIGTSTP,
+    libc::SIGTTIN,
+    libc::SIGTTOU,
+    libc::SIGCONT,
 ];
 
 /// A signal as it was sent to us.
-pub(crate) struct Signal {
+pub(crate) struct Arrived {
     /// Its number.
     pub(crate) number: i32,
-    /// Sent by a process to us alone; not by the kernel to the whole group of the terminal.
-    pub(crate) is_personal: bool,
+    /// Whether it came from the terminal, to the whole group.
+    pub(crate) is_of_terminal: bool,
+    /// Who sent it; of no meaning for those of the kernel.
+    pub(crate) sender: i32,
+    /// What came with it, if it was queued with a value.
+    value: Option<u64>,
 }
 
 /// The signals that are passed on, blocked, and readable from a descriptor instead.
@@ -56,16 +63,14 @@ pub(crate) struct Signals {
     before: libc::sigset_t,
 }
 
-/// Blocks the signals that are passed on.
+/// Blocks all that can be blocked and is passed on.
 pub(crate) fn signals() -> io::Result<Signals> {
     let (mut set, mut before) = (MaybeUninit::<libc::sigset_t>::uninit(), MaybeUninit::<libc::sigset_t>::uninit());
-    // SAFETY: sigemptyset initializes both sets before anything reads them; the other calls get valid sets.
+    // SAFETY: both sets are initialized before anything reads them; the other calls get valid sets.
     let (fd, before) = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigfillset(set.as_mut_ptr());
+        libc::sigdelset(set.as_mut_ptr(), OWN);
         libc::sigemptyset(before.as_mut_ptr());
-        for signal in FORWARDED {
-            libc::sigaddset(set.as_mut_ptr(), signal);
-        }
         libc::sigprocmask(libc::SIG_BLOCK, set.as_ptr(), before.as_mut_ptr());
         (libc::signalfd(-1, set.as_ptr(), libc::SFD_CLOEXEC), before.assume_init())
     };
@@ -86,14 +91,81 @@ impl Signals {
 }
 
 /// Reads one signal from the descriptor of [`signals`].
-pub(crate) fn next_signal(signals: &OwnedFd) -> io::Result<Signal> {
+pub(crate) fn next_signal(signals: &OwnedFd) -> io::Result<Arrived> {
     let mut raw = [0; size_of::<libc::signalfd_siginfo>()];
     if rustix::io::read(signals, &mut raw)? != raw.len() {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }
     // SAFETY: the kernel has filled the whole structure, which is plain data; the read does not need alignment.
     let info: libc::signalfd_siginfo = unsafe { std::ptr::read_unaligned(raw.as_ptr().cast()) };
-    Ok(Signal { number: info.ssi_signo.cast_signed(), is_personal: info.ssi_code <= 0 })
+    let number = info.ssi_signo.cast_signed();
+    // Positive codes are the kernel's: alarms and limits are ours alone all the same.
+    let is_of_terminal = info.ssi_code > 0 && OF_TERMINALS.contains(&number);
+    let value = (info.ssi_code == libc::SI_QUEUE).then_some(info.ssi_ptr);
+    Ok(Arrived { number, is_of_terminal, sender: info.ssi_pid.cast_signed(), value })
+}
+
+/// A process that signals are sent to, by a descriptor, so that no later one of the same number gets them.
+pub(crate) struct Target {
+    pid: Pid,
+    /// None before Linux 5.3.
+    descriptor: Option<OwnedFd>,
+}
+
+/// What goes with a signal that was queued with a value, as the kernel lays it out on 64-bit machines.
+#[repr(C)]
+struct Queued {
+    number: i32,
+    error: i32,
+    code: i32,
+    pad: i32,
+    pid: i32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
+}
+
+impl Target {
+    /// A process that has not been waited for yet.
+    pub(crate) fn new(pid: Pid) -> Self {
+        Self { pid, descriptor: rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()).ok() }
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends a signal; nobody may be there any more.
+    pub(crate) fn send(&self, signal: rustix::process::Signal) {
+        self.send_raw(signal.as_raw(), None);
+    }
+
+    /// Sends what has arrived, with the value that came with it.
+    pub(crate) fn pass_on(&self, arrived: &Arrived) {
+        self.send_raw(arrived.number, arrived.value);
+    }
+
+    fn send_raw(&self, number: i32, value: Option<u64>) {
+        let queued = value.map(|value| Queued {
+            number,
+            error: 0,
+            code: libc::SI_QUEUE,
+            pad: 0,
+            pid: rustix::process::getpid().as_raw_nonzero().get(),
+            uid: rustix::process::getuid().as_raw(),
+            value,
+            rest: [0; 12],
+        });
+        let queued = queued.as_ref().map_or(std::ptr::null(), |queued| &raw const *queued);
+        // SAFETY: numbers, one of them an open descriptor, and a structure of the kernel's size that lives through the call.
+        unsafe {
+            match &self.descriptor {
+                Some(to) => drop(libc::syscall(libc::SYS_pidfd_send_signal, to.as_raw_fd(), number, queued, 0)),
+                None => drop(libc::kill(self.pid.as_raw_nonzero().get(), number)),
+            }
+        }
+    }
 }
 
 /// Blocks every signal that can be blocked.
@@ -144,16 +216,16 @@ pub(crate) fn close(number: RawFd) {
     drop(unsafe { OwnedFd::from_raw_fd(number) });
 }
 
-/// Whether the descriptor would be closed by exec: true for our own, never for inherited ones.
-pub(crate) fn is_close_on_exec(number: RawFd) -> bool {
+/// Whether the descriptor is open and would outlast exec: false for our own, always true for inherited ones.
+pub(crate) fn is_inherited(number: RawFd) -> bool {
     // SAFETY: the borrow ends with this call; a number that is not open gives an error, nothing worse.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
-    rustix::io::fcntl_getfd(fd).is_ok_and(|flags| flags.contains(rustix::io::FdFlags::CLOEXEC))
+    rustix::io::fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
 }
 
 /// Whether the descriptor is a place in the file system rather than an open file: a directory, or O_PATH.
 pub(crate) fn is_place(number: RawFd) -> bool {
-    // SAFETY: as in `is_close_on_exec`.
+    // SAFETY: as in `is_inherited`.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     let is_directory = rustix::fs::fstat(fd).is_ok_and(|about| FileType::from_raw_mode(about.st_mode).is_dir());
     is_directory || rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH))
@@ -161,7 +233,7 @@ pub(crate) fn is_place(number: RawFd) -> bool {
 
 /// Puts what lies at `path` now in the place of the descriptor, if that is the same file.
 pub(crate) fn open_anew(number: RawFd, path: &Path) -> bool {
-    // SAFETY: as in `is_close_on_exec`.
+    // SAFETY: as in `is_inherited`.
     let old = unsafe { BorrowedFd::borrow_raw(number) };
     let anew = || -> rustix::io::Result<bool> {
         let flags = rustix::fs::fcntl_getfl(old)? & (OFlags::PATH | OFlags::DIRECTORY);
@@ -175,15 +247,15 @@ pub(crate) fn open_anew(number: RawFd, path: &Path) -> bool {
 
 /// The family of a socket; none if the descriptor is none.
 pub(crate) fn socket_domain(number: RawFd) -> Option<AddressFamily> {
-    // SAFETY: as in `is_close_on_exec`.
+    // SAFETY: as in `is_inherited`.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::net::sockopt::socket_domain(fd).ok()
 }
 
-/// Makes standard input, output and error copies of the descriptor.
-pub(crate) fn become_stdio(file: &OwnedFd) -> io::Result<()> {
-    for number in 0..=2 {
-        // SAFETY: both numbers are plain arguments; the keeper uses 0 to 2 for nothing else from here on.
+/// Makes the first descriptors (standard input, output, error) copies of this one.
+pub(crate) fn become_stdio(file: &OwnedFd, numbers: std::ops::RangeInclusive<RawFd>) -> io::Result<()> {
+    for number in numbers {
+        // SAFETY: both numbers are plain arguments; no value of this process owns 0 to 2.
         if unsafe { libc::dup2(file.as_raw_fd(), number) } < 0 {
             return Err(io::Error::last_os_error());
         }

@@ -155,7 +155,9 @@ fn a_killed_supervisor_has_no_successor() {
 #[test]
 fn when_the_daemon_or_the_supervisor_dies_there_is_no_network() {
     let daemon = Daemon::start();
-    let mut command = daemon.command(&[&INJECT[..], &["python3", "-uc", ON_DEMAND]].concat());
+    // The one who asks is a child of the program's: that ends with the supervisor.
+    let program = ["sh", "-c", "python3 -uc \"$0\"; :", ON_DEMAND];
+    let mut command = daemon.command(&[&INJECT[..], &program].concat());
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let (mut input, output) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
     let mut lines = output.lines().map(Result::unwrap);

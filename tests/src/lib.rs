@@ -1,5 +1,6 @@
 //! Harness of the end-to-end tests: a private network of real daemons, and real programs under `phantom-run`.
 
+pub mod alone;
 pub mod programs;
 mod user;
 
@@ -12,6 +13,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+pub use alone::{Alone, Kind};
 use anyhow::{Context, Result, bail, ensure};
 pub use user::User;
 

@@ -1,0 +1,132 @@
+//! Daemons without a network, one for each kind of user: enough for what concerns a program and its computer alone.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use anyhow::Result;
+
+use crate::programs::Folder;
+use crate::{Server, User, Way, binary, eventually, stdout};
+
+/// Whose daemon serves whom.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Root's serves root.
+    Root,
+    /// Root's serves an ordinary user.
+    OfRoots,
+    /// An ordinary user's own.
+    Own,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Root, Self::OfRoots, Self::Own];
+}
+
+/// Two daemons that know nobody: root's, and an ordinary user's.
+pub struct Alone {
+    user: User,
+    /// Where the tests of one file may put things that every user reads.
+    pub folder: Folder,
+    daemons: [Option<Server>; 2],
+}
+
+impl Alone {
+    /// Those that the tests of one file share; the last of them stops them.
+    pub fn shared() -> Result<Arc<Self>> {
+        static SHARED: Mutex<Weak<Alone>> = Mutex::new(Weak::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(alone) = shared.upgrade() {
+            return Ok(alone);
+        }
+        let alone = Arc::new(Self::start()?);
+        *shared = Arc::downgrade(&alone);
+        Ok(alone)
+    }
+
+    /// Started, and answering.
+    pub fn start() -> Result<Self> {
+        let (user, folder) = (User::new()?, Folder::new()?);
+        let mut alone = Self { user, folder, daemons: [None, None] };
+        alone.start_daemon(Kind::Root)?;
+        alone.start_daemon(Kind::Own)?;
+        Ok(alone)
+    }
+
+    /// Starts the daemon of these users, which does not run.
+    pub fn start_daemon(&mut self, kind: Kind) -> Result<()> {
+        let mut command = match kind {
+            Kind::Own => self.user.with_tun("phantomd"),
+            _ => Command::new(binary("phantomd")),
+        };
+        let home = self.home(kind);
+        if !home.exists() {
+            std::fs::create_dir(&home)?;
+            let mode = if kind == Kind::Own { 0o700 } else { 0o711 };
+            std::fs::set_permissions(&home, std::fs::Permissions::from_mode(mode))?;
+            if kind == Kind::Own {
+                self.user.owns(&home)?;
+            }
+        }
+        command.arg("--data-dir").arg(home.join("data")).arg("--socket").arg(self.socket(kind));
+        command.args(["--listen", "127.0.0.1:0", "--accept-eula"]).env("HOME", &home).env_remove("XDG_CONFIG_HOME");
+        let daemon = Server::from(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+        self.daemons[usize::from(kind == Kind::Own)] = Some(daemon);
+        eventually(|| stdout(&self.tool(kind, "phantom").arg("status").output()?))?;
+        Ok(())
+    }
+
+    /// Ends the daemon of these users.
+    pub fn stop_daemon(&mut self, kind: Kind) {
+        self.daemons[usize::from(kind == Kind::Own)] = None;
+    }
+
+    fn home(&self, kind: Kind) -> PathBuf {
+        self.folder.at(if kind == Kind::Own { "own" } else { "root" }).into()
+    }
+
+    /// The local socket of their daemon.
+    pub fn socket(&self, kind: Kind) -> PathBuf {
+        self.home(kind).join("daemon.sock")
+    }
+
+    /// Any program as such a user, outside Phantom.
+    pub fn command(&self, kind: Kind, program: &str) -> Command {
+        match kind {
+            Kind::Root => Command::new(program),
+            Kind::OfRoots | Kind::Own => self.user.command(program),
+        }
+    }
+
+    /// One of our own, as such a user, speaking to their daemon.
+    pub fn tool(&self, kind: Kind, name: &str) -> Command {
+        let mut command = match kind {
+            Kind::Root => Command::new(binary(name)),
+            Kind::OfRoots | Kind::Own => self.user.tool(name),
+        };
+        command.arg("--daemon").arg(self.socket(kind)).stdin(Stdio::null());
+        command
+    }
+
+    /// A program under `phantom-run` as such a user; quiet.
+    pub fn run(&self, kind: Kind, way: Way, program: &[&str]) -> Command {
+        let mut command = self.tool(kind, "phantom-run");
+        command.args(["--quiet", "--isolation", way.flag(), "--"]).args(program);
+        command
+    }
+
+    /// Does something for every kind of user and every way; the error says for which.
+    pub fn everywhere(&self, test: impl Fn(Kind, Way) -> Result<()>) -> Result<()> {
+        for kind in Kind::ALL {
+            for way in Way::ALL {
+                if let Err(error) = test(kind, way) {
+                    return Err(error.context(format!("{kind:?} by {way:?}")));
+                }
+            }
+        }
+        Ok(())
+    }
+}
