@@ -5,7 +5,7 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::rng;
 use phantom_proto::crypto::PathSecret;
-use phantom_proto::ident::TunnelId;
+use phantom_proto::ident::{PathId, TunnelId};
 use phantom_proto::tunnel::{BLOCK_LEN, Block, End, EndTunnel, Hop, Open, Owner, OwnerTunnel, Side, tunnel_id};
 use zeroize::Zeroizing;
 
@@ -94,7 +94,11 @@ fn honest(owner: &mut Owner, hop: &mut Hop, end: &mut End, now: u64) -> Option<(
 fuzz_target!(|ops: Vec<Op>| {
     let secret = |number: u8| PathSecret(Zeroizing::new([number; 32]));
     let (mut owner, mut hop, mut end) =
-        (Owner::new(vec![secret(1), secret(2)]), Hop::new(secret(1)), End::new(secret(2)));
+        (
+        Owner::new(vec![(secret(1), PathId([1; 16])), (secret(2), PathId([2; 16]))]),
+        Hop::new(secret(1), [PathId([1; 16]), PathId([2; 16])]),
+        End::new(secret(2)),
+    );
     let (mut rng, mut now, mut seen) = (rng(7), 0u64, Seen::default());
     let (mut at_owner, mut at_hop, mut at_end): (Vec<OwnerTunnel>, Vec<_>, Vec<EndTunnel>) = Default::default();
     for op in ops.into_iter().take(200) {

@@ -2,13 +2,14 @@
 """Computes vectors of tunnel set-up from docs/protocol.md, section 5, with other libraries than the code's.
 
 Needs the PyPI packages `blake3` and `cryptography`. A path of owner, two hops and the terminating node, with secrets 01…, 02…,
-03…; one line per starter and thing: starter, name, then its value on each segment (or at each node), nearest the owner first.
+03… and, from the owner outwards, segments 10…, 20…, 30…; one line per starter and thing: starter, name, then its value on each segment (or at each node), nearest the owner first.
 """
 from blake3 import blake3
 
 from wide import Wide, derive
 
 SECRETS = [bytes([n]) * 32 for n in (1, 2, 3)]
+SEGMENTS = [bytes([n]) * 16 for n in (0x10, 0x20, 0x30)]
 WIDES = [Wide(derive("phantom v1 path blocks", secret)) for secret in SECRETS[:2]]
 
 
@@ -57,7 +58,7 @@ def main():
         first, back = (outward, inward) if starter == "owner" else (inward, outward)
         prove_first, prove_back = (aimed, inward) if starter == "owner" else (inward, aimed)
         seed, r = (blake3(f"{starter} {letter}".encode()).digest(length=64) for letter in "SR")
-        seeds = first("S", [bytes(15)] * 2, seed)
+        seeds = first("S", SEGMENTS[:2] if starter == "owner" else SEGMENTS[1:], seed)
         # Each hop has the seed from the starter's side.
         names = [tunnel_id(view) for view in (seeds[:2] if starter == "owner" else seeds[1:])]
         rs = back("R", names, r)

@@ -2,6 +2,7 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use phantom_proto::crypto::PathSecret;
+use phantom_proto::ident::PathId;
 use phantom_proto::tunnel::{End, Hop, Owner, Side, tunnel_id};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -11,12 +12,21 @@ fn secrets() -> Vec<PathSecret> {
     (1..=3).map(|byte| PathSecret(Zeroizing::new([byte; 32]))).collect()
 }
 
+fn segment(number: u8) -> PathId {
+    PathId([number; 16])
+}
+
+fn owned() -> Vec<(PathSecret, PathId)> {
+    secrets().into_iter().zip((1..=3).map(segment)).collect()
+}
+
 /// A whole set-up that the owner starts, with all nodes on one core; it includes the layers of the cells.
 fn whole(c: &mut Criterion) {
     let mut rng = StdRng::seed_from_u64(1);
     let fresh = || {
-        let hops: Vec<_> = secrets()[..2].iter().cloned().map(Hop::new).collect();
-        (Owner::new(secrets()), hops, End::new(secrets()[2].clone()))
+        let hops: Vec<_> =
+            (1..=2).zip(secrets()).map(|(n, secret)| Hop::new(secret, [segment(n), segment(n + 1)])).collect();
+        (Owner::new(owned()), hops, End::new(secrets()[2].clone()))
     };
     c.bench_function("tunnel: owner, 2 hops and end together", |b| {
         b.iter_batched(
@@ -52,7 +62,7 @@ fn whole(c: &mut Criterion) {
 /// What one hop spends on one tunnel, and on a flood of seeds.
 fn hop(c: &mut Criterion) {
     let secret = &secrets()[0];
-    let fresh = || Hop::new(secret.clone());
+    let fresh = || Hop::new(secret.clone(), [segment(1), segment(2)]);
     c.bench_function("tunnel: one hop", |b| {
         b.iter_batched(
             fresh,
@@ -66,7 +76,7 @@ fn hop(c: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
-    let mut hop = Hop::new(secret.clone());
+    let mut hop = Hop::new(secret.clone(), [segment(1), segment(2)]);
     hop.seed(0, Side::A, &[1; 64]).expect("a new seed");
     c.bench_function("tunnel: a replayed seed", |b| b.iter(|| hop.seed(0, Side::A, &[1; 64]).is_err()));
 }
@@ -76,7 +86,7 @@ fn owner(c: &mut Criterion) {
     let mut rng = StdRng::seed_from_u64(1);
     c.bench_function("tunnel: owner answers a seed", |b| {
         b.iter_batched(
-            || Owner::new(secrets()),
+            || Owner::new(owned()),
             |mut owner| (owner.on_seed(&mut rng, &[1; 64]).is_ok(), owner),
             BatchSize::SmallInput,
         );

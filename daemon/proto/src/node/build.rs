@@ -167,7 +167,7 @@ impl Node {
         let (end, handle) = (end.contact.clone(), path::handle(&end.secret));
         let retires = now + 1000 * self.rng.random_range(self.settings.work_life(class));
         let owned = Owned { persona, class, work: Work::Spare, retires, end, handle };
-        let secrets = built.hops.into_iter().map(|hop| hop.secret).collect();
+        let secrets = built.hops.into_iter().map(|hop| (hop.secret, hop.inner)).collect();
         let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), owned);
         // As random as the hops' own: who closes first must tell nothing.
         let until = built.until * 1000 + self.rng.random_range(0..=path::UNTIL_SPREAD * 1000);

@@ -124,7 +124,10 @@ impl Node {
         }
         let until = path.until.saturating_mul(1000);
         let (part, segments) = match path.sides {
-            Sides::Middle(segments) => (Part::Middle(Box::new(tunnel::Hop::new(path.secret))), segments.to_vec()),
+            Sides::Middle(segments) => {
+                let ids = [segments[0].path, segments[1].path];
+                (Part::Middle(Box::new(tunnel::Hop::new(path.secret, ids))), segments.to_vec())
+            }
             Sides::End(segment) => {
                 let terminating = Terminating::new(&path.secret);
                 (Part::End(Box::new(tunnel::End::new(path.secret)), terminating), vec![segment])

@@ -25,7 +25,7 @@ use crate::crypto::hash::same;
 use crate::crypto::kem::{self, KemSecret};
 use crate::crypto::noise::Initiator;
 use crate::crypto::{CryptoError, Hash32, PathSecret, aead};
-use crate::ident::NodeId;
+use crate::ident::{NodeId, PathId};
 use crate::wire::array::{
     ArrayFrame, BuildId, FIRST_LEN, FIRST_REPLY_LEN, FirstPackage, KEM_CT_LEN, REPLY_LEN, Reply, SECOND_LEN,
     SECOND_REPLY_LEN, SLOT_LEN, SLOTS, SecondPackage, Segment, Slot, TAG_LEN, empty, write_padded,
@@ -85,6 +85,8 @@ pub struct BuiltHop {
     pub contact: NodeContact,
     /// Shared with it.
     pub secret: PathSecret,
+    /// The segment between it and whoever is nearer to the owner.
+    pub inner: PathId,
 }
 
 /// What a frame that came home led to.
@@ -285,9 +287,10 @@ impl Circle {
     }
 
     fn built(&self, way: &Way, shared: &[Shared]) -> BuiltPath {
-        let hop = |(contact, stage): (&NodeContact, usize)| BuiltHop {
+        let hop = |(contact, stage, inner): (&NodeContact, usize, PathId)| BuiltHop {
             contact: contact.clone(),
             secret: shared[stage].path_secret.clone(),
+            inner,
         };
         BuiltPath { hops: way.hops().map(hop).collect(), segment: way.outward(0), until: self.until }
     }

@@ -32,9 +32,10 @@ impl Way {
         Self { chain, between }
     }
 
-    /// The X-nodes from the nearest on: contact and place in the circle.
-    pub(super) fn hops(&self) -> impl Iterator<Item = (&NodeContact, usize)> {
-        self.chain.iter().filter_map(|(contact, stage)| Some((contact, (*stage)?)))
+    /// The X-nodes from the nearest on: contact, place in the circle, and the segment towards the owner.
+    pub(super) fn hops(&self) -> impl Iterator<Item = (&NodeContact, usize, PathId)> {
+        let hops = self.chain.iter().filter_map(|(contact, stage)| Some((contact, (*stage)?)));
+        hops.zip(&self.between).map(|((contact, stage), (inner, _))| (contact, stage, *inner))
     }
 
     /// The segment from the chain's node `from` away from the owner; the owner is 0.

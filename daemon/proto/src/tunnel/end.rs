@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rand::CryptoRng;
 
-use super::{Block, Letter, Open, Seeds, TunnelError, begun, check, proof, random_block, tunnel_key};
+use super::{Block, Letter, ONLY, Open, Seeds, TunnelError, begun, check, proof, random_block, tunnel_key};
 use crate::cell::{Direction, Layer, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::ident::TunnelId;
@@ -47,7 +47,7 @@ impl End {
 
     /// Answers the owner's seed with what goes on a new link.
     pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(EndTunnel, Open), TunnelError> {
-        let id = self.seeds.first_sight(begun(&self.secret), seed)?;
+        let id = self.seeds.first_sight(begun(&self.secret), ONLY, seed)?;
         let r = random_block(rng);
         let key = tunnel_key(&self.secret, seed, &r);
         let open = Open { id, r, p: proof(&key, Letter::P) };

@@ -6,10 +6,10 @@ use super::{Block, Letter, Open, Seeds, TunnelError, begun, passed, tunnel_id, t
 use crate::cell::{Direction, Layer, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::crypto::wide::WideKey;
-use crate::ident::TunnelId;
+use crate::ident::{PathId, TunnelId};
 
 /// One of a hop's two neighbours on a path. Which is which has no meaning.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Side {
     /// One.
     A,
@@ -30,6 +30,8 @@ pub struct Layers {
 pub struct Hop {
     secret: PathSecret,
     wide: Arc<WideKey>,
+    /// At side A and at side B.
+    segments: [PathId; 2],
     seeds: Seeds<Passed>,
 }
 
@@ -50,15 +52,17 @@ pub struct HopTunnel {
 }
 
 impl Hop {
-    /// The hop that shares `secret` with the path's owner.
-    pub fn new(secret: PathSecret) -> Self {
-        Self { wide: Arc::new(wide_key(&secret)), secret, seeds: Seeds::default() }
+    /// The hop that shares `secret` with the path's owner, between these segments: at side A and at side B.
+    pub fn new(secret: PathSecret, segments: [PathId; 2]) -> Self {
+        Self { wide: Arc::new(wide_key(&secret)), secret, segments, seeds: Seeds::default() }
     }
 
     /// Takes a seed from one side and returns it as it goes on to the other. `now` in milliseconds.
     pub fn seed(&mut self, now: u64, from: Side, seed: &Block) -> Result<Block, TunnelError> {
-        self.seeds.first_sight(begun(&self.wide), seed)?;
-        let onward = passed(&self.wide, tweak(Letter::S, None), seed);
+        self.seeds.first_sight(begun(&self.wide), from, seed)?;
+        let [a, b] = &self.segments;
+        let PathId(segment) = if from == Side::A { a } else { b };
+        let onward = passed(&self.wide, tweak(Letter::S, segment), seed);
         self.seeds.wait(now, tunnel_id(&onward), Passed { from, seed: *seed });
         Ok(onward)
     }
@@ -70,7 +74,7 @@ impl Hop {
         }
         let Passed { from: starter, seed } = self.seeds.answered(id)?;
         let name = tunnel_id(&seed);
-        let onward = |letter, block| passed(&self.wide, tweak(letter, Some(name)), block);
+        let onward = |letter, block| passed(&self.wide, tweak(letter, &name.0), block);
         let open = Open { id: name, r: onward(Letter::R, r), p: onward(Letter::P, p) };
         let key = tunnel_key(&self.secret, &seed, r);
         Ok((HopTunnel { wide: self.wide.clone(), key, name, starter, waits_for: Some(Letter::Q) }, open))
@@ -91,7 +95,7 @@ impl HopTunnel {
             _ => return Err(TunnelError::Order),
         };
         self.waits_for = (letter == Letter::Q).then_some(Letter::V);
-        let onward = passed(&self.wide, tweak(letter, Some(self.name)), block);
+        let onward = passed(&self.wide, tweak(letter, &self.name.0), block);
         Ok((onward, (letter == Letter::V).then(|| self.layers())))
     }
 

@@ -53,6 +53,9 @@ const ANSWER_LIMIT: u64 = 10_000;
 /// tunnels; its owner builds another.
 const MAX_SEEDS: usize = 65_536;
 
+/// The side of an end, which has one.
+const ONLY: Side = Side::A;
+
 /// Why a block is dropped, in silence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TunnelError {
@@ -102,16 +105,15 @@ enum Letter {
     V = b'V' as isize,
 }
 
-/// The tweak under which a hop passes a block on. `name` is the tunnel's on the segment from which the hop had the seed.
+/// The tweak under which a hop passes a block on. `name` is the tunnel's on the segment from which the hop had the seed; for the seed
+/// itself, which no tunnel can have a name before, that segment's own.
 ///
 /// It makes every block's passage its own: without it, a hop that sends equal blocks in two tunnels would be recognized by them
-/// beyond an honest hop. A seed cannot have a name before it; it is instead passed once only.
-fn tweak(letter: Letter, name: Option<TunnelId>) -> [u8; 16] {
+/// beyond an honest hop, and so would two hops, one on each side, that send an equal seed. From one side a seed is passed once only.
+fn tweak(letter: Letter, name: &[u8; 16]) -> [u8; 16] {
     let mut tweak = [0; 16];
     tweak[0] = letter as u8;
-    if let Some(TunnelId(name)) = name {
-        tweak[1..].copy_from_slice(&name[..15]);
-    }
+    tweak[1..].copy_from_slice(&name[..15]);
     tweak
 }
 
@@ -143,8 +145,8 @@ fn check(key: &TunnelKey, letter: Letter, block: &Block) -> Result<(), TunnelErr
 /// Seeds that wait for their TUNNEL, and those that were ever seen.
 struct Seeds<T> {
     waiting: BTreeMap<TunnelId, (u64, T)>,
-    /// First half of their names: two random ones that agree cost one tunnel, once in ages.
-    seen: BTreeSet<[u8; 8]>,
+    /// The side that they came from, and the first half of their names: two random ones that agree cost one tunnel, once in ages.
+    seen: BTreeSet<(Side, [u8; 8])>,
 }
 
 impl<T> Default for Seeds<T> {
@@ -154,21 +156,21 @@ impl<T> Default for Seeds<T> {
 }
 
 impl<T> Seeds<T> {
-    /// Notes a seed that must never come again and returns its name. `begun`: tunnels that wait for proofs.
-    fn first_sight(&mut self, begun: usize, seed: &Block) -> Result<TunnelId, TunnelError> {
+    /// Notes a seed that must never come again from this side and returns its name. `begun`: tunnels that wait for proofs.
+    fn first_sight(&mut self, begun: usize, from: Side, seed: &Block) -> Result<TunnelId, TunnelError> {
         if self.waiting.len() + begun >= MAX_PENDING || self.seen.len() >= MAX_SEEDS {
             return Err(TunnelError::Full);
         }
         let id = tunnel_id(seed);
         let mut half = [0; 8];
         half.copy_from_slice(&id.0[..8]);
-        if self.seen.insert(half) { Ok(id) } else { Err(TunnelError::Replay) }
+        if self.seen.insert((from, half)) { Ok(id) } else { Err(TunnelError::Replay) }
     }
 
     /// A new seed of our own.
     fn draw(&mut self, rng: &mut dyn CryptoRng, begun: usize) -> Result<(TunnelId, Block), TunnelError> {
         let seed = random_block(rng);
-        Ok((self.first_sight(begun, &seed)?, seed))
+        Ok((self.first_sight(begun, ONLY, &seed)?, seed))
     }
 
     fn wait(&mut self, now: u64, id: TunnelId, value: T) {

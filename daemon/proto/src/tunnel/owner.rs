@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rand::CryptoRng;
 
 use super::{
-    Block, Letter, Open, Seeds, TunnelError, begun, check, passed, proof, random_block, tunnel_id, tunnel_key, tweak,
-    wide_key,
+    Block, Letter, ONLY, Open, Seeds, TunnelError, begun, check, passed, proof, random_block, tunnel_id, tunnel_key,
+    tweak, wide_key,
 };
 use crate::cell::{Direction, OwnerCrypt, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::crypto::wide::WideKey;
-use crate::ident::TunnelId;
+use crate::ident::{PathId, TunnelId};
 
 /// The owner of one path.
 pub struct Owner {
@@ -23,10 +23,12 @@ pub struct Owner {
 struct Hops {
     secrets: Vec<PathSecret>,
     wides: Vec<WideKey>,
+    /// The owner's own segment first.
+    segments: Vec<PathId>,
 }
 
-/// A tunnel's name as each hop, nearest first, had it on the starter's side. A seed has none.
-type Names = Vec<Option<TunnelId>>;
+/// A tunnel's name as each hop, nearest first, had it on the starter's side; for a seed, the segment there.
+type Names = Vec<[u8; 16]>;
 
 /// A tunnel that is being confirmed.
 pub struct OwnerTunnel {
@@ -46,11 +48,13 @@ pub struct OwnerLayers {
 }
 
 impl Owner {
-    /// The owner of the path with these secrets, nearest hop first, at least one.
-    pub fn new(secrets: Vec<PathSecret>) -> Self {
+    /// The owner of the path with these hops, nearest first, at least one: the secret of each, and the segment between it and who
+    /// is nearer to the owner.
+    pub fn new(hops: Vec<(PathSecret, PathId)>) -> Self {
+        let (secrets, segments): (Vec<_>, Vec<_>) = hops.into_iter().unzip();
         let middle = secrets.len().saturating_sub(1);
         let wides = secrets[..middle].iter().map(wide_key).collect();
-        Self { hops: Arc::new(Hops { secrets, wides }), seeds: Seeds::default() }
+        Self { hops: Arc::new(Hops { secrets, wides, segments }), seeds: Seeds::default() }
     }
 
     /// Starts a tunnel: the seed to send on the standing connection. `now` in milliseconds.
@@ -62,9 +66,9 @@ impl Owner {
 
     /// Answers the terminating node's seed with what goes on a new link.
     pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(OwnerTunnel, Open), TunnelError> {
-        let id = self.seeds.first_sight(begun(&self.hops), seed)?;
+        let id = self.seeds.first_sight(begun(&self.hops), ONLY, seed)?;
         let r = random_block(rng);
-        let seeds = self.hops.inward(Letter::S, &self.hops.nameless(), seed);
+        let seeds = self.hops.inward(Letter::S, &self.hops.outer(), seed);
         let names = self.hops.names(&seeds);
         let rs = self.hops.outward(Letter::R, &names, &r);
         let keys = self.hops.keys(&seeds, &rs);
@@ -76,7 +80,7 @@ impl Owner {
     /// Takes the terminating node's answer to our seed; returns Q.
     pub fn on_tunnel(&mut self, id: TunnelId, r: &Block, p: &Block) -> Result<(OwnerTunnel, Block), TunnelError> {
         let seed = self.seeds.answered(id)?;
-        let seeds = self.hops.outward(Letter::S, &self.hops.nameless(), &seed);
+        let seeds = self.hops.outward(Letter::S, &self.hops.inner(), &seed);
         let names = self.hops.names(&seeds);
         let rs = self.hops.inward(Letter::R, &names, r);
         let keys = self.hops.keys(&seeds, &rs);
@@ -93,13 +97,19 @@ impl Owner {
 }
 
 impl Hops {
-    fn nameless(&self) -> Names {
-        vec![None; self.wides.len()]
+    /// The segment of each hop on the owner's side.
+    fn inner(&self) -> Names {
+        self.segments[..self.wides.len()].iter().map(|segment| segment.0).collect()
+    }
+
+    /// The segment of each hop on the other side.
+    fn outer(&self) -> Names {
+        self.segments[1..].iter().map(|segment| segment.0).collect()
     }
 
     /// From the seed as each hop received it.
     fn names(&self, seeds: &[Block]) -> Names {
-        seeds[..self.wides.len()].iter().map(|seed| Some(tunnel_id(seed))).collect()
+        seeds[..self.wides.len()].iter().map(|seed| tunnel_id(seed).0).collect()
     }
 
     /// A block that we send, as each hop receives it.
@@ -107,7 +117,7 @@ impl Hops {
         let mut block = *sent;
         let mut views = vec![block];
         for (wide, name) in self.wides.iter().zip(names) {
-            block = passed(wide, tweak(letter, *name), &block);
+            block = passed(wide, tweak(letter, name), &block);
             views.push(block);
         }
         views
@@ -118,7 +128,7 @@ impl Hops {
         let mut block = *received;
         let mut views = Vec::with_capacity(self.secrets.len());
         for (wide, name) in self.wides.iter().zip(names) {
-            wide.decipher(&tweak(letter, *name), &mut block);
+            wide.decipher(&tweak(letter, name), &mut block);
             views.push(block);
         }
         views.push(block);
@@ -150,7 +160,7 @@ impl OwnerTunnel {
     fn prove(&self, letter: Letter) -> Block {
         let mut block = proof(self.end_key(), letter);
         for (wide, name) in self.hops.wides.iter().zip(&self.names).rev() {
-            wide.decipher(&tweak(letter, *name), &mut block);
+            wide.decipher(&tweak(letter, name), &mut block);
         }
         block
     }

@@ -11,6 +11,7 @@ use rand::rngs::StdRng;
 
 use super::*;
 use crate::cell::{CELL_LEN, Cell, CellKind};
+use crate::ident::PathId;
 
 const NOW: u64 = 1_000;
 
@@ -95,9 +96,13 @@ impl Row {
     fn new(seed: u8, hops: usize) -> Self {
         let mut secrets: Vec<_> =
             (0..=hops as u8).map(|n| PathSecret(Zeroizing::new([seed.wrapping_mul(16) + n + 1; 32]))).collect();
-        let owner = Owner::new(secrets.clone());
+        let segment = |number: usize| PathId([number as u8 + 1; 16]);
+        let owner = secrets.iter().cloned().enumerate().map(|(number, secret)| (secret, segment(number)));
+        let owner = Owner::new(owner.collect());
         let end = End::new(secrets.pop().unwrap());
-        Self { rng: StdRng::seed_from_u64(seed.into()), owner, hops: secrets.into_iter().map(Hop::new).collect(), end }
+        let hops = secrets.into_iter().enumerate();
+        let hops = hops.map(|(number, secret)| Hop::new(secret, [segment(number), segment(number + 1)])).collect();
+        Self { rng: StdRng::seed_from_u64(seed.into()), owner, hops, end }
     }
 
     fn set_up(&mut self, owner_starts: bool) -> Outcome {

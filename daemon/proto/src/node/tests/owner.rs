@@ -23,7 +23,8 @@ fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -> PathNo {
     let secrets = [1, 2, 3].map(|hop| PathSecret(Zeroizing::new([number ^ hop; 32])));
     let (end, handle) = (neighbour(number | 1), crate::path::handle(&secrets[2]));
     let owned = Owned { persona, class, work: Work::Spare, retires: now + 50 * STEP_MS, end, handle };
-    let part = Part::Own(Box::new(tunnel::Owner::new(secrets.into())), owned);
+    let part =
+        Part::Own(Box::new(tunnel::Owner::new(secrets.map(|secret| (secret, PathId([number; 16]))).into())), owned);
     let path = Path::new(now, now + 60 * STEP_MS, part, vec![segment(2, number, false)]);
     let no = node.add_path(path).unwrap();
     node.paths.get_mut(&no).unwrap().sides[0].link = Some(LinkId(u64::from(number) * 2 + 1));

@@ -10,9 +10,7 @@ fn replays_are_dropped() {
     let mut row = Row::new(7, 2);
     let seed = row.owner.start(&mut row.rng, NOW).unwrap();
     let second = row.hops[0].seed(NOW, Side::A, &seed).unwrap();
-    for side in [Side::A, Side::B] {
-        assert_eq!(row.hops[0].seed(NOW, side, &seed), Err(TunnelError::Replay));
-    }
+    assert_eq!(row.hops[0].seed(NOW, Side::A, &seed), Err(TunnelError::Replay));
     let third = row.hops[1].seed(NOW, Side::A, &second).unwrap();
     let (end_tunnel, open) = row.end.on_seed(&mut row.rng, &third).unwrap();
     assert!(matches!(row.end.on_seed(&mut row.rng, &third), Err(TunnelError::Replay)));

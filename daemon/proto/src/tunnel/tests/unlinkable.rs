@@ -118,3 +118,20 @@ fn inject(owner_starts: bool, injector_side: Side, colluder: usize, kind: char) 
         earlier.extend(new);
     }
 }
+
+/// B6: both neighbours of an honest hop send an equal seed. Neither what arrives nor what is dropped tells them that they are on one
+/// path.
+#[test]
+fn an_equal_seed_from_both_sides_links_nothing() {
+    let mut row = Row::new(7, 1);
+    let seed = [7; BLOCK_LEN];
+    let there = row.hops[0].seed(NOW, Side::A, &seed).unwrap();
+    let back = row.hops[0].seed(NOW, Side::B, &seed).unwrap();
+    let (there, back) = ([Frame::Seed(there)], [Frame::Seed(back)]);
+    assert!(windows(&there).is_disjoint(&windows(&back)));
+    // What came to one of them, sent back, is a seed like any other.
+    let Frame::Seed(returned) = there[0] else { unreachable!("a seed") };
+    let again = row.hops[0].seed(NOW, Side::B, &returned).unwrap();
+    assert_ne!(again, seed);
+    assert_eq!(row.hops[0].seed(NOW, Side::A, &seed), Err(TunnelError::Replay));
+}

@@ -40,7 +40,9 @@ fn independently_computed_vectors() {
     };
     for starter in ["owner", "end"] {
         let secrets: Vec<_> = (1..=3).map(|n| PathSecret(Zeroizing::new([n; 32]))).collect();
-        let mut owner = Owner::new(secrets.clone());
+        let segment = |number: u8| PathId([0x10 * number; 16]);
+        let hops = secrets.iter().cloned().zip((1..=3).map(segment));
+        let mut owner = Owner::new(hops.collect());
         let mut end = End::new(secrets[2].clone());
         // The owner is on segment 0, the end on segment 2.
         let (here, there) = if starter == "owner" { (0, 2) } else { (2, 0) };
@@ -70,7 +72,9 @@ fn independently_computed_vectors() {
         for (number, secret) in secrets[..2].iter().enumerate() {
             let near = number + usize::from(starter == "end");
             let (near, far) = if starter == "owner" { (near, near + 1) } else { (near, near - 1) };
-            let mut hop = Hop::new(secret.clone());
+            let (inner, outer) = (segment(number as u8 + 1), segment(number as u8 + 2));
+            let segments = if starter == "owner" { [inner, outer] } else { [outer, inner] };
+            let mut hop = Hop::new(secret.clone(), segments);
             assert_eq!(hop.seed(NOW, Side::A, &at(starter, "S", near)), Ok(at(starter, "S", far)));
             let id = TunnelId(values(starter, "id")[far].clone().try_into().unwrap());
             let (mut tunnel, open) = hop.tunnel(Side::B, id, &at(starter, "R", far), &at(starter, "P", far)).unwrap();
