@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use phantom_daemon::clock;
 use phantom_daemon::driver::{self, Handle, NoSerials, Services};
 use phantom_daemon::gate::{ConnectError, Stream};
@@ -13,6 +14,7 @@ use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
 use phantom_daemon::netdb::{Database, MemoryDatabase};
 use phantom_daemon::network::{Network, Programs};
 use phantom_daemon::relay::Counters;
+use phantom_daemon::relay::cells::Tunnel;
 use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::dh::DhSecret;
@@ -67,7 +69,7 @@ impl Programs for Echo {
     }
 }
 
-fn node(seed: u64, index: usize, net: &MemoryNetwork, database: &MemoryDatabase) -> Simulated {
+fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, database: &MemoryDatabase) -> Simulated {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) + index as u64);
     let identity = SigningKey::generate(&mut rng);
     let keys = PathKeys { dh: DhSecret::generate(&mut rng), kem: KemSecret::generate() };
@@ -85,7 +87,6 @@ fn node(seed: u64, index: usize, net: &MemoryNetwork, database: &MemoryDatabase)
     database.add(contact.clone());
     let transport: Arc<dyn Transport> = Arc::new(net.join(contact));
     let hop = Hop::new(identity.verifying_key(), keys);
-    let settings = Settings { unborn: 0, ..Settings::hurried() };
     let machine = Node::new(candidate.clone(), hop, Guards::default(), settings, Box::new(rng));
     let (incoming_tx, incoming_rx) = mpsc::channel(64);
     let (stop_tx, stop_rx) = watch::channel(false);
@@ -111,8 +112,12 @@ fn node(seed: u64, index: usize, net: &MemoryNetwork, database: &MemoryDatabase)
 
 impl World {
     async fn new(seed: u64, count: usize) -> Self {
+        Self::with(seed, count, Settings { unborn: 0, ..Settings::hurried() }).await
+    }
+
+    async fn with(seed: u64, count: usize, settings: Settings) -> Self {
         let (net, database) = (MemoryNetwork::with_latency(LATENCY), MemoryDatabase::default());
-        let nodes: Vec<_> = (0..count).map(|index| node(seed, index, &net, &database)).collect();
+        let nodes: Vec<_> = (0..count).map(|index| node(seed, index, settings.clone(), &net, &database)).collect();
         let world = Self { nodes, database, rng: StdRng::seed_from_u64(seed) };
         for node in &world.nodes {
             let own = node.candidate.contact.node_id();
@@ -171,6 +176,17 @@ impl World {
             }
         };
         timeout(PATIENCE, attempt).await.expect("connected in time")
+    }
+
+    /// Joins an identity's entry path from a node of the network that proves nothing: HELLO's first byte, and silence.
+    async fn join_and_say_nothing(&self, node: usize, from: ApAddress, to: ApAddress) -> Tunnel {
+        let (record, _) = self.database.lookup(to).await.unwrap().expect("it is published");
+        let entry = &record.entries[0];
+        let open = Open { node: entry.entry_node.node_id(), handle: entry.handle, first: vec![1] };
+        let (_, mut tunnel) = self.nodes[node].handle.tunnel(from, Work::Connect, PATIENCE).await.unwrap();
+        tunnel.outgoing.write(CellKind::Open, &open.to_bytes()).await.unwrap();
+        tunnel.outgoing.flush().await.unwrap();
+        tunnel
     }
 
     /// Takes a node off the network at once.
@@ -421,14 +437,50 @@ fn a_client_that_proves_nothing_is_dropped() {
         let server = world.server(1).await;
         let client = world.identity(2).await;
         world.echo(2, client, server, 1000).await;
-        let (_, mut tunnel) = world.nodes[2].handle.tunnel(client, Work::Connect, PATIENCE).await.unwrap();
-        let (record, _) = world.database.lookup(server).await.unwrap().unwrap();
-        let entry = &record.entries[0];
-        let first = vec![1, 0, 19];
-        let open = Open { node: entry.entry_node.node_id(), handle: entry.handle, first };
-        tunnel.outgoing.write(CellKind::Open, &open.to_bytes()).await.unwrap();
-        tunnel.outgoing.flush().await.unwrap();
+        let mut tunnel = world.join_and_say_nothing(2, client, server).await;
         let ended = timeout(Duration::from_secs(90), tunnel.incoming.read()).await.expect("dropped in time");
         assert!(matches!(ended, Ok(None | Some((CellKind::Abort, _))) | Err(_)));
+    });
+}
+
+/// A6: what strangers fill at one identity is felt neither at another one of the same daemon, nor by those who come to it later.
+#[test]
+fn strangers_who_fill_one_identity_are_not_felt_at_another() {
+    simulate(1, async {
+        let mut world = World::new(15, 12).await;
+        let (flooded, other) = (world.server(1).await, world.server(1).await);
+        let (stranger, client) = (world.identity(3).await, world.identity(2).await);
+        world.echo(2, client, flooded, 1000).await;
+        world.echo(2, client, other, 1000).await;
+        world.echo(3, stranger, flooded, 1000).await;
+        let mut silent = Vec::new();
+        for _ in 0..300 {
+            silent.push(world.join_and_say_nothing(3, stranger, flooded).await);
+        }
+        for to in [other, flooded] {
+            let answer = world.nodes[2].network.connect(client, 1, to, 80).await;
+            assert!(answer.is_ok(), "{:?}", answer.err());
+        }
+        let dropped = silent.iter_mut().filter_map(|tunnel| tunnel.incoming.read().now_or_never()).count();
+        assert!((1..200).contains(&dropped), "{dropped} of the oldest went");
+    });
+}
+
+/// With all the waits that hide what an owner does: a service that starts is reached within a minute, and a node that has been up for
+/// a while needs none of it, since spares are there.
+#[test]
+fn a_network_that_is_in_no_hurry_works_too() {
+    simulate(2, async {
+        let mut world = World::with(16, 12, Settings::default()).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 10_000).await;
+        tokio::time::sleep(Duration::from_secs(70 * 60)).await;
+        // Over an hour later, by a record that followed the first.
+        let late = world.identity(4).await;
+        let begun = tokio::time::Instant::now();
+        world.echo(4, late, server, 10_000).await;
+        assert!(begun.elapsed() < Duration::from_secs(6), "{:?}: its spares were ready", begun.elapsed());
+        world.echo(2, client, server, 10_000).await;
     });
 }

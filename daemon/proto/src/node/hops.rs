@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 
 use super::links::Errand;
+use super::pace::{self, End};
 use super::{LinkId, Node, Output, PathNo, Use, Work};
 use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
@@ -37,6 +38,8 @@ pub(super) struct Path {
     pub(super) used: bool,
     /// When this end starts its next tunnel by itself.
     pub(super) refill_at: Option<u64>,
+    /// The constant part of this end's waits, in milliseconds; 0 in the middle.
+    pub(super) pace: u64,
 }
 
 /// What this node is on a path.
@@ -88,7 +91,7 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, ready: 0, used: false, refill_at: None }
+        Self { part, sides, until, since: now, proven: false, ready: 0, used: false, refill_at: None, pace: 0 }
     }
 
     pub(super) fn owned(&self) -> Option<&Owned> {
@@ -123,6 +126,7 @@ impl Node {
             return;
         }
         let until = path.until.saturating_mul(1000);
+        let mut pace = 0;
         let (part, segments) = match path.sides {
             Sides::Middle(segments) => {
                 let ids = [segments[0].path, segments[1].path];
@@ -130,10 +134,13 @@ impl Node {
             }
             Sides::End(segment) => {
                 let terminating = Terminating::new(&path.secret);
+                pace = pace::constant(&path.secret, End::Terminating);
                 (Part::End(Box::new(tunnel::End::new(path.secret)), terminating), vec![segment])
             }
         };
-        self.add_path(Path::new(now, until, part, segments));
+        let mut path = Path::new(now, until, part, segments);
+        path.pace = pace;
+        self.add_path(path);
     }
 
     /// Registers a path and brings up its standing connections.

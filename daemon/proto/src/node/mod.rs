@@ -14,6 +14,7 @@
 mod build;
 mod hops;
 mod links;
+mod pace;
 mod personas;
 mod service;
 mod tunnels;
@@ -42,6 +43,9 @@ use tunnels::Setup;
 
 /// How often the shell calls [`Node::tick`], in milliseconds; refills are asked for more finely, by [`Node::refill_due`].
 pub const TICK: u64 = 100;
+
+/// How often what has hours of time is looked at, in milliseconds; sooner when something changes.
+const LOOK: u64 = 1_000;
 
 /// Names a link of this node; given by the shell for links that it accepts, by the node for links that it dials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -95,6 +99,8 @@ pub struct Settings {
     pub renewal_mean: u64,
     /// Longest wait before the first record of an identity that begins to listen, in milliseconds; 0: publish at once.
     pub publish_within: u64,
+    /// Whether ends of paths wait before each step of a tunnel's set-up, so that hops cannot measure how far they are.
+    pub paced: bool,
     /// Which nodes may not be on one path together.
     pub spread: Spread,
 }
@@ -110,6 +116,7 @@ impl Default for Settings {
             urgent_mean: 2_000,
             renewal_mean: 600_000,
             publish_within: 30_000,
+            paced: true,
             spread: Spread::Prefixes,
         }
     }
@@ -118,7 +125,7 @@ impl Default for Settings {
 impl Settings {
     /// Everything as soon as it can be: for private networks, where times need not hide anything.
     pub fn hurried() -> Self {
-        Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, ..Self::default() }
+        Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, paced: false, ..Self::default() }
     }
 
     /// For how long a path of this class is put to work, in seconds; drawn for each. Its nodes keep it for longer, all alike, so
@@ -217,6 +224,8 @@ pub struct Node {
     setups: BTreeMap<u64, Setup>,
     /// When the next tunnel is to be started.
     refill_due: Option<u64>,
+    /// What ends of paths do a while later than they could, in the order of time.
+    waits: BTreeMap<(u64, u64), pace::Paced>,
     sample: Vec<Candidate>,
     /// When the first sample came.
     sampled: Option<u64>,
@@ -232,6 +241,8 @@ pub struct Node {
     started: bool,
     /// Paths that end here and serve, by handle.
     served: BTreeMap<Handle, PathNo>,
+    /// When records, works and guards are looked at next.
+    look_at: u64,
     /// Guards to be looked at, and when.
     looks: BTreeMap<NodeId, u64>,
     problem: Option<String>,
@@ -255,6 +266,7 @@ impl Node {
             seeds: BTreeMap::new(),
             setups: BTreeMap::new(),
             refill_due: None,
+            waits: BTreeMap::new(),
             sample: Vec::new(),
             sampled: None,
             guards,
@@ -265,6 +277,7 @@ impl Node {
             personas: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
+            look_at: 0,
             looks: BTreeMap::new(),
             problem: None,
         }
@@ -304,12 +317,15 @@ impl Node {
         self.expire_paths(now);
         self.expire_setups(now);
         self.expire_builds(now);
-        self.look_at_guards(now);
-        self.relieve(now);
         self.pursue(now);
-        self.serve(now);
-        self.publish_due(now);
         self.refill(now);
+        if now >= self.look_at {
+            self.look_at = now + LOOK;
+            self.look_at_guards(now);
+            self.relieve(now);
+            self.serve(now);
+            self.publish_due(now);
+        }
     }
 
     /// The owner of a path that ends here begins to use a tunnel for this. False: it may not, and the path ends.

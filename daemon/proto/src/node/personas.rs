@@ -220,6 +220,7 @@ impl Node {
                 for no in spares {
                     if let Some(Part::Own(_, owned)) = self.paths.get_mut(&no).map(|path| &mut path.part) {
                         owned.work = work;
+                        self.look_at = 0;
                         self.out.push_back(Output::PathWorks { path: no, identity, work });
                     }
                 }

@@ -62,12 +62,13 @@ fn a_flood_of_seeds_is_answered_only_so_often() {
         }
     };
     flood(&mut node, NOW, 0);
+    node.refill(NOW + 300);
     let [_, errands, _, _, setups, _] = node.load();
     assert_eq!((errands, setups), (32, 32));
     // They make room when they are over, however they end.
     let dialed: Vec<_> = node.errands.keys().copied().collect();
     dialed.into_iter().for_each(|link| node.handle(NOW, Input::DialFailed { link }));
-    flood(&mut node, NOW + 1, 1000);
+    flood(&mut node, NOW + 301, 1000);
     assert_eq!(node.load()[4], 32);
 }
 

@@ -11,9 +11,10 @@ use rand::RngExt;
 
 use super::hops::Part;
 use super::links::{Errand, Role, tunnel_payload};
+use super::pace::Paced;
 use super::{LinkId, Node, Output, PathNo};
 use crate::ident::{NodeId, PathId};
-use crate::tunnel::{self, BLOCK_LEN, Open, Side, tunnel_id};
+use crate::tunnel::{self, BLOCK_LEN, Block, EndLayers, Open, OwnerLayers, Side, tunnel_id};
 use crate::wire::frame::kind;
 
 /// How long a set-up may take, in milliseconds (docs/protocol.md, section "Tunnels").
@@ -108,7 +109,8 @@ impl Node {
         let setup = self.id();
         self.setups.insert(setup, Setup { path: no, since: now, phase, links });
         if let Some(neighbour) = self.neighbour(no, towards) {
-            self.dial(neighbour, Errand::Tunnel { setup, side: towards, payload: open_payload(open) });
+            let errand = Errand::Tunnel { setup, side: towards, payload: open_payload(open) };
+            self.paced(now, no, Paced::Dial(neighbour, errand));
         }
         setup
     }
@@ -155,7 +157,7 @@ impl Node {
         let setup = self.id();
         self.setups.insert(setup, Setup { path: no, since: now, phase, links: [Some(link), None] });
         self.set_role(link, Role::Tunnel(setup));
-        self.send(link, kind::CONFIRM, q.to_vec());
+        self.paced(now, no, Paced::Confirm(link, *q));
     }
 
     /// CONFIRM: Q towards the far end or V towards the starter.
@@ -181,35 +183,45 @@ impl Node {
                 }
             }
             Phase::End(tunnel) => {
-                let Ok((answer, ready)) = tunnel.confirm(&proof) else { return false };
-                if let Some(v) = answer {
-                    self.send(link, kind::CONFIRM, v.to_vec());
-                }
-                self.hand_over(link);
-                self.prove(now, setup.path);
-                self.out.push_back(Output::EndTunnel {
-                    path: setup.path,
+                let Ok((v, EndLayers { incoming, outgoing })) = tunnel.confirm(&proof) else { return false };
+                self.confirmed(
+                    now,
                     link,
-                    incoming: ready.incoming,
-                    outgoing: ready.outgoing,
-                });
+                    setup.path,
+                    v,
+                    Output::EndTunnel { path: setup.path, link, incoming, outgoing },
+                );
             }
             Phase::Own(tunnel) => {
-                let Ok((answer, ready)) = tunnel.confirm(&proof) else { return false };
-                if let Some(v) = answer {
-                    self.send(link, kind::CONFIRM, v.to_vec());
-                }
-                self.hand_over(link);
-                self.prove(now, setup.path);
-                self.out.push_back(Output::OwnTunnel {
-                    path: setup.path,
+                let Ok((v, OwnerLayers { incoming, outgoing })) = tunnel.confirm(&proof) else { return false };
+                self.confirmed(
+                    now,
                     link,
-                    incoming: ready.incoming,
-                    outgoing: ready.outgoing,
-                });
+                    setup.path,
+                    v,
+                    Output::OwnTunnel { path: setup.path, link, incoming, outgoing },
+                );
             }
         }
         true
+    }
+
+    /// At an end: the other one has proven itself. The far end still owes its own proof.
+    fn confirmed(&mut self, now: u64, link: LinkId, path: PathNo, v: Option<Block>, tunnel: Output) {
+        match v {
+            Some(v) => {
+                let (v, tunnel) = (Box::new(v), Box::new(tunnel));
+                self.paced(now, path, Paced::Stand { link, path, v, tunnel });
+            }
+            None => self.stands_now(now, link, path, tunnel),
+        }
+    }
+
+    /// At an end: a tunnel stands, and its link leaves the node.
+    pub(super) fn stands_now(&mut self, now: u64, link: LinkId, path: PathNo, tunnel: Output) {
+        self.hand_over(link);
+        self.prove(now, path);
+        self.out.push_back(tunnel);
     }
 
     fn abandon(&mut self, setup: Setup) -> bool {
@@ -239,11 +251,13 @@ impl Node {
 
     /// When [`Node::refill`] has something to do, if before the next tick.
     pub fn refill_due(&self) -> Option<u64> {
-        self.refill_due
+        let waits = self.waits.keys().next().map(|(at, _)| *at);
+        self.refill_due.into_iter().chain(waits).min()
     }
 
     /// Both ends of a path start tunnels after random delays, so that hops cannot tell from it who owns the path.
     pub fn refill(&mut self, now: u64) {
+        self.run_paced(now);
         let (many, few) = (self.settings.ready_tunnels, self.settings.ready_tunnels.min(READY_UNUSED));
         let mut due = Vec::new();
         self.refill_due = None;

@@ -143,3 +143,28 @@ fn the_record_of_the_next_step_is_published_at_a_random_moment_of_it() {
     node.publish_due(NOW + 2 * STEP_MS - 1);
     assert!(published(&mut node).is_empty(), "nobody publishes for a path that is gone");
 }
+
+/// A12: the time from SEED to TUNNEL was the way to this end and back. Now most of it is a constant of the path, whatever the stock,
+/// and what is drawn anew averages to nothing that a hop does not have already.
+#[test]
+fn an_end_answers_a_seed_after_its_paths_own_time() {
+    let (mut node, path) = terminating();
+    let constant = node.paths[&path].pace;
+    assert!((50..=250).contains(&constant));
+    let mut waits = Vec::new();
+    for number in 0..40_u8 {
+        let begun = NOW + 20_000 * u64::from(number);
+        node.handle(begun, Input::Frame { link: LinkId(1), kind: kind::SEED, payload: vec![number + 1; 64] });
+        let dialed = |node: &mut Node| outputs(node).iter().any(|output| matches!(output, Output::Dial { .. }));
+        assert!(!dialed(&mut node), "it answers at once");
+        let answered = (begun..begun + 1000).find(|now| {
+            node.refill(*now);
+            dialed(&mut node)
+        });
+        waits.push(answered.unwrap() - begun);
+        // The set-up goes nowhere; the next one begins with the same stock.
+        node.expire_setups(begun + 15_000);
+    }
+    assert!(waits.iter().all(|wait| (constant..=constant + 50).contains(wait)), "{waits:?}");
+    assert!(waits.iter().collect::<BTreeSet<_>>().len() > 10);
+}

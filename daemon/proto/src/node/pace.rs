@@ -1,0 +1,96 @@
+//! The ends of a path answer a tunnel's blocks a while later than they could, so that no hop can measure how far they are
+//! (docs/protocol.md, section 5).
+//!
+//! A wait that is drawn anew each time has a minimum, and blurs nothing in the long run: most of it is a constant of the path and
+//! the end.
+
+use rand::RngExt;
+
+use super::links::Errand;
+use super::{LinkId, Node, Output, PathNo};
+use crate::crypto::{PathSecret, derive};
+use crate::tunnel::Block;
+use crate::wire::NodeContact;
+use crate::wire::frame::kind;
+
+/// Shortest and longest constant part, in milliseconds: what distances in the world come to.
+const CONSTANT: (u64, u64) = (50, 250);
+
+/// Longest random part, in milliseconds.
+const RANDOM: u64 = 50;
+
+/// Which end of a path waits.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum End {
+    Owner = b'O' as isize,
+    Terminating = b'T' as isize,
+}
+
+/// The constant part for one end of the path whose terminating node shares `secret`, in milliseconds.
+pub(super) fn constant(secret: &PathSecret, end: End) -> u64 {
+    let hash = derive("phantom v1 pace", &[&secret.0[..], &[end as u8]]);
+    let (low, high) = CONSTANT;
+    low + u64::from(u16::from_be_bytes([hash[0], hash[1]])) % (high - low + 1)
+}
+
+/// What an end does when its wait is over.
+pub(super) enum Paced {
+    /// Answers a seed by a new link.
+    Dial(NodeContact, Errand),
+    /// Sends Q.
+    Confirm(LinkId, Block),
+    /// Sends V; then the tunnel stands.
+    Stand { link: LinkId, path: PathNo, v: Box<Block>, tunnel: Box<Output> },
+}
+
+impl Node {
+    /// Does `step` when the wait of this end of a path is over.
+    pub(super) fn paced(&mut self, now: u64, path: PathNo, step: Paced) {
+        let constant = self.paths.get(&path).map_or(0, |path| path.pace);
+        if !self.settings.paced || constant == 0 {
+            return self.step(now, step);
+        }
+        let at = now + constant + self.rng.random_range(0..=RANDOM);
+        let number = self.id();
+        self.waits.insert((at, number), step);
+    }
+
+    /// Does what has waited long enough.
+    pub(super) fn run_paced(&mut self, now: u64) {
+        while let Some(next) = self.waits.first_entry().filter(|next| next.key().0 <= now) {
+            let step = next.remove();
+            self.step(now, step);
+        }
+    }
+
+    fn step(&mut self, now: u64, step: Paced) {
+        match step {
+            // Its set-up may be gone: then the link is closed as soon as it stands.
+            Paced::Dial(to, errand) => self.dial(to, errand),
+            Paced::Confirm(link, q) if self.links.contains_key(&link) => self.send(link, kind::CONFIRM, q.to_vec()),
+            Paced::Stand { link, path, v, tunnel } if self.links.contains_key(&link) => {
+                self.send(link, kind::CONFIRM, v.to_vec());
+                self.stands_now(now, link, path, *tunnel);
+            }
+            Paced::Confirm(..) | Paced::Stand { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use zeroize::Zeroizing;
+
+    use super::*;
+
+    #[test]
+    fn constants_lie_in_their_range_and_differ_by_path_and_end() {
+        let of = |byte: u8, end| constant(&PathSecret(Zeroizing::new([byte; 32])), end);
+        let all: Vec<_> = (0..200).flat_map(|byte| [of(byte, End::Owner), of(byte, End::Terminating)]).collect();
+        assert!(all.iter().all(|wait| (50..=250).contains(wait)));
+        assert!(all.iter().collect::<BTreeSet<_>>().len() > 100);
+        assert_eq!(of(1, End::Owner), of(1, End::Owner));
+    }
+}
