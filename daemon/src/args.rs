@@ -50,7 +50,7 @@ pub struct Options {
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// The local socket for phantom and phantom-run [default: daemon.sock in --data-dir if that is said, else
-    /// phantom/daemon.sock in $XDG_RUNTIME_DIR; root's: in /run]
+    /// phantom/daemon.sock in $XDG_RUNTIME_DIR or, without a session, in ~/.local/state; root's: in /run]
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where to accept links [default: 0.0.0.0:8443]

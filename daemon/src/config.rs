@@ -228,17 +228,17 @@ pub struct Folders {
 }
 
 impl Folders {
-    /// From a look-up of environment variables, for the user `uid`. Relative paths are ignored, as the XDG specification
-    /// asks.
-    pub fn from_env(var: impl Fn(&str) -> Option<OsString>, uid: u32) -> Self {
+    /// From a look-up of environment variables, for the user `uid`; `is_own` says whether a folder is there and that
+    /// user's. Relative paths are ignored, as the XDG specification asks.
+    pub fn from_env(var: impl Fn(&str) -> Option<OsString>, uid: u32, is_own: impl Fn(&Path) -> bool) -> Self {
         let folder = |name| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let home = folder("HOME");
         let below_home = |rest| home.as_ref().map(|home: &PathBuf| home.join(rest));
         Self {
             config: folder("XDG_CONFIG_HOME").or_else(|| below_home(".config")),
             state: folder("XDG_STATE_HOME").or_else(|| below_home(".local/state")),
-            // PHANTOM_SOCKET names the daemon to ask; it must not make every daemon offer the same socket.
-            socket: Some(phantom_ipc::socket_path(None, folder("XDG_RUNTIME_DIR").map(Into::into), uid)),
+            // Not where PHANTOM_SOCKET says: that names the daemon to ask, and must not make every daemon offer the same.
+            socket: Some(phantom_ipc::own_socket(&var, uid, is_own)),
         }
     }
 

@@ -44,7 +44,8 @@ fn exit_code(error: &anyhow::Error) -> u8 {
 }
 
 fn folders() -> Folders {
-    Folders::from_env(|name| std::env::var_os(name), rustix::process::geteuid().as_raw())
+    let uid = rustix::process::geteuid().as_raw();
+    Folders::from_env(|name| std::env::var_os(name), uid, phantom_ipc::is_folder_of(uid))
 }
 
 fn init(options: &Options) -> anyhow::Result<Initialized> {

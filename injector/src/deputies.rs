@@ -85,7 +85,8 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
         .flat_map(|directory| USER_IN_FOLDERS.map(|(at, begin, name)| (directory.join(at), begin, name)));
     let in_folders = folders.chain(user_folders).flat_map(|(at, begin, name)| in_folders(&at, begin, name));
     let named = VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).flat_map(|value| paths(&value));
-    let daemons = runtimes.iter().map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
+    let folders = runtimes.iter().cloned().chain(states());
+    let daemons = folders.map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
     let (in_use, spared) = match masked {
         Masked::All(socket) | Masked::Through { daemon: socket, .. } => (Some(socket.clone()), None),
         Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
@@ -102,6 +103,14 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
     found.sort();
     found.dedup();
     found
+}
+
+/// Where the daemons of users have their sockets who did not log in: beside their data.
+fn states() -> impl Iterator<Item = PathBuf> {
+    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let homes: Vec<PathBuf> = users.lines().filter_map(|user| user.split(':').nth(5)).map(PathBuf::from).collect();
+    let variable = |name| std::env::var_os(name).map(PathBuf::from);
+    homes.into_iter().chain(variable("HOME")).map(|home| home.join(".local/state")).chain(variable("XDG_STATE_HOME"))
 }
 
 /// Where the same file lies too, because its file system is mounted more than once.

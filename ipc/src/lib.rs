@@ -59,32 +59,61 @@ impl Dialect {
     }
 }
 
-/// Where the daemon of user `uid` listens: at `explicit` ([`ENV_SOCKET`]) when that is set; root's at
-/// [`SYSTEM_SOCKET`]; anyone else's at [`USER_SOCKET`] in `runtime` (`XDG_RUNTIME_DIR`) or, failing that, `/run/user/UID`.
+/// Where a user's own daemon may listen, first choice first, and the folder that must be the user's for it; none where the
+/// daemon makes it.
 ///
-/// Empty variables count as unset. Root's XDG_RUNTIME_DIR is ignored: a service has none, a root shell may have one,
-/// and both must find the same daemon.
-pub fn socket_path(explicit: Option<OsString>, runtime: Option<OsString>, uid: u32) -> PathBuf {
-    let set = |value: Option<OsString>| value.filter(|value| !value.is_empty()).map(PathBuf::from);
-    if let Some(path) = set(explicit) {
-        return path;
-    }
+/// Root's is at [`SYSTEM_SOCKET`] alone: a service has no XDG_RUNTIME_DIR, a root shell may have one, and both must find the
+/// same daemon. Anyone else's is at [`USER_SOCKET`] in XDG_RUNTIME_DIR or `/run/user/UID`. Who did not log in (su, cron,
+/// containers) has neither, or somebody else's in the environment: then it lies beside the daemon's data, where nobody else
+/// can put one. Empty variables count as unset, relative ones too.
+fn places(var: impl Fn(&str) -> Option<OsString>, uid: u32) -> Vec<(Option<PathBuf>, PathBuf)> {
     if uid == 0 {
-        return PathBuf::from(SYSTEM_SOCKET);
+        return vec![(None, PathBuf::from(SYSTEM_SOCKET))];
     }
-    set(runtime).unwrap_or_else(|| PathBuf::from(format!("/run/user/{uid}"))).join(USER_SOCKET)
+    let folder = |name: &str| var(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let runtime = folder("XDG_RUNTIME_DIR").into_iter().chain([PathBuf::from(format!("/run/user/{uid}"))]);
+    let state = folder("XDG_STATE_HOME").or_else(|| folder("HOME").map(|home| home.join(".local/state")));
+    let runtime = runtime.map(|folder| (Some(folder.clone()), folder.join(USER_SOCKET)));
+    runtime.chain(state.map(|folder| (None, folder.join(USER_SOCKET)))).collect()
 }
 
-/// [`socket_path`] for this process; the system's daemon where the user runs none of their own.
+/// Where the daemon of user `uid` offers its socket; `is_own` says whether a folder is there and that user's.
+pub fn own_socket(var: impl Fn(&str) -> Option<OsString>, uid: u32, is_own: impl Fn(&Path) -> bool) -> PathBuf {
+    let places = places(var, uid);
+    let usable = places.iter().find(|(folder, _)| folder.as_deref().is_none_or(&is_own)).or_else(|| places.last());
+    usable.map_or_else(PathBuf::new, |(_, socket)| socket.clone())
+}
+
+/// Where to look for a daemon: at [`ENV_SOCKET`] when that is set; else at the first place of the user's own that `exists`,
+/// else at the system's daemon; if there is none, where the user's would be.
+fn socket_to_ask(
+    var: impl Fn(&str) -> Option<OsString>,
+    uid: u32,
+    is_own: impl Fn(&Path) -> bool,
+    exists: impl Fn(&Path) -> bool,
+) -> PathBuf {
+    if let Some(said) = var(ENV_SOCKET).filter(|said| !said.is_empty()) {
+        return said.into();
+    }
+    let own = places(&var, uid).into_iter().map(|(_, socket)| socket);
+    let there = own.chain([PathBuf::from(SYSTEM_SOCKET)]).find(|socket| exists(socket));
+    there.unwrap_or_else(|| own_socket(&var, uid, is_own))
+}
+
+/// Whether there is a folder of that name, and it is the user's.
+#[cfg(unix)]
+pub fn is_folder_of(uid: u32) -> impl Fn(&Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    move |path| std::fs::metadata(path).is_ok_and(|about| about.is_dir() && about.uid() == uid)
+}
+
+/// The socket of the daemon that this process is to ask.
 #[cfg(unix)]
 pub fn default_socket() -> PathBuf {
     use std::os::unix::fs::MetadataExt;
     // The owner of /proc/self is the effective user; without /proc, be an ordinary user.
     let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid());
-    let own = socket_path(std::env::var_os(ENV_SOCKET), std::env::var_os("XDG_RUNTIME_DIR"), uid);
-    let said = std::env::var_os(ENV_SOCKET).is_some_and(|said| !said.is_empty());
-    let system = PathBuf::from(SYSTEM_SOCKET);
-    if !said && !own.exists() && system.exists() { system } else { own }
+    socket_to_ask(|name| std::env::var_os(name), uid, is_folder_of(uid), Path::exists)
 }
 
 /// Whether a path can stand in LD_PRELOAD as it is. The loader divides that at spaces and colons, and puts something else
@@ -106,18 +135,47 @@ mod tests {
         }
     }
 
-    fn path(explicit: &str, runtime: &str, uid: u32) -> String {
-        let given = |text: &str| Some(OsString::from(text));
-        socket_path(given(explicit), given(runtime), uid).display().to_string()
+    /// An environment in which a variable is set to the text, or empty.
+    fn set<'a>(variables: &'a [(&'a str, &'a str)]) -> impl Fn(&str) -> Option<OsString> + 'a {
+        |asked| Some(variables.iter().find(|(name, _)| *name == asked)?.1.into())
     }
 
     #[test]
-    fn the_socket_is_where_the_environment_says() {
-        assert_eq!(path("/tmp/own.sock", "/run/user/7", 7), "/tmp/own.sock");
-        assert_eq!(path("", "/run/user/7", 7), "/run/user/7/phantom/daemon.sock");
-        assert_eq!(path("", "", 7), "/run/user/7/phantom/daemon.sock");
-        assert_eq!(path("", "", 0), SYSTEM_SOCKET);
-        assert_eq!(path("", "/run/user/0", 0), SYSTEM_SOCKET);
+    fn the_socket_is_offered_where_a_folder_is_the_users() {
+        let session = [("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/home/a"), (ENV_SOCKET, "/tmp/other.sock")];
+        let offered = |variables: &[(&str, &str)], uid, own: &[&str]| {
+            let socket = own_socket(set(variables), uid, |folder| own.iter().any(|own| folder == Path::new(own)));
+            socket.display().to_string()
+        };
+        assert_eq!(offered(&session, 7, &["/run/user/7"]), "/run/user/7/phantom/daemon.sock");
+        assert_eq!(offered(&[("XDG_RUNTIME_DIR", "")], 7, &["/run/user/7"]), "/run/user/7/phantom/daemon.sock");
+        assert_eq!(
+            offered(&session, 8, &["/run/user/8"]),
+            "/run/user/8/phantom/daemon.sock",
+            "as by su from another's"
+        );
+        assert_eq!(offered(&session, 7, &[]), "/home/a/.local/state/phantom/daemon.sock");
+        let state = [("XDG_RUNTIME_DIR", "relative"), ("XDG_STATE_HOME", "/s"), ("HOME", "/home/a")];
+        assert_eq!(offered(&state, 7, &["relative"]), "/s/phantom/daemon.sock");
+        assert_eq!(offered(&[], 7, &[]), "/run/user/7/phantom/daemon.sock");
+        assert_eq!(offered(&session, 0, &["/run/user/7"]), SYSTEM_SOCKET);
+    }
+
+    #[test]
+    fn the_daemon_is_looked_for_where_it_may_be() {
+        let session = [("XDG_RUNTIME_DIR", "/run/user/7"), ("HOME", "/home/a")];
+        let asked = |variables: &[(&str, &str)], uid, there: &[&str]| {
+            let exists = |socket: &Path| there.iter().any(|there| socket == Path::new(there));
+            socket_to_ask(set(variables), uid, |_| true, exists).display().to_string()
+        };
+        let (own, home) = ("/run/user/7/phantom/daemon.sock", "/home/a/.local/state/phantom/daemon.sock");
+        assert_eq!(asked(&session, 7, &[own, home, SYSTEM_SOCKET]), own);
+        assert_eq!(asked(&session, 7, &[home, SYSTEM_SOCKET]), home, "it was started before the user logged in");
+        assert_eq!(asked(&session, 7, &[SYSTEM_SOCKET]), SYSTEM_SOCKET);
+        assert_eq!(asked(&session, 7, &[]), own);
+        assert_eq!(asked(&session, 0, &[own, home]), SYSTEM_SOCKET);
+        assert_eq!(asked(&[(ENV_SOCKET, "/tmp/own.sock")], 7, &[own]), "/tmp/own.sock");
+        assert_eq!(asked(&[(ENV_SOCKET, "")], 7, &[own]), own);
     }
 
     #[test]

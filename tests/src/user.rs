@@ -41,8 +41,13 @@ impl User {
     }
 
     /// A program of ours as the user.
-    pub(crate) fn tool(&self, name: &str) -> Command {
+    pub fn tool(&self, name: &str) -> Command {
         self.command(&self.binaries.at(name))
+    }
+
+    /// Where the user finds a file of ours.
+    pub fn tool_path(&self, name: &str) -> String {
+        self.binaries.at(name)
     }
 
     /// Any program as the user, outside Phantom.

@@ -45,7 +45,7 @@ fn nothing_at_all_gives_the_defaults() {
 #[test]
 fn the_socket_lies_where_the_other_programs_look() {
     let var = |name: &str| (name == "XDG_RUNTIME_DIR").then(|| "/run/user/7".into());
-    let folders = Folders { state: Some("/s".into()), ..Folders::from_env(var, 7) };
+    let folders = Folders { state: Some("/s".into()), ..Folders::from_env(var, 7, |_| true) };
     let config = Config::load(&Overrides::default(), &folders).unwrap();
     assert_eq!(config.socket, Path::new("/run/user/7/phantom/daemon.sock"));
     let own = Overrides { data_dir: Some("/srv/p".into()), ..Overrides::default() };
@@ -179,9 +179,9 @@ fn relative_xdg_variables_are_ignored() {
         "XDG_STATE_HOME" => Some("relative".into()),
         _ => None,
     };
-    let folders = Folders::from_env(var, 7);
+    let folders = Folders::from_env(var, 7, |_| true);
     assert_eq!(folders.data_dir().as_deref(), Some(Path::new("/home/u/.local/state/phantom")));
-    assert!(Folders::from_env(|_| None, 7).data_dir().is_none());
+    assert!(Folders::from_env(|_| None, 7, |_| true).data_dir().is_none());
     let error = Config::load(&Overrides::default(), &Folders::default()).unwrap_err();
     assert!(error.to_string().contains("--data-dir"), "{error}");
 }

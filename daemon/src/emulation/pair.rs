@@ -28,7 +28,7 @@ use super::sys::{take_no_descriptors, unreceived};
 const SEND_ROOM: usize = 212_992;
 
 /// Piece of what fills a connection that is not there yet: about as much as the kernel puts into one buffer of its own.
-const FILLING: [u8; 32_768] = [0; 32_768];
+static FILLING: [u8; 32_768] = [0; 32_768];
 
 /// Pieces at most; some fourteen fill the buffer.
 const MAX_FILLINGS: usize = 64;

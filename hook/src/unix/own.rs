@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 
 use phantom_ipc::hook::{CallFrame, IdentityRef, SocketFrame, format_session, parse_session};
-use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded, socket_path};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded, default_socket};
 use rustix::net::SocketAddrUnix;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -52,8 +52,7 @@ pub(super) fn own() -> &'static Own {
 
 impl Own {
     fn find() -> Self {
-        let uid = rustix::process::geteuid().as_raw();
-        let path = socket_path(variable(ENV_SOCKET), variable("XDG_RUNTIME_DIR"), uid);
+        let path = default_socket();
         let path = absolute(&path).unwrap_or(path);
         let (identity, setting) = identity();
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
