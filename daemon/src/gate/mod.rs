@@ -116,9 +116,10 @@ struct Shared {
     address: ApAddress,
     network: Arc<dyn Network>,
     aliases: Arc<Mutex<Aliases>>,
-    helper: Helper,
+    /// Before the helper, which takes the devices away when it goes: the wire is to hear of the end first.
     wire: Wire,
-    /// The helper is gone.
+    helper: Helper,
+    /// The helper or the wire is gone.
     broken: AtomicBool,
     /// Places for connections to the resolver.
     question_streams: Semaphore,
@@ -307,7 +308,7 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
                     questions.spawn(resolve(Arc::clone(&shared), question));
                 }
                 Some(Event::Resolve(_)) => {}
-                None => return,
+                None => return shared.broken.store(true, Ordering::Relaxed),
             },
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => shared.accepted(stream, from),
@@ -316,8 +317,9 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
             () = loss.life.end() => {
                 shared.broken.store(true, Ordering::Relaxed);
                 tracing::warn!("a namespace helper was killed: its programs have no network any more");
-                loss.end().await;
-                return shared.wire.stop();
+                // First: who ends the namespace takes the devices away.
+                shared.wire.stop();
+                return loss.end().await;
             }
             Some(_) = flows.join_next() => {}
             Some(_) = questions.join_next() => {}

@@ -78,7 +78,11 @@ impl Wire {
             events,
             again: Vec::new(),
         };
-        std::thread::Builder::new().name("gate-wire".into()).spawn(move || carrier.run())?;
+        std::thread::Builder::new().name("gate-wire".into()).spawn(move || {
+            if let Err(error) = carrier.run() {
+                tracing::error!(%error, "the gate's wire is broken");
+            }
+        })?;
         Ok((Self { commands, wake }, heard))
     }
 
@@ -121,19 +125,21 @@ struct Carrier {
 }
 
 impl Carrier {
-    fn run(mut self) {
+    /// Carries until it is told to stop.
+    ///
+    /// # Errors
+    /// When a device is gone, unless that is the end which it is about to hear of: the helper takes the device away as soon
+    /// as it sees the daemon's side close.
+    fn run(mut self) -> io::Result<()> {
         let mut frame = vec![0; MAX_FRAME + 1];
         let mut sweep = Instant::now() + SWEEP;
         loop {
             let (program, gate) = match self.wait(sweep) {
                 Ok(ready) => ready,
-                Err(error) => {
-                    tracing::error!(%error, "the gate's wire is broken");
-                    return;
-                }
+                Err(error) => return if self.obey() { Err(error) } else { Ok(()) },
             };
             if !self.obey() {
-                return;
+                return Ok(());
             }
             if program {
                 self.carry(Side::Program, &mut frame);
@@ -247,5 +253,38 @@ impl Carrier {
         };
         // A packet that cannot be delivered is a packet lost: TCP knows what to do.
         let _ = to.write(frame);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::aliases::Aliases;
+    use super::super::reflector::Config;
+    use super::*;
+    use phantom_proto::crypto::VerifyingKey;
+    use phantom_proto::ident::ApAddress;
+    use std::sync::Mutex;
+
+    /// A carrier whose devices are gone: nobody reads what is written to them.
+    fn orphan() -> (Carrier, mpsc::Sender<Command>) {
+        let gone = || File::from(rustix::pipe::pipe().unwrap().1);
+        let config = Config { address: ApAddress::of(&VerifyingKey([1; 32])), listener: 1 };
+        let (commands, queue) = mpsc::channel(MAX_COMMANDS);
+        let (events, _) = mpsc::channel(MAX_EVENTS);
+        let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
+        let reflector = Reflector::new(config, Arc::new(Mutex::new(Aliases::default())));
+        (Carrier { program: gone(), gate: gone(), wake, reflector, queue, events, again: Vec::new() }, commands)
+    }
+
+    #[test]
+    fn devices_that_go_at_the_end_are_no_error() {
+        let (carrier, commands) = orphan();
+        commands.try_send(Command::Stop).unwrap();
+        assert!(carrier.run().is_ok());
+        let (carrier, commands) = orphan();
+        drop(commands);
+        assert!(carrier.run().is_ok());
+        let (carrier, _commands) = orphan();
+        assert!(carrier.run().is_err());
     }
 }
