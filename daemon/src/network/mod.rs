@@ -186,8 +186,9 @@ impl Network {
     }
 
     /// Opens a connection; resolves when the far end has answered. Entry nodes are tried in random order. When none of them
-    /// leads on, the record is looked up anew, and entry nodes that are merely busy are asked again, as by a kernel whose SYN was
-    /// lost: a program whose connect is not answered would wait for two minutes.
+    /// leads on, the record is looked up anew, for [`records::APPEARANCE`] since a newer one may be on its way, and entry nodes that
+    /// are merely busy are asked again, as by a kernel whose SYN was lost: a program whose connect is not answered would wait
+    /// for two minutes.
     pub async fn connect(
         &self,
         from: ApAddress,
@@ -198,6 +199,7 @@ impl Network {
         let deadline = Instant::now() + TUNNEL_PATIENCE;
         let identity = self.identity(from).ok_or(ConnectError::Unreachable)?;
         let mut record = identity.records.find(&self.handle, from, to, deadline).await?;
+        let appearance = deadline.min(Instant::now() + records::APPEARANCE);
         loop {
             let target = Target { from, src_port, record: &record, port };
             let answer = self.try_entries(&identity, &target, deadline).await;
@@ -209,7 +211,8 @@ impl Network {
             let same = newer.serial == record.serial;
             record = newer;
             if same {
-                if error == ConnectError::Unreachable || Instant::now() + BUSY_PAUSE >= deadline {
+                let until = if error == ConnectError::Unreachable { appearance } else { deadline };
+                if Instant::now() + BUSY_PAUSE >= until {
                     return Err(error);
                 }
                 sleep(BUSY_PAUSE).await;

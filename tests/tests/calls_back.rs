@@ -1,0 +1,64 @@
+//! Programs that listen and tell the other side where, who connects back at once: active FTP, DCC, RMI, BitTorrent.
+
+use anyhow::{Result, ensure};
+use phantom_tests::{CLIENT, Network, Way, stdout};
+
+/// Connects to whoever says a port, on that port, once.
+const SERVER: &str = "
+import socket
+server = socket.create_server(('::', 2121), family=socket.AF_INET6, dualstack_ipv6=True)
+print('listening', flush=True)
+while True:
+    client, peer = server.accept()
+    try:
+        with socket.create_connection((peer[0], int(client.recv(10))), 60) as back: back.sendall(b'data')
+        client.sendall(b'done')
+    except OSError as error: client.sendall(str(error).encode())
+    except ValueError: pass
+    client.close()
+";
+
+/// Listens, and says on which port right away.
+const CLIENT_CODE: &str = "
+import socket, sys
+client = socket.create_connection((sys.argv[1], 2121), 60)
+listener = socket.create_server(('::', 0), family=socket.AF_INET6, dualstack_ipv6=True)
+client.sendall(b'%d' % listener.getsockname()[1])
+print(client.recv(100).decode())
+";
+
+#[test]
+fn who_has_just_begun_to_listen_is_reached() -> Result<()> {
+    let network = Network::shared()?;
+    for way in Way::ALL {
+        let (_server, name) = network.serve(way, "calls-back", &["python3", "-c", SERVER], "listening")?;
+        for _ in 0..3 {
+            let said = network.run(way, &["python3", "-c", CLIENT_CODE, &name])?;
+            ensure!(said == "done\n", "{way:?}: {said}");
+        }
+    }
+    Ok(())
+}
+
+/// Connects to one address many times at the same time.
+const NOBODY: &str = "
+import errno, socket, threading
+ends = []
+def one():
+    try: socket.create_connection(('fd70::1:2:3', 80), 60)
+    except OSError as error: ends.append(errno.errorcode[error.errno])
+threads = [threading.Thread(target=one) for _ in range(20)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(len(ends), set(ends))
+";
+
+#[test]
+fn an_address_that_nobody_has_is_unreachable_for_all_who_ask() -> Result<()> {
+    let network = Network::shared()?;
+    for way in [Way::Namespace, Way::Emulate] {
+        let said = stdout(&network.program(CLIENT, way, None, &["python3", "-c", NOBODY]).output()?)?;
+        ensure!(said == "20 {'EHOSTUNREACH'}\n", "{way:?}: {said}");
+    }
+    Ok(())
+}
