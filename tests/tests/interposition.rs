@@ -6,7 +6,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::programs::Folder;
+use phantom_tests::programs::{Folder, prepare};
 use phantom_tests::{CLIENT, Network, Server, Way, binary, stdout};
 
 /// A web server with one page.
@@ -124,6 +124,29 @@ fn a_library_whose_path_would_be_split_is_not_tried() -> Result<()> {
             let said = stdout(&odd.run(way, Some(&link), &SOCKETS)?)?;
             ensure!(said == "a socket\n", "{way} by a link to {name:?}: {said}");
         }
+    }
+    Ok(())
+}
+
+/// Java lists interfaces by ioctl and by a file of /proc, not as libc does.
+#[test]
+fn javas_interfaces_are_those_of_the_identity() -> Result<()> {
+    let network = Network::shared()?;
+    let folder = Folder::new()?;
+    let source = format!("{}/victims/Interfaces.java", env!("CARGO_MANIFEST_DIR"));
+    prepare(Command::new("javac").args(["-d", &folder.at("."), &source]))?;
+    let shown = network.phantom(CLIENT, &["address", "new", "for-java"])?;
+    let address = shown["address"].as_str().context("no address")?.parse::<std::net::Ipv6Addr>()?;
+    let groups = address.segments().map(|group| format!("{group:x}")).join(":");
+    for way in Way::ALL {
+        let java = ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", &folder.at("."), "Interfaces"];
+        let said = stdout(&network.program(CLIENT, way, Some("for-java"), &java).output()?)?;
+        // Injection is no library, and /proc shows the empty network that the program lives in: docs/semantics.md.
+        let own = if way == Way::Inject { String::new() } else { format!(", {groups}") };
+        let expected = format!(
+            "own name: true\nphantom0 2 true false 65535 [198.18.0.1{own}]\nlo 1 true true 65536 [0:0:0:0:0:0:0:1, 127.0.0.1]\n"
+        );
+        ensure!(said == expected, "{way:?}: {said}");
     }
     Ok(())
 }

@@ -185,7 +185,7 @@ unsafe fn fill_hardware(to: *mut sockaddr_storage, link: &Link, address: &[u8]) 
     to.cast()
 }
 
-fn mask(of: IpAddr, prefix: u8) -> IpAddr {
+pub(super) fn mask(of: IpAddr, prefix: u8) -> IpAddr {
     let prefix = u32::from(prefix);
     match of {
         IpAddr::V4(_) => Ipv4Addr::from(!u32::MAX.checked_shr(prefix).unwrap_or(0)).into(),
@@ -193,7 +193,7 @@ fn mask(of: IpAddr, prefix: u8) -> IpAddr {
     }
 }
 
-fn name_bytes(name: &str) -> [u8; NAME] {
+pub(super) fn name_bytes(name: &str) -> [u8; NAME] {
     let mut bytes = [0; NAME];
     let length = name.len().min(NAME - 1);
     bytes[..length].copy_from_slice(&name.as_bytes()[..length]);

@@ -20,6 +20,7 @@ mod hostent;
 mod interfaces;
 mod netlink;
 mod own;
+mod proc_net;
 mod raw;
 mod received;
 mod refused;
@@ -39,6 +40,7 @@ fn start() {
         dlopen::prepare();
         exec::prepare();
         emulated::prepare();
+        proc_net::prepare();
         spawn::prepare();
         received::prepare();
         sandbox::prepare();

@@ -5,6 +5,7 @@
 
 mod accept;
 mod calls;
+mod interfaces;
 mod options;
 mod receive;
 mod send;
@@ -27,6 +28,7 @@ const SHORT_V6: usize = 24;
 pub(super) fn prepare() {
     accept::prepare();
     calls::prepare();
+    interfaces::prepare();
     options::prepare();
     receive::prepare();
     send::prepare();
