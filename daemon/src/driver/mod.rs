@@ -82,12 +82,12 @@ pub(crate) enum Event {
 /// What the node says of itself.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Own exit paths that work, assigned or spare.
+    /// Own paths that work for what goes out, or will.
     pub exit_paths: usize,
     /// Own entry paths that work.
     pub entry_paths: usize,
-    /// Why no path can be built, in words.
-    pub problem: Option<String>,
+    /// What a first own path waits for, in words.
+    pub waiting_for: Option<String>,
     /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
     pub load: [usize; 6],
 }
@@ -304,8 +304,8 @@ impl Driver {
             Event::Used { path, whose: Whose::Own, tunnel, kind, data } => self.used_own(path, tunnel, kind, data),
             Event::Query(answer_tx) => {
                 let (exit_paths, entry_paths) = self.node.path_counts();
-                let problem = self.node.problem().map(str::to_owned);
-                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, problem, load: self.node.load() });
+                let waiting_for = self.node.progress(now());
+                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, waiting_for, load: self.node.load() });
             }
         }
     }

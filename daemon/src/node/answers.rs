@@ -32,7 +32,7 @@ impl Running {
         let known = self.database.known().borrow().clone();
         let snapshot = self.handle.snapshot().await.unwrap_or_default();
         let ready_tunnels = self.handle.ready().tunnels();
-        let waiting_for = waiting_for(&known, snapshot.exit_paths, snapshot.problem, ready_tunnels);
+        let waiting_for = waiting_for(&known, snapshot.exit_paths, snapshot.waiting_for, ready_tunnels);
         let open = self.network.connections().iter().filter(|connection| connection.open).count();
         admin::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -107,13 +107,13 @@ impl Running {
     }
 }
 
-fn waiting_for(known: &Known, exit_paths: usize, problem: Option<String>, tunnels: usize) -> String {
+fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: usize) -> String {
     if known.connected == 0 && known.nodes.is_empty() {
         return "another node: none of the known ones answers (give one with --peer)".into();
     }
     if exit_paths == 0 || tunnels == 0 {
-        let why = problem.map(|problem| format!(" ({problem})")).unwrap_or_default();
-        return format!("a first exit path{why}; {} nodes are known", known.nodes.len());
+        let step = step.unwrap_or_else(|| "a path for what goes out, or a tunnel of one".to_owned());
+        return format!("{step} ({} other nodes are known)", known.nodes.len());
     }
     String::new()
 }

@@ -66,6 +66,11 @@ impl Node {
         self.pursue(now);
     }
 
+    /// When the oldest build under way began.
+    pub(super) fn oldest_build(&self) -> Option<u64> {
+        self.builds.values().map(|building| building.since).min()
+    }
+
     pub(super) fn may_build(&self) -> bool {
         self.builds.len() < MAX_BUILDS
     }

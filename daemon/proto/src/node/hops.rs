@@ -101,6 +101,10 @@ impl Path {
         }
     }
 
+    pub(super) fn since(&self) -> u64 {
+        self.since
+    }
+
     pub(super) fn until(&self) -> u64 {
         self.until
     }

@@ -16,6 +16,7 @@ mod hops;
 mod links;
 mod pace;
 mod personas;
+mod progress;
 mod service;
 mod tunnels;
 
@@ -245,7 +246,10 @@ pub struct Node {
     look_at: u64,
     /// Guards to be looked at, and when.
     looks: BTreeMap<NodeId, u64>,
+    /// Why the last build could not even begin.
     problem: Option<String>,
+    /// Builds that failed since the last one that worked.
+    failures: u32,
 }
 
 impl Node {
@@ -280,6 +284,7 @@ impl Node {
             look_at: 0,
             looks: BTreeMap::new(),
             problem: None,
+            failures: 0,
         }
     }
 
@@ -331,18 +336,6 @@ impl Node {
     /// The owner of a path that ends here begins to use a tunnel for this. False: it may not, and the path ends.
     pub fn may_use(&mut self, now: u64, path: PathNo, wanted: Use) -> bool {
         self.used_for(now, path, wanted)
-    }
-
-    /// Why no path can be built at the moment, in words for people.
-    pub fn problem(&self) -> Option<&str> {
-        self.problem.as_deref()
-    }
-
-    /// Own paths that have had a tunnel: (spare or for what goes out, for what comes in).
-    pub fn path_counts(&self) -> (usize, usize) {
-        let own = || self.paths.values().filter(|path| path.proven).filter_map(Path::owned);
-        let entries = own().filter(|owned| owned.work == Work::Serve).count();
-        (own().count() - entries, entries)
     }
 
     /// Everything that this node holds for others and for itself, as counts: for tests of the bounds.

@@ -252,13 +252,21 @@ impl Node {
 
     pub(super) fn build_failed(&mut self, now: u64, persona: Persona, class: Class) {
         let Some(own) = self.personas.get_mut(&persona) else { return };
+        self.failures = self.failures.saturating_add(1);
         let stock = own.stock(class);
         stock.wait = (stock.wait * 2).clamp(BACKOFF.0, BACKOFF.1);
         // As random as the first: a build that follows a failure at a fixed distance tells whose it was.
         stock.urgent = Some(now + stock.wait / 2 + self.rng.random_range(0..=stock.wait));
     }
 
+    /// When the next build may begin, as far as that is drawn already.
+    pub(super) fn next_build(&self) -> Option<u64> {
+        let stocks = self.personas.values().flat_map(|own| [&own.out, &own.incoming]).filter(|stock| stock.wanted);
+        stocks.flat_map(|stock| [Some(stock.tick), stock.urgent]).flatten().min()
+    }
+
     pub(super) fn build_worked(&mut self, persona: Persona, class: Class) {
+        self.failures = 0;
         if let Some(own) = self.personas.get_mut(&persona) {
             own.stock(class).wait = 0;
         }

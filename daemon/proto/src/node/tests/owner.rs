@@ -199,3 +199,27 @@ fn serials_grow_within_a_step_over_restarts_and_when_the_next_step_was_ahead() {
         node.handle(NOW, Input::Forget(address(1)));
     }
 }
+
+/// Each step to a first path has words of its own, with its time and what comes next.
+#[test]
+fn a_node_says_what_its_first_path_waits_for() {
+    let mut node = owner(6, Settings::default());
+    assert!(node.progress(NOW).unwrap().contains("records of other nodes"));
+    node.handle(NOW, Input::Sample(Vec::new()));
+    node.handle(NOW + 2_000, Input::Sample(Vec::new()));
+    node.tick(NOW + 2_100);
+    let said = node.progress(NOW + 2_100).unwrap();
+    assert!(said.contains("the next build") && said.contains("begins"), "{said}");
+    node.tick(NOW + 60_000);
+    let said = node.progress(NOW + 60_000).unwrap();
+    assert!(said.contains("failed") && said.contains("a path needs 3"), "{said}");
+    let persona = unborn(&node)[0];
+    let no = build(&mut node, NOW + 60_000, persona, Class::Out);
+    node.paths.get_mut(&no).unwrap().proven = false;
+    let said = node.progress(NOW + 64_000).unwrap();
+    assert_eq!(said, "the first tunnel of a path that was built 4 s ago");
+    node.paths.get_mut(&no).unwrap().sides[0].link = None;
+    assert!(node.progress(NOW + 64_000).unwrap().contains("the standing connections"));
+    node.paths.get_mut(&no).unwrap().proven = true;
+    assert_eq!(node.progress(NOW + 64_000), None);
+}

@@ -1,0 +1,51 @@
+//! What stands between this node and a path of its own that works, in words for people: which step, since when, what comes next.
+
+use super::hops::Path;
+use super::{Node, Work};
+use crate::path::Class;
+
+impl Node {
+    /// Own paths that have had a tunnel: (spare or at work for what goes out, at work for what comes in).
+    pub fn path_counts(&self) -> (usize, usize) {
+        let own = || self.paths.values().filter(|path| path.proven).filter_map(Path::owned);
+        let out = own().filter(|owned| owned.class == Class::Out).count();
+        (out, own().filter(|owned| owned.work == Work::Serve).count())
+    }
+
+    /// The step that the nearest own path is at, while none works. `None`: there is nothing to wait for.
+    pub fn progress(&self, now: u64) -> Option<String> {
+        let own = || self.paths.values().filter(|path| path.owned().is_some());
+        if own().any(|path| path.proven) {
+            return None;
+        }
+        if let Some(since) = own().map(Path::since).min() {
+            let step = if own().any(Path::stands) { "the first tunnel" } else { "the standing connections" };
+            return Some(format!("{step} of a path that was built {}", ago(now, since)));
+        }
+        let failed = match self.failures {
+            0 => String::new(),
+            1 => "; one build has failed".to_owned(),
+            failures => format!("; {failures} builds have failed"),
+        };
+        if let Some(since) = self.oldest_build() {
+            return Some(format!("a build that began {} to come home{failed}", ago(now, since)));
+        }
+        if self.sampled.is_none() {
+            return Some("records of other nodes, to choose a path from".to_owned());
+        }
+        let next = self.next_build().map_or(String::new(), |at| match at.saturating_sub(now).div_ceil(1000) {
+            0 => ", which begins now".to_owned(),
+            1 => ", which begins within a second".to_owned(),
+            seconds => format!(", which begins in {seconds} s"),
+        });
+        let why = self.problem.as_ref().map_or(String::new(), |problem| format!("; {problem}"));
+        Some(format!("the next build of a path{next}{failed}{why}"))
+    }
+}
+
+fn ago(now: u64, since: u64) -> String {
+    match now.saturating_sub(since) / 1000 {
+        0 => "just now".to_owned(),
+        seconds => format!("{seconds} s ago"),
+    }
+}
