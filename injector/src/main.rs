@@ -22,6 +22,7 @@ mod process;
 mod publish;
 mod resolver;
 mod seccomp;
+mod second_door;
 mod supervise;
 mod sys;
 mod way_in;

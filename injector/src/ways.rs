@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
+use phantom_ipc::ENV_DOOR;
 
 use crate::control::{Contact, Session, Wanted};
 use crate::filter::{self, Doors};
@@ -21,7 +22,7 @@ use crate::process::Ways;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
 use crate::way_in::WayIn;
-use crate::{deputies, enclose, isolate, own_names, preload, seccomp};
+use crate::{deputies, enclose, isolate, own_names, preload, seccomp, second_door};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -205,6 +206,9 @@ impl Ways for Launch<'_> {
             preload::prepare(&mut command, &preload::library()?, &contact, way.how == How::Emulate);
         }
         let doors = self.surround(way)?;
+        if way.how.is_hooked() && way.walls == Walls::Own {
+            command.env(ENV_DOOR, second_door::open(&self.session.line, &self.session.identity)?);
+        }
         let listener = match way.how {
             How::Namespace => None,
             How::Inject => Some(listen(doors)?),

@@ -33,6 +33,9 @@ pub const ENV_SESSION: &str = "PHANTOM_SESSION";
 /// Environment: set, sockets are emulated even where the daemon has a phantom namespace.
 pub const ENV_EMULATE: &str = "PHANTOM_EMULATE";
 
+/// Environment: name of an abstract socket by which the library reaches the daemon too, where no path leads to it.
+pub const ENV_DOOR: &str = "PHANTOM_DOOR";
+
 /// Path of the system's daemon: that of root.
 pub const SYSTEM_SOCKET: &str = "/run/phantom/daemon.sock";
 

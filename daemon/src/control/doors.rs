@@ -16,11 +16,14 @@ use tokio::sync::mpsc;
 
 use super::{ACCEPT_PAUSE, Connection, IdentityRef, MAX_OPEN, MAX_OPEN_BY_OTHERS};
 
-/// Doors at one time of the daemon's own user and root: several runs of each identity.
-const MAX_DOORS: usize = 4 * MAX_OPEN;
+/// Doors of one run: one that lies in the place of the daemon's socket, and one without a path.
+pub(super) const MAX_DOORS_OF_RUN: usize = 2;
 
-/// Doors of one other user: one for each identity that the user may have open.
-const MAX_DOORS_OF_OTHERS: usize = MAX_OPEN_BY_OTHERS;
+/// Doors at one time of the daemon's own user and root: several runs of each identity.
+const MAX_DOORS: usize = 4 * MAX_OPEN * MAX_DOORS_OF_RUN;
+
+/// Doors of one other user: those of one run for each identity that the user may have open.
+const MAX_DOORS_OF_OTHERS: usize = MAX_OPEN_BY_OTHERS * MAX_DOORS_OF_RUN;
 
 /// Programs that came and wait to be looked at; then no more are accepted.
 const WAITING: usize = 16;

@@ -9,7 +9,7 @@ use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, R
 use phantom_proto::ident::ApAddress;
 use tokio::time::timeout;
 
-use super::doors::{Door, is_door};
+use super::doors::{Door, MAX_DOORS_OF_RUN, is_door};
 use super::{ANSWER_TIME, Beside, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
@@ -28,7 +28,7 @@ struct Session {
     published: Vec<Publication>,
     lent: Vec<[u8; 16]>,
     /// By which its programs come.
-    door: Option<Door>,
+    doors: Vec<Door>,
 }
 
 /// A port of a space that is reachable at an identity.
@@ -212,14 +212,14 @@ impl Control {
         if !session.holds.iter().any(|(held, _)| held == which) {
             return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
         }
-        if session.door.is_some() {
-            return refused(libc::EMFILE, "this connection has offered a door already", "use that");
+        if session.doors.len() >= MAX_DOORS_OF_RUN {
+            return refused(libc::EMFILE, "this connection has offered enough doors already", "use those");
         }
         let Some(listening) = listening.and_then(|listening| listening.known_by(is_door)) else {
             return refused(libc::ENOTSOCK, "no listening socket came with the request", "pass one");
         };
         match self.doors.open(listening, said, program) {
-            Ok(door) => session.door = Some(door),
+            Ok(door) => session.doors.push(door),
             Err(error) => {
                 return refused(libc::EAGAIN, &error.to_string(), "end some of the programs under phantom-run");
             }

@@ -131,13 +131,12 @@ fn got(body: &[u8]) -> Result<Got, i32> {
 
 /// A connection on which the request was sent, with a descriptor beside it.
 fn call(own: &Own, frame: &[u8], beside: Option<BorrowedFd<'_>>, patience: Option<Duration>) -> Result<OwnedFd, i32> {
-    let address = own.socket.as_ref().ok_or_else(|| gone(Errno::NAMETOOLONG))?;
     let line = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)
         .map_err(Errno::raw_os_error)?;
     let sent = || {
         set_socket_timeout(&line, Timeout::Send, Some(PATIENCE))?;
         set_socket_timeout(&line, Timeout::Recv, patience)?;
-        retry_on_intr(|| connect(&line, address))?;
+        reach(own, &line)?;
         let pieces = [IoSlice::new(&PREAMBLE), IoSlice::new(frame)];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -151,6 +150,17 @@ fn call(own: &Own, frame: &[u8], beside: Option<BorrowedFd<'_>>, patience: Optio
         Ok(length) if length == PREAMBLE.len() + frame.len() => Ok(line),
         Ok(_) => Err(gone(Errno::PROTO)),
         Err(error) => Err(gone(error)),
+    }
+}
+
+/// Connects by the daemon's path; where none leads there any more, as in a jail, by the door that needs none.
+fn reach(own: &Own, line: &OwnedFd) -> Result<(), Errno> {
+    let by_path = own.socket.as_ref().map_or(Err(Errno::NAMETOOLONG), |path| retry_on_intr(|| connect(line, path)));
+    match (by_path, &own.door) {
+        (Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG), Some(door)) => {
+            retry_on_intr(|| connect(line, door))
+        }
+        (result, _) => result,
     }
 }
 

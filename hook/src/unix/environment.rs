@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use libc::c_char;
-use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
 
 use super::own::{Kept, own};
 
@@ -19,7 +19,7 @@ const SHORT: usize = 256;
 const LONGEST_PRELOAD: usize = 4096;
 
 /// Entries that may be added, and the final NULL.
-const ADDED: usize = 5;
+const ADDED: usize = 6;
 
 type Entries = *const *const c_char;
 
@@ -32,6 +32,7 @@ struct Present {
     identity: bool,
     /// Also so when there is nothing to keep.
     emulate: bool,
+    door: bool,
 }
 
 /// Runs `start` with the environment `envp`, completed. E2BIG when that cannot be.
@@ -42,7 +43,7 @@ pub(super) unsafe fn completed<T>(envp: Entries, start: impl FnOnce(Entries) -> 
     let kept = &own().kept;
     // SAFETY: as the caller says.
     let present = unsafe { inspect(envp, kept) };
-    if present.library && present.socket && present.identity && present.emulate {
+    if present.library && present.socket && present.identity && present.emulate && present.door {
         return Ok(start(envp));
     }
     let mut preload = [0; LONGEST_PRELOAD];
@@ -72,9 +73,9 @@ pub(super) fn complete_own() {
     if !present.identity {
         set(kept.identity.as_bytes());
     }
-    if let Some(emulate) = kept.emulate.as_ref().filter(|_| !present.emulate) {
-        set(emulate.as_bytes());
-    }
+    let emulate = kept.emulate.as_ref().filter(|_| !present.emulate);
+    let door = kept.door.as_ref().filter(|_| !present.door);
+    emulate.into_iter().chain(door).for_each(|setting| set(setting.as_bytes()));
 }
 
 /// The environment of this process.
@@ -121,7 +122,8 @@ fn value<'a>(entry: &'a CStr, name: &str) -> Option<&'a [u8]> {
 /// # Safety
 /// As [`completed`].
 unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
-    let mut present = Present { emulate: kept.emulate.is_none(), ..Present::default() };
+    let (emulate, door) = (kept.emulate.is_none(), kept.door.is_none());
+    let mut present = Present { emulate, door, ..Present::default() };
     // SAFETY: as the caller says.
     for entry in unsafe { entries(envp) } {
         let set = |name| value(entry, name).is_some_and(|value| !value.is_empty());
@@ -130,6 +132,7 @@ unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
         present.socket |= set(ENV_SOCKET);
         present.identity |= set(ENV_IDENTITY) || set(ENV_SESSION);
         present.emulate |= set(ENV_EMULATE);
+        present.door |= set(ENV_DOOR);
     }
     present
 }
@@ -159,7 +162,7 @@ unsafe fn complete<T>(
         }
         // Empty settings count as none and would hide those that are added.
         let empty = |name| value(entry, name).is_some_and(<[u8]>::is_empty);
-        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE].into_iter().any(empty) {
+        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE, ENV_DOOR].into_iter().any(empty) {
             continue;
         }
         to[length] = entry.as_ptr();
@@ -169,7 +172,8 @@ unsafe fn complete<T>(
     let socket = (!present.socket).then_some(kept.socket.as_c_str());
     let identity = (!present.identity).then_some(kept.identity.as_c_str());
     let emulate = kept.emulate.as_deref().filter(|_| !present.emulate);
-    for entry in [preload, socket, identity, emulate].into_iter().flatten() {
+    let door = kept.door.as_deref().filter(|_| !present.door);
+    for entry in [preload, socket, identity, emulate, door].into_iter().flatten() {
         to[length] = entry.as_ptr();
         length += 1;
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 
 use phantom_ipc::hook::{CallFrame, IdentityRef, SocketFrame, format_session, parse_session};
-use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded, default_socket};
+use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded, default_socket};
 use rustix::net::SocketAddrUnix;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -24,6 +24,8 @@ pub(super) struct Own {
     pub(super) emulate: bool,
     /// Where the daemon listens; none when that is no path for a socket.
     pub(super) socket: Option<SocketAddrUnix>,
+    /// Where it listens too, if the launcher has seen to that: needs no path.
+    pub(super) door: Option<SocketAddrUnix>,
     /// What was standard error then: device and number of the file; none when it must not be written to.
     pub(super) stderr: Option<(u64, u64)>,
     /// What the programs started get to know.
@@ -42,6 +44,8 @@ pub(super) struct Kept {
     pub(super) identity: CString,
     /// `PHANTOM_EMULATE=…`, if it is set.
     pub(super) emulate: Option<CString>,
+    /// `PHANTOM_DOOR=…`, if it is set.
+    pub(super) door: Option<CString>,
 }
 
 /// Who this program is. After the first call, which allocates, it does no more than look.
@@ -58,7 +62,7 @@ impl Own {
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
         let calls = identity.as_ref().and_then(|identity| CallFrame::new(identity).ok());
         let identity = identity.filter(|_| frame.is_some());
-        let emulate = variable(ENV_EMULATE);
+        let (emulate, door) = (variable(ENV_EMULATE), variable(ENV_DOOR));
         let spelled = library();
         let library = speakable(&spelled);
         let kept = Kept {
@@ -67,9 +71,11 @@ impl Own {
             socket: entry(ENV_SOCKET, path.as_os_str()),
             identity: setting,
             emulate: emulate.as_ref().map(|value| entry(ENV_EMULATE, value)),
+            door: door.as_ref().map(|value| entry(ENV_DOOR, value)),
         };
         let (socket, stderr) = (SocketAddrUnix::new(&path).ok(), complaint::place());
-        Self { identity, frame, calls, emulate: emulate.is_some(), socket, stderr, kept }
+        let door = door.and_then(|name| SocketAddrUnix::new_abstract_name(name.as_bytes()).ok());
+        Self { identity, frame, calls, emulate: emulate.is_some(), socket, door, stderr, kept }
     }
 }
 
