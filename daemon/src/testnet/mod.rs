@@ -8,6 +8,7 @@
 //! Node i listens on 127.(10+i).0.1, so that rules about address ranges see twelve different ones.
 
 mod process;
+mod sys;
 
 use std::fs;
 use std::io;

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
+
+use super::sys::detached;
 
 /// How long a daemon gets between SIGTERM and SIGKILL: it promises two seconds; loaded machines get more.
 pub(super) const STOP_TIME: Duration = Duration::from_secs(10);
@@ -28,13 +29,13 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `program` in the background: own process group, no terminal, output appended to `log`.
+    /// Starts `program` in the background: a session of its own, no terminal, standard descriptors alone, output appended
+    /// to `log`.
     pub(super) fn start(program: &Path, arguments: &[&std::ffi::OsStr], log: &Path) -> io::Result<(Self, Child)> {
         let output = File::options().append(true).create(true).open(log)?;
         let mut command = Command::new(program);
         command.args(arguments).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // Ctrl-C on the terminal is for the one who asked for the network; that one stops the nodes.
-        let mut child = command.process_group(0).spawn()?;
+        let mut child = detached(&mut command).spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         // Not yet waited for, so the entry in /proc is there even if it has ended.
         match stat(pid) {
@@ -140,6 +141,21 @@ mod tests {
         assert!(!earlier.lives());
         earlier.signal(Signal::KILL);
         assert!(child.try_wait().unwrap().is_none(), "must still run");
+        process.signal(Signal::KILL);
+        child.wait().unwrap();
+    }
+
+    /// A lock or a pipe around whoever starts a network ends with them.
+    #[test]
+    fn nothing_but_standard_descriptors_and_no_session_is_inherited() {
+        let _inherited = rustix::pipe::pipe().unwrap();
+        let (process, mut child, dir) = start("echo /proc/self/fd/*; exec sleep 100");
+        wait_for_log(&dir);
+        // The last is the folder that the shell reads.
+        let open = tail(&dir.path().join("log"));
+        assert_eq!(open, [0, 1, 2, 3].map(|number| format!("/proc/self/fd/{number}")).join(" "));
+        let own = Pid::from_raw(process.pid);
+        assert_eq!(rustix::process::getsid(own).ok(), own);
         process.signal(Signal::KILL);
         child.wait().unwrap();
     }
