@@ -1,6 +1,8 @@
 //! The command line's end of the admin dialect.
 
+use std::fs;
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -23,6 +25,15 @@ pub enum ClientError {
         "no daemon listens on {0}\n  start one with `phantomd`, or name its socket: --daemon SOCKET or PHANTOM_SOCKET"
     )]
     NoDaemon(PathBuf),
+    /// Masked.
+    #[error("under phantom-run no daemon can be asked\n  ask outside")]
+    Inside,
+    /// It ended the conversation without a word.
+    #[error(
+        "the daemon at {0} does not answer\n  under phantom-run no daemon can be asked, ask outside; elsewhere look whether it \
+         still runs"
+    )]
+    Silent(PathBuf),
     /// Not ours.
     #[error("{0} belongs to a daemon of another user\n  ask that user, or run your own `phantomd`")]
     Forbidden(PathBuf),
@@ -50,6 +61,7 @@ impl Client {
     /// When nobody listens there, or somebody else's daemon.
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let failed = |error: io::Error| match error.kind() {
+            io::ErrorKind::ConnectionRefused if is_masked(path) => ClientError::Inside,
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(path.to_owned()),
             io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.to_owned()),
             _ => ClientError::Io(path.to_owned(), error),
@@ -71,7 +83,12 @@ impl Client {
     pub async fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, ClientError> {
         let line = timeout(ANSWER_TIME, self.exchange(request)).await;
         let line = line.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-        let line = line.map_err(|error| ClientError::Io(self.path.clone(), error))?;
+        let line = line.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
+                ClientError::Silent(self.path.clone())
+            }
+            _ => ClientError::Io(self.path.clone(), error),
+        })?;
         Ok(Result::from(Reply::<T>::from_line(&line)?)?)
     }
 
@@ -90,4 +107,9 @@ impl Client {
     pub async fn status(&mut self) -> Result<Status, ClientError> {
         self.ask(&Request::Status).await
     }
+}
+
+/// Whether something else than a socket lies there, as phantom-run puts it.
+fn is_masked(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_char_device())
 }
