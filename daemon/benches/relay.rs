@@ -52,7 +52,7 @@ async fn link(from: &Node, to: &Node) -> [(LinkReader, LinkWriter); 2] {
 }
 
 fn taken((reader, writer): (LinkReader, LinkWriter)) -> Taken {
-    Taken { reader, writer, pending: None }
+    Taken { reader, writer }
 }
 
 /// A relay between two links, seen from their other ends.
@@ -69,7 +69,8 @@ fn way(ends: &Runtime, relay: &Runtime, nodes: &[Node; 3]) -> Way {
         ends.block_on(async { (link(&nodes[0], &nodes[1]).await, link(&nodes[1], &nodes[2]).await) });
     let key = TunnelKey(Zeroizing::new([1; 32]));
     let (there, back) = (Layer::new(&key, Direction::Onward), Layer::new(&key, Direction::Backward));
-    relay.spawn(hop::relay(taken(in_left), taken(in_right), there, back, Arc::new(Counters::default())));
+    let relayed = Arc::new(Counters::default()).relay(1).expect("room for one");
+    relay.spawn(hop::relay(taken(in_left), taken(in_right), there, back, relayed));
     Way { sender: left.1, receiver: right.0, _back: (left.0, right.1) }
 }
 

@@ -153,7 +153,7 @@ impl Default for PathPlan {
 /// What this node gives to others at most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Open links in total.
+    /// Links that other nodes opened, in total.
     pub links: u32,
     /// Paths of others that lead through here.
     pub relayed_paths: u32,
@@ -163,8 +163,13 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        // Ten thousand tunnels fit into 1 GiB (docs/protocol.md, "Numbers to design for"); each has two links.
-        Self { links: 24_000, relayed_paths: 4096, relayed_tunnels: 10_000 }
+        // What the levels themselves take; ten thousand tunnels are to fit into 1 GiB.
+        let count = |value: usize| u32::try_from(value).unwrap_or(u32::MAX);
+        Self {
+            links: count(crate::link::Limits::default().links),
+            relayed_paths: count(phantom_proto::node::Settings::default().relayed_paths),
+            relayed_tunnels: 10_000,
+        }
     }
 }
 

@@ -98,6 +98,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
         incoming_tx,
         serials: Arc::new(NoSerials),
         guards_tx: watch::channel(Vec::new()).0,
+        relayed_tunnels: 10_000,
     };
     let handle = driver::start(machine, services, stop_rx);
     let network = Network::start(handle.clone(), incoming_rx);

@@ -157,6 +157,10 @@ pub struct Status {
     pub open_connections: u64,
     /// Where others reach programs of the user that asks: what these listen on, or have published.
     pub published: Vec<Published>,
+    /// Paths of others that lead through here.
+    pub relayed_paths: u64,
+    /// Tunnels of others that lead through here.
+    pub relayed_tunnels: u64,
     /// Bytes relayed for others since the start.
     pub relayed_bytes: u64,
     /// Seconds since the start.

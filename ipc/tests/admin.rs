@@ -35,6 +35,8 @@ fn status() -> Status {
             phantom_name: address().phantom_name,
             ports: vec![80, 443],
         }],
+        relayed_paths: 3,
+        relayed_tunnels: 12,
         relayed_bytes: u64::MAX,
         uptime_seconds: 60,
     }

@@ -21,7 +21,15 @@ pub(super) fn status(status: &Status) -> String {
         ("entry paths", status.entry_paths.to_string()),
         ("ready tunnels", status.ready_tunnels.to_string()),
         ("open connections", status.open_connections.to_string()),
-        ("relayed", bytes(status.relayed_bytes)),
+        (
+            "relays",
+            format!(
+                "{} paths, {} tunnels; {} so far",
+                status.relayed_paths,
+                status.relayed_tunnels,
+                bytes(status.relayed_bytes)
+            ),
+        ),
         ("running for", age(status.uptime_seconds)),
         ("version", status.version.clone()),
     ];
@@ -216,13 +224,15 @@ mod tests {
                     ports: vec![22],
                 },
             ],
+            relayed_paths: 3,
+            relayed_tunnels: 12,
             relayed_bytes: 5_000_000,
             uptime_seconds: 61,
         });
         assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
         let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
         assert!(status.ends_with(published), "{status}");
-        assert!(status.contains("5.0 MB") && status.contains("1 min 1 s"), "{status}");
+        assert!(status.contains("3 paths, 12 tunnels; 5.0 MB so far") && status.contains("1 min 1 s"), "{status}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ impl Daemon for TestDaemon {
             ready_tunnels: 4,
             open_connections: 0,
             published: Vec::new(),
+            relayed_paths: 3,
+            relayed_tunnels: 12,
             relayed_bytes: 1_234_567,
             uptime_seconds: 5,
         }

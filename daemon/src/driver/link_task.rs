@@ -1,14 +1,22 @@
-//! One task per link that the node controls: frames up, commands down, until the data plane takes the link over.
+//! One task per link that the node controls: frames up, one at a time, commands down, until the data plane takes the link over.
+//!
+//! ```text
+//!   reading ──frame──▶ asked: nothing is read ──Read──▶ reading        the node took it
+//!                                             ──HandOver──▶ Taken      it was the last of the node's
+//!                                             ──(dropped)──▶ closed    the link's state does not accept it
+//! ```
+//!
+//! So no frame leaves the link before the node has judged the one before it: what belongs to the data plane is still unread when
+//! the data plane comes, and what belongs nowhere reaches the node, whatever its kind.
 
 use std::time::Duration;
 
 use phantom_proto::node::LinkId;
-use phantom_proto::wire::frame::kind;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Event;
-use crate::link::frame::{Frame, LinkReader, LinkWriter};
+use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Commands that may wait for one link: a standing connection forwards a few blocks at a time. A link that is further
 /// behind is stuck, and is closed.
@@ -19,8 +27,17 @@ const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What the driver wants of a link.
 pub(super) enum Command {
-    Send { kind: u8, payload: Vec<u8> },
-    HandOver(oneshot::Sender<Taken>),
+    Send {
+        kind: u8,
+        payload: Vec<u8>,
+    },
+    /// The node took the last frame: the next one may come.
+    Read,
+    /// `answers`: the node does this upon the last frame of this very link.
+    HandOver {
+        taken_tx: oneshot::Sender<Taken>,
+        answers: bool,
+    },
 }
 
 /// A link that left the node's control.
@@ -29,8 +46,6 @@ pub struct Taken {
     pub reader: LinkReader,
     /// Frames to send.
     pub writer: LinkWriter,
-    /// A frame of the data plane that had arrived already.
-    pub pending: Option<Frame>,
 }
 
 /// The driver's end of a link task; dropping it closes the link.
@@ -63,7 +78,7 @@ async fn run(
     mut command_rx: mpsc::Receiver<Command>,
     event_tx: &mpsc::Sender<Event>,
 ) {
-    let mut pending = None;
+    let mut asked = false;
     loop {
         tokio::select! {
             biased;
@@ -74,9 +89,12 @@ async fn run(
                         return;
                     }
                 }
-                Some(Command::HandOver(taken_tx)) => {
+                Some(Command::Read) => asked = false,
+                // A frame that came before its time, which the node will not see any more, ends the link.
+                Some(Command::HandOver { answers, .. }) if asked != answers => return,
+                Some(Command::HandOver { taken_tx, .. }) => {
                     // A taker that is gone drops the link.
-                    let _ = taken_tx.send(Taken { reader, writer, pending });
+                    let _ = taken_tx.send(Taken { reader, writer });
                     return;
                 }
                 None => {
@@ -84,9 +102,9 @@ async fn run(
                     return;
                 }
             },
-            frame = reader.read(), if pending.is_none() => match frame {
-                Ok(Some(frame)) if kind::is_data(frame.kind) => pending = Some(frame),
+            frame = reader.read(), if !asked => match frame {
                 Ok(Some(frame)) => {
+                    asked = true;
                     if event_tx.send(Event::Frame { id, frame }).await.is_err() {
                         return;
                     }
@@ -94,5 +112,108 @@ async fn run(
                 Ok(None) | Err(_) => return,
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_proto::crypto::VerifyingKey;
+    use tokio::io::{AsyncReadExt, DuplexStream, duplex};
+
+    use super::*;
+    use crate::link::frame::FrameWriter;
+    use crate::link::{Link, Purpose};
+
+    const ID: LinkId = LinkId(1);
+
+    struct World {
+        task: LinkTask,
+        event_rx: mpsc::Receiver<Event>,
+        far: DuplexStream,
+    }
+
+    fn world() -> World {
+        let (near, far) = duplex(1 << 20);
+        let link = Link {
+            peer: VerifyingKey([1; 32]),
+            remote: ([127, 0, 0, 1], 1).into(),
+            purpose: Purpose::Frames,
+            stream: Box::new(near),
+        };
+        let (event_tx, event_rx) = mpsc::channel(8);
+        let (reader, writer) = link.into_frames();
+        World { task: LinkTask::start(ID, reader, writer, event_tx), event_rx, far }
+    }
+
+    impl World {
+        async fn sends(&mut self, kinds: &[u8]) {
+            let mut writer = FrameWriter::new(&mut self.far);
+            for kind in kinds {
+                writer.write(*kind, b"payload").await.unwrap();
+            }
+            writer.flush().await.unwrap();
+        }
+
+        /// The kind of the next frame that the node is asked about; `None`: the link is down.
+        async fn asked(&mut self) -> Option<u8> {
+            match self.event_rx.recv().await.unwrap() {
+                Event::Frame { id: ID, frame } => Some(frame.kind),
+                Event::Down(ID) => None,
+                _ => panic!("no event of a link"),
+            }
+        }
+
+        fn hand_over(&self, answers: bool) -> oneshot::Receiver<Taken> {
+            let (taken_tx, taken_rx) = oneshot::channel();
+            assert!(self.task.command(Command::HandOver { taken_tx, answers }));
+            taken_rx
+        }
+    }
+
+    #[tokio::test]
+    async fn frames_of_every_kind_go_up_one_at_a_time() {
+        let mut world = world();
+        let kinds: Vec<_> = (0..=u8::MAX).collect();
+        world.sends(&kinds).await;
+        for kind in kinds {
+            assert_eq!(world.asked().await, Some(kind));
+            assert!(world.event_rx.try_recv().is_err(), "the next frame did not wait for the verdict");
+            assert!(world.task.command(Command::Read));
+        }
+        drop(world.far);
+        assert!(matches!(world.event_rx.recv().await, Some(Event::Down(ID))), "its loss goes unnoticed");
+    }
+
+    #[tokio::test]
+    async fn a_link_that_the_node_drops_is_closed_with_frames_unread() {
+        let mut world = world();
+        world.sends(&[0x30, 0x30]).await;
+        assert_eq!(world.asked().await, Some(0x30));
+        drop(world.task);
+        assert_eq!(world.far.read(&mut [0; 8]).await.unwrap(), 0, "the link is open");
+    }
+
+    #[tokio::test]
+    async fn the_data_plane_finds_what_follows_the_last_frame_of_the_node() {
+        let mut world = world();
+        world.sends(&[0x21, 0x30, 0x31]).await;
+        assert_eq!(world.asked().await, Some(0x21));
+        let mut taken = world.hand_over(true).await.unwrap();
+        for kind in [0x30, 0x31] {
+            assert_eq!(taken.reader.read().await.unwrap().unwrap().kind, kind);
+        }
+    }
+
+    /// A frame that the node will not see any more, because the link leaves it upon another link's frame.
+    #[tokio::test]
+    async fn a_frame_before_its_time_ends_a_link_that_is_handed_over() {
+        let mut world = world();
+        world.sends(&[0x30]).await;
+        assert_eq!(world.asked().await, Some(0x30));
+        assert!(world.hand_over(false).await.is_err());
+        assert_eq!(world.asked().await, None);
+        // Nothing came: nothing is lost.
+        let quiet = self::world();
+        assert!(quiet.hand_over(false).await.is_ok());
     }
 }

@@ -40,9 +40,6 @@ use ready::{Queue, Waited};
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
 
-/// Tunnels of others that pass through this node at once. Each has two links with buffers; a hop that is full is silent.
-const MAX_RELAYS: u64 = 30_000;
-
 /// How long an exit node's JOIN waits for a tunnel to be ready.
 const JOIN_WAIT: Duration = Duration::from_secs(8);
 
@@ -86,6 +83,8 @@ pub struct Snapshot {
     pub exit_paths: usize,
     /// Own entry paths that work.
     pub entry_paths: usize,
+    /// Paths carried for others.
+    pub relayed_paths: usize,
     /// What a first own path waits for, in words.
     pub waiting_for: Option<String>,
     /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
@@ -106,6 +105,8 @@ pub struct Services {
     pub serials: Arc<dyn KeptSerials>,
     /// Keeps the guard set.
     pub guards_tx: watch::Sender<Vec<u8>>,
+    /// Tunnels of others that may pass through this node at once. Each has two links with buffers.
+    pub relayed_tunnels: u64,
 }
 
 /// Where the serials of identities' AP records outlive the daemon. Both calls may take the time of a disk access.
@@ -229,6 +230,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         saved: None,
         joins: Joins::default(),
         next_accepted: 1,
+        judged: None,
         warmed: BTreeMap::new(),
     };
     tokio::spawn(driver.run(event_rx, stop));
@@ -249,6 +251,8 @@ struct Driver {
     saved: Option<Shared<oneshot::Receiver<()>>>,
     joins: Joins,
     next_accepted: u64,
+    /// The link whose frame the node is judging.
+    judged: Option<LinkId>,
     /// Neighbours to which links are opened ahead, and when a tunnel was last built with them.
     warmed: BTreeMap<NodeId, (NodeContact, Instant)>,
 }
@@ -273,6 +277,16 @@ impl Driver {
             while let Some(output) = self.node.poll() {
                 self.output(output);
             }
+            self.read_on();
+        }
+    }
+
+    /// The link of the frame that the node has just judged may bring the next one, if the node kept it.
+    fn read_on(&mut self) {
+        let Some(link) = self.judged.take() else { return };
+        if self.links.get(&link).is_some_and(|task| !task.command(Command::Read)) {
+            // Stuck: its task ends, and says so.
+            self.links.remove(&link);
         }
     }
 
@@ -293,6 +307,7 @@ impl Driver {
                 self.node.handle(now(), Input::DialFailed { link: id });
             }
             Event::Frame { id, frame } => {
+                self.judged = Some(id);
                 self.node.handle(now(), Input::Frame { link: id, kind: frame.kind, payload: frame.payload.to_vec() });
             }
             Event::Down(id) => {
@@ -305,7 +320,8 @@ impl Driver {
             Event::Query(answer_tx) => {
                 let (exit_paths, entry_paths) = self.node.path_counts();
                 let waiting_for = self.node.progress(now());
-                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, waiting_for, load: self.node.load() });
+                let (relayed_paths, load) = (self.node.relayed_paths(), self.node.load());
+                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, relayed_paths, waiting_for, load });
             }
         }
     }
@@ -330,13 +346,11 @@ impl Driver {
             Output::Publish(record) => self.publish(record),
             Output::Relay { a, b, ab, ba } => {
                 let (a, b) = (self.take(a), self.take(b));
-                let counters = self.services.counters.clone();
-                if counters.open_relays() >= MAX_RELAYS {
-                    return;
-                }
+                // A hop that is full is silent.
+                let Some(relayed) = self.services.counters.relay(self.services.relayed_tunnels) else { return };
                 tokio::spawn(async move {
                     if let (Some(a), Some(b)) = (taken(a).await, taken(b).await) {
-                        hop::relay(a, b, ab, ba, counters).await;
+                        hop::relay(a, b, ab, ba, relayed).await;
                     }
                 });
             }
@@ -395,7 +409,8 @@ impl Driver {
     fn take(&mut self, link: LinkId) -> Option<oneshot::Receiver<Taken>> {
         let (taken_tx, taken_rx) = oneshot::channel();
         let task = self.links.remove(&link)?;
-        task.command(Command::HandOver(taken_tx)).then_some(taken_rx)
+        let answers = self.judged == Some(link);
+        task.command(Command::HandOver { taken_tx, answers }).then_some(taken_rx)
     }
 
     fn tunnel(
@@ -411,7 +426,7 @@ impl Driver {
     fn release(&mut self, link: LinkId) {
         let (link, links) = (self.take(link), self.services.links.clone());
         tokio::spawn(async move {
-            if let Some(Taken { reader, writer, pending: None }) = taken(link).await {
+            if let Some(Taken { reader, writer }) = taken(link).await {
                 links.give_back(reader, writer);
             }
         });

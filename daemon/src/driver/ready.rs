@@ -263,7 +263,7 @@ mod tests {
         let (reader, writer) =
             Link { peer, remote, purpose: LinkPurpose::Frames, stream: Box::new(stream) }.into_frames();
         let layer = |direction| Crypt::End(Box::new(Layer::new(&TunnelKey(Zeroizing::new([1; 32])), direction)));
-        let taken = Taken { reader, writer, pending: None };
+        let taken = Taken { reader, writer };
         (Tunnel::new(taken, layer(Direction::Onward), layer(Direction::Backward)), far)
     }
 

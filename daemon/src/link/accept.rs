@@ -91,6 +91,7 @@ impl Acceptor {
         tls.read_exact(&mut opening).await.ok()?;
         let Opening { proof, purpose } = Opening::from_bytes(&opening).ok()?;
         let peer = proof.check(Role::Client(self.identity.verifying_key()), &exporter).ok()?;
+        tls.get_mut().0.hold(self.door.link()?);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         Some(Link { peer, remote, purpose, stream: Box::new(tls) })
     }

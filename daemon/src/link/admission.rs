@@ -22,6 +22,10 @@ const VISITORS: usize = 512;
 /// Longest stay of a visitor, for a large file on a slow line.
 const VISIT: Duration = Duration::from_secs(600);
 
+/// Links that others may have open to a node: two for each of ten thousand tunnels, and room for standing connections and the
+/// database.
+const LINKS: usize = 24_000;
+
 /// Bounds on what strangers can make a node spend.
 #[derive(Debug, Clone)]
 pub struct Limits {
@@ -35,6 +39,8 @@ pub struct Limits {
     pub visitors: usize,
     /// Longest stay of such a visitor.
     pub visit: Duration,
+    /// Links that other nodes opened, in total.
+    pub links: usize,
 }
 
 impl Default for Limits {
@@ -45,6 +51,7 @@ impl Default for Limits {
             strangers_per_source: STRANGERS_PER_SOURCE,
             visitors: VISITORS,
             visit: VISIT,
+            links: LINKS,
         }
     }
 }
@@ -57,6 +64,7 @@ impl Default for Limits {
 pub(super) struct Door {
     strangers: Arc<Semaphore>,
     visitors: Arc<Semaphore>,
+    links: Arc<Semaphore>,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_source: usize,
 }
@@ -66,6 +74,7 @@ impl Door {
         Self {
             strangers: Arc::new(Semaphore::new(limits.strangers)),
             visitors: Arc::new(Semaphore::new(limits.visitors)),
+            links: Arc::new(Semaphore::new(limits.links)),
             sources: Arc::default(),
             per_source: limits.strangers_per_source,
         }
@@ -76,6 +85,11 @@ impl Door {
         let source = Source::enter(&self.sources, ip, self.per_source)?;
         let permit = self.strangers.clone().try_acquire_owned().ok()?;
         Some(Admission { permit, visitor: false, visitors: self.visitors.clone(), _source: source })
+    }
+
+    /// A place for one more link, free again when it is dropped. `None`: too many.
+    pub(super) fn link(&self) -> Option<OwnedSemaphorePermit> {
+        self.links.clone().try_acquire_owned().ok()
     }
 }
 

@@ -6,6 +6,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::sync::OwnedSemaphorePermit;
 
 /// Bytes asked for at once: four TLS records.
 const GULP: usize = 64 * 1024;
@@ -15,17 +16,24 @@ const GULP: usize = 64 * 1024;
 pub(super) struct Gulps<S> {
     inner: S,
     buffer: BytesMut,
+    /// What ends with the stream.
+    held: Option<OwnedSemaphorePermit>,
 }
 
 impl<S> Gulps<S> {
     pub(super) fn new(inner: S) -> Self {
-        Self { inner, buffer: BytesMut::new() }
+        Self { inner, buffer: BytesMut::new(), held: None }
+    }
+
+    /// Keeps a place as long as the stream is open.
+    pub(super) fn hold(&mut self, place: OwnedSemaphorePermit) {
+        self.held = Some(place);
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gulps<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let Self { inner, buffer } = self.get_mut();
+        let Self { inner, buffer, .. } = self.get_mut();
         if buffer.is_empty() {
             buffer.reserve(GULP);
             let read = pin!(inner.read_buf(buffer)).poll(cx);

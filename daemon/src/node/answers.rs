@@ -47,6 +47,8 @@ impl Running {
             ready_tunnels: ready_tunnels as u64,
             open_connections: open as u64,
             published: Vec::new(),
+            relayed_paths: snapshot.relayed_paths as u64,
+            relayed_tunnels: self.counters.open_relays(),
             relayed_bytes: self.counters.relayed_bytes(),
             uptime_seconds: self.started.elapsed().as_secs(),
         }

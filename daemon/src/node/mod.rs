@@ -97,6 +97,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         incoming_tx,
         serials: Arc::new(serials::StoredSerials::new(setup.store.clone(), setup.identities.clone())),
         guards_tx,
+        relayed_tunnels: setup.config.limits.relayed_tunnels.into(),
     };
     let handle = driver::start(node, services, stop_rx);
     let network = Network::start(handle.clone(), incoming_rx);
@@ -135,7 +136,7 @@ fn bind(setup: &Setup) -> anyhow::Result<TlsTransport> {
         link_secret: setup.node.link_secret,
         face,
         certificate: certificate(setup)?,
-        limits: Limits::default(),
+        limits: Limits { links: setup.config.limits.links as usize, ..Limits::default() },
     };
     Ok(TlsTransport::with_listener(config, listener)?)
 }
@@ -161,6 +162,7 @@ fn settings(setup: &Setup) -> Settings {
         unborn: paths.ahead as usize,
         entry_paths: paths.entry as usize,
         ready_tunnels: paths.ready_tunnels as usize,
+        relayed_paths: setup.config.limits.relayed_paths as usize,
         ..if paths.hurry { Settings::hurried() } else { Settings::default() }
     }
 }

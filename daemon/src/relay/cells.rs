@@ -9,7 +9,7 @@ use phantom_proto::wire::frame::{Reason, kind};
 
 use super::RelayError;
 use crate::driver::Taken;
-use crate::link::frame::{Frame, LinkReader, LinkWriter};
+use crate::link::frame::{LinkReader, LinkWriter};
 
 /// How long the last word of an end may take.
 const ABORT_LIMIT: Duration = Duration::from_secs(10);
@@ -34,12 +34,7 @@ impl Tunnel {
     /// The end of a tunnel on a link that left the node.
     pub fn new(taken: Taken, incoming: Crypt, outgoing: Crypt) -> Self {
         Self {
-            incoming: CellReader {
-                reader: taken.reader,
-                pending: taken.pending,
-                crypt: incoming,
-                cell: BytesMut::new(),
-            },
+            incoming: CellReader { reader: taken.reader, crypt: incoming, cell: BytesMut::new() },
             outgoing: CellWriter { writer: taken.writer, crypt: outgoing, cell: Box::new([0; CELL_LEN]) },
         }
     }
@@ -60,7 +55,6 @@ impl Tunnel {
 /// Reads cells.
 pub struct CellReader {
     reader: LinkReader,
-    pending: Option<Frame>,
     crypt: Crypt,
     cell: BytesMut,
 }
@@ -68,13 +62,7 @@ pub struct CellReader {
 impl CellReader {
     /// The next cell. `None`: the tunnel's link ended. Cancel-safe.
     pub async fn read(&mut self) -> Result<Option<(CellKind, &[u8])>, RelayError> {
-        let frame = match self.pending.take() {
-            Some(frame) => frame,
-            None => match self.reader.read().await? {
-                Some(frame) => frame,
-                None => return Ok(None),
-            },
-        };
+        let Some(frame) = self.reader.read().await? else { return Ok(None) };
         if frame.kind != kind::CELL {
             return Err(RelayError::Misbehaved("not a cell"));
         }
@@ -92,7 +80,7 @@ impl CellReader {
 
     /// Whether a frame has arrived already, so that reading would not wait.
     pub fn has_frame(&self) -> bool {
-        self.pending.is_some() || self.reader.has_frame()
+        self.reader.has_frame()
     }
 }
 

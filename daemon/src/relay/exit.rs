@@ -52,7 +52,7 @@ async fn join(open: &Open, services: &ExitServices) -> Result<Joined, RelayError
         writer.write(kind::BYTES, &open.first).await?;
     }
     writer.flush().await?;
-    Ok(Joined { reader, writer, pending: None, asked: true })
+    Ok(Joined { reader, writer, asked: true })
 }
 
 /// Where the node itself says that it is: an owner cannot make us dial anything but nodes.

@@ -7,7 +7,7 @@ use phantom_proto::wire::frame::{Reason, kind};
 use super::RelayError;
 use super::cells::{CellReader, CellWriter, Tunnel};
 use crate::driver::Taken;
-use crate::link::frame::{Frame, LinkReader, LinkWriter};
+use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Largest BYTES frame that we send; a reader accepts up to the protocol's 65 536.
 const BYTES_MAX: usize = 16 * 1024;
@@ -21,25 +21,20 @@ pub struct Joined {
     pub reader: LinkReader,
     /// To the other node.
     pub writer: LinkWriter,
-    /// A frame that had arrived before the data plane took the link.
-    pub pending: Option<Frame>,
     /// Whether we sent JOIN and may hear REFUSED instead of the session's first bytes.
     pub asked: bool,
 }
 
 impl From<Taken> for Joined {
     fn from(link: Taken) -> Self {
-        Self { reader: link.reader, writer: link.writer, pending: link.pending, asked: false }
+        Self { reader: link.reader, writer: link.writer, asked: false }
     }
 }
 
 impl Joined {
     /// The next frame, which must be BYTES.
     pub async fn bytes(&mut self) -> Result<BytesMut, RelayError> {
-        let frame = match self.pending.take() {
-            Some(frame) => frame,
-            None => self.reader.read().await?.ok_or(RelayError::Ended)?,
-        };
+        let frame = self.reader.read().await?.ok_or(RelayError::Ended)?;
         match frame.kind {
             kind::BYTES => session_bytes(frame.payload),
             _ => Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
@@ -63,10 +58,10 @@ fn session_bytes(payload: BytesMut) -> Result<BytesMut, RelayError> {
 /// Carries DATA as BYTES and END as END, both ways, until both sides have ended or one breaks.
 pub async fn carry(tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
     let Tunnel { mut incoming, mut outgoing } = tunnel;
-    let Joined { reader, mut writer, pending, asked } = joined;
+    let Joined { reader, mut writer, asked } = joined;
     let done = tokio::try_join!(
         cells_to_bytes(&mut incoming, &mut writer),
-        bytes_to_cells(reader, pending, asked, &mut outgoing)
+        bytes_to_cells(reader, asked, &mut outgoing)
     );
     if let Err(error) = &done {
         // The owner must learn that this was no orderly end; the other node learns it by the missing END frame.
@@ -111,21 +106,14 @@ async fn send_gathered(gathered: &mut Vec<u8>, writer: &mut LinkWriter) -> Resul
 
 async fn bytes_to_cells(
     mut reader: LinkReader,
-    pending: Option<Frame>,
     mut asked: bool,
     outgoing: &mut CellWriter,
 ) -> Result<(), RelayError> {
-    let mut next = pending;
     loop {
-        let frame = match next.take() {
-            Some(frame) => frame,
-            None => {
-                if !reader.has_frame() {
-                    outgoing.flush().await?;
-                }
-                reader.read().await?.ok_or(RelayError::Ended)?
-            }
-        };
+        if !reader.has_frame() {
+            outgoing.flush().await?;
+        }
+        let frame = reader.read().await?.ok_or(RelayError::Ended)?;
         match frame.kind {
             kind::BYTES => outgoing.write_data(&session_bytes(frame.payload)?).await?,
             kind::END => {

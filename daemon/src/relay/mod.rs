@@ -26,21 +26,24 @@ impl Counters {
         self.open_relays.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn relayed(&self, bytes: usize) {
-        self.relayed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    /// Counts a relay as long as the guard lives.
-    pub(crate) fn relay(self: &std::sync::Arc<Self>) -> RelayGuard {
-        self.open_relays.fetch_add(1, Ordering::Relaxed);
-        RelayGuard(self.clone())
+    /// Room for one more relay, taken as long as the value lives. `None`: there are `most`.
+    pub fn relay(self: &std::sync::Arc<Self>, most: u64) -> Option<Relayed> {
+        let taken = |open: u64| (open < most).then_some(open + 1);
+        self.open_relays.fetch_update(Ordering::Relaxed, Ordering::Relaxed, taken).ok()?;
+        Some(Relayed(self.clone()))
     }
 }
 
 /// See [`Counters::relay`].
-pub(crate) struct RelayGuard(std::sync::Arc<Counters>);
+pub struct Relayed(std::sync::Arc<Counters>);
 
-impl Drop for RelayGuard {
+impl Relayed {
+    pub(crate) fn bytes(&self, bytes: usize) {
+        self.0.relayed_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Relayed {
     fn drop(&mut self) {
         self.0.open_relays.fetch_sub(1, Ordering::Relaxed);
     }

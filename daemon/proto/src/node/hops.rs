@@ -16,9 +16,6 @@ use crate::wire::NodeContact;
 use crate::wire::array::Segment;
 use crate::wire::cells::Handle;
 
-/// Paths that a node carries for others at once; each costs one or two standing connections and some kilobytes.
-const MAX_PATHS: usize = 20_000;
-
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
 const STAND_LIMIT: u64 = 20_000;
 
@@ -126,7 +123,7 @@ fn checked_ahead(now: u64, record: &[u8]) -> Result<ApRecord, RecordError> {
 impl Node {
     /// A round-2 package made us an X-node.
     pub(super) fn join_path(&mut self, now: u64, path: HopPath) {
-        if self.paths.len() >= MAX_PATHS {
+        if self.relayed_paths() >= self.settings.relayed_paths {
             return;
         }
         let until = path.until.saturating_mul(1000);

@@ -15,9 +15,6 @@ const IDLE_LIMIT: u64 = 180_000;
 /// Links of one peer that serve nothing yet. A peer needs one per array or tunnel that it starts just now.
 const IDLE_PER_PEER: usize = 256;
 
-/// Links in all that are the node's: two standing connections of each path, and room for builds and set-ups.
-const MAX_LINKS: usize = 50_000;
-
 /// A link that the node controls.
 pub(super) struct LinkState {
     pub(super) peer: NodeId,
@@ -66,7 +63,8 @@ impl Node {
     pub(super) fn link_up(&mut self, now: u64, link: LinkId, peer: NodeId) {
         let role = match self.errands.remove(&link) {
             Some(errand) => self.run_errand(link, errand),
-            None if self.links.len() >= MAX_LINKS || self.idle_links(peer) >= IDLE_PER_PEER => {
+            // In total the link level bounds them.
+            None if self.idle_links(peer) >= IDLE_PER_PEER => {
                 return self.out.push_back(Output::Close { link });
             }
             None => Some(Role::Fresh),

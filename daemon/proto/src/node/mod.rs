@@ -104,6 +104,8 @@ pub struct Settings {
     pub paced: bool,
     /// Which nodes may not be on one path together.
     pub spread: Spread,
+    /// Paths carried for others at once; each costs one or two standing connections and some kilobytes.
+    pub relayed_paths: usize,
 }
 
 impl Default for Settings {
@@ -119,6 +121,7 @@ impl Default for Settings {
             publish_within: 30_000,
             paced: true,
             spread: Spread::Prefixes,
+            relayed_paths: 4096,
         }
     }
 }
@@ -336,6 +339,11 @@ impl Node {
     /// The owner of a path that ends here begins to use a tunnel for this. False: it may not, and the path ends.
     pub fn may_use(&mut self, now: u64, path: PathNo, wanted: Use) -> bool {
         self.used_for(now, path, wanted)
+    }
+
+    /// Paths carried for others.
+    pub fn relayed_paths(&self) -> usize {
+        self.paths.values().filter(|path| path.owned().is_none()).count()
     }
 
     /// Everything that this node holds for others and for itself, as counts: for tests of the bounds.

@@ -1,5 +1,6 @@
 //! One node under hostile owners and neighbours, and as an owner. Whole networks are simulated in the daemon's tests.
 
+mod frames;
 mod owner;
 mod serving;
 
@@ -80,4 +81,15 @@ fn segments_of_one_path_have_names_of_their_own() {
     assert_eq!(node.load(), [0; 6]);
     join(&mut node, Sides::Middle(Box::new([segment(2, 7, true), segment(3, 8, true)])));
     assert_eq!(node.load(), [0, 2, 1, 2, 0, 0]);
+}
+
+/// `relayed_paths` bounds what a node carries.
+#[test]
+fn no_more_paths_are_carried_than_is_said() {
+    let mut node = node();
+    node.settings.relayed_paths = 2;
+    for path in 1..=5 {
+        join(&mut node, Sides::Middle(Box::new([segment(2, 2 * path, true), segment(3, 2 * path + 1, true)])));
+    }
+    assert_eq!((node.relayed_paths(), node.load()[2]), (2, 2));
 }

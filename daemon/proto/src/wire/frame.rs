@@ -1,4 +1,4 @@
-//! Frames on a link: the kinds, and which of them belong to the data plane (docs/protocol.md, section "Frames").
+//! Frames on a link: the kinds (docs/protocol.md, section "Frames").
 
 /// First byte of a frame.
 pub mod kind {
@@ -24,11 +24,6 @@ pub mod kind {
     pub const BYTES: u8 = 0x43;
     /// No more [`BYTES`] from this side.
     pub const END: u8 = 0x44;
-
-    /// Whether frames of this kind belong to the data plane, which may not have taken the link over yet.
-    pub fn is_data(kind: u8) -> bool {
-        kind == CELL || kind > JOIN
-    }
 }
 
 /// Why an exit node or an entry node gives up (docs/protocol.md, section 5.2).

@@ -1,0 +1,147 @@
+//! Frames of every kind on links in every state.
+
+use super::*;
+use crate::wire::Wire;
+use crate::wire::array::{ArrayFrame, REPLY_LEN, SLOT_LEN, SLOTS};
+
+/// What a link can be for, as far as the node has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Fresh,
+    Arrays,
+    Early,
+    Attaching,
+    Standing,
+    Tunnel,
+}
+
+const STATES: [State; 6] =
+    [State::Fresh, State::Arrays, State::Early, State::Attaching, State::Standing, State::Tunnel];
+
+fn outputs(node: &mut Node) -> Vec<Output> {
+    std::iter::from_fn(|| node.poll()).collect()
+}
+
+fn frame(node: &mut Node, link: LinkId, kind: u8, payload: Vec<u8>) {
+    node.handle(NOW, Input::Frame { link, kind, payload });
+}
+
+/// The link that the node wants dialed, up.
+fn dialed(node: &mut Node) -> LinkId {
+    let link = outputs(node).into_iter().find_map(|output| match output {
+        Output::Dial { link, .. } => Some(link),
+        _ => None,
+    });
+    let link = link.expect("the node dials");
+    node.handle(NOW, Input::LinkUp { link, peer: neighbour(2).node_id() });
+    link
+}
+
+fn array() -> Vec<u8> {
+    let (setup, replies) = (Box::new([[3; SLOT_LEN]; SLOTS]), Box::new([[4; REPLY_LEN]; SLOTS]));
+    ArrayFrame { build: BuildId([1; 16]), setup, replies }.to_bytes()
+}
+
+/// A node with one link in this state, to its neighbour 2.
+fn with_link(state: State) -> (Node, LinkId) {
+    let mut node = node();
+    let accepted = |node: &mut Node| {
+        node.handle(NOW, Input::LinkUp { link: LinkId(1), peer: neighbour(2).node_id() });
+        LinkId(1)
+    };
+    let end = |dial| Sides::End(segment(2, 7, dial));
+    let link = match state {
+        State::Fresh => accepted(&mut node),
+        State::Arrays => {
+            let link = accepted(&mut node);
+            frame(&mut node, link, kind::ARRAY, array());
+            link
+        }
+        State::Early => {
+            let link = accepted(&mut node);
+            frame(&mut node, link, kind::ATTACH, vec![9; 16]);
+            link
+        }
+        State::Attaching => {
+            join(&mut node, end(true));
+            dialed(&mut node)
+        }
+        State::Standing => {
+            join(&mut node, end(false));
+            let link = accepted(&mut node);
+            frame(&mut node, link, kind::ATTACH, vec![7; 16]);
+            link
+        }
+        State::Tunnel => {
+            join(&mut node, end(false));
+            let standing = accepted(&mut node);
+            frame(&mut node, standing, kind::ATTACH, vec![7; 16]);
+            frame(&mut node, standing, kind::SEED, vec![5; BLOCK_LEN]);
+            dialed(&mut node)
+        }
+    };
+    let closed = outputs(&mut node).iter().any(|output| matches!(output, Output::Close { .. }));
+    assert!(!closed && node.links.contains_key(&link), "{state:?}");
+    (node, link)
+}
+
+/// A payload as the table of docs/protocol.md has it, so that the state alone decides.
+fn good_payload(frame_kind: u8) -> Vec<u8> {
+    match frame_kind {
+        kind::ARRAY => array(),
+        kind::ATTACH => vec![9; 16],
+        kind::SEED | kind::CONFIRM => vec![6; BLOCK_LEN],
+        kind::TUNNEL => vec![6; 16 + 2 * BLOCK_LEN],
+        kind::CELL => vec![6; 4092],
+        kind::JOIN => vec![6; 16],
+        kind::REFUSED => vec![1],
+        kind::BYTES => vec![6; 100],
+        _ => Vec::new(),
+    }
+}
+
+fn closes(state: State, frame_kind: u8, payload: Vec<u8>) -> bool {
+    let (mut node, link) = with_link(state);
+    let paths = node.paths.len();
+    frame(&mut node, link, frame_kind, payload);
+    let outputs = outputs(&mut node);
+    let closed = outputs.iter().any(|output| matches!(output, Output::Close { link: gone } if *gone == link));
+    assert_eq!(closed, !node.links.contains_key(&link), "{state:?} {frame_kind:#x}: half closed");
+    if closed && matches!(state, State::Attaching | State::Standing) {
+        let down = outputs.iter().any(|output| matches!(output, Output::PathDown { .. }));
+        assert!(paths == 1 && node.paths.is_empty() && down, "{state:?} {frame_kind:#x}: the path outlived its link");
+    }
+    closed
+}
+
+/// docs/protocol.md, section "Frames": a kind that its link's state does not expect closes the link at once, and with a standing
+/// connection goes the path. JOIN, TUNNEL and CONFIRM are of nothing that this node knows.
+#[test]
+fn a_frame_that_does_not_belong_closes_its_link_in_every_state() {
+    let accepted = [
+        (State::Fresh, kind::ARRAY),
+        (State::Fresh, kind::ATTACH),
+        (State::Arrays, kind::ARRAY),
+        (State::Arrays, kind::ATTACH),
+        (State::Attaching, kind::ATTACHED),
+        (State::Standing, kind::SEED),
+    ];
+    for state in STATES {
+        for frame_kind in 0..=u8::MAX {
+            let expected = !accepted.contains(&(state, frame_kind));
+            assert_eq!(closes(state, frame_kind, good_payload(frame_kind)), expected, "{state:?} {frame_kind:#x}");
+        }
+    }
+    for (state, frame_kind) in accepted {
+        let long = [good_payload(frame_kind), vec![0]].concat();
+        assert!(closes(state, frame_kind, long), "{state:?} {frame_kind:#x}: a byte too many");
+    }
+}
+
+/// Frames that were read before the shell learned that a link left the node are the shell's to judge.
+#[test]
+fn a_link_that_left_the_node_is_not_closed_by_it() {
+    let mut node = node();
+    (0..=u8::MAX).for_each(|frame_kind| frame(&mut node, LinkId(77), frame_kind, good_payload(frame_kind)));
+    assert!(outputs(&mut node).is_empty());
+}
