@@ -15,7 +15,8 @@ use crate::network::{Network, Programs};
 /// All identities that are in use.
 pub(super) struct Doors {
     network: Arc<Network>,
-    /// Held over the steps in the network, so that an identity's opening and closing do not overtake each other.
+    /// Held over the steps in the network, so that an identity's opening and closing do not overtake each other; they wait for
+    /// nobody but the control task. Never held while a program or its gate is asked.
     open: tokio::sync::Mutex<HashMap<ApAddress, Arc<Door>>>,
 }
 
@@ -113,16 +114,14 @@ impl Doors {
         host: ApAddress,
         programs: &Arc<dyn Programs>,
     ) -> Result<(), Taken> {
-        let mut open = self.open.lock().await;
         let address = at.address();
-        if let Some(door) = open.get(&address) {
-            let own = door.rooms().own.clone();
-            if let Some(own) = own
-                && own.listens(port).await
-            {
-                return Err(Taken);
-            }
+        let own = self.open.lock().await.get(&address).and_then(|door| door.rooms().own.clone());
+        if let Some(own) = own
+            && own.listens(port).await
+        {
+            return Err(Taken);
         }
+        let mut open = self.open.lock().await;
         let door = open.entry(address).or_default();
         {
             let mut rooms = door.rooms();
@@ -160,5 +159,89 @@ impl Doors {
             open.remove(&address);
             self.network.close(address).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use phantom_proto::crypto::dh::DhSecret;
+    use phantom_proto::crypto::kem::KemSecret;
+    use phantom_proto::node::{Node, Settings};
+    use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
+    use phantom_proto::wire::NodeContact;
+    use tokio::sync::{mpsc, watch};
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::driver::{self, Services};
+    use crate::link::{LinkPool, MemoryNetwork};
+    use crate::netdb::MemoryDatabase;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A network of one node.
+    fn network() -> (Arc<Network>, watch::Sender<bool>) {
+        let mut rng = crate::service::system_rng().unwrap();
+        let identity = SigningKey::generate(&mut rng).verifying_key();
+        let contact = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [1; 32] };
+        let keys = PathKeys { dh: DhSecret::generate(&mut rng), kem: KemSecret::generate() };
+        let path_kem = Arc::new(*keys.kem.public());
+        let own = Candidate { contact: contact.clone(), path_dh: keys.dh.public(), path_kem, weight: 1 };
+        let hop = Hop::new(identity, keys);
+        let node = Node::new(own, hop, Guards::default(), Settings::default(), Box::new(rng));
+        let (incoming_tx, incoming_rx) = mpsc::channel(1);
+        let (stop_tx, stop_rx) = watch::channel(false);
+        let services = Services {
+            links: Arc::new(LinkPool::new(Arc::new(MemoryNetwork::default().join(contact)))),
+            database: Arc::new(MemoryDatabase::default()),
+            counters: Arc::default(),
+            incoming_tx,
+            guards_tx: watch::channel(Vec::new()).0,
+            relayed_tunnels: 1,
+        };
+        (Network::start(driver::start(node, services, stop_rx), incoming_rx), stop_tx)
+    }
+
+    /// Programs whose gate does not answer until it is let.
+    struct Stuck(Arc<tokio::sync::Semaphore>);
+
+    #[async_trait]
+    impl Programs for Stuck {
+        async fn listens(&self, _: u16) -> bool {
+            self.0.acquire().await.is_err()
+        }
+
+        async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
+    }
+
+    fn identity(seed: u8) -> ApIdentity {
+        ApIdentity { name: None, key: SigningKey::from_seed(&[seed; 32]) }
+    }
+
+    /// One user's gate that hangs kept every other user's programs from starting and ending.
+    #[tokio::test]
+    async fn a_gate_that_does_not_answer_holds_up_nobody_else() {
+        let (network, _stop_tx) = network();
+        let doors = Arc::new(Doors::new(network));
+        let let_go = Arc::new(tokio::sync::Semaphore::new(0));
+        let (slow, other) = (identity(1), identity(2));
+        let programs = || Arc::new(Stuck(let_go.clone())) as Arc<dyn Programs>;
+        doors.enter(&slow, programs()).await;
+        let publishing = {
+            let (doors, slow, programs, host) = (doors.clone(), identity(1), programs(), other.address());
+            tokio::spawn(async move { doors.publish(&slow, 80, host, &programs).await })
+        };
+        // It waits for the gate by now.
+        tokio::task::yield_now().await;
+        let others = async {
+            doors.enter(&other, programs()).await;
+            doors.publish(&identity(3), 80, other.address(), &programs()).await.unwrap();
+            doors.leave(other.address()).await;
+        };
+        timeout(PATIENCE, others).await.expect("others wait for that gate");
+        let_go.add_permits(1);
+        assert_eq!(timeout(PATIENCE, publishing).await.unwrap().unwrap(), Ok(()));
     }
 }
