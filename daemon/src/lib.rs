@@ -18,6 +18,8 @@ pub mod names;
 pub mod netdb;
 pub mod network;
 pub mod node;
+mod opened;
+mod path_keys;
 pub mod random;
 pub mod relay;
 pub mod resolver;

@@ -11,7 +11,7 @@ use phantom_daemon::netdb::{Database, Known, NetDb, NetDbConfig};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry, STEP, Signed};
+use phantom_proto::record::{ApRecord, Epoch, Extensions, NodeRecord, PublicPathKeys, RoutingEntry, STEP, Signed};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
@@ -44,13 +44,13 @@ fn start(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>) -> Peer {
 
 impl Peer {
     async fn register(&self) {
-        let now = unix_seconds();
+        let keys = PublicPathKeys { dh: [1; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
         let record = NodeRecord {
             contact: self.contact.clone(),
-            path_dh: [1; 32],
-            path_kem: Box::new([2; KEM_PUBLIC_LEN]),
-            issued: now,
-            expires: now + 3600,
+            epoch: Epoch::at(&self.contact.node_id(), unix_seconds()),
+            revision: 0,
+            keys: [keys.clone(), keys],
+            extensions: Extensions::default(),
         };
         self.database.register(&Signed::sign(&record, &self.key)).await;
     }

@@ -86,7 +86,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
     };
     database.add(contact.clone());
     let transport: Arc<dyn Transport> = Arc::new(net.join(contact));
-    let hop = Hop::new(identity.verifying_key(), keys);
+    let hop = Hop::new(identity.verifying_key(), [keys]);
     let machine = Node::new(candidate.clone(), hop, Guards::default(), settings, Box::new(rng));
     let (incoming_tx, incoming_rx) = mpsc::channel(64);
     let (stop_tx, stop_rx) = watch::channel(false);
@@ -98,6 +98,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
         incoming_tx,
         serials: Arc::new(NoSerials),
         guards_tx: watch::channel(Vec::new()).0,
+        opened: Box::new(|_| {}),
         relayed_tunnels: 10_000,
     };
     let handle = driver::start(machine, services, stop_rx);

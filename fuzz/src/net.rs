@@ -152,7 +152,7 @@ impl Net {
             }
             Op::Rotate { node } => {
                 let node = node_of(node);
-                let (keys, own) = (Box::new(path_keys(node)), Box::new(candidate(node).clone()));
+                let (keys, own) = (vec![path_keys(node)], Box::new(candidate(node).clone()));
                 self.input(node, Input::Rotate(keys, own));
             }
             Op::Say { node, peer, kind, payload } => {
@@ -266,6 +266,7 @@ impl Net {
                 | Output::PathWorks { .. }
                 | Output::Serials { .. }
                 | Output::PathDown { .. }
+                | Output::Opened(_)
                 | Output::Guards(_) => {}
             }
         }

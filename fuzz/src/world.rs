@@ -54,7 +54,7 @@ pub fn path_keys(number: u8) -> PathKeys {
 
 /// A fresh hop with the node's keys.
 pub fn hop(number: u8) -> Hop {
-    Hop::new(identity(number).verifying_key(), path_keys(number))
+    Hop::new(identity(number).verifying_key(), [path_keys(number)])
 }
 
 /// The node's identity key.

@@ -25,7 +25,7 @@ enum Op {
     },
     Pass(u8),
     Rotate,
-    DropPrevious,
+    DropKeys,
 }
 
 fuzz_target!(|ops: Vec<Op>| {
@@ -61,8 +61,8 @@ fuzz_target!(|ops: Vec<Op>| {
                 hop.expire(now);
                 assert!(hop.deadline().is_none_or(|deadline| deadline > now));
             }
-            Op::Rotate => hop.rotate(path_keys(first)),
-            Op::DropPrevious => hop.drop_previous(),
+            Op::Rotate => hop.rotate([path_keys(first)]),
+            Op::DropKeys => hop.rotate([]),
         }
         assert!(hop.pending() <= PENDING_MAX.min(PENDING_PER_PEER * 257));
     }

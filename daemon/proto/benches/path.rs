@@ -31,7 +31,7 @@ fn node(rng: &mut ChaCha20Rng, number: u8) -> (Candidate, Hop) {
     let contact = NodeContact { identity, addr: ([10, number, 0, 1], 443).into(), link_secret: rng.random() };
     let keys = PathKeys { dh: DhSecret::generate(rng), kem: KemSecret::generate() };
     let (path_dh, path_kem) = (keys.dh.public(), Arc::new(*keys.kem.public()));
-    (Candidate { contact, path_dh, path_kem, weight: 1 }, Hop::new(identity, keys))
+    (Candidate { contact, path_dh, path_kem, weight: 1 }, Hop::new(identity, [keys]))
 }
 
 impl World {
@@ -67,7 +67,7 @@ impl World {
         let keys = PathKeys { dh: DhSecret::generate(&mut self.rng), kem: KemSecret::generate() };
         let placed = &mut self.plan.circle[index].candidate;
         (placed.path_dh, placed.path_kem) = (keys.dh.public(), Arc::new(*keys.kem.public()));
-        Hop::new(placed.contact.identity, keys)
+        Hop::new(placed.contact.identity, [keys])
     }
 
     /// As [`Self::fresh`], for all.

@@ -15,7 +15,7 @@ use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, TICK, Use, Work};
-use phantom_proto::path::{Candidate, PathKeys};
+use phantom_proto::path::{Candidate, PathKeys, Seen};
 use phantom_proto::wire::cells::{Lookup, Open};
 use phantom_proto::wire::frame::Reason;
 use phantom_proto::wire::{NodeContact, Wire};
@@ -105,6 +105,8 @@ pub struct Services {
     pub serials: Arc<dyn KeptSerials>,
     /// Keeps the guard set.
     pub guards_tx: watch::Sender<Vec<u8>>,
+    /// Keeps a package that was opened until it expires, so that it outlives the process when this returns.
+    pub opened: Box<dyn FnMut(Seen) + Send>,
     /// Tunnels of others that may pass through this node at once. Each has two links with buffers.
     pub relayed_tunnels: u64,
 }
@@ -176,9 +178,9 @@ impl Handle {
         self.input(Input::WantEntry(key, serials)).await;
     }
 
-    /// New keys for others to build paths with.
-    pub async fn rotate(&self, keys: PathKeys, own: Candidate) {
-        self.input(Input::Rotate(Box::new(keys), Box::new(own))).await;
+    /// All keys with which others build paths from now on, and what this node's record says.
+    pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
+        self.input(Input::Rotate(keys, Box::new(own))).await;
     }
 
     /// Drops all paths of this identity.
@@ -378,6 +380,7 @@ impl Driver {
                 self.ends.remove(&path);
                 self.controls.remove(&path);
             }
+            Output::Opened(seen) => (self.services.opened)(seen),
             Output::Guards(guards) => drop(self.services.guards_tx.send_replace(guards)),
         }
     }

@@ -17,7 +17,7 @@ use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity, swarm
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::netdb::{self, Value};
-use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
+use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Record as _, Signed};
 use phantom_proto::wire::NodeContact;
 use rand::Rng;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -338,7 +338,7 @@ impl Task {
         let now = unix_seconds();
         let store = self.kad().store_mut();
         store.retain(|key, record| netdb::check(now, key.as_ref(), &record.value).is_ok());
-        self.nodes.retain(|_, record| record.expires > now);
+        self.nodes.retain(|_, record| record.expires() > now);
         self.silent.retain(|id| self.nodes.contains_key(id));
         self.tell();
     }
@@ -412,7 +412,7 @@ impl Task {
             let gone = self.nodes.keys().nth(index).copied();
             gone.map(|id| self.nodes.remove(&id));
         }
-        if self.nodes.get(&id).is_none_or(|known| known.issued < record.issued) {
+        if self.nodes.get(&id).is_none_or(|known| known.version() < record.version()) {
             self.nodes.insert(id, Arc::from(record));
             self.tell();
         }

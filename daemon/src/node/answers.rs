@@ -80,7 +80,7 @@ impl Running {
             node_id: record.contact.node_id().to_string(),
             addr: record.contact.addr.to_string(),
             connected: known.connected_to.contains(&record.contact.node_id()),
-            last_seen_seconds: Some(now.saturating_sub(record.issued)),
+            last_seen_seconds: Some(now.saturating_sub(record.epoch.start())),
         };
         known.nodes.iter().map(one).collect()
     }

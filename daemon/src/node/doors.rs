@@ -166,8 +166,6 @@ impl Doors {
 mod tests {
     use std::time::Duration;
 
-    use phantom_proto::crypto::dh::DhSecret;
-    use phantom_proto::crypto::kem::KemSecret;
     use phantom_proto::node::{Node, Settings};
     use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
     use phantom_proto::wire::NodeContact;
@@ -175,7 +173,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::driver::{self, Services};
+    use crate::driver::{self, NoSerials, Services};
     use crate::link::{LinkPool, MemoryNetwork};
     use crate::netdb::MemoryDatabase;
 
@@ -186,10 +184,10 @@ mod tests {
         let mut rng = crate::service::system_rng().unwrap();
         let identity = SigningKey::generate(&mut rng).verifying_key();
         let contact = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [1; 32] };
-        let keys = PathKeys { dh: DhSecret::generate(&mut rng), kem: KemSecret::generate() };
+        let keys = PathKeys::generate(&mut rng);
         let path_kem = Arc::new(*keys.kem.public());
         let own = Candidate { contact: contact.clone(), path_dh: keys.dh.public(), path_kem, weight: 1 };
-        let hop = Hop::new(identity, keys);
+        let hop = Hop::new(identity, [keys]);
         let node = Node::new(own, hop, Guards::default(), Settings::default(), Box::new(rng));
         let (incoming_tx, incoming_rx) = mpsc::channel(1);
         let (stop_tx, stop_rx) = watch::channel(false);
@@ -198,7 +196,9 @@ mod tests {
             database: Arc::new(MemoryDatabase::default()),
             counters: Arc::default(),
             incoming_tx,
+            serials: Arc::new(NoSerials),
             guards_tx: watch::channel(Vec::new()).0,
+            opened: Box::new(|_| {}),
             relayed_tunnels: 1,
         };
         (Network::start(driver::start(node, services, stop_rx), incoming_rx), stop_tx)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod doors;
+mod epochs;
 mod serials;
 mod space;
 
@@ -12,12 +13,9 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use phantom_ipc::admin;
-use phantom_proto::crypto::dh::DhSecret;
-use phantom_proto::crypto::kem::KemSecret;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{Node, Settings};
-use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
-use phantom_proto::record::{NodeRecord, Signed};
+use phantom_proto::path::{Guards, Hop};
 use phantom_proto::wire::{NodeContact, Wire};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -30,6 +28,8 @@ use crate::identity::ApIdentity;
 use crate::link::{Certificate, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
 use crate::netdb::{Database, Known, NetDb, NetDbConfig};
 use crate::network::Network;
+use crate::opened::Opened;
+use crate::path_keys::PathKeyFolder;
 use crate::relay::Counters;
 use crate::startup::Setup;
 use crate::store::{Store, Table};
@@ -39,9 +39,6 @@ const DATABASE_LINKS: usize = 64;
 
 /// Connections that wait to be answered.
 const INCOMING: usize = 256;
-
-/// Life of a path-building key pair and of the node record that carries it, in seconds; the pair serves for as long again.
-const KEY_LIFE: u64 = 6 * 3600;
 
 /// How often known nodes are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
@@ -78,18 +75,21 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     known.extend(setup.config.peers.iter().map(|peer| peer.0.clone()));
     let database =
         NetDb::start(NetDbConfig { own: contact.clone(), known, links: transport.clone(), incoming_rx: database_rx })?;
-    let (keys, candidate) = path_keys(&contact);
+    let now = unix_seconds();
+    let folder = Arc::new(PathKeyFolder::open(setup.data.path(), setup.node.node_id())?);
+    let own = epochs::Own::at(&setup, &folder, now);
+    let (mut opened, earlier) = Opened::open(setup.data.path(), now);
+    let mut hop = Hop::new(contact.identity, own.keys);
+    if own.of_earlier_run {
+        hop.opened_before(earlier.seen);
+        hop.refuse_until(earlier.unsure_until);
+    }
     let (stop_tx, stop_rx) = watch::channel(false);
     let (incoming_tx, incoming_rx) = mpsc::channel(INCOMING);
     let (guards_tx, guards_rx) = watch::channel(Vec::new());
     let counters = Arc::new(Counters::default());
-    let node = Node::new(
-        candidate.clone(),
-        Hop::new(contact.identity, keys),
-        guards(&setup.store)?,
-        settings(&setup),
-        Box::new(crate::service::system_rng()?),
-    );
+    let node =
+        Node::new(own.candidate, hop, guards(&setup.store)?, settings(&setup), Box::new(crate::service::system_rng()?));
     let services = Services {
         links,
         database: Arc::new(database.clone()),
@@ -97,16 +97,17 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         incoming_tx,
         serials: Arc::new(serials::StoredSerials::new(setup.store.clone(), setup.identities.clone())),
         guards_tx,
+        opened: Box::new(move |seen| opened.keep(unix_seconds(), seen)),
         relayed_tunnels: setup.config.limits.relayed_tunnels.into(),
     };
     let handle = driver::start(node, services, stop_rx);
     let network = Network::start(handle.clone(), incoming_rx);
-    database.register(&record(&setup, &candidate)).await;
+    database.register(&own.record).await;
     tokio::spawn(accept(transport.clone(), handle.clone(), database_tx));
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.known(), setup.store.clone()));
     tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
-    tokio::spawn(rotate(setup.clone(), handle.clone(), database.clone()));
+    tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
         contact,
@@ -167,29 +168,6 @@ fn settings(setup: &Setup) -> Settings {
     }
 }
 
-fn path_keys(contact: &NodeContact) -> (PathKeys, Candidate) {
-    let keys = PathKeys { dh: DhSecret::generate(&mut crate::random()), kem: KemSecret::generate() };
-    let candidate = Candidate {
-        contact: contact.clone(),
-        path_dh: keys.dh.public(),
-        path_kem: Arc::new(*keys.kem.public()),
-        weight: 1,
-    };
-    (keys, candidate)
-}
-
-fn record(setup: &Setup, own: &Candidate) -> Signed<NodeRecord> {
-    let now = unix_seconds();
-    let record = NodeRecord {
-        contact: own.contact.clone(),
-        path_dh: own.path_dh,
-        path_kem: Box::new(*own.path_kem),
-        issued: now,
-        expires: now + 2 * KEY_LIFE,
-    };
-    Signed::sign(&record, &setup.node.key)
-}
-
 fn known_nodes(store: &Store) -> anyhow::Result<Vec<NodeContact>> {
     let entries = store.scan(Table::Nodes)?;
     // What an older version wrote and this one cannot read is only a hint that is lost.
@@ -222,14 +200,9 @@ async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
             _ = again.tick() => {}
         }
         let Known { nodes, silent, .. } = known_rx.borrow_and_update().clone();
-        let candidate = |record: &Arc<NodeRecord>| Candidate {
-            contact: record.contact.clone(),
-            path_dh: record.path_dh,
-            path_kem: Arc::new(*record.path_kem),
-            weight: 1,
-        };
+        let now = unix_seconds();
         handle.silent(silent.into_iter().collect()).await;
-        handle.sample(nodes.iter().map(candidate).collect()).await;
+        handle.sample(nodes.iter().filter_map(|record| epochs::candidate(record, now)).collect()).await;
         // A burst of news becomes one sample.
         sleep(Duration::from_millis(200)).await;
     }
@@ -264,15 +237,6 @@ async fn save_quietly(
 ) {
     if let Ok(Err(error)) = spawn_blocking(move || save(&store)).await {
         tracing::warn!("{what} could not be saved: {error}");
-    }
-}
-
-async fn rotate(setup: Arc<Setup>, handle: Handle, database: NetDb) {
-    loop {
-        sleep(Duration::from_secs(KEY_LIFE)).await;
-        let (keys, candidate) = path_keys(&setup.contact);
-        database.register(&record(&setup, &candidate)).await;
-        handle.rotate(keys, candidate).await;
     }
 }
 

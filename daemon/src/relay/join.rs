@@ -59,10 +59,8 @@ fn session_bytes(payload: BytesMut) -> Result<BytesMut, RelayError> {
 pub async fn carry(tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
     let Tunnel { mut incoming, mut outgoing } = tunnel;
     let Joined { reader, mut writer, asked } = joined;
-    let done = tokio::try_join!(
-        cells_to_bytes(&mut incoming, &mut writer),
-        bytes_to_cells(reader, asked, &mut outgoing)
-    );
+    let done =
+        tokio::try_join!(cells_to_bytes(&mut incoming, &mut writer), bytes_to_cells(reader, asked, &mut outgoing));
     if let Err(error) = &done {
         // The owner must learn that this was no orderly end; the other node learns it by the missing END frame.
         outgoing.abort(error.reason()).await;
@@ -104,11 +102,7 @@ async fn send_gathered(gathered: &mut Vec<u8>, writer: &mut LinkWriter) -> Resul
     Ok(())
 }
 
-async fn bytes_to_cells(
-    mut reader: LinkReader,
-    mut asked: bool,
-    outgoing: &mut CellWriter,
-) -> Result<(), RelayError> {
+async fn bytes_to_cells(mut reader: LinkReader, mut asked: bool, outgoing: &mut CellWriter) -> Result<(), RelayError> {
     loop {
         if !reader.has_frame() {
             outgoing.flush().await?;

@@ -97,10 +97,10 @@ pub fn admit(now: u64, key: &[u8], new: &[u8], old: Option<&[u8]>) -> Result<Val
     if (version(&value), new) >= (version(&standing), old) { Ok(value) } else { Err(Refused::Older) }
 }
 
-fn version(value: &Value) -> u64 {
+fn version(value: &Value) -> (u64, u16) {
     match value {
-        Value::Node(record) => record.issued,
-        Value::Ap(record) => record.serial,
+        Value::Node(record) => record.version(),
+        Value::Ap(record) => (record.serial, 0),
     }
 }
 
@@ -120,7 +120,8 @@ pub fn winner(now: u64, key: &[u8], answers: impl IntoIterator<Item = Vec<u8>>) 
 mod tests {
     use super::*;
     use crate::crypto::SigningKey;
-    use crate::record::STEP;
+    use crate::record::{Epoch, Extensions, PublicPathKeys, STEP};
+    use crate::wire::NodeContact;
     use proptest::prelude::*;
 
     const NOW: u64 = 1_800_000_000;
@@ -150,6 +151,25 @@ mod tests {
         assert_eq!(check(NOW, b"x", &one), Err(Refused::Key));
         assert_eq!(check(NOW, b"", &one), Err(Refused::Key));
         assert_eq!(check(NOW, &other, &[0; MAX_RECORD_LEN + 1]), Err(Refused::TooLong));
+    }
+
+    /// A node that changes its address within an epoch is not kept from it by the larger bytes of its old record.
+    #[test]
+    fn of_two_node_records_of_one_epoch_the_later_revision_wins() {
+        let signer = SigningKey::from_seed(&[7; 32]);
+        let made = |revision: u16, port: u16| {
+            let addr = ([10, 0, 0, 1], port).into();
+            let contact = NodeContact { identity: signer.verifying_key(), addr, link_secret: [0; 32] };
+            let keys = PublicPathKeys { dh: [1; 32], kem: std::sync::Arc::new([2; 1184]) };
+            let epoch = Epoch::at(&contact.node_id(), NOW);
+            let keys = [keys.clone(), keys];
+            let record = NodeRecord { contact, epoch, revision, keys, extensions: Extensions::default() };
+            Signed::sign(&record, &signer).bytes().to_vec()
+        };
+        let key = node_key(&NodeId::of(&signer.verifying_key()));
+        let (old, new) = (made(0, 9), made(1, 8));
+        assert!(old > new && admit(NOW, &key, &new, Some(&old)).is_ok());
+        assert_eq!(admit(NOW, &key, &old, Some(&new)), Err(Refused::Older));
     }
 
     #[test]

@@ -142,7 +142,9 @@ impl Node {
         if let Some(building) = self.builds.remove(&frame.build) {
             return self.array_home(now, peer, building, frame);
         }
-        let Ok(done) = self.hop.handle(&mut *self.rng, now / 1000, peer, frame) else { return };
+        let done = self.hop.handle(&mut *self.rng, now / 1000, peer, frame);
+        self.out.extend(self.hop.take_noted().into_iter().map(Output::Opened));
+        let Ok(done) = done else { return };
         // Known before the array goes on: the neighbour may attach as soon as it has its own package.
         if let Some(path) = done.path {
             self.join_path(now, path);

@@ -32,7 +32,7 @@ use rand::CryptoRng;
 use crate::cell::{Layer, OwnerCrypt};
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
-use crate::path::{Accounts, Candidate, Class, Guards, Hop, PathKeys, Persona, Spread};
+use crate::path::{Accounts, Candidate, Class, Guards, Hop, PathKeys, Persona, Seen, Spread};
 use crate::wire::NodeContact;
 use crate::wire::array::BuildId;
 use crate::wire::cells::Handle;
@@ -172,8 +172,8 @@ pub enum Input {
     Served { path: PathNo, record: Vec<u8> },
     /// An end of this path broke the protocol over a tunnel: the path is dropped.
     Misused(PathNo),
-    /// New keys for others to build paths with, and what our record now says; the present keys serve for one more period.
-    Rotate(Box<PathKeys>, Box<Candidate>),
+    /// All keys with which others build paths from now on, and what our record now says.
+    Rotate(Vec<PathKeys>, Box<Candidate>),
 }
 
 /// What a node wants done.
@@ -208,6 +208,8 @@ pub enum Output {
     PathWorks { path: PathNo, identity: ApAddress, work: Work },
     /// A path that we owned or ended is gone.
     PathDown { path: PathNo },
+    /// A package was opened; keep it until it expires, before any later output is done.
+    Opened(Seen),
     /// The guard set changed; keep it.
     Guards(Vec<u8>),
 }
@@ -307,7 +309,7 @@ impl Node {
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::Misused(path) => self.drop_path(now, path),
             Input::Rotate(keys, own) => {
-                self.hop.rotate(*keys);
+                self.hop.rotate(keys);
                 self.own = *own;
             }
         }

@@ -29,7 +29,7 @@ fn node() -> Node {
         path_kem: Arc::new(*keys.kem.public()),
         weight: 1,
     };
-    let hop = Hop::new(contact.identity, keys);
+    let hop = Hop::new(contact.identity, [keys]);
     Node::new(own, hop, Guards::default(), Settings::default(), Box::new(rng))
 }
 

@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use rand::CryptoRng;
 use zeroize::Zeroizing;
@@ -23,6 +24,7 @@ use crate::crypto::kem::{self, KemSecret};
 use crate::crypto::noise::Responder;
 use crate::crypto::{CryptoError, Hash32, PathSecret, VerifyingKey, aead, derive};
 use crate::ident::NodeId;
+use crate::record::PublicPathKeys;
 use crate::wire::array::{
     ArrayFrame, BuildId, FIRST_REPLY_LEN, FirstPackage, KEM_CT_LEN, Orders, REPLY_LEN, Reply, SECOND_REPLY_LEN,
     SLOT_LEN, SLOTS, SecondPackage, Segment, Slot, TAG_LEN, read_padded,
@@ -41,12 +43,38 @@ pub const REPLAYS_MAX: usize = OPENS_MAX as usize * (EXPIRES_MAX / WINDOW + 1) a
 /// By how much clocks may differ, in seconds, when a path's life is checked.
 const SKEW: u64 = 300;
 
-/// A node's path-building keys, both in its node record.
+/// A node's path-building keys of one epoch; the public halves are in its node record.
 pub struct PathKeys {
     /// X25519.
     pub dh: DhSecret,
     /// ML-KEM-768.
     pub kem: KemSecret,
+}
+
+impl PathKeys {
+    /// New ones. The ML-KEM key is made of the library's own randomness.
+    pub fn generate(rng: &mut dyn CryptoRng) -> Self {
+        Self { dh: DhSecret::generate(rng), kem: KemSecret::generate() }
+    }
+
+    /// The public halves.
+    pub fn public(&self) -> PublicPathKeys {
+        PublicPathKeys { dh: self.dh.public(), kem: Arc::new(*self.kem.public()) }
+    }
+
+    /// All of it, to be stored.
+    pub fn to_bytes(&self) -> Zeroizing<Vec<u8>> {
+        Zeroizing::new([&self.dh.to_bytes()[..], &self.kem.to_bytes()].concat())
+    }
+
+    /// Reads what [`PathKeys::to_bytes`] wrote.
+    ///
+    /// # Errors
+    /// When it is anything else.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CryptoError> {
+        let (dh, kem) = bytes.split_first_chunk().ok_or(CryptoError)?;
+        Ok(Self { dh: DhSecret::from_bytes(dh), kem: KemSecret::from_bytes(kem)? })
+    }
 }
 
 impl fmt::Debug for PathKeys {
@@ -122,6 +150,15 @@ pub enum Sides {
     End(Segment),
 }
 
+/// A package that was opened; it is refused when it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// Hash of its ciphertext.
+    pub package: Hash32,
+    /// When it expires (Unix seconds).
+    pub expires: u64,
+}
+
 /// A build between its rounds.
 struct Pending {
     expires: u64,
@@ -146,11 +183,15 @@ impl Keyed {
 /// One node's part in other nodes' builds.
 pub struct Hop {
     identity: VerifyingKey,
-    current: Keyed,
-    previous: Option<Keyed>,
+    /// Of the epochs that are served: the previous one, this, and the next.
+    keys: Vec<Keyed>,
     pending: BTreeMap<(NodeId, BuildId), Pending>,
     /// Hashes of ciphertexts seen, until their packages expire.
     replays: BTreeMap<Hash32, u64>,
+    /// Of these, what the shell has not been told yet.
+    noted: Vec<Seen>,
+    /// Packages that expire until then may have been opened before the node was started.
+    unsure_until: u64,
     budget: Budget,
     swept: u64,
 }
@@ -163,11 +204,12 @@ impl fmt::Debug for Hop {
 
 impl Hop {
     /// The node with this identity key and these path keys.
-    pub fn new(identity: VerifyingKey, keys: PathKeys) -> Self {
+    pub fn new(identity: VerifyingKey, keys: impl IntoIterator<Item = PathKeys>) -> Self {
         Self {
             identity,
-            current: Keyed::new(&identity, keys),
-            previous: None,
+            keys: keys.into_iter().map(|keys| Keyed::new(&identity, keys)).collect(),
+            noted: Vec::new(),
+            unsure_until: 0,
             pending: BTreeMap::new(),
             replays: BTreeMap::new(),
             budget: Budget::default(),
@@ -175,15 +217,25 @@ impl Hop {
         }
     }
 
-    /// Takes new path keys; the ones until now are still good until the next call or [`Self::drop_previous`].
-    pub fn rotate(&mut self, keys: PathKeys) {
-        let retired = std::mem::replace(&mut self.current, Keyed::new(&self.identity, keys));
-        self.previous = Some(retired);
+    /// From now on these are the path keys; those until now are wiped.
+    pub fn rotate(&mut self, keys: impl IntoIterator<Item = PathKeys>) {
+        self.keys = keys.into_iter().map(|keys| Keyed::new(&self.identity, keys)).collect();
     }
 
-    /// Wipes the keys before the current ones.
-    pub fn drop_previous(&mut self) {
-        self.previous = None;
+    /// Packages that were opened with these keys before the node was started: they are refused as replays.
+    pub fn opened_before(&mut self, seen: impl IntoIterator<Item = Seen>) {
+        let seen = seen.into_iter().take(REPLAYS_MAX);
+        self.replays.extend(seen.map(|Seen { package, expires }| (package, expires)));
+    }
+
+    /// What was opened before the node was started is not all known: packages that expire until `expires` may have been.
+    pub fn refuse_until(&mut self, expires: u64) {
+        self.unsure_until = expires;
+    }
+
+    /// What was opened since the last call: to be kept where a restart finds it, before anything else is done.
+    pub fn take_noted(&mut self) -> Vec<Seen> {
+        std::mem::take(&mut self.noted)
     }
 
     /// Builds between their rounds.
@@ -236,7 +288,7 @@ impl Hop {
         from: NodeId,
         mut frame: ArrayFrame,
     ) -> Result<Done, HopError> {
-        let (own, keyed) = find_first([Some(&self.current), self.previous.as_ref()], &frame).ok_or(HopError::NoSlot)?;
+        let (own, keyed) = find_first(&self.keys, &frame).ok_or(HopError::NoSlot)?;
         let pending = self.pending.range((from, BuildId([0; 16]))..=(from, BuildId([0xff; 16]))).count();
         if self.pending.len() >= PENDING_MAX || pending >= PENDING_PER_PEER {
             return Err(HopError::Busy);
@@ -269,24 +321,25 @@ impl Hop {
         if package.expires <= now || package.expires > now + EXPIRES_MAX {
             return Err(HopError::Expired);
         }
-        if self.replays.contains_key(&ct_hash) {
+        if self.replays.contains_key(&ct_hash) || package.expires <= self.unsure_until {
             return Err(HopError::Replay);
         }
         if self.replays.len() >= REPLAYS_MAX {
             return Err(HopError::Busy);
         }
         self.replays.insert(ct_hash, package.expires);
+        self.noted.push(Seen { package: ct_hash, expires: package.expires });
         Ok(())
     }
 }
 
 /// The first slot tagged for one of these keys, and that key.
-fn find_first<'a>(keys: [Option<&'a Keyed>; 2], frame: &ArrayFrame) -> Option<(usize, &'a Keyed)> {
+fn find_first<'a>(keys: &'a [Keyed], frame: &ArrayFrame) -> Option<(usize, &'a Keyed)> {
     let fits = |keyed: &Keyed, slot: &Slot| {
         let (tag, rest) = slot.split_at(TAG_LEN);
         rest.first_chunk().is_some_and(|ct| same(tag, &first_tag(&keyed.slot_key, ct)))
     };
-    let find = |(own, slot)| keys.into_iter().flatten().find(|keyed| fits(keyed, slot)).map(|keyed| (own, keyed));
+    let find = |(own, slot)| keys.iter().find(|keyed| fits(keyed, slot)).map(|keyed| (own, keyed));
     frame.setup.iter().enumerate().find_map(find)
 }
 

@@ -31,7 +31,7 @@ use crate::wire::cells::HANDLE_LEN;
 
 pub use accounts::Accounts;
 pub use guards::Guards;
-pub use hop::{Hop, HopError, HopPath, PathKeys, Sides};
+pub use hop::{Hop, HopError, HopPath, PathKeys, Seen, Sides};
 pub use owner::{Build, BuildError, BuiltHop, BuiltPath, Step};
 pub use plan::{Candidate, Plan, PlanError, Spread, Wish, plan};
 

@@ -3,10 +3,14 @@
 //! A record arrives as [`Signed<T>`]; the only way to its content is [`Signed::check`].
 
 mod ap;
+mod epoch;
+mod extension;
 mod node;
 
 pub use ap::{ApRecord, RoutingEntry, STEP, STEPS_HELD, UNTIL_GRID};
-pub use node::NodeRecord;
+pub use epoch::{EPOCH, Epoch};
+pub use extension::{EXTENSIONS_MAX, Extension, Extensions};
+pub use node::{NodeRecord, PublicPathKeys};
 
 use std::marker::PhantomData;
 
@@ -14,7 +18,7 @@ use crate::crypto::sign::SIGNATURE_LEN;
 use crate::crypto::{Signature, SigningKey, VerifyingKey};
 use crate::wire::{Reader, Wire, WireError};
 
-/// Longest record in bytes, signature included: a node record has about 1 500.
+/// Longest record in bytes, signature included: a node record has 2593, and extensions.
 pub const MAX_RECORD_LEN: usize = 4096;
 
 /// How far a record's issue may lie ahead of our clock, in seconds.

@@ -1,5 +1,7 @@
 //! A record holds only when all of it holds.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -14,12 +16,15 @@ fn contact(key: &SigningKey) -> NodeContact {
 
 fn node_record() -> (NodeRecord, SigningKey) {
     let key = SigningKey::from_seed(&[1; 32]);
+    let contact = contact(&key);
+    let keys = |dh, kem| PublicPathKeys { dh: [dh; 32], kem: Arc::new([kem; KEM_PUBLIC_LEN]) };
+    let extension = |kind, value: &[u8]| Extension { kind, value: value.to_vec() };
     let record = NodeRecord {
-        contact: contact(&key),
-        path_dh: [4; 32],
-        path_kem: Box::new([5; KEM_PUBLIC_LEN]),
-        issued: NOW,
-        expires: NOW + 3600,
+        epoch: Epoch::at(&contact.node_id(), NOW),
+        contact,
+        revision: 3,
+        keys: [keys(4, 5), keys(6, 7)],
+        extensions: Extensions::new(vec![extension(1, b"what"), extension(0x8001, b"")]).unwrap(),
     };
     (record, key)
 }
@@ -68,6 +73,42 @@ fn times_lie_on_the_grid() {
         let checked = Signed::sign(&record, &key).check(NOW + 1);
         assert_eq!(checked, Err(RecordError::OffGrid));
     }
+}
+
+/// An owner uses the keys of the epoch that its clock says, and no record beyond the second one.
+#[test]
+fn a_node_record_holds_for_two_epochs() {
+    let (record, key) = node_record();
+    let signed = Signed::sign(&record, &key);
+    let (start, end) = (record.epoch.start(), record.epoch.end());
+    let used = |now| signed.check(now).map(|record| record.keys_at(now).map(|keys| keys.dh[0]));
+    assert_eq!(used(start - CLOCK_SKEW - 1), Err(RecordError::FromTheFuture));
+    assert_eq!([used(start - CLOCK_SKEW), used(start), used(end - 1)], [Ok(Some(4)); 3]);
+    assert_eq!([used(end), used(end + EPOCH - 1)], [Ok(Some(6)); 2]);
+    assert_eq!(used(end + EPOCH), Err(RecordError::Expired));
+    assert_eq!(record.keys_at(end + EPOCH), None);
+}
+
+/// Times that are not the node's grid would say when it did something.
+#[test]
+fn a_node_record_off_its_epochs_is_malformed() {
+    let (record, key) = node_record();
+    let mut bytes = record.to_bytes();
+    bytes[83 + 7] ^= 1;
+    let signature = key.sign(NodeRecord::CONTEXT, &bytes);
+    let signed = Signed::<NodeRecord>::from_bytes(&[&bytes[..], &signature].concat()).unwrap();
+    assert_eq!(signed.check(NOW), Err(RecordError::Malformed(WireError::Value)));
+}
+
+#[test]
+fn the_longest_node_record_is_a_record() {
+    let (mut record, key) = node_record();
+    let value = vec![1; EXTENSIONS_MAX - 4];
+    record.extensions = Extensions::new(vec![Extension { kind: 9, value }]).unwrap();
+    let signed = Signed::sign(&record, &key);
+    assert!(signed.bytes().len() <= MAX_RECORD_LEN);
+    let read = Signed::<NodeRecord>::from_bytes(signed.bytes()).unwrap().check(NOW).unwrap();
+    assert_eq!((read.extensions.value(9), read.extensions.value(8)), (record.extensions.value(9), None));
 }
 
 /// I6: nobody but the key's holder can make a record for its address.

@@ -83,19 +83,69 @@ fn packages_from_the_far_future_or_the_past_are_refused() {
     assert_eq!((hop.pending(), hop.deadline()), (0, None));
 }
 
-#[test]
-fn keys_are_good_for_one_period_after_theirs() {
-    let mut world = World::new(53, 10);
+fn copy(keys: &PathKeys) -> PathKeys {
+    PathKeys::from_bytes(&keys.to_bytes()).unwrap()
+}
+
+/// A node with these keys of three epochs, the middle ones in its record, in the place of one of the world.
+fn first_node_with(world: &mut World, keys: &[PathKeys; 3]) -> (Plan, NodeId) {
     let plan = world.plan(2);
-    let (_, before) = world.start(&plan);
-    let (_, later) = world.start(&plan);
+    let first = plan.nodes()[0];
+    let node = world.nodes.get_mut(&first).unwrap();
+    node.candidate = candidate(node.candidate.contact.clone(), &keys[1]);
+    node.hop.rotate(keys.iter().map(copy));
+    let mut plan = plan;
+    plan.circle[0].candidate = node.candidate.clone();
+    (plan, first)
+}
+
+#[test]
+fn keys_of_the_epoch_before_and_after_are_served_too() {
+    let mut world = World::new(53, 10);
+    let keys = std::array::from_fn(|_| PathKeys::generate(&mut world.rng));
+    let (mut plan, first) = first_node_with(&mut world, &keys);
     let own = world.own.contact.node_id();
-    let fresh = |rng: &mut ChaCha20Rng| PathKeys { dh: DhSecret::generate(rng), kem: KemSecret::generate() };
-    let hop = &mut world.nodes.get_mut(&plan.nodes()[0]).unwrap().hop;
-    hop.rotate(fresh(&mut world.rng));
-    assert!(hop.handle(&mut world.rng, NOW, own, before.frame).is_ok());
-    hop.drop_previous();
-    assert_eq!(hop.handle(&mut world.rng, NOW, own, later.frame).err(), Some(HopError::NoSlot));
+    for keys in &keys {
+        plan.circle[0].candidate = candidate(plan.circle[0].candidate.contact.clone(), keys);
+        let ((_, send), (_, later)) = (world.start(&plan), world.start(&plan));
+        let hop = &mut world.nodes.get_mut(&first).unwrap().hop;
+        assert!(hop.handle(&mut world.rng, NOW, own, send.frame).is_ok());
+        let mut rotated = Hop::new(plan.circle[0].candidate.contact.identity, [PathKeys::generate(&mut world.rng)]);
+        assert_eq!(rotated.handle(&mut world.rng, NOW, own, later.frame).err(), Some(HopError::NoSlot));
+    }
+}
+
+/// I5: a restart makes no package good again, whether what was opened before is known or not.
+#[test]
+fn a_package_opened_before_a_restart_is_refused_after_it() {
+    let mut world = World::new(57, 10);
+    let keys = std::array::from_fn(|_| PathKeys::generate(&mut world.rng));
+    let (plan, first) = first_node_with(&mut world, &keys);
+    let (_, send) = world.start(&plan);
+    let own = world.own.contact.node_id();
+    let identity = plan.circle[0].candidate.contact.identity;
+    let node = &mut world.nodes.get_mut(&first).unwrap().hop;
+    assert!(node.handle(&mut world.rng, NOW, own, send.frame.clone()).is_ok());
+    let noted = node.take_noted();
+    assert_eq!((noted.len(), node.take_noted().len()), (1, 0));
+    let restarted = || Hop::new(identity, keys.iter().map(copy));
+    let give =
+        |hop: &mut Hop, rng: &mut ChaCha20Rng, now, frame: &ArrayFrame| hop.handle(rng, now, own, frame.clone()).err();
+    // What a restart that forgets would do.
+    assert_eq!(give(&mut restarted(), &mut world.rng, NOW + 1, &send.frame), None);
+    let mut knowing = restarted();
+    knowing.opened_before(noted);
+    assert_eq!(give(&mut knowing, &mut world.rng, NOW + 1, &send.frame), Some(HopError::Replay));
+    let mut unsure = restarted();
+    unsure.refuse_until(NOW + 1 + EXPIRES_MAX);
+    assert_eq!(give(&mut unsure, &mut world.rng, NOW + 1, &send.frame), Some(HopError::Replay));
+    assert!(unsure.take_noted().is_empty());
+    // New ones are taken: by who knows, at once; by who does not, when they cannot be of before.
+    let (_, new) = world.start(&plan);
+    assert_eq!(give(&mut knowing, &mut world.rng, NOW + 1, &new.frame), None);
+    world.now = NOW + EXPIRES_MAX - EXPIRES_AHEAD.start() + 2;
+    let (_, new) = world.start(&plan);
+    assert_eq!(give(&mut unsure, &mut world.rng, world.now, &new.frame), None);
 }
 
 #[test]

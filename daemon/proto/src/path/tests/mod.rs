@@ -34,7 +34,7 @@ pub(super) fn node(rng: &mut dyn CryptoRng, number: u8) -> Node {
     let contact = NodeContact { identity, addr, link_secret: rng.random() };
     let keys = PathKeys { dh: DhSecret::generate(rng), kem: KemSecret::generate() };
     let candidate = candidate(contact, &keys);
-    Node { candidate, hop: Hop::new(identity, keys) }
+    Node { candidate, hop: Hop::new(identity, [keys]) }
 }
 
 pub(super) fn candidate(contact: NodeContact, keys: &PathKeys) -> Candidate {

@@ -17,7 +17,7 @@ fn world_and_its_keys(seed: u64) -> (World, BTreeMap<NodeId, PathKeys>) {
             kem: KemSecret::from_bytes(&keys.kem.to_bytes()).unwrap(),
         };
         node.candidate = candidate(node.candidate.contact.clone(), &keys);
-        node.hop.rotate(keys);
+        node.hop.rotate([keys]);
         stolen.insert(*id, copy);
     }
     (world, stolen)
