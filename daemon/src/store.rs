@@ -15,7 +15,7 @@ const MAX_VALUE: usize = 64 * 1024;
 /// What is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
-    /// Contacts of known nodes, by node id: they prime the next start.
+    /// Records of known nodes, by node id: they prime the next start.
     Nodes,
     /// AP records held for others, by key.
     ApRecords,

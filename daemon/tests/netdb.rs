@@ -25,6 +25,11 @@ struct Peer {
 }
 
 fn start(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>) -> Peer {
+    restart(net, index, known, Vec::new())
+}
+
+/// A node that kept records of an earlier run.
+fn restart(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>, records: Vec<Vec<u8>>) -> Peer {
     let key = SigningKey::from_seed(&[index + 1; 32]);
     let addr = SocketAddr::from(([10, index, 0, 1], 443));
     let contact = NodeContact { identity: key.verifying_key(), addr, link_secret: [index; 32] };
@@ -38,7 +43,15 @@ fn start(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>) -> Peer {
             }
         }
     });
-    let database = NetDb::start(NetDbConfig { own: contact.clone(), known, links, incoming_rx }).unwrap();
+    let database = NetDb::start(NetDbConfig {
+        own: contact.clone(),
+        peers: known,
+        known: Vec::new(),
+        records,
+        links,
+        incoming_rx,
+    })
+    .unwrap();
     Peer { key, contact, database }
 }
 
@@ -123,4 +136,43 @@ async fn a_node_alone_cannot_say_that_there_is_nothing() {
     let net = MemoryNetwork::default();
     let alone = start(&net, 0, Vec::new());
     assert!(alone.database.lookup(ApAddress::of(&alone.key.verifying_key())).await.is_err());
+}
+
+/// The DHT forgets who does not answer at once; the node must not.
+#[tokio::test]
+async fn a_node_that_nobody_answers_keeps_trying_and_says_so() {
+    let net = MemoryNetwork::default();
+    let later = start(&net, 1, Vec::new());
+    let contact = later.contact.clone();
+    drop(later);
+    let early = start(&net, 0, vec![contact]);
+    early.register().await;
+    early.wait_for(|known| known.alone.is_some_and(|alone| alone.tries >= 3)).await;
+    let later = start(&net, 1, Vec::new());
+    later.register().await;
+    early.wait_for(|known| known.alone.is_none() && known.nodes.len() == 1).await;
+    later.wait_for(|known| known.nodes.len() == 1).await;
+}
+
+/// A node that was restarted plans with what it knew, before anybody has answered; and is known to those who thought it dead.
+#[tokio::test]
+async fn a_restarted_node_has_its_sample_and_is_found_again() {
+    let (net, mut peers) = network(5).await;
+    let gone = peers.remove(2);
+    let records: Vec<_> = gone.database.records().await.into_iter().map(|(_, record)| record).collect();
+    assert_eq!(records.len(), 4);
+    let id = gone.contact.node_id();
+    drop(gone);
+    for peer in &peers {
+        peer.wait_for(|known| !known.connected_to.contains(&id)).await;
+    }
+    let mut torn = records.clone();
+    torn[0][100] ^= 1;
+    assert_eq!(restart(&net, 9, Vec::new(), torn).database.known().borrow().nodes.len(), 3, "a changed record counts");
+    let again = restart(&net, 2, Vec::new(), records);
+    assert_eq!(again.database.known().borrow().nodes.len(), 4);
+    again.register().await;
+    for peer in &peers {
+        peer.wait_for(|known| known.connected_to.contains(&id) && !known.silent.contains(&id)).await;
+    }
 }

@@ -1,6 +1,6 @@
 //! The real database: libp2p's Kademlia over our links, under the rules of `phantom_proto::netdb`.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,17 +12,21 @@ use libp2p::kad::store::{MemoryStore, MemoryStoreConfig, RecordStore};
 use libp2p::kad::{
     self, BucketInserts, GetRecordOk, InboundRequest, Mode, QueryId, QueryResult, Quorum, Record, StoreInserts,
 };
+use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
 use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity, swarm};
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::netdb::{self, Value};
-use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Record as _, Signed};
+use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
 use phantom_proto::wire::NodeContact;
 use rand::Rng;
+use rand::seq::IndexedRandom;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use super::alone::Alone;
+use super::sample::{SIZE, Sample};
 use super::transport::{LinkTransport, contact, multiaddr, peer_id};
 use super::{Database, DatabaseError};
 use crate::clock::unix_seconds;
@@ -37,13 +41,21 @@ const QUERY_LIMIT: Duration = Duration::from_secs(10);
 /// Records of others that a node keeps: 32 768 of at most 4 KiB.
 const MAX_RECORDS: usize = 32_768;
 
-/// Nodes kept in the local sample: ample to draw circles from, small to keep fresh.
-const SAMPLE: usize = 512;
-
 /// Below so many nodes the sample is refreshed every second, above it every [`CALM_ROUNDS`] seconds.
 const SPARSE: usize = 24;
 
 const CALM_ROUNDS: u64 = 30;
+
+/// Records of the sample that are asked for anew in one calm round, if as many are due: 512 in half an hour.
+const RENEW: usize = 8;
+
+/// How often nodes that do not answer are tried again, in seconds, and how many at once: one that was restarted is found within
+/// seconds, and a dead one costs a dial now and then.
+const SILENT_EVERY: u64 = 10;
+const SILENT_AT_ONCE: usize = 4;
+
+/// Contacts that are tried at once when nobody is connected, those of the configuration apart.
+const PRIMES: usize = 16;
 
 /// Answers that end a look-up before all of the closest nodes were asked.
 const QUORUM: usize = 3;
@@ -61,8 +73,12 @@ const SWEEP_EVERY: u64 = 60;
 pub struct NetDbConfig {
     /// This node.
     pub own: NodeContact,
-    /// Nodes known from the configuration or an earlier run.
+    /// Nodes of the configuration.
+    pub peers: Vec<NodeContact>,
+    /// Nodes known from an earlier run.
     pub known: Vec<NodeContact>,
+    /// Their records, as [`NetDb::records`] gave them.
+    pub records: Vec<Vec<u8>>,
     /// Opens links.
     pub links: Arc<dyn link::Transport>,
     /// Links that others opened for the database.
@@ -80,6 +96,8 @@ pub struct Known {
     pub connected_to: HashSet<NodeId>,
     /// Nodes of `nodes` that did not answer when the database dialed them last.
     pub silent: HashSet<NodeId>,
+    /// Nobody is connected, and what is done about it.
+    pub alone: Option<Alone>,
 }
 
 /// Speaks to the database's task; cheap to clone.
@@ -96,6 +114,7 @@ enum Command {
     Register(Vec<u8>),
     Put { key: Vec<u8>, value: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
     Get { key: Vec<u8>, answer_tx: oneshot::Sender<Looked> },
+    Records(oneshot::Sender<Vec<(NodeId, Vec<u8>)>>),
 }
 
 impl NetDb {
@@ -121,6 +140,13 @@ impl NetDb {
     /// What is known of the network, and its changes.
     pub fn known(&self) -> watch::Receiver<Known> {
         self.known_rx.clone()
+    }
+
+    /// Records of the sample as they were signed, for the disk.
+    pub async fn records(&self) -> Vec<(NodeId, Vec<u8>)> {
+        let (records_tx, records_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Records(records_tx)).await;
+        records_rx.await.unwrap_or_default()
     }
 
     /// The record of a node.
@@ -189,10 +215,13 @@ struct Task {
     own_record: Option<Vec<u8>>,
     gets: HashMap<QueryId, Get>,
     puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
-    nodes: BTreeMap<NodeId, Arc<NodeRecord>>,
+    sample: Sample,
     asked: HashSet<PeerId>,
-    /// Bounded by the sample: only nodes of `nodes` are noted.
-    silent: HashSet<NodeId>,
+    /// Of the configuration.
+    peers: Vec<NodeContact>,
+    /// Of an earlier run, or of the sample when the last connection was lost.
+    contacts: Vec<NodeContact>,
+    alone: Option<Alone>,
     known_tx: watch::Sender<Known>,
 }
 
@@ -216,13 +245,27 @@ impl Task {
             own_record: None,
             gets: HashMap::new(),
             puts: HashMap::new(),
-            nodes: BTreeMap::new(),
+            sample: Sample::default(),
             asked: HashSet::new(),
-            silent: HashSet::new(),
+            peers: config.peers,
+            contacts: config.known,
+            alone: None,
             known_tx,
         };
-        config.known.iter().for_each(|contact| task.add(contact));
+        config.records.into_iter().for_each(|bytes| task.remember(bytes));
+        task.contacts.clone().iter().chain(&task.peers.clone()).for_each(|contact| task.add(contact));
+        task.tell();
         Ok(task)
+    }
+
+    /// A record of an earlier run, if it still holds: paths can be planned before anybody has answered.
+    fn remember(&mut self, bytes: Vec<u8>) {
+        if let Ok(record) = Signed::<NodeRecord>::from_bytes(&bytes).map(|signed| signed.check(unix_seconds()))
+            && let Ok(record) = record
+        {
+            self.add(&record.contact);
+            self.learn(record, bytes);
+        }
     }
 
     async fn run(mut self, mut command_rx: mpsc::Receiver<Command>) {
@@ -268,6 +311,10 @@ impl Task {
                 Err(error) => drop(done_tx.send(Err(error))),
             },
             Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
+            Command::Records(records_tx) => {
+                let records = self.sample.signed().map(|(id, bytes)| (id, bytes.to_vec())).collect();
+                let _ = records_tx.send(records);
+            }
         }
     }
 
@@ -297,12 +344,26 @@ impl Task {
     }
 
     fn second(&mut self, seconds: u64) {
-        let sparse = self.nodes.len() < SPARSE;
+        if self.swarm.connected_peers().next().is_none() {
+            return self.try_to_return();
+        }
+        let sparse = self.sample.len() < SPARSE;
         if REGISTER_AT.contains(&seconds) || seconds.is_multiple_of(REGISTER_EVERY) {
             self.register();
         }
+        if seconds.is_multiple_of(REGISTER_EVERY) {
+            // Two networks that lost each other melt into one again where somebody's configuration names both.
+            self.peers.clone().iter().for_each(|peer| self.dial(peer));
+        }
         if sparse || seconds.is_multiple_of(CALM_ROUNDS) {
             self.explore();
+        }
+        if seconds.is_multiple_of(CALM_ROUNDS) {
+            self.renew();
+        }
+        if seconds.is_multiple_of(SILENT_EVERY) {
+            let silent = self.sample.some_silent(&mut crate::random(), SILENT_AT_ONCE);
+            silent.iter().for_each(|contact| self.dial(contact));
         }
         if seconds.is_multiple_of(SWEEP_EVERY) {
             self.sweep();
@@ -324,11 +385,49 @@ impl Task {
         peers.into_iter().for_each(|peer| self.fetch(peer));
     }
 
+    /// Asks for newer records of nodes in the sample, whichever are due: those of a plan are no more among them than others.
+    fn renew(&mut self) {
+        for id in self.sample.take_due(&mut crate::random(), unix_seconds(), RENEW) {
+            self.get(netdb::node_key(&id).to_vec(), None);
+        }
+    }
+
+    /// Nobody is connected: tries those of the configuration and some of all others that were ever known, from time to time.
+    fn try_to_return(&mut self) {
+        if self.alone.is_some_and(|alone| Instant::now() < alone.next) {
+            return;
+        }
+        // Before the records expire.
+        self.contacts.retain(|contact| !self.sample.contains(&contact.node_id()));
+        self.contacts.splice(0..0, self.sample.records().map(|record| record.contact.clone()));
+        self.contacts.truncate(SIZE);
+        let rng = &mut crate::random();
+        let some: Vec<_> = self.contacts.sample(rng, PRIMES).chain(&self.peers).cloned().collect();
+        self.alone = Some(Alone::after(self.alone, rng, Instant::now()));
+        some.iter().for_each(|contact| self.dial(contact));
+        self.sample.sweep(unix_seconds());
+        self.tell();
+    }
+
+    /// Connects to a node, if it is not connected yet.
+    fn dial(&mut self, contact: &NodeContact) {
+        let (Some(peer), Some(addr)) = (peer_id(&contact.identity), multiaddr(contact)) else { return };
+        if peer == self.own {
+            return;
+        }
+        // The DHT forgets the address of a node that does not answer.
+        self.kad().add_address(&peer, addr.clone());
+        let options = DialOpts::peer_id(peer).addresses(vec![addr]);
+        let options = options.condition(PeerCondition::DisconnectedAndNotDialing).build();
+        // Connected or being dialed already: nothing to do.
+        let _ = self.swarm.dial(options);
+    }
+
     /// Asks once per round for the record of a node that is not in the sample.
     fn fetch(&mut self, peer: PeerId) {
         let Some(key) = super::transport::identity_key(&peer) else { return };
         let id = NodeId::of(&key);
-        if peer != self.own && !self.nodes.contains_key(&id) && self.asked.insert(peer) {
+        if peer != self.own && !self.sample.contains(&id) && self.asked.insert(peer) {
             self.get(netdb::node_key(&id).to_vec(), None);
         }
     }
@@ -338,8 +437,7 @@ impl Task {
         let now = unix_seconds();
         let store = self.kad().store_mut();
         store.retain(|key, record| netdb::check(now, key.as_ref(), &record.value).is_ok());
-        self.nodes.retain(|_, record| record.expires() > now);
-        self.silent.retain(|id| self.nodes.contains_key(id));
+        self.sample.sweep(now);
         self.tell();
     }
 
@@ -356,13 +454,19 @@ impl Task {
                 }
             }
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), .. } => {
-                if let Some(id) = node_id(&peer).filter(|id| self.nodes.contains_key(id)) {
-                    self.silent.insert(id);
+                if let Some(id) = node_id(&peer) {
+                    self.sample.unreachable(&mut crate::random(), unix_seconds(), id);
                 }
                 self.tell();
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
-                node_id(&peer_id).map(|id| self.silent.remove(&id));
+                if let Some(id) = node_id(&peer_id) {
+                    self.sample.reached(&id);
+                }
+                if self.alone.take().is_some() {
+                    self.register();
+                    self.explore();
+                }
                 self.tell();
             }
             SwarmEvent::ConnectionClosed { .. } => self.tell(),
@@ -400,20 +504,9 @@ impl Task {
         }
     }
 
-    fn learn(&mut self, value: Value) {
-        let Value::Node(record) = value else { return };
-        let id = record.contact.node_id();
-        if peer_id(&record.contact.identity) == Some(self.own) {
-            return;
-        }
-        if self.nodes.len() >= SAMPLE && !self.nodes.contains_key(&id) {
-            // A random one makes room: whoever floods the table cannot choose who goes.
-            let index = (crate::random().next_u32() as usize) % self.nodes.len();
-            let gone = self.nodes.keys().nth(index).copied();
-            gone.map(|id| self.nodes.remove(&id));
-        }
-        if self.nodes.get(&id).is_none_or(|known| known.version() < record.version()) {
-            self.nodes.insert(id, Arc::from(record));
+    fn learn(&mut self, record: NodeRecord, bytes: Vec<u8>) {
+        let foreign = peer_id(&record.contact.identity) != Some(self.own);
+        if foreign && self.sample.learn(&mut crate::random(), record, bytes) {
             self.tell();
         }
     }
@@ -455,8 +548,8 @@ impl Task {
             query.finish();
         }
         let won = netdb::winner(unix_seconds(), &get.key, get.answers);
-        if let Some((value @ Value::Node(_), _)) = &won {
-            self.learn(value.clone());
+        if let Some((Value::Node(record), bytes)) = &won {
+            self.learn(NodeRecord::clone(record), bytes.clone());
         }
         let Some(answer_tx) = get.answer_tx else { return };
         let alone = self.swarm.connected_peers().next().is_none();
@@ -469,10 +562,10 @@ impl Task {
     fn tell(&self) {
         let keys = self.swarm.connected_peers().filter_map(super::transport::identity_key);
         let connected_to: HashSet<_> = keys.map(|key| NodeId::of(&key)).collect();
-        let nodes = self.nodes.values().cloned().collect();
-        let still = |id: &&NodeId| self.nodes.contains_key(id) && !connected_to.contains(id);
-        let silent = self.silent.iter().filter(still).copied().collect();
-        self.known_tx.send_replace(Known { nodes, connected: connected_to.len(), connected_to, silent });
+        let nodes = self.sample.records().cloned().collect();
+        let silent = self.sample.silent().filter(|id| !connected_to.contains(id)).copied().collect();
+        let (connected, alone) = (connected_to.len(), self.alone);
+        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, alone });
     }
 }
 

@@ -1,7 +1,9 @@
 //! The network database as the rest of the daemon sees it. The real one is Kademlia over our links; its twin lives in memory.
 
+mod alone;
 mod kademlia;
 mod memory;
+mod sample;
 mod transport;
 
 use async_trait::async_trait;
@@ -9,6 +11,7 @@ use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::record::{ApRecord, RecordError};
 use phantom_proto::wire::NodeContact;
 
+pub use alone::Alone;
 pub use kademlia::{Known, NetDb, NetDbConfig};
 pub use memory::MemoryDatabase;
 

@@ -8,6 +8,8 @@ use phantom_proto::node::Work;
 use phantom_proto::record::ApRecord;
 use phantom_proto::wire::NodeContact;
 
+use tokio::time::Instant;
+
 use super::Running;
 use crate::clock::unix_seconds;
 use crate::names::Peer;
@@ -110,8 +112,13 @@ impl Running {
 }
 
 fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: usize) -> String {
-    if known.connected == 0 && known.nodes.is_empty() {
-        return "another node: none of the known ones answers (give one with --peer)".into();
+    if known.connected == 0 && (exit_paths == 0 || tunnels == 0) {
+        let tries = known.alone.map(|alone| {
+            let next = alone.next.saturating_duration_since(Instant::now()).as_secs();
+            format!("; tried {} times, again in {next} s", alone.tries)
+        });
+        let tries = tries.unwrap_or_default();
+        return format!("another node: none of the known ones answers{tries} (give one with --peer)");
     }
     if exit_paths == 0 || tunnels == 0 {
         let step = step.unwrap_or_else(|| "a path for what goes out, or a tunnel of one".to_owned());

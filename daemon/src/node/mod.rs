@@ -71,10 +71,15 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let transport: Arc<dyn Transport> = Arc::new(bind(&setup)?);
     let links = Arc::new(LinkPool::new(transport.clone()));
     let (database_tx, database_rx) = mpsc::channel(DATABASE_LINKS);
-    let mut known = known_nodes(&setup.store)?;
-    known.extend(setup.config.peers.iter().map(|peer| peer.0.clone()));
-    let database =
-        NetDb::start(NetDbConfig { own: contact.clone(), known, links: transport.clone(), incoming_rx: database_rx })?;
+    let records = known_records(&setup.store)?;
+    let database = NetDb::start(NetDbConfig {
+        own: contact.clone(),
+        peers: setup.config.peers.iter().map(|peer| peer.0.clone()).collect(),
+        known: records.iter().filter_map(|record| contact_in(record)).collect(),
+        records,
+        links: transport.clone(),
+        incoming_rx: database_rx,
+    })?;
     let now = unix_seconds();
     let folder = Arc::new(PathKeyFolder::open(setup.data.path(), setup.node.node_id())?);
     let own = epochs::Own::at(&setup, &folder, now);
@@ -105,7 +110,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     database.register(&own.record).await;
     tokio::spawn(accept(transport.clone(), handle.clone(), database_tx));
     tokio::spawn(feed_sample(database.known(), handle.clone()));
-    tokio::spawn(keep_nodes(database.known(), setup.store.clone()));
+    tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
     tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
@@ -168,10 +173,15 @@ fn settings(setup: &Setup) -> Settings {
     }
 }
 
-fn known_nodes(store: &Store) -> anyhow::Result<Vec<NodeContact>> {
-    let entries = store.scan(Table::Nodes)?;
-    // What an older version wrote and this one cannot read is only a hint that is lost.
-    Ok(entries.iter().filter_map(|(_, bytes)| NodeContact::from_bytes(bytes).ok()).collect())
+/// Records of nodes that were known when this node ran last.
+fn known_records(store: &Store) -> anyhow::Result<Vec<Vec<u8>>> {
+    Ok(store.scan(Table::Nodes)?.into_iter().map(|(_, record)| record).collect())
+}
+
+/// The contact in a record of our own disk, which still helps when the record has expired: behind the version byte. What cannot be
+/// read is only a hint that is lost.
+fn contact_in(record: &[u8]) -> Option<NodeContact> {
+    NodeContact::from_bytes(record.get(1..=NodeContact::LEN)?).ok()
 }
 
 fn guards(store: &Store) -> anyhow::Result<Guards> {
@@ -208,18 +218,21 @@ async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
     }
 }
 
-async fn keep_nodes(known_rx: watch::Receiver<Known>, store: Arc<Store>) {
+async fn keep_nodes(database: NetDb, store: Arc<Store>) {
     let mut save = interval(SAVE_EVERY);
-    while known_rx.has_changed().is_ok() {
+    loop {
         save.tick().await;
-        let nodes = known_rx.borrow().nodes.clone();
-        if nodes.is_empty() {
-            // Nothing heard yet: what an earlier run knew is worth more.
-            continue;
-        }
-        let entries: Vec<_> =
-            nodes.iter().map(|record| (record.contact.node_id().0.to_vec(), record.contact.to_bytes())).collect();
-        save_quietly("known nodes", store.clone(), move |store| store.replace(Table::Nodes, &entries)).await;
+        save_nodes(&database, store.clone()).await;
+    }
+}
+
+/// As long as somebody is connected: of a node that is cut off the sample shrinks, and what it knew before is worth more.
+async fn save_nodes(database: &NetDb, store: Arc<Store>) {
+    let connected = database.known().borrow().connected > 0;
+    let records = database.records().await;
+    if connected && !records.is_empty() {
+        let entries: Vec<_> = records.into_iter().map(|(id, record)| (id.0.to_vec(), record)).collect();
+        save_quietly("known nodes", store, move |store| store.replace(Table::Nodes, &entries)).await;
     }
 }
 
@@ -290,13 +303,7 @@ impl Daemon for Running {
     async fn stop(&self) {
         self.stop_tx.send_replace(true);
         self.transport.close().await;
-        let nodes = self.database.known().borrow().nodes.clone();
-        let entries: Vec<_> =
-            nodes.iter().map(|record| (record.contact.node_id().0.to_vec(), record.contact.to_bytes())).collect();
-        if !entries.is_empty() {
-            save_quietly("known nodes", self.setup.store.clone(), move |store| store.replace(Table::Nodes, &entries))
-                .await;
-        }
+        save_nodes(&self.database, self.setup.store.clone()).await;
         sleep(GOODBYE).await;
     }
 }
