@@ -1,21 +1,17 @@
 //! The real database: libp2p's Kademlia over our links, under the rules of `phantom_proto::netdb`.
 
 use std::collections::{HashMap, HashSet};
-use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use libp2p::core::Transport as _;
-use libp2p::kad::store::{MemoryStore, MemoryStoreConfig, RecordStore};
-use libp2p::kad::{
-    self, BucketInserts, GetRecordOk, InboundRequest, Mode, QueryId, QueryResult, Quorum, Record, StoreInserts,
-};
+use libp2p::kad::store::{MemoryStore, RecordStore};
+use libp2p::kad::{self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record};
+use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
-use libp2p::swarm::{NetworkBehaviour, SwarmEvent};
-use libp2p::{Multiaddr, PeerId, StreamProtocol, Swarm, identify, identity, swarm};
-use phantom_proto::crypto::VerifyingKey;
+use libp2p::{Multiaddr, PeerId, Swarm, identify, swarm};
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::netdb::{self, Value};
 use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
@@ -26,6 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::alone::Alone;
+use super::behaviour::{Behaviour, BehaviourEvent};
 use super::sample::{SIZE, Sample};
 use super::transport::{LinkTransport, contact, multiaddr, peer_id};
 use super::{Database, DatabaseError};
@@ -34,12 +31,6 @@ use crate::link::{self, Link};
 
 /// Requests that may wait for the database's task.
 const COMMANDS: usize = 256;
-
-/// How long one query may take.
-const QUERY_LIMIT: Duration = Duration::from_secs(10);
-
-/// Records of others that a node keeps: 32 768 of at most 4 KiB.
-const MAX_RECORDS: usize = 32_768;
 
 /// Below so many nodes the sample is refreshed every second, above it every [`CALM_ROUNDS`] seconds.
 const SPARSE: usize = 24;
@@ -96,6 +87,8 @@ pub struct Known {
     pub connected_to: HashSet<NodeId>,
     /// Nodes of `nodes` that did not answer when the database dialed them last.
     pub silent: HashSet<NodeId>,
+    /// When nodes of `nodes` were last connected, in seconds since 1970.
+    pub seen: HashMap<NodeId, u64>,
     /// Nobody is connected, and what is done about it.
     pub alone: Option<Alone>,
 }
@@ -195,12 +188,6 @@ impl Database for NetDb {
     }
 }
 
-#[derive(NetworkBehaviour)]
-struct Behaviour {
-    kad: kad::Behaviour<MemoryStore>,
-    identify: identify::Behaviour,
-}
-
 /// A look-up under way.
 struct Get {
     key: Vec<u8>,
@@ -234,8 +221,8 @@ impl Task {
         let own = peer_id(&config.own.identity).ok_or_else(|| local("this node's identity key is not valid"))?;
         let addr = multiaddr(&config.own).ok_or_else(|| local("this node's address cannot be written"))?;
         let transport = LinkTransport::new(config.links, config.incoming_rx).boxed();
-        let behaviour = Behaviour { kad: kademlia(own), identify: identify_as(&config.own.identity)? };
         let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
+        let behaviour = Behaviour::new(own, &config.own.identity).map_err(local)?;
         let mut swarm = Swarm::new(transport, behaviour, own, swarm_config);
         swarm.listen_on(addr.clone()).map_err(local)?;
         swarm.add_external_address(addr);
@@ -461,7 +448,7 @@ impl Task {
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
                 if let Some(id) = node_id(&peer_id) {
-                    self.sample.reached(&id);
+                    self.sample.connected(unix_seconds(), &id);
                 }
                 if self.alone.take().is_some() {
                     self.register();
@@ -469,7 +456,12 @@ impl Task {
                 }
                 self.tell();
             }
-            SwarmEvent::ConnectionClosed { .. } => self.tell(),
+            SwarmEvent::ConnectionClosed { peer_id, .. } => {
+                if let Some(id) = node_id(&peer_id) {
+                    self.sample.connected(unix_seconds(), &id);
+                }
+                self.tell();
+            }
             _ => {}
         }
     }
@@ -564,43 +556,11 @@ impl Task {
         let connected_to: HashSet<_> = keys.map(|key| NodeId::of(&key)).collect();
         let nodes = self.sample.records().cloned().collect();
         let silent = self.sample.silent().filter(|id| !connected_to.contains(id)).copied().collect();
-        let (connected, alone) = (connected_to.len(), self.alone);
-        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, alone });
+        let (connected, alone, seen) = (connected_to.len(), self.alone, self.sample.seen().collect());
+        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, seen, alone });
     }
 }
 
 fn node_id(peer: &PeerId) -> Option<NodeId> {
     super::transport::identity_key(peer).map(|key| NodeId::of(&key))
-}
-
-fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
-    let store_config = MemoryStoreConfig {
-        max_records: MAX_RECORDS,
-        max_value_bytes: MAX_RECORD_LEN,
-        max_providers_per_key: 0,
-        max_provided_keys: 0,
-    };
-    let mut config = kad::Config::new(StreamProtocol::new("/phantom/kad/1"));
-    config
-        .set_query_timeout(QUERY_LIMIT)
-        .set_record_filtering(StoreInserts::FilterBoth)
-        .set_kbucket_inserts(BucketInserts::OnConnected)
-        .disjoint_query_paths(true)
-        .set_parallelism(NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN))
-        // Expiry is in the signed records; storing them anew must not extend it.
-        .set_record_ttl(None)
-        .set_provider_record_ttl(None)
-        .set_publication_interval(None)
-        .set_provider_publication_interval(None)
-        .set_periodic_bootstrap_interval(Some(Duration::from_secs(300)));
-    let mut kad = kad::Behaviour::with_config(own, MemoryStore::with_config(own, store_config), config);
-    kad.set_mode(Some(Mode::Server));
-    kad
-}
-
-fn identify_as(key: &VerifyingKey) -> Result<identify::Behaviour, DatabaseError> {
-    let key = identity::ed25519::PublicKey::try_from_bytes(&key.0).map_err(local)?;
-    let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
-        .with_agent_version("phantom".into());
-    Ok(identify::Behaviour::new(config))
 }

@@ -1,6 +1,7 @@
 //! The network database as the rest of the daemon sees it. The real one is Kademlia over our links; its twin lives in memory.
 
 mod alone;
+mod behaviour;
 mod kademlia;
 mod memory;
 mod sample;

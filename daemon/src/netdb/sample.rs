@@ -41,6 +41,8 @@ struct Known {
     bytes: Vec<u8>,
     /// When to ask for a newer one, in seconds since 1970.
     renew_at: u64,
+    /// When it was last connected, in seconds since 1970.
+    seen: Option<u64>,
 }
 
 impl Sample {
@@ -57,8 +59,9 @@ impl Sample {
                 self.forget(&id);
             }
         }
+        let seen = self.nodes.get(&id).and_then(|known| known.seen);
         let renew_at = record.epoch.end() + rng.random_range(0..RENEW_WITHIN);
-        self.nodes.insert(id, Known { record: Arc::new(record), bytes, renew_at });
+        self.nodes.insert(id, Known { record: Arc::new(record), bytes, renew_at, seen });
         true
     }
 
@@ -95,9 +98,17 @@ impl Sample {
         }
     }
 
-    /// A node was reached.
-    pub(super) fn reached(&mut self, id: &NodeId) {
+    /// A node is connected, or was until now.
+    pub(super) fn connected(&mut self, now: u64, id: &NodeId) {
         self.silent.remove(id);
+        if let Some(known) = self.nodes.get_mut(id) {
+            known.seen = Some(now);
+        }
+    }
+
+    /// When nodes were last connected, as far as they were.
+    pub(super) fn seen(&self) -> impl Iterator<Item = (NodeId, u64)> {
+        self.nodes.iter().filter_map(|(id, known)| Some((*id, known.seen?)))
     }
 
     /// Some nodes that do not answer, at most `most`: to be tried again.
@@ -203,8 +214,11 @@ mod tests {
         assert_eq!(sample.some_silent(&mut rng, 8), [record(1, NOW).contact]);
         let due: Vec<_> = (begin..begin + MOVED_WITHIN).flat_map(|now| sample.take_due(&mut rng, now, 8)).collect();
         assert!(due.contains(&id));
-        sample.reached(&id);
+        sample.connected(begin + 7, &id);
         assert!(sample.some_silent(&mut rng, 8).is_empty());
+        // A newer record does not make it forgotten.
+        assert!(sample.learn(&mut rng, record(1, begin + EPOCH), vec![2]));
+        assert_eq!(sample.seen().collect::<Vec<_>>(), [(id, begin + 7)]);
     }
 
     #[test]

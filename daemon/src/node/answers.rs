@@ -78,11 +78,16 @@ impl Running {
     pub(super) fn known_peers(&self) -> Vec<admin::Peer> {
         let known = self.database.known().borrow().clone();
         let now = unix_seconds();
-        let one = |record: &std::sync::Arc<phantom_proto::record::NodeRecord>| admin::Peer {
-            node_id: record.contact.node_id().to_string(),
-            addr: record.contact.addr.to_string(),
-            connected: known.connected_to.contains(&record.contact.node_id()),
-            last_seen_seconds: Some(now.saturating_sub(record.epoch.start())),
+        let one = |record: &std::sync::Arc<phantom_proto::record::NodeRecord>| {
+            let id = record.contact.node_id();
+            let connected = known.connected_to.contains(&id);
+            let seen = if connected { Some(now) } else { known.seen.get(&id).copied() };
+            admin::Peer {
+                node_id: id.to_string(),
+                addr: record.contact.addr.to_string(),
+                connected,
+                last_seen_seconds: seen.map(|seen| now.saturating_sub(seen)),
+            }
         };
         known.nodes.iter().map(one).collect()
     }

@@ -1,0 +1,59 @@
+//! What libp2p is told to be: Kademlia and identify with this protocol's names and bounds (docs/protocol.md, section "The DHT").
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use libp2p::identity::DecodingError;
+use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
+use libp2p::kad::{self, BucketInserts, Mode, StoreInserts};
+use libp2p::swarm::NetworkBehaviour;
+use libp2p::{PeerId, StreamProtocol, identify, identity};
+use phantom_proto::crypto::VerifyingKey;
+use phantom_proto::record::MAX_RECORD_LEN;
+
+/// How long one query may take.
+const QUERY_LIMIT: Duration = Duration::from_secs(10);
+
+/// Records of others that a node keeps: 32 768 of at most 4 KiB.
+const MAX_RECORDS: usize = 32_768;
+
+#[derive(NetworkBehaviour)]
+pub(super) struct Behaviour {
+    pub(super) kad: kad::Behaviour<MemoryStore>,
+    pub(super) identify: identify::Behaviour,
+}
+
+impl Behaviour {
+    /// That of the node with this peer id and key.
+    pub(super) fn new(own: PeerId, key: &VerifyingKey) -> Result<Self, DecodingError> {
+        let key = identity::ed25519::PublicKey::try_from_bytes(&key.0)?;
+        let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
+            .with_agent_version("phantom".into());
+        Ok(Self { kad: kademlia(own), identify: identify::Behaviour::new(config) })
+    }
+}
+
+fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
+    let store_config = MemoryStoreConfig {
+        max_records: MAX_RECORDS,
+        max_value_bytes: MAX_RECORD_LEN,
+        max_providers_per_key: 0,
+        max_provided_keys: 0,
+    };
+    let mut config = kad::Config::new(StreamProtocol::new("/phantom/kad/1"));
+    config
+        .set_query_timeout(QUERY_LIMIT)
+        .set_record_filtering(StoreInserts::FilterBoth)
+        .set_kbucket_inserts(BucketInserts::OnConnected)
+        .disjoint_query_paths(true)
+        .set_parallelism(NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN))
+        // Expiry is in the signed records; storing them anew must not extend it.
+        .set_record_ttl(None)
+        .set_provider_record_ttl(None)
+        .set_publication_interval(None)
+        .set_provider_publication_interval(None)
+        .set_periodic_bootstrap_interval(Some(Duration::from_secs(300)));
+    let mut kad = kad::Behaviour::with_config(own, MemoryStore::with_config(own, store_config), config);
+    kad.set_mode(Some(Mode::Server));
+    kad
+}
