@@ -166,43 +166,13 @@ impl Doors {
 mod tests {
     use std::time::Duration;
 
-    use phantom_proto::node::{Node, Settings};
-    use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
-    use phantom_proto::wire::NodeContact;
-    use tokio::sync::{mpsc, watch};
+    use tokio::sync::mpsc;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::driver::{self, NoSerials, Services};
-    use crate::link::{LinkPool, MemoryNetwork};
-    use crate::netdb::MemoryDatabase;
+    use crate::node::lone;
 
     const PATIENCE: Duration = Duration::from_secs(30);
-
-    /// A network of one node.
-    fn network() -> (Arc<Network>, watch::Sender<bool>) {
-        let mut rng = crate::service::system_rng().unwrap();
-        let identity = SigningKey::generate(&mut rng).verifying_key();
-        let contact = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [1; 32] };
-        let keys = PathKeys::generate(&mut rng);
-        let path_kem = Arc::new(*keys.kem.public());
-        let own = Candidate { contact: contact.clone(), path_dh: keys.dh.public(), path_kem, weight: 1 };
-        let hop = Hop::new(identity, [keys]);
-        let node = Node::new(own, hop, Guards::default(), Settings::default(), Box::new(rng));
-        let (incoming_tx, incoming_rx) = mpsc::channel(1);
-        let (stop_tx, stop_rx) = watch::channel(false);
-        let services = Services {
-            links: Arc::new(LinkPool::new(Arc::new(MemoryNetwork::default().join(contact)))),
-            database: Arc::new(MemoryDatabase::default()),
-            counters: Arc::default(),
-            incoming_tx,
-            serials: Arc::new(NoSerials),
-            guards_tx: watch::channel(Vec::new()).0,
-            opened: Box::new(|_| {}),
-            relayed_tunnels: 1,
-        };
-        (Network::start(driver::start(node, services, stop_rx), incoming_rx), stop_tx)
-    }
 
     /// Programs whose gate does not answer until it is let.
     struct Stuck(Arc<tokio::sync::Semaphore>);
@@ -223,8 +193,8 @@ mod tests {
     /// One user's gate that hangs kept every other user's programs from starting and ending.
     #[tokio::test]
     async fn a_gate_that_does_not_answer_holds_up_nobody_else() {
-        let (network, _stop_tx) = network();
-        let doors = Arc::new(Doors::new(network));
+        let lone = lone::driver();
+        let doors = Arc::new(Doors::new(Network::start(lone.handle, mpsc::channel(1).1)));
         let let_go = Arc::new(tokio::sync::Semaphore::new(0));
         let (slow, other) = (identity(1), identity(2));
         let programs = || Arc::new(Stuck(let_go.clone())) as Arc<dyn Programs>;

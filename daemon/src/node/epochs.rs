@@ -117,6 +117,9 @@ mod tests {
     use crate::args::Options;
     use crate::config::Folders;
     use crate::eula::Consent;
+    use crate::link::MemoryNetwork;
+    use crate::netdb::NetDbConfig;
+    use crate::node::lone;
     use crate::startup;
 
     /// A node that is started on this folder, at this address.
@@ -159,6 +162,44 @@ mod tests {
         let (_, next) = own(dir.path(), &port, begin + EPOCH + 77);
         assert_eq!((next.epoch, next.revision, &next.keys[0]), (record.epoch.next(), 0, &record.keys[1]));
         assert_eq!(next.keys[0].dh, candidate(&record, begin + EPOCH + 77).unwrap().path_dh);
+    }
+
+    /// The life of a daemon over the end of an epoch, on a virtual clock.
+    #[tokio::test(start_paused = true)]
+    async fn when_an_epoch_begins_the_node_publishes_its_next_record() {
+        let dir = tempfile::tempdir().unwrap();
+        let (setup, folder) = start(dir.path(), "127.0.0.1:0");
+        let node = setup.node.node_id();
+        let end = Epoch::at(&node, 1_800_000_000).end();
+        crate::clock::follow_tokio(Duration::from_secs(end - 30));
+        let own = Own::at(&setup, &folder, unix_seconds());
+        let first = own.record.check(unix_seconds()).unwrap();
+        let (setup, folder) = (Arc::new(setup), Arc::new(folder));
+        let network = MemoryNetwork::default();
+        let database = NetDb::start(NetDbConfig {
+            own: setup.contact.clone(),
+            peers: Vec::new(),
+            known: Vec::new(),
+            records: Vec::new(),
+            links: Arc::new(network.join(setup.contact.clone())),
+            incoming_rx: tokio::sync::mpsc::channel(1).1,
+        })
+        .unwrap();
+        database.register(&own.record).await;
+        let lone = lone::driver();
+        tokio::spawn(rotate(setup, folder, own.epoch, lone.handle.clone(), database.clone()));
+        let published = async || database.node(node).await.unwrap().unwrap();
+        assert_eq!(published().await, first);
+        let next = loop {
+            sleep(Duration::from_secs(1)).await;
+            let record = published().await;
+            if record != first {
+                break record;
+            }
+            assert!(unix_seconds() < end + 600, "no new record");
+        };
+        assert!((end..end + LOOK_EVERY.as_secs() + 5).contains(&unix_seconds()), "{} s late", unix_seconds() - end);
+        assert_eq!((next.epoch, next.revision, &next.keys[0]), (first.epoch.next(), 0, &first.keys[1]));
     }
 
     #[test]

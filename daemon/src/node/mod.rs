@@ -3,6 +3,8 @@
 mod answers;
 mod doors;
 mod epochs;
+#[cfg(test)]
+mod lone;
 mod serials;
 mod space;
 
