@@ -64,7 +64,12 @@ impl Queue {
             },
             cell = tunnel.incoming.read() => match cell {
                 Ok(Some((kind, data))) => Some((kind, data.to_vec())),
-                Ok(None) | Err(_) => None,
+                Ok(None) => None,
+                // Noise: somebody on the way changed it.
+                Err(error) => {
+                    tunnel.outgoing.abort(error.reason()).await;
+                    None
+                }
             },
         };
         came.map_or(Waited::Lost, |(kind, data)| Waited::Used(Box::new(tunnel), kind, data))
@@ -244,8 +249,9 @@ impl Ready {
 #[cfg(test)]
 mod tests {
     use futures::FutureExt;
-    use phantom_proto::cell::{Direction, Layer, TunnelKey};
+    use phantom_proto::cell::{CELL_LEN, Direction, Layer, OwnerCrypt, TunnelKey};
     use phantom_proto::crypto::SigningKey;
+    use phantom_proto::wire::frame::{Reason, kind};
     use zeroize::Zeroizing;
 
     use super::*;
@@ -346,6 +352,28 @@ mod tests {
             assert!(matches!(waits.await.unwrap(), Waited::Lost));
         }
         assert!(queue.lock().len() <= 1);
+    }
+
+    /// What comes first may be noise: the other end hears that it was, and nobody here gets the tunnel.
+    #[tokio::test]
+    async fn noise_on_a_tunnel_that_waits_is_answered_by_abort() {
+        let queue = Arc::new(Queue::default());
+        let (tunnel, far) = tunnel();
+        let peer = SigningKey::from_seed(&[2; 32]).verifying_key();
+        let remote = ([127, 0, 0, 1], 443).into();
+        let link = Link { peer, remote, purpose: LinkPurpose::Frames, stream: Box::new(far) };
+        let (reader, mut writer) = link.into_frames();
+        let waits = tokio::spawn(Queue::wait(Arc::downgrade(&queue), tunnel, || ()));
+        writer.write(kind::CELL, &[7; CELL_LEN]).await.unwrap();
+        writer.flush().await.unwrap();
+        // As its owner, who has one hop: what the end enciphered is peeled off.
+        let key = || TunnelKey(Zeroizing::new([1; 32]));
+        let crypt = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
+        let taken = Taken { reader, writer };
+        let mut owner = Tunnel::new(taken, crypt(Direction::Backward), crypt(Direction::Onward));
+        let heard = owner.incoming.read().await.unwrap().map(|(kind, data)| (kind, data.to_vec()));
+        assert_eq!(heard, Some((CellKind::Abort, vec![Reason::Protocol as u8])));
+        assert!(matches!(waits.await.unwrap(), Waited::Lost));
     }
 
     #[tokio::test]

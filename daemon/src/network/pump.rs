@@ -189,7 +189,8 @@ async fn carry(shared: Arc<Shared>, tunnel: Tunnel, first: Vec<u8>, app: DuplexS
         tracing::debug!(%error, "a session ended");
         role.fail();
         drop(role);
-        outgoing.abort(Reason::GoingAway).await;
+        let reason = if matches!(error, RelayError::Misbehaved(_)) { Reason::Protocol } else { Reason::GoingAway };
+        outgoing.abort(reason).await;
         return;
     }
     // The connection is over for people, too; only its tunnel lingers.
