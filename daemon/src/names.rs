@@ -216,6 +216,9 @@ impl TryFrom<String> for Resolver {
 #[derive(Debug, Default)]
 pub struct Names {
     aliases: Arc<Aliases>,
+    /// What the identity itself is called on this computer, for its own programs alone: full names are too long for some
+    /// settings of servers.
+    own: Option<(Alias, ApAddress)>,
     remembered: Mutex<Remembered>,
 }
 
@@ -258,7 +261,7 @@ impl Names {
     }
 
     fn over(aliases: Arc<Aliases>) -> Self {
-        let names = Self { aliases, remembered: Mutex::default() };
+        let names = Self { aliases, own: None, remembered: Mutex::default() };
         names.aliases.full.iter().for_each(|name| names.remember(*name));
         names
     }
@@ -266,6 +269,11 @@ impl Names {
     /// The same aliases, and nothing that anybody has asked for.
     pub fn afresh(&self) -> Self {
         Self::over(Arc::clone(&self.aliases))
+    }
+
+    /// The same for an identity, which knows itself by its own name too if it has one; a configured alias comes first.
+    pub fn afresh_for(&self, own: Option<(Alias, ApAddress)>) -> Self {
+        Self { own, ..self.afresh() }
     }
 
     /// The address behind `<56 characters>.phantom`, `<alias>.phantom` or `<alias>`; `None` means "not found". Upper
@@ -277,7 +285,9 @@ impl Names {
         }
         let lower = text.strip_suffix('.').unwrap_or(text).to_ascii_lowercase();
         let label = lower.strip_suffix(NAME_SUFFIX).and_then(|head| head.strip_suffix('.')).unwrap_or(&lower);
-        self.aliases.addresses.get(&label.parse::<Alias>().ok()?).copied()
+        let alias = label.parse().ok()?;
+        let own = || self.own.as_ref().filter(|(name, _)| *name == alias).map(|(_, address)| *address);
+        self.aliases.addresses.get(&alias).copied().or_else(own)
     }
 
     /// A name for `address`: its alias with suffix, else the full name when it was seen before.
@@ -370,6 +380,18 @@ mod tests {
         let other = names.afresh();
         assert_eq!(other.name_of(aliased.address()).as_deref(), Some("web.phantom"));
         assert_eq!(other.name_of(seen.address()), None, "another identity has not asked for it");
+    }
+
+    #[test]
+    fn an_identity_knows_itself_by_its_own_name() {
+        let (own, other) = (ApName(VerifyingKey([1; 32])).address(), ApName(VerifyingKey([2; 32])));
+        let configured = names(&[("web", other.to_string())]);
+        let called = |name: &str| configured.afresh_for(Some((name.parse().unwrap(), own)));
+        for text in ["shop", "shop.phantom", "SHOP.phantom."] {
+            assert_eq!(called("shop").resolve(text), Some(own), "{text}");
+            assert_eq!(called("mail").resolve(text), None, "it is nobody else's");
+        }
+        assert_eq!(called("web").resolve("web"), Some(other.address()), "what is configured holds");
     }
 
     #[test]

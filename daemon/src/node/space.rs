@@ -302,7 +302,8 @@ pub(super) async fn open(
 fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
     let dial = |to| ToResolver { usage: usage.clone(), to };
     let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to), ThisComputer::now()));
-    Outside { usage: usage.clone(), names: setup.names.afresh(), resolver }
+    let own = usage.identity.name.clone().map(|name| (name, usage.address()));
+    Outside { usage: usage.clone(), names: setup.names.afresh_for(own), resolver }
 }
 
 /// The first program that listens makes the identity reachable, until it is closed.
