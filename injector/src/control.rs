@@ -34,6 +34,8 @@ pub(crate) struct Session {
     pub(crate) identity: IdentityRef,
     /// What the program is to enter; none where no phantom namespace can be.
     pub(crate) spaces: Option<Namespaces>,
+    /// Why there is none, in the daemon's words, if there should be one.
+    pub(crate) why_no_spaces: Option<String>,
     /// Who the program is, for people.
     pub(crate) who: String,
     /// Which of its ports others reach and where, one sentence each.
@@ -109,7 +111,8 @@ pub(crate) fn identity(name: Option<String>) -> Result<IdentityRef> {
     })
 }
 
-fn token() -> Result<[u8; 16]> {
+/// Sixteen bytes that nobody guesses.
+pub(crate) fn token() -> Result<[u8; 16]> {
     let mut token = [0; 16];
     File::open("/dev/urandom").and_then(|mut random| random.read_exact(&mut token)).context("reading /dev/urandom")?;
     Ok(token)
@@ -134,7 +137,11 @@ pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
     let hold = Request::Hold { identity: identity.clone() };
     let first = if wanted == Wanted::None { hold.clone() } else { Request::Enter { identity } };
     let (mut reply, mut descriptors) = ask(&first)?;
-    if wanted == Wanted::SpacesIfPossible && matches!(reply, Reply::Failed { errno: libc::EOPNOTSUPP, .. }) {
+    let mut why_no_spaces = None;
+    if wanted == Wanted::SpacesIfPossible
+        && let Reply::Failed { errno: libc::EOPNOTSUPP, message } = &reply
+    {
+        why_no_spaces = Some(message.clone());
         (reply, descriptors) = ask(&hold)?;
     }
     let (address, name) = match reply {
@@ -159,7 +166,7 @@ pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
             _ => bail!("the daemon's answer makes no sense: is it of another version?"),
         }
     }
-    Ok(Session { line, identity, spaces, who, published: Vec::new() })
+    Ok(Session { line, identity, spaces, why_no_spaces, who, published: Vec::new() })
 }
 
 /// What helps where no daemon is.

@@ -72,7 +72,7 @@ const VARIABLES: [&str; 9] = [
 ];
 
 /// The deputies that exist here, each once, links followed.
-pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
+pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     // All users': root may become any of them.
     let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -88,7 +88,7 @@ pub(crate) fn deputies(masked: &Masked) -> Vec<PathBuf> {
     let folders = runtimes.iter().cloned().chain(states());
     let daemons = folders.map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
     let (in_use, spared) = match masked {
-        Masked::All(socket) | Masked::Through { daemon: socket, .. } => (Some(socket.clone()), None),
+        Masked::All(socket) | Masked::Through(socket, _) => (Some(socket.clone()), None),
         Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
     };
     let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);

@@ -11,14 +11,14 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use rustix::thread::UnshareFlags;
 
 use crate::filter::Doors;
-use crate::mounts::{self, Masked};
+use crate::mounts::{self, View};
 use crate::sys;
 
 /// Moves this process into namespaces of its own; says whether processes outside are out of its reach.
 ///
 /// # Errors
 /// When the system permits none; then this process is to be given up.
-pub(crate) fn enter(masked: &Masked, say: &dyn Fn(&str)) -> Result<Doors> {
+pub(crate) fn enter(view: &View<'_>, say: &dyn Fn(&str)) -> Result<Doors> {
     let mut doors = Doors::Shut;
     let spaces = UnshareFlags::NEWNS | UnshareFlags::NEWNET;
     if sys::unshare(spaces).is_err() {
@@ -33,7 +33,7 @@ pub(crate) fn enter(masked: &Masked, say: &dyn Fn(&str)) -> Result<Doors> {
     }
     say("made an empty network namespace");
     loopback_up().context("starting the loopback interface")?;
-    mounts::make_private(masked, say)?;
+    mounts::make_private(view, say)?;
     Ok(doors)
 }
 

@@ -5,11 +5,10 @@ use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use rustix::net::AddressFamily;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use crate::filter::Doors;
-use crate::mounts::{self, Masked};
+use crate::mounts::{self, View};
 use crate::ways::Walls;
 use crate::{apart, doors, privileges, sys};
 
@@ -24,16 +23,17 @@ pub(crate) struct Namespaces {
 /// Moves this process into the namespaces for good. On any error the program must not be started.
 ///
 /// `say` hears about each step. Returns whether a user namespace keeps it from those of others.
-pub(crate) fn enter(spaces: &Namespaces, masked: &Masked, say: &dyn Fn(&str)) -> Result<Doors> {
+pub(crate) fn enter(spaces: &Namespaces, view: &View<'_>, say: &dyn Fn(&str)) -> Result<Doors> {
     let doors = enter_namespaces(spaces, say)?;
     sys::unshare(UnshareFlags::NEWNS).context("creating a private mount namespace")?;
-    mounts::make_private(masked, say)?;
+    mounts::make_private(view, say)?;
     Ok(doors)
 }
 
 /// What every way ends with: no descriptor of another network, no privilege that leads there.
 pub(crate) fn give_up_the_rest(walls: Walls, doors: Doors, say: &dyn Fn(&str)) -> Result<()> {
     close_foreign_sockets(say)?;
+    privileges::forget_login();
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");
     doors::shut(doors).context("installing the filter of system calls")?;
@@ -97,5 +97,5 @@ fn is_foreign(number: RawFd, target: &Path) -> bool {
     if doors.iter().any(|door| target.contains(door) && !target.starts_with('/')) || target == "/dev/net/tun" {
         return true;
     }
-    target.starts_with("socket:") && sys::socket_domain(number).is_some_and(|domain| domain != AddressFamily::UNIX)
+    target.starts_with("socket:") && sys::is_foreign_socket(number)
 }

@@ -4,10 +4,12 @@
 //! core_pattern names, in the host's namespaces, for whoever crashes.
 
 use std::fs::{self, OpenOptions};
+use std::os::fd::OwnedFd;
 
 use anyhow::{Result, bail};
+use rustix::fs::CWD;
 use rustix::io::Errno;
-use rustix::mount::{MountFlags, mount, mount_bind_recursive, mount_remount};
+use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_bind_recursive, mount_remount, move_mount};
 
 /// File systems that are the kernel's; what is written there concerns the whole machine. Groups of processes (cgroup) are
 /// left: they cannot reach out without a capability.
@@ -22,23 +24,38 @@ const WITNESS: &str = "/proc/sys/kernel/core_pattern";
 
 const FLAGS: MountFlags = MountFlags::NOSUID.union(MountFlags::NODEV).union(MountFlags::NOEXEC);
 
-/// Changes this process' mounts, which are its own already.
-pub(crate) fn protect(say: &dyn Fn(&str)) -> Result<()> {
+/// Tells one start of this computer from others.
+const BOOT: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Changes this process' mounts, which are its own already; `boot` is to lie over what tells the computer's start.
+///
+/// Where the program could not write these files anyway, as an ordinary user, /proc stays as it is: the kernel lets nobody
+/// mount another one below whose own is covered in part, and sandboxes (bubblewrap, flatpak) need one.
+pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> {
     // Network settings of a process are those of its namespace: /proc/PID/net of a process outside shows the host's.
     match mount("proc", "/proc", "proc", FLAGS, Some(c"hidepid=ptraceable")) {
         Ok(()) => say("hid processes outside from /proc"),
         Err(error) => say(&format!("processes outside and what they see of networks stay visible in /proc: {error}")),
     }
-    for settings in SETTINGS {
-        let _ = mount_bind_recursive(settings, settings).and_then(|()| read_only(settings));
+    if is_writable() {
+        if let Some(boot) = boot {
+            let _ = move_mount(boot, "", CWD, BOOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
+        }
+        for settings in SETTINGS {
+            let _ = mount_bind_recursive(settings, settings).and_then(|()| read_only(settings));
+        }
     }
     for point in mounted(&fs::read_to_string("/proc/self/mountinfo")?) {
         let _ = read_only(&point);
     }
-    if OpenOptions::new().write(true).open(WITNESS).is_ok() {
+    if is_writable() {
         bail!("{WITNESS} stays writable: by it the program could have the kernel start others outside");
     }
     Ok(())
+}
+
+fn is_writable() -> bool {
+    OpenOptions::new().write(true).open(WITNESS).is_ok()
 }
 
 fn read_only(point: &str) -> Result<(), Errno> {

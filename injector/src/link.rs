@@ -12,6 +12,7 @@ use rustix::net::{
 /// First byte of a message.
 const READY: u8 = 1;
 const FAILED: u8 = 2;
+const PASSING: u8 = 3;
 
 /// Longest message; longer reasons are cut.
 const LONGEST: usize = 2048;
@@ -20,8 +21,8 @@ const LONGEST: usize = 2048;
 pub(crate) enum News {
     /// The program starts now; with the listener of its filter, if a supervisor is to answer.
     Ready(Option<OwnedFd>),
-    /// This way cannot be had.
-    Failed(String),
+    /// This way cannot be had: never here, or not now.
+    Failed { why: String, is_passing: bool },
 }
 
 /// Says that all is ready.
@@ -36,10 +37,11 @@ pub(crate) fn send_ready(to: &OwnedFd, listener: Option<&OwnedFd>) -> io::Result
     Ok(())
 }
 
-/// Says why not.
-pub(crate) fn send_failure(to: &OwnedFd, why: &str) -> io::Result<()> {
+/// Says why not, and whether it may pass.
+pub(crate) fn send_failure(to: &OwnedFd, why: &str, is_passing: bool) -> io::Result<()> {
     let why = &why.as_bytes()[..why.len().min(LONGEST - 1)];
-    let parts = [IoSlice::new(&[FAILED]), IoSlice::new(why)];
+    let kind = [if is_passing { PASSING } else { FAILED }];
+    let parts = [IoSlice::new(&kind), IoSlice::new(why)];
     sendmsg(to, &parts, &mut SendAncillaryBuffer::default(), SendFlags::NOSIGNAL)?;
     Ok(())
 }
@@ -57,7 +59,12 @@ pub(crate) fn receive(from: &OwnedFd) -> io::Result<News> {
     });
     Ok(match message[..length].split_first() {
         Some((&READY, _)) => News::Ready(listener),
-        Some((_, why)) => News::Failed(String::from_utf8_lossy(why).into_owned()),
-        None => News::Failed("the process that was to become the program was killed".to_owned()),
+        Some((kind, why)) => {
+            News::Failed { why: String::from_utf8_lossy(why).into_owned(), is_passing: *kind == PASSING }
+        }
+        None => {
+            let why = "the process that was to become the program was killed".to_owned();
+            News::Failed { why, is_passing: true }
+        }
     })
 }

@@ -1,10 +1,9 @@
 //! The program's own view of files: our resolver's settings, deputies masked, no network interfaces of the host in /sys.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -15,47 +14,52 @@ use rustix::mount::{
 };
 
 use crate::deputies::deputies;
+use crate::host::{self, Cover};
+use crate::scratch::Scratch;
+use crate::way_in::WayIn;
 use crate::{kernel_files, own_names};
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// Which daemons' sockets the program must not see.
-#[derive(Debug, Clone)]
-pub(crate) enum Masked {
+pub(crate) enum Masked<'a> {
     /// That of the daemon in use, and those at the known places.
     All(PathBuf),
     /// Those at the known places but this one, which the preloaded library speaks to.
     AllBut(PathBuf),
     /// All; in the place of the daemon in use lies another socket, where it serves the program's library.
-    Through { daemon: PathBuf, instead: PathBuf },
+    Through(PathBuf, WayIn<'a>),
 }
 
-impl Masked {
-    /// What lies over a socket.
-    fn over(&self, socket: &Path) -> &Path {
-        match self {
-            Self::Through { daemon, instead } if fs::canonicalize(daemon).is_ok_and(|daemon| daemon == socket) => {
-                instead
-            }
-            _ => Path::new("/dev/null"),
-        }
-    }
+/// What surrounds a program whose mounts are its own.
+pub(crate) struct View<'a> {
+    pub(crate) masked: Masked<'a>,
+    /// Whether it is to see what the computer is called.
+    pub(crate) shows_host: bool,
 }
 
 /// Changes this process' mounts, which are its own already, as the program shall see them.
-pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
+pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("making mounts private")?;
-    replace(
-        "/etc/resolv.conf",
-        &format!("nameserver {RESOLVER_ADDRESS}\n{}options ndots:1 timeout:10 attempts:3\n", own_names::search()),
-        say,
-    )?;
-    replace("/etc/hosts", &own_names::hosts(), say)?;
-    if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
-        replace("/etc/nsswitch.conf", &only_files_and_dns(&text), say)?;
+    // As long as it is to be had.
+    let name = host::name();
+    if !view.shows_host {
+        host::hide(say)?;
     }
+    let mut deputies = deputies(&view.masked);
+    let mut scratch = Scratch::mount()?;
+    lay_files(view, &name.to_string_lossy(), &mut scratch, say)?;
+    if let Masked::Through(daemon, way_in) = &view.masked {
+        let daemon = fs::canonicalize(daemon).context("finding the daemon's socket")?;
+        let (listener, name) = scratch.socket()?;
+        way_in.open_at(&listener)?;
+        mount_bind(&name, &daemon).context("laying a way to the daemon over its socket")?;
+        deputies.retain(|deputy| *deputy != daemon);
+    }
+    let number = scratch.take(&host::number()?)?;
+    drop(scratch);
     match fresh_sysfs() {
         Ok(()) => say("hid the host's network interfaces from /sys"),
         // No way out leads through there, so this is no reason not to start.
@@ -63,46 +67,39 @@ pub(crate) fn make_private(masked: &Masked, say: &dyn Fn(&str)) -> Result<()> {
             say(&format!("names and hardware addresses of the host's interfaces stay visible in /sys: {error}"))
         }
     }
-    kernel_files::protect(say)?;
-    for deputy in deputies(masked) {
-        mount_bind(masked.over(&deputy), &deputy).with_context(|| format!("masking {}", deputy.display()))?;
+    kernel_files::protect((!view.shows_host).then_some(&number), say)?;
+    for deputy in deputies {
+        mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
     }
     Ok(())
 }
 
-/// Lays a file of ours over one of the system's, for this mount namespace.
-fn replace(path: &str, text: &str, say: &dyn Fn(&str)) -> Result<()> {
-    if !Path::new(path).exists() {
-        say(&format!("there is no {path}: programs that need it resolve no names"));
-        return Ok(());
+/// Lays files of ours over the system's, for this mount namespace; `name` is what the computer is called outside.
+fn lay_files(view: &View<'_>, name: &str, scratch: &mut Scratch, say: &dyn Fn(&str)) -> Result<()> {
+    let mut replace = |path: &str, text: &str| {
+        if !Path::new(path).exists() {
+            say(&format!("there is no {path}"));
+            return Ok(());
+        }
+        scratch.lay(text, Path::new(path))?;
+        say(&format!("replaced {path}"));
+        anyhow::Ok(())
+    };
+    let options = "options ndots:1 timeout:10 attempts:3";
+    let search = own_names::search();
+    replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\n{search}{options}\n"))?;
+    replace("/etc/hosts", &own_names::hosts((!view.shows_host).then_some(name)))?;
+    if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
+        replace("/etc/nsswitch.conf", &only_files_and_dns(&text))?;
     }
-    let (file, name) = temporary(text).with_context(|| format!("writing our own {path}"))?;
-    let mounted = mount_bind(&name, path);
-    drop(file);
-    fs::remove_file(&name).with_context(|| format!("removing {}", name.display()))?;
-    mounted.with_context(|| format!("replacing {path}"))?;
-    say(&format!("replaced {path}"));
-    Ok(())
-}
-
-/// A new file that everybody may read; it needs no name once it is mounted.
-fn temporary(text: &str) -> io::Result<(fs::File, PathBuf)> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for directory in [std::env::temp_dir(), "/dev/shm".into(), "/run".into(), "/var/tmp".into()] {
-        for attempt in 0..16 {
-            let name = directory.join(format!(".phantom-run-{}-{attempt}", std::process::id()));
-            match OpenOptions::new().write(true).create_new(true).mode(0o644).open(&name) {
-                Ok(mut file) => {
-                    file.write_all(text.as_bytes())?;
-                    file.set_permissions(Permissions::from_mode(0o644))?;
-                    return Ok((file, name));
-                }
-                Err(error) => last = error,
-            }
+    if !view.shows_host {
+        for Cover { over, text, is_secret } in host::covers()? {
+            scratch.cover(&text, if is_secret { 0o600 } else { 0o644 }, &over)?;
+            say(&format!("replaced {}", over.display()));
         }
     }
-    Err(last)
+    Ok(())
 }
 
 /// The system's nsswitch.conf, with host names looked up in files and by DNS alone.

@@ -45,6 +45,14 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT[:NAME]")]
     pub(crate) publish: Vec<Port>,
 
+    /// What becomes of the program when the daemon ends, and with it the program's network
+    #[arg(long, value_enum, default_value_t = OnLoss::Wait, value_name = "WHAT")]
+    pub(crate) on_daemon_loss: OnLoss,
+
+    /// Let the program see this computer's name and numbers: host name, machine-id, boot_id
+    #[arg(long)]
+    pub(crate) show_host: bool,
+
     /// Say on standard error which ways were tried, and why one was not taken
     #[arg(long)]
     pub(crate) explain: bool,
@@ -87,6 +95,15 @@ pub(crate) enum Isolation {
     Preload,
     /// By libphantom.so too, with sockets that the daemon emulates: where there can be no phantom namespace
     Emulate,
+}
+
+/// What becomes of a program without a daemon.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnLoss {
+    /// It lives on without a network
+    Wait,
+    /// It is ended (SIGTERM, then SIGKILL), and phantom-run fails, so that a service manager may start both anew
+    Exit,
 }
 
 const USAGE: &str = "phantom-run [OPTIONS] [--] PROGRAM [ARGUMENT]...";

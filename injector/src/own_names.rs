@@ -23,10 +23,35 @@ pub(crate) fn variable() -> (&'static str, &'static str) {
 }
 
 /// /etc/hosts as the program shall see it. Without the own name there, which some systems leave to a module of libc (nss
-/// myhostname), the name would be asked for.
-pub(crate) fn hosts() -> String {
+/// myhostname), the name would be asked for. `hidden` is a name that it is not to see.
+pub(crate) fn hosts(hidden: Option<&str>) -> String {
     let text = fs::read("/etc/hosts").unwrap_or_default();
-    with_own(&String::from_utf8_lossy(&text), &own())
+    let text = String::from_utf8_lossy(&text);
+    match hidden {
+        Some(name) => with_own(&aside(&text, name), &own()),
+        None => with_own(&text, &own()),
+    }
+}
+
+/// Where the hidden name leads all the same, for settings that hold it: loopback, but not the address of which programs
+/// ask what they are called.
+const ASIDE: &str = "127.0.1.1";
+
+fn aside(text: &str, name: &str) -> String {
+    format!("{}{ASIDE} {name}\n", without(text, name))
+}
+
+/// Without the computer's name, with and without its domain, and without the addresses that had no other.
+fn without(text: &str, name: &str) -> String {
+    let short = name.split('.').next().unwrap_or(name);
+    let own = |word: &str| word.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(short));
+    let others = text.lines().filter_map(|line| {
+        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
+        let address = words.next()?;
+        let names: Vec<&str> = words.filter(|word| !own(word)).collect();
+        (!names.is_empty()).then(|| format!("{address} {}\n", names.join(" ")))
+    });
+    others.collect()
 }
 
 fn own() -> String {
@@ -44,6 +69,14 @@ fn with_own(text: &str, own: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hidden_name_leads_aside() {
+        let text =
+            "127.0.0.1\tlocalhost\n127.0.1.1 Laptop.corp.net laptop # laptop\n# laptop\n10.1.2.3 db laptop.lan\n";
+        let expected = "127.0.0.1 localhost\n10.1.2.3 db\n127.0.1.1 laptop.corp.net\n";
+        assert_eq!(aside(text, "laptop.corp.net"), expected);
+    }
 
     #[test]
     fn own_names_are_loopback_whatever_the_file_says() {

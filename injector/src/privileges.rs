@@ -1,5 +1,6 @@
 //! What a program may still do: no new privileges, and of root's capabilities only those that reach no network but ours.
 
+use std::fs;
 use std::io;
 
 use rustix::thread::{
@@ -23,6 +24,12 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
     .union(CapabilitySet::SYS_RESOURCE)
     .union(CapabilitySet::SETFCAP)
     .union(CapabilitySet::AUDIT_WRITE);
+
+/// Takes back whose login this process descends from, for who may (root): only where there is none may one be set without a
+/// capability that the program does not get, and PAM refuses logins of which it cannot say whose they are.
+pub(crate) fn forget_login() {
+    let _ = fs::write("/proc/self/loginuid", u32::MAX.to_string());
+}
 
 /// Drops everything else for this process and its descendants, for ever.
 pub(crate) fn drop_all_but_safe() -> io::Result<()> {

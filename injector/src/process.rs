@@ -12,15 +12,18 @@ use std::os::fd::OwnedFd;
 use std::process::exit;
 use std::sync::Arc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rustix::event::{PollFd, PollFlags, poll};
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::isolate;
 use crate::link::{self, News};
+use crate::options::OnLoss;
+use crate::reason::{self, Passing};
 use crate::sys::{self, Fork, Signals, Target};
 
 /// Exit status when the launcher itself fails.
@@ -28,6 +31,12 @@ pub(crate) const FAILED: i32 = 125;
 
 /// The keeper's number for "no program was started".
 const NO_PROGRAM: i32 = 0;
+
+/// The keeper's number for "the daemon is gone": no process ends so.
+const LOST: i32 = i32::MIN;
+
+/// How long a program that is asked to end may take, as service managers give it at least.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A thread that only waits needs little.
 const STACK: usize = 64 * 1024;
@@ -43,8 +52,12 @@ pub(crate) trait Ways {
     fn attend(&self, way: usize) -> Result<()>;
     /// In the keeper, after the last fork: the program is about to start.
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()>;
-    /// In the keeper: this way could not be had.
-    fn failed(&self, way: usize, why: &str);
+    /// A descriptor that is silent as long as the daemon serves the program.
+    fn session(&self) -> io::Result<OwnedFd>;
+    /// In the front, when it is not: tells people, and says what is to become of the program.
+    fn lost(&self) -> OnLoss;
+    /// In the keeper: this way could not be had. If the reason is one that passes, no other is tried.
+    fn failed(&self, way: usize, why: &str, is_passing: bool);
     /// In the keeper: none of them could be had.
     fn none(&self);
 }
@@ -65,22 +78,31 @@ pub(crate) fn run(ways: &dyn Ways) -> Result<()> {
             // They are the program's: who waits for their end waits for the program alone.
             isolate::inherited()?.into_iter().filter(|number| *number > 2).for_each(sys::close);
             sys::become_stdio(&null()?, 0..=1)?;
-            Ok(attend(&signals.arriving, &news, keeper)?)
+            Ok(attend(&signals.arriving, &news, keeper, ways)?)
         }
     }
 }
 
 /// In the front: waits for the program's end and passes signals on meanwhile.
-fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid) -> io::Result<()> {
+fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways) -> io::Result<()> {
     let lost = || io::Error::other("the keeper of the session was killed, and so its program");
     let started = read_number(news)?.ok_or_else(lost)?;
     if started == NO_PROGRAM {
         exit(FAILED);
     }
     let program = Target::new(Pid::from_raw(started).ok_or_else(lost)?);
+    // Until when it may end by itself, once the daemon is gone.
+    let (mut last, mut is_over) = (None::<Instant>, false);
     loop {
         let mut polled = [PollFd::new(news, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
+        let left = last.map(|end| end.saturating_duration_since(Instant::now()));
+        let left =
+            left.map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() });
+        if rustix::io::retry_on_intr(|| poll(&mut polled, left.as_ref()))? == 0 {
+            program.send(Signal::KILL);
+            last = None;
+            continue;
+        }
         let [news_ready, signal_ready] = [&polled[0], &polled[1]].map(|p| !p.revents().is_empty());
         if news_ready {
             let Some(status) = read_number(news)? else {
@@ -88,7 +110,16 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid) -> io::Result<()> {
                 program.send(Signal::KILL);
                 return Err(lost());
             };
-            end_like(status);
+            match status {
+                LOST if ways.lost() == OnLoss::Exit => {
+                    program.send(Signal::TERM);
+                    program.send(Signal::CONT);
+                    (last, is_over) = (Some(Instant::now() + LAST_WORDS), true);
+                }
+                LOST => {}
+                _ if is_over => exit(FAILED),
+                _ => end_like(status),
+            }
         }
         if signal_ready {
             let signal = sys::next_signal(signals)?;
@@ -131,6 +162,7 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
     release_inherited()?;
     // The front may be gone here and below: then the program is about to end.
     let _ = write_number(report, program.pid().as_raw_nonzero().get());
+    tell_of_loss(ways.session()?, report.try_clone()?)?;
     loop {
         match rustix::process::wait(WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
             Ok(Some((changed, status))) if changed == program.pid() => follow(status, front, report),
@@ -167,7 +199,13 @@ fn try_each(signals: &Signals, ways: &dyn Ways) -> Option<Started> {
     for way in 0..ways.count() {
         match attempt(way, signals, ways) {
             Ok(started) => return Some(started),
-            Err(error) => ways.failed(way, &format!("{error:#}")),
+            Err(error) => {
+                let is_passing = reason::is_passing(&error);
+                ways.failed(way, &format!("{error:#}"), is_passing);
+                if is_passing {
+                    break;
+                }
+            }
         }
     }
     None
@@ -180,6 +218,17 @@ fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn W
     rustix::process::setpgid(None, None)?;
     end_with_front(report.try_clone()?, Arc::clone(program))?;
     ways.serve(started.way, started.listener)
+}
+
+/// Tells the front when the daemon is gone, in a thread of its own.
+fn tell_of_loss(session: OwnedFd, report: OwnedFd) -> io::Result<()> {
+    thread::Builder::new().stack_size(STACK).spawn(move || {
+        // It says nothing unasked, and nobody asks here.
+        let mut polled = [PollFd::new(&session, PollFlags::IN)];
+        while rustix::io::retry_on_intr(|| poll(&mut polled, None)).is_err() {}
+        let _ = write_number(&report, LOST);
+    })?;
+    Ok(())
 }
 
 /// Ends the program when the front is gone, in a thread of its own: it may have been killed.
@@ -210,21 +259,22 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
             });
             exit(started.unwrap_or_else(|error| {
                 // Nobody is there to hear it only if the keeper was killed.
-                let _ = link::send_failure(&theirs, &format!("{error:#}"));
+                let _ = link::send_failure(&theirs, &format!("{error:#}"), reason::is_passing(&error));
                 FAILED
             }));
         }
         Fork::Parent(pid) => pid,
     };
     drop(theirs);
-    let news = link::receive(&ours).unwrap_or_else(|error| News::Failed(error.to_string()));
+    let news = link::receive(&ours).unwrap_or_else(|error| News::Failed { why: error.to_string(), is_passing: true });
     match news {
         News::Ready(listener) => Ok(Started { way, pid, listener }),
-        News::Failed(why) => {
+        News::Failed { why, is_passing } => {
             // It ends by itself if it still can.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
-            bail!("{why}");
+            let error = anyhow::Error::msg(why);
+            Err(if is_passing { error.context(Passing) } else { error })
         }
     }
 }

@@ -197,7 +197,12 @@ pub(crate) fn die_by(signal: i32) {
 /// Gives this process namespaces of its own.
 pub(crate) fn unshare(what: UnshareFlags) -> io::Result<()> {
     // SAFETY: only namespaces are left, in a process of one thread; the table of descriptors stays what it is.
-    unsafe { rustix::thread::unshare_unsafe(what) }.map_err(io::Error::from)
+    let left = unsafe { rustix::thread::unshare_unsafe(what) };
+    left.map_err(|error| match error {
+        // Each user has a number of their own: it says what the machine permits, nothing that passes.
+        rustix::io::Errno::NOSPC => io::Error::other("the machine permits no more of them (/proc/sys/user)"),
+        other => other.into(),
+    })
 }
 
 /// Keeps other processes of the same user from looking into this one and from changing it.
@@ -223,6 +228,23 @@ pub(crate) fn is_inherited(number: RawFd) -> bool {
     rustix::io::fcntl_getfd(fd).is_ok_and(|flags| !flags.contains(rustix::io::FdFlags::CLOEXEC))
 }
 
+/// Whether there is such a descriptor.
+pub(crate) fn is_open(number: RawFd) -> bool {
+    // SAFETY: two numbers; one that is not open gives an error, nothing worse.
+    unsafe { libc::fcntl(number, libc::F_GETFD) >= 0 }
+}
+
+/// Lets exec close the descriptor.
+pub(crate) fn close_on_exec(number: RawFd) {
+    // SAFETY: as in `is_open`.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+}
+
+/// Whether the descriptor is a socket of some other network than the program's.
+pub(crate) fn is_foreign_socket(number: RawFd) -> bool {
+    is_open(number) && socket_domain(number).is_some_and(|domain| domain != AddressFamily::UNIX)
+}
+
 /// Whether the descriptor is a place in the file system rather than an open file: a directory, or O_PATH.
 pub(crate) fn is_place(number: RawFd) -> bool {
     // SAFETY: as in `is_inherited`.
@@ -246,7 +268,7 @@ pub(crate) fn open_anew(number: RawFd, path: &Path) -> bool {
 }
 
 /// The family of a socket; none if the descriptor is none.
-pub(crate) fn socket_domain(number: RawFd) -> Option<AddressFamily> {
+fn socket_domain(number: RawFd) -> Option<AddressFamily> {
     // SAFETY: as in `is_inherited`.
     let fd = unsafe { BorrowedFd::borrow_raw(number) };
     rustix::net::sockopt::socket_domain(fd).ok()

@@ -1,28 +1,29 @@
 //! The ways to hand a program over, strongest first, and how each is got ready.
 
 use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use phantom_ipc::ENV_DOOR;
 
 use crate::control::{Contact, Session, Wanted};
 use crate::filter::{self, Doors};
 use crate::isolate::Namespaces;
 use crate::local::{self, Port};
-use crate::mounts::Masked;
-use crate::options::{Isolation, Options};
+use crate::mounts::{Masked, View};
+use crate::options::{Isolation, OnLoss, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
 use crate::way_in::WayIn;
-use crate::{deputies, enclose, isolate, own_names, preload, seccomp, second_door};
+use crate::{
+    deputies, enclose, host, isolate, own_names, place, preload, proxies, seccomp, second_door, service, stdio,
+};
 
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
@@ -98,10 +99,8 @@ pub(crate) struct Launch<'a> {
     ports: &'a [Port],
     /// Answers name questions on loopback, where the program sees the host's settings.
     resolver: Mutex<Option<StandIn>>,
-    /// By which the preloaded library comes to the daemon, until it lies where the program looks for it.
-    way_in: Mutex<Option<WayIn>>,
-    /// The daemon gave no way in: it is not the machine that lacks something, so no weaker way is to be tried.
-    is_daemon_lost: AtomicBool,
+    /// Before any fork: whom a service manager knows.
+    front: u32,
     /// Why ways could not be had, as the keeper heard.
     reasons: Mutex<Vec<String>>,
 }
@@ -110,8 +109,19 @@ impl<'a> Launch<'a> {
     /// All that `options` permit.
     pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
         let order = order(options.isolation, session.spaces.is_some());
-        let (resolver, way_in, is_daemon_lost, reasons) = Default::default();
-        Self { options, contact, session, order, ports, resolver, way_in, is_daemon_lost, reasons }
+        let reasons = session.why_no_spaces.iter().map(|why| format!("namespace, inject, preload: {why}")).collect();
+        let launch = Self {
+            options,
+            contact,
+            session,
+            order,
+            ports,
+            resolver: Mutex::default(),
+            front: std::process::id(),
+            reasons: Mutex::new(reasons),
+        };
+        session.why_no_spaces.iter().for_each(|why| launch.say(&format!("not by namespace, inject or preload: {why}")));
+        launch
     }
 
     fn say(&self, step: &str) {
@@ -124,18 +134,30 @@ impl<'a> Launch<'a> {
         self.session.spaces.as_ref().context("there is no phantom namespace")
     }
 
-    fn masked(&self, how: How) -> Masked {
-        let daemon = self.contact.socket.clone();
-        match &*self.way_in.lock().unwrap_or_else(PoisonError::into_inner) {
-            Some(way_in) => Masked::Through { daemon, instead: way_in.path().to_owned() },
-            None if how.is_hooked() => Masked::AllBut(daemon),
-            None => Masked::All(daemon),
-        }
+    fn way_in(&self) -> WayIn<'_> {
+        WayIn { line: &self.session.line, identity: &self.session.identity }
     }
 
-    /// It lies where it is to lie, or nobody needs it any more.
-    fn forget_way_in(&self) {
-        *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    fn view(&self, way: Way) -> View<'_> {
+        let daemon = self.contact.socket.clone();
+        let masked = match way {
+            Way { how, walls: Walls::Own } if how.is_hooked() => Masked::Through(daemon, self.way_in()),
+            // Without mounts of its own a program reaches the daemon's own socket.
+            Way { how, .. } if how.is_hooked() => Masked::AllBut(daemon),
+            _ => Masked::All(daemon),
+        };
+        View { masked, shows_host: self.options.show_host }
+    }
+
+    /// Whether names are asked of a resolver on loopback, which nobody else there answers.
+    fn needs_resolver(&self, way: Way) -> bool {
+        match way {
+            // Emulated sockets do not reach it: there is no UDP. The library needs none.
+            Way { how, .. } if how.is_hooked() => way.walls == Walls::None && self.session.spaces.is_some(),
+            Way { walls: Walls::None, .. } => true,
+            // There is no file to lay ours over, and then resolvers ask on loopback.
+            _ => !Path::new("/etc/resolv.conf").exists(),
+        }
     }
 
     /// Namespaces, descriptors, privileges: what comes before a filter.
@@ -143,16 +165,15 @@ impl<'a> Launch<'a> {
         let say = |step: &str| self.say(step);
         let mut doors = Doors::Shut;
         match way {
-            Way { how: How::Namespace, .. } => doors = isolate::enter(self.spaces()?, &self.masked(way.how), &say)?,
-            Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.masked(way.how), &say)?,
-            Way { walls: Walls::None, .. } => self.warn_of_deputies(way.how),
+            Way { how: How::Namespace, .. } => doors = isolate::enter(self.spaces()?, &self.view(way), &say)?,
+            Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.view(way), &say)?,
+            Way { walls: Walls::None, .. } => self.warn_of_deputies(way),
         }
-        isolate::give_up_the_rest(way.walls, doors, &say)?;
         Ok(doors)
     }
 
-    fn warn_of_deputies(&self, how: How) {
-        let deputies = deputies::deputies(&self.masked(how));
+    fn warn_of_deputies(&self, way: Way) {
+        let deputies = deputies::deputies(&self.view(way).masked);
         if !deputies.is_empty() && !self.options.quiet {
             let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
             eprintln!(
@@ -185,7 +206,24 @@ impl<'a> Launch<'a> {
             for port in &self.session.published {
                 eprintln!("phantom-run: {port}");
             }
+            for hint in proxies::hints(&self.options.allow_local, way.how != How::Emulate) {
+                eprintln!("phantom-run: {hint}");
+            }
         }
+    }
+}
+
+impl Launch<'_> {
+    /// Adds to the command what the library needs, in the mounts as they are to be.
+    fn prepare_hook(&self, command: &mut Command, library: PathBuf, way: Way) {
+        let mut contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
+        let mut files = [library, contact.socket];
+        if way.walls == Walls::Own {
+            files = place::reachable(files, &|step| self.say(step));
+        }
+        let library;
+        [library, contact.socket] = files;
+        preload::prepare(command, &library, &contact, way.how == How::Emulate);
     }
 }
 
@@ -201,13 +239,20 @@ impl Ways for Launch<'_> {
         command.args(&self.options.command[1..]);
         let (variable, domain) = own_names::variable();
         command.env(variable, domain);
-        if way.how.is_hooked() {
-            let contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
-            preload::prepare(&mut command, &preload::library()?, &contact, way.how == How::Emulate);
-        }
+        let library = if way.how.is_hooked() { Some(preload::library()?) } else { None };
+        // As long as the name can be had, and the descriptors are there.
+        let host = host::name();
+        let about_sockets = service::correct(&mut command, self.front.cast_signed());
         let doors = self.surround(way)?;
+        if !self.options.show_host && way.walls == Walls::Own {
+            command.envs(host::variables(&host));
+        }
+        if let Some(library) = library {
+            self.prepare_hook(&mut command, library, way);
+        }
+        isolate::give_up_the_rest(way.walls, doors, &|step| self.say(step))?;
         if way.how.is_hooked() && way.walls == Walls::Own {
-            command.env(ENV_DOOR, second_door::open(&self.session.line, &self.session.identity)?);
+            command.env(ENV_DOOR, second_door::open(self.way_in())?);
         }
         let listener = match way.how {
             How::Namespace => None,
@@ -228,22 +273,16 @@ impl Ways for Launch<'_> {
             self.say(&format!("port {port} of this computer is within the program's reach, on its own loopback"));
         }
         self.announce(way);
+        if let Some(about) = about_sockets {
+            eprintln!("phantom-run: {about}");
+        }
         ready(listener)?;
+        stdio::close_again();
         Ok(execute(command, name))
     }
 
     fn attend(&self, way: usize) -> Result<()> {
-        if self.is_daemon_lost.load(Ordering::Relaxed) {
-            bail!("the daemon does not serve it");
-        }
-        // Without mounts of its own a program reaches the daemon's own socket.
-        if self.order[way].how.is_hooked() && self.order[way].walls == Walls::Own {
-            let way_in = WayIn::open(&self.session.line, &self.session.identity)
-                .inspect_err(|_| self.is_daemon_lost.store(true, Ordering::Relaxed))?;
-            *self.way_in.lock().unwrap_or_else(PoisonError::into_inner) = Some(way_in);
-        }
-        // Emulated sockets do not reach it: there is no UDP.
-        if self.order[way].walls == Walls::None && self.session.spaces.is_some() {
+        if self.needs_resolver(self.order[way]) {
             let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
             if resolver.is_none() {
                 *resolver = resolver::open(&self.contact)?;
@@ -253,7 +292,6 @@ impl Ways for Launch<'_> {
     }
 
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
-        self.forget_way_in();
         if let Some(listener) = listener {
             let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
             let workshop =
@@ -261,14 +299,26 @@ impl Ways for Launch<'_> {
             supervise::start(listener, self.contact.clone(), workshop).context("starting the supervisor")?;
         }
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(resolver) = resolver.as_ref().filter(|_| self.order[way].walls == Walls::None) {
+        if let Some(resolver) = resolver.as_ref().filter(|_| self.needs_resolver(self.order[way])) {
             resolver::serve(resolver).context("starting the resolver")?;
         }
         local::serve(self.ports).context("offering the host's ports")
     }
 
-    fn failed(&self, way: usize, why: &str) {
-        self.forget_way_in();
+    fn session(&self) -> io::Result<OwnedFd> {
+        self.session.line.try_clone()
+    }
+
+    fn lost(&self) -> OnLoss {
+        let what = match self.options.on_daemon_loss {
+            OnLoss::Wait => "it lives on without; start it anew when a daemon runs, or use --on-daemon-loss exit",
+            OnLoss::Exit => "it is ended",
+        };
+        eprintln!("phantom-run: the daemon is gone, and with it the network of the program: {what}");
+        self.options.on_daemon_loss
+    }
+
+    fn failed(&self, way: usize, why: &str, is_passing: bool) {
         let Way { how, walls } = self.order[way];
         let name = match how {
             How::Namespace => "namespace",
@@ -277,7 +327,9 @@ impl Ways for Launch<'_> {
             How::Emulate => "emulate",
         };
         let name = if walls == Walls::None { format!("{name} without namespaces") } else { name.to_owned() };
-        let reason = format!("{name}: {why}");
+        let passes =
+            if is_passing && self.order.len() > way + 1 { "; a weaker way is no answer to what passes" } else { "" };
+        let reason = format!("{name}: {why}{passes}");
         self.say(&format!("not by {reason}"));
         self.reasons.lock().unwrap_or_else(PoisonError::into_inner).push(reason);
     }

@@ -47,6 +47,15 @@ impl Alone {
         Ok(alone)
     }
 
+    /// An ordinary user's own alone, where none may open `/dev/net/tun`.
+    pub fn without_tun() -> Result<Self> {
+        let (user, folder) = (User::new()?, Folder::new()?);
+        let mut alone = Self { user, folder, daemons: [None, None] };
+        let command = alone.user.tool("phantomd");
+        alone.start_by(Kind::Own, command)?;
+        Ok(alone)
+    }
+
     /// Started, and answering.
     pub fn start() -> Result<Self> {
         let (user, folder) = (User::new()?, Folder::new()?);
@@ -58,10 +67,14 @@ impl Alone {
 
     /// Starts the daemon of these users, which does not run.
     pub fn start_daemon(&mut self, kind: Kind) -> Result<()> {
-        let mut command = match kind {
+        let command = match kind {
             Kind::Own => self.user.with_tun("phantomd"),
             _ => Command::new(binary("phantomd")),
         };
+        self.start_by(kind, command)
+    }
+
+    fn start_by(&mut self, kind: Kind, mut command: Command) -> Result<()> {
         let home = self.home(kind);
         if !home.exists() {
             std::fs::create_dir(&home)?;

@@ -1,9 +1,9 @@
 //! Programs under supervisors: for whoever started it, phantom-run is the program, in its end, its signals and its pauses.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 use phantom_tests::{Alone, Kind, Way, eventually, signal};
@@ -176,4 +176,71 @@ fn pauses_are_shared() -> Result<()> {
         ensure!(started.ends()? == 128 + libc::SIGTERM);
         Ok(())
     })
+}
+
+/// Says what becomes of a socket and of a connection, whenever it is asked.
+const ASKED: &str = "
+import errno, os, socket, sys
+print('up', flush=True)
+for line in sys.stdin:
+    try: socket.create_connection(('fd70::1', 80), timeout=60); print('connected', flush=True)
+    except OSError as error: print(errno.errorcode.get(error.errno, error), flush=True)
+";
+
+/// A program of a session that its daemon will leave.
+struct Left {
+    launcher: Child,
+    program: BufReader<ChildStdout>,
+    said: BufReader<ChildStderr>,
+}
+
+impl Left {
+    fn start(alone: &Alone, kind: Kind, way: Way, on_loss: &str) -> Result<Self> {
+        let mut command = alone.tool(kind, "phantom-run");
+        command.args(["-q", "--isolation", way.flag(), "--on-daemon-loss", on_loss, "python3", "-uc", ASKED]);
+        let command = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut launcher = command.spawn()?;
+        let mut program = BufReader::new(launcher.stdout.take().context("no pipe")?);
+        let said = BufReader::new(launcher.stderr.take().context("no pipe")?);
+        ensure!(line(&mut program)? == "up");
+        Ok(Self { launcher, program, said })
+    }
+}
+
+fn line(from: &mut impl BufRead) -> Result<String> {
+    let mut line = String::new();
+    from.read_line(&mut line)?;
+    Ok(line.trim().to_owned())
+}
+
+#[test]
+fn who_loses_the_daemon_is_told_and_waits_or_ends() -> Result<()> {
+    let mut alone = Alone::start()?;
+    let mut left = Vec::new();
+    for on_loss in ["wait", "exit"] {
+        for kind in Kind::ALL {
+            for way in Way::ALL {
+                left.push((on_loss, kind, way, Left::start(&alone, kind, way, on_loss)?));
+            }
+        }
+    }
+    alone.stop_daemon(Kind::Root);
+    alone.stop_daemon(Kind::Own);
+    for (on_loss, kind, way, mut left) in left {
+        let which = || format!("{on_loss} for {kind:?} by {way:?}");
+        let said = line(&mut left.said)?;
+        ensure!(said.contains("the daemon is gone"), "{}: {said}", which());
+        if on_loss == "wait" {
+            let mut stdin = left.launcher.stdin.take().context("no pipe")?;
+            writeln!(stdin)?;
+            let error = line(&mut left.program)?;
+            ensure!(["ENETUNREACH", "ENETDOWN"].contains(&&*error), "{}: {error}", which());
+        }
+        // The one that waits ends by itself, with its input.
+        let status = left.launcher.wait()?;
+        let expected = if on_loss == "wait" { 0 } else { 125 };
+        ensure!(status.code() == Some(expected), "{}: {status}", which());
+        ensure!(line(&mut left.program)?.is_empty(), "{}: the program is still there", which());
+    }
+    Ok(())
 }

@@ -1,0 +1,132 @@
+//! What tells this computer from others, and what the program finds in its place: a neutral name, a number of its own.
+//!
+//! Mail servers and many others send the computer's name along; whoever reads it knows where the identity lives.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use rustix::system::{sethostname, uname};
+use rustix::thread::UnshareFlags;
+
+use crate::{control, sys};
+
+/// The one name that every computer has, and that resolves everywhere.
+const NAME: &str = "localhost";
+
+/// Variables in which shells and containers keep the name.
+const VARIABLES: [&str; 2] = ["HOSTNAME", "HOST"];
+
+/// Families of addresses in X's file of keys: this computer under a name, and any computer.
+const LOCAL: u16 = 256;
+const ANY: u16 = 0xffff;
+
+/// A file that is laid over another.
+pub(crate) struct Cover {
+    pub(crate) over: PathBuf,
+    pub(crate) text: Vec<u8>,
+    /// Whether it is secret, as what it lies over is.
+    pub(crate) is_secret: bool,
+}
+
+/// Gives this process, which may do so, a name space of its own with a neutral name in it.
+pub(crate) fn hide(say: &dyn Fn(&str)) -> Result<()> {
+    sys::unshare(UnshareFlags::NEWUTS).context("creating a space for the computer's name")?;
+    sethostname(NAME.as_bytes()).context("giving the program a neutral name of the computer")?;
+    // Mostly it has none; no wrapper knows the call.
+    let _ = fs::write("/proc/sys/kernel/domainname", "(none)");
+    say("hid the computer's name and number");
+    Ok(())
+}
+
+/// The name as long as it was not hidden.
+pub(crate) fn name() -> OsString {
+    OsString::from(uname().nodename().to_string_lossy().into_owned())
+}
+
+/// Variables that would tell `name` all the same, and what they are to say.
+pub(crate) fn variables(name: &OsString) -> impl Iterator<Item = (&'static str, &'static str)> {
+    VARIABLES
+        .into_iter()
+        .filter(|variable| env::var_os(variable).is_some_and(|value| value == *name))
+        .map(|v| (v, NAME))
+}
+
+/// The files that would tell.
+pub(crate) fn covers() -> Result<Vec<Cover>> {
+    let public = |over: &str, text: &str| Cover { over: over.into(), text: text.into(), is_secret: false };
+    let number = number()?;
+    let mut covers = vec![public("/etc/hostname", &format!("{NAME}\n")), public("/etc/machine-id", &number)];
+    // Often a link to the other one, which then lies there already.
+    if fs::canonicalize(DBUS).is_ok_and(|real| real == Path::new(DBUS)) {
+        covers.push(public(DBUS, &number));
+    }
+    covers.retain(|cover| cover.over.exists());
+    // X finds the key of a display by the computer's name.
+    if env::var_os("DISPLAY").is_some()
+        && let Some(keys) = x_authority()
+        && let Ok(text) = fs::read(&keys)
+    {
+        covers.push(Cover { over: keys, text: of_any_computer(&text), is_secret: true });
+    }
+    Ok(covers)
+}
+
+const DBUS: &str = "/var/lib/dbus/machine-id";
+
+/// As machine-id(5) wants it; another one in each run.
+pub(crate) fn number() -> Result<String> {
+    Ok(format!("{:032x}\n", u128::from_be_bytes(control::token()?)))
+}
+
+fn x_authority() -> Option<PathBuf> {
+    let named = env::var_os("XAUTHORITY").map(PathBuf::from);
+    named.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".Xauthority")))
+}
+
+/// The keys for this computer become keys for any; the others stay.
+fn of_any_computer(file: &[u8]) -> Vec<u8> {
+    let (mut rest, mut to) = (file, Vec::with_capacity(file.len()));
+    while let Some((family, entry, after)) = entry(rest) {
+        let own = family == LOCAL;
+        to.extend(if own { ANY } else { family }.to_be_bytes());
+        // Of any computer has no address.
+        let skip = if own { 2 + usize::from(u16::from_be_bytes([entry[0], entry[1]])) } else { 0 };
+        to.extend(if own { &[0; 2][..] } else { &[] });
+        to.extend(&entry[skip..]);
+        rest = after;
+    }
+    to
+}
+
+/// Family, the rest of the entry (address, display, kind, key, each with its length before it), and what follows.
+fn entry(from: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (family, all) = from.split_first_chunk()?;
+    let mut rest = all;
+    for _ in 0..4 {
+        let (length, after) = rest.split_first_chunk()?;
+        rest = after.get(usize::from(u16::from_be_bytes(*length))..)?;
+    }
+    Some((u16::from_be_bytes(*family), &all[..all.len() - rest.len()], rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(family: u16, address: &str) -> Vec<u8> {
+        let words = [address, "0", "MIT-MAGIC-COOKIE-1", "secret"];
+        let with_length = |word: &str| [&(word.len() as u16).to_be_bytes()[..], word.as_bytes()].concat();
+        [family.to_be_bytes().to_vec(), words.map(with_length).concat()].concat()
+    }
+
+    #[test]
+    fn keys_of_displays_are_found_without_the_computers_name() {
+        let file = [key(LOCAL, "laptop"), key(0, "\u{1}\u{2}\u{3}\u{4}"), key(LOCAL, "")].concat();
+        let expected = [key(ANY, ""), key(0, "\u{1}\u{2}\u{3}\u{4}"), key(ANY, "")].concat();
+        assert_eq!(of_any_computer(&file), expected);
+        // What is cut off is left out.
+        assert_eq!(of_any_computer(&file[..file.len() - 1]), expected[..expected.len() - key(ANY, "").len()]);
+    }
+}

@@ -1,0 +1,279 @@
+//! Computers as they are: full folders, missing files, names and numbers of the computer, variables that point outside.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Output};
+
+use anyhow::{Context, Result, ensure};
+use phantom_tests::programs::prepare;
+use phantom_tests::{Alone, Kind, Way, stdout};
+
+/// A command under mounts of its own, which a script changes before.
+fn with_mounts(script: &str, command: &Command) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-m", "--propagation", "private", "sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
+    unshare.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    unshare
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A folder for temporary files without room, or with a name that is too long for a socket.
+#[test]
+fn folders_for_temporary_files_do_not_matter() -> Result<()> {
+    let alone = Alone::shared()?;
+    alone.everywhere(|kind, way| {
+        let mut full =
+            "mount -t tmpfs -o size=16k tmpfs /mnt; dd if=/dev/zero of=/mnt/fill bs=1k count=100 2>/dev/null || true"
+                .to_owned();
+        // Not /tmp, where the programs of this test lie.
+        full.extend(["/dev/shm", "/var/tmp"].map(|at| format!("; mount --bind /mnt {at}")));
+        let mut run = alone.run(kind, way, &["sh", "-c", "echo runs; ls -A $TMPDIR"]);
+        run.env("TMPDIR", "/mnt");
+        let output = with_mounts(&full, &run).output()?;
+        ensure!(stdout(&output)? == "runs\nfill\n", "full: {output:?}");
+        let long = alone.folder.at(&"long".repeat(40));
+        fs::create_dir_all(&long)?;
+        fs::set_permissions(&long, fs::Permissions::from_mode(0o777))?;
+        let output = alone.run(kind, way, &["echo", "runs"]).env("TMPDIR", &long).output()?;
+        ensure!(stdout(&output)? == "runs\n", "long: {output:?}");
+        Ok(())
+    })
+}
+
+/// Whoever uses something up must not decide how well others' programs are kept in.
+#[test]
+fn what_passes_is_no_reason_for_a_weaker_way() -> Result<()> {
+    let alone = Alone::shared()?;
+    for kind in [Kind::Root, Kind::OfRoots] {
+        // So many descriptors that it is enough to be heard by the daemon, and not for all that follows.
+        let mut refused = 0;
+        for most in 5..16 {
+            let mut run = alone.tool(kind, "phantom-run");
+            run.args(["--explain", "echo", "runs"]);
+            let mut limited = Command::new("prlimit");
+            limited.arg(format!("--nofile={most}")).arg(run.get_program()).args(run.get_args());
+            let said = stderr(&limited.output()?);
+            ensure!(!said.contains("inject") && !said.contains("preload"), "{most} for {kind:?}: {said}");
+            refused += u32::from(said.contains("not by namespace") && said.contains("Too many open files"));
+        }
+        ensure!(refused > 0, "no number of descriptors was too small for {kind:?}");
+    }
+    Ok(())
+}
+
+/// A resolver must be there: whether a name exists is another question.
+#[test]
+fn names_work_without_resolv_conf() -> Result<()> {
+    let alone = Alone::shared()?;
+    let ask = "
+import socket, sys
+try: socket.getaddrinfo('nobody.phantom', 80)
+except socket.gaierror as error: print(error.errno == socket.EAI_NONAME)
+";
+    for how in ["true", "ln -sf ../run/nobody/resolv.conf resolv.conf", ": > resolv.conf", "ln -sf hosts resolv.conf"] {
+        alone.everywhere(|kind, way| {
+            let script = format!(
+                "mount -t tmpfs tmpfs /mnt; cp -a /etc /mnt/etc; cd /mnt/etc; rm -f resolv.conf; {how}; mount --bind /mnt/etc /etc; cd /"
+            );
+            let output = with_mounts(&script, &alone.run(kind, way, &["python3", "-c", ask])).output()?;
+            ensure!(stdout(&output)? == "True\n", "{how}: {output:?}");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_computers_name_and_numbers_are_not_to_be_seen() -> Result<()> {
+    let alone = Alone::shared()?;
+    let script = "uname -n; hostname; cat /etc/hostname /etc/machine-id /var/lib/dbus/machine-id; echo $HOSTNAME;
+        cat /proc/sys/kernel/hostname";
+    let name = prepare(Command::new("uname").arg("-n"))?;
+    let files = ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"];
+    let numbers = files.map(|file| fs::read_to_string(file).unwrap_or_default().trim().to_owned());
+    // The machine itself may have a name that says nothing.
+    let real = "laptop.corp-inside.net";
+    ensure!(name.trim() != real);
+    alone.everywhere(|kind, way| {
+        for (option, shown) in [(None, false), (Some("--show-host"), true)] {
+            let mut run = alone.tool(kind, "phantom-run");
+            run.args(["-q", "--isolation", way.flag()]).args(option).args(["sh", "-c", script]).env("HOSTNAME", real);
+            let mut named = Command::new("unshare");
+            named.args(["-u", "sh", "-c", &format!("hostname {real}; exec \"$@\""), "sh"]);
+            named.arg(run.get_program()).args(run.get_args()).env("HOSTNAME", real);
+            let output = named.output()?;
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            ensure!(said.contains(real) == shown, "{option:?}: {output:?}");
+            ensure!(said.contains("localhost") != shown, "{option:?}: {output:?}");
+            ensure!(numbers[0].is_empty() || said.contains(&numbers[0]) == shown, "{option:?}: {output:?}");
+        }
+        if kind == Kind::Root {
+            let output = alone.run(kind, way, &["cat", files[1]]).output()?;
+            ensure!(!stdout(&output)?.contains(&numbers[1]), "boot_id");
+        }
+        Ok(())
+    })
+}
+
+/// A key for a display is found by the computer's name.
+#[test]
+fn displays_stay_within_reach() -> Result<()> {
+    let alone = Alone::shared()?;
+    let key = |family: u16, address: &str| {
+        let words = [address, "0", "MIT-MAGIC-COOKIE-1", "secret"];
+        let words = words.map(|word| [&(word.len() as u16).to_be_bytes()[..], word.as_bytes()].concat());
+        [family.to_be_bytes().to_vec(), words.concat()].concat()
+    };
+    let script = "import os, sys; sys.stdout.write(open(os.environ['XAUTHORITY'], 'rb').read().hex())";
+    alone.everywhere(|kind, way| {
+        let file = alone.folder.write(&format!("keys-{kind:?}-{way:?}"), key(256, "laptop"))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644))?;
+        let mut run = alone.run(kind, way, &["python3", "-c", script]);
+        let hex = stdout(&run.env("XAUTHORITY", &file).env("DISPLAY", ":0").output()?)?;
+        let expected: String = key(0xffff, "").iter().map(|byte| format!("{byte:02x}")).collect();
+        ensure!(hex == expected, "{hex}");
+        Ok(())
+    })
+}
+
+#[test]
+fn variables_that_point_outside_are_said() -> Result<()> {
+    let alone = Alone::shared()?;
+    let run = |kind, way: Way, more: &[&str]| -> Result<String> {
+        let mut run = alone.tool(kind, "phantom-run");
+        run.args(["--isolation", way.flag()]).args(more).arg("true");
+        run.env("http_proxy", "http://127.0.0.1:3128").env("ALL_PROXY", "socks5h://proxy.corp:1080");
+        Ok(stderr(&run.output()?))
+    };
+    alone.everywhere(|kind, way| {
+        let said = run(kind, way, &[])?;
+        ensure!(said.contains("env -u http_proxy") && said.contains("proxy.corp is outside"), "{said}");
+        ensure!(said.contains("--allow-local 3128") == (way != Way::Emulate), "{said}");
+        ensure!(!run(kind, way, &["--quiet"])?.contains("proxy"));
+        Ok(())
+    })?;
+    let said = run(Kind::Root, Way::Inject, &["--allow-local", "3128"])?;
+    ensure!(!said.contains("http_proxy") && said.contains("ALL_PROXY"), "{said}");
+    Ok(())
+}
+
+/// What a service manager says to its child is true for the program.
+#[test]
+fn service_managers_are_understood() -> Result<()> {
+    let alone = Alone::shared()?;
+    let program = "
+import os, socket, stat
+try: activated = stat.S_ISSOCK(os.fstat(3).st_mode)
+except OSError: activated = False
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect(os.environ['NOTIFY_SOCKET'])
+s.send(b'READY=1')
+print(os.environ['WATCHDOG_PID'] == str(os.getpid()), os.environ.get('LISTEN_FDS'),
+      os.environ.get('LISTEN_PID') in (None, str(os.getpid())), activated)
+";
+    let sockets = [
+        ("socket.socketpair()[0]", "True 1 True True\n"),
+        ("socket.create_server(('127.0.0.1', 0))", "True None True False\n"),
+    ];
+    alone.everywhere(|kind, way| {
+        for (number, (socket, expected)) in sockets.iter().enumerate() {
+            let path = alone.folder.at(&format!("notify-{number}-{kind:?}-{way:?}"));
+            let manager = UnixDatagram::bind(&path)?;
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
+            manager.set_read_timeout(Some(phantom_tests::PATIENCE))?;
+            // As systemd does it: numbers of itself, which the launcher becomes.
+            let start = format!(
+                "import os, socket, sys; s = {socket}; os.dup2(os.dup(s.fileno()), 3)
+for name in ('LISTEN_PID', 'WATCHDOG_PID'): os.environ[name] = str(os.getpid())
+os.environ['LISTEN_FDS'] = '1'
+os.execv(sys.argv[1], sys.argv[1:])"
+            );
+            let run = alone.run(kind, way, &["/usr/bin/python3", "-c", program]);
+            let mut command = alone.command(kind, "/usr/bin/python3");
+            // Only the launcher itself is to have the number.
+            let become_it = run.get_args().position(|word| word == "--").filter(|_| kind != Kind::Root);
+            let words: Vec<_> = std::iter::once(run.get_program()).chain(run.get_args()).collect();
+            let words = become_it.map_or(&words[..], |at| &words[at + 2..]);
+            let output = command.args(["-c", &start]).args(words).env("NOTIFY_SOCKET", &path).output()?;
+            ensure!(stdout(&output)? == *expected, "{output:?}");
+            ensure!(stderr(&output).contains("LISTEN_FDS is not set") == (number == 1), "{output:?}");
+            let mut said = [0; 64];
+            let length = manager.recv(&mut said)?;
+            ensure!(&said[..length] == b"READY=1");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn closed_standard_descriptors_stay_closed() -> Result<()> {
+    let alone = Alone::shared()?;
+    alone.everywhere(|kind, way| {
+        let run = alone.run(kind, way, &["cat"]);
+        let mut sh = Command::new("sh");
+        let output = sh.args(["-c", "exec \"$@\" <&-", "sh"]).arg(run.get_program()).args(run.get_args()).output()?;
+        ensure!(output.status.code() == Some(1) && stderr(&output).contains("Bad file descriptor"), "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_command_line_says_what_is_true_inside() -> Result<()> {
+    let alone = Alone::shared()?;
+    alone.everywhere(|kind, way| {
+        let phantom = alone.tool(kind, "phantom");
+        let words: Vec<&str> =
+            std::iter::once(phantom.get_program()).chain(phantom.get_args()).filter_map(|word| word.to_str()).collect();
+        let from = words.iter().position(|word| word.ends_with("/phantom")).context("phantom")?;
+        let output = alone.run(kind, way, &[&words[from..], &["status"]].concat()).output()?;
+        let said = stderr(&output);
+        ensure!(said.contains("under phantom-run") && !said.contains("start one"), "{output:?}");
+        Ok(())
+    })
+}
+
+/// Sandboxes that programs build for their parts: flatpak, WebKitGTK, GNOME's loaders of images.
+#[test]
+fn sandboxes_inside() -> Result<()> {
+    let alone = Alone::shared()?;
+    let sandbox = [
+        "--unshare-all",
+        "--share-net",
+        "--die-with-parent",
+        "--ro-bind",
+        "/",
+        "/",
+        "--dev",
+        "/dev",
+        "--proc",
+        "/proc",
+    ];
+    alone.everywhere(|kind, way| {
+        let output = alone.run(kind, way, &[&["bwrap"][..], &sandbox, &["echo", "works"]].concat()).output()?;
+        // Root's files in /proc would be root's to write: they are covered, and so no other /proc may be mounted.
+        let expected = if kind == Kind::Root { "" } else { "works\n" };
+        ensure!(String::from_utf8_lossy(&output.stdout) == expected, "{output:?}");
+        Ok(())
+    })
+}
+
+/// `--explain` says why, also when a way that can be had is found.
+#[test]
+fn explain_says_why_there_is_no_phantom_namespace() -> Result<()> {
+    let alone = Alone::without_tun()?;
+    let output = alone.tool(Kind::Own, "phantom-run").args(["--explain", "true"]).output()?;
+    let said = stderr(&output);
+    ensure!(output.status.success() && said.contains("not by namespace, inject or preload"), "{said}");
+    ensure!(said.contains("/dev/net/tun"), "{said}");
+    Ok(())
+}
