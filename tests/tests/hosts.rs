@@ -277,3 +277,37 @@ fn explain_says_why_there_is_no_phantom_namespace() -> Result<()> {
     ensure!(said.contains("/dev/net/tun"), "{said}");
     Ok(())
 }
+
+/// Ubuntu's rule of AppArmor, containers: nobody may make namespaces. All ways but the first can do without.
+const CONFINED: &str =
+    "for kind in user mnt net uts; do echo 0 >/proc/sys/user/max_${kind}_namespaces; done; exec \"$@\"";
+
+#[test]
+fn where_no_namespaces_may_be_made() -> Result<()> {
+    let alone = Alone::shared()?;
+    let script = "cat <&3 2>/dev/null || echo closed; hostname >/dev/null && echo named; getent hosts nobody.phantom || echo none";
+    for way in [Way::Inject, Way::Preload, Way::Emulate] {
+        let mut run = alone.tool(Kind::Root, "phantom-run");
+        run.args(["--isolation", way.flag(), "sh", "-c", script]);
+        let mut confined = Command::new("unshare");
+        confined
+            .args(["--user", "--map-root-user", "sh", "-c", CONFINED, "sh"])
+            .arg(run.get_program())
+            .args(run.get_args());
+        let output = confined.env("http_proxy", "http://127.0.0.1:3128").output()?;
+        ensure!(stdout(&output)? == "closed\nnamed\nnone\n", "{way:?}: {output:?}");
+        let said = stderr(&output);
+        ensure!(said.contains("among your other programs") && said.contains("env -u http_proxy"), "{way:?}: {said}");
+    }
+    // The first needs them, and says that it is the machine which permits none.
+    let mut run = alone.tool(Kind::Root, "phantom-run");
+    run.args(["--isolation", "namespace", "true"]);
+    let mut confined = Command::new("unshare");
+    confined
+        .args(["--user", "--map-root-user", "sh", "-c", CONFINED, "sh"])
+        .arg(run.get_program())
+        .args(run.get_args());
+    let output = confined.output()?;
+    ensure!(output.status.code() == Some(125) && stderr(&output).contains("namespace"), "{output:?}");
+    Ok(())
+}
