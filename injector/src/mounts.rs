@@ -44,13 +44,11 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     mount_change("/", MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC)
         .context("making mounts private")?;
     // As long as it is to be had.
-    let name = host::name();
-    if !view.shows_host {
-        host::hide(say)?;
-    }
+    let name = host::name().to_string_lossy().into_owned();
+    let hidden = (!view.shows_host && is_hidden(say)).then_some(&*name);
     let mut deputies = deputies(&view.masked);
     let mut scratch = Scratch::mount()?;
-    lay_files(view, &name.to_string_lossy(), &mut scratch, say)?;
+    lay_files(hidden, &mut scratch, say)?;
     if let Masked::Through(daemon, way_in) = &view.masked {
         let daemon = fs::canonicalize(daemon).context("finding the daemon's socket")?;
         let (listener, name) = scratch.socket()?;
@@ -58,7 +56,8 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
         mount_bind(&name, &daemon).context("laying a way to the daemon over its socket")?;
         deputies.retain(|deputy| *deputy != daemon);
     }
-    let number = scratch.take(&host::number()?)?;
+    // Older kernels cannot (Linux 5.2); it is no way out either.
+    let boot = hidden.and_then(|_| scratch.take(&host::number().ok()?).ok());
     drop(scratch);
     match fresh_sysfs() {
         Ok(()) => say("hid the host's network interfaces from /sys"),
@@ -67,7 +66,7 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
             say(&format!("names and hardware addresses of the host's interfaces stay visible in /sys: {error}"))
         }
     }
-    kernel_files::protect((!view.shows_host).then_some(&number), say)?;
+    kernel_files::protect(boot.as_ref(), say)?;
     for deputy in deputies {
         mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
@@ -75,8 +74,13 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     Ok(())
 }
 
-/// Lays files of ours over the system's, for this mount namespace; `name` is what the computer is called outside.
-fn lay_files(view: &View<'_>, name: &str, scratch: &mut Scratch, say: &dyn Fn(&str)) -> Result<()> {
+/// Whether the computer's name is hidden from here on. It leads nowhere by itself, so this is no reason not to start.
+fn is_hidden(say: &dyn Fn(&str)) -> bool {
+    host::hide(say).inspect_err(|error| say(&format!("what the computer is called stays visible: {error:#}"))).is_ok()
+}
+
+/// Lays files of ours over the system's, for this mount namespace; `hidden` is what the computer is called outside.
+fn lay_files(hidden: Option<&str>, scratch: &mut Scratch, say: &dyn Fn(&str)) -> Result<()> {
     let mut replace = |path: &str, text: &str| {
         if !Path::new(path).exists() {
             say(&format!("there is no {path}"));
@@ -89,14 +93,16 @@ fn lay_files(view: &View<'_>, name: &str, scratch: &mut Scratch, say: &dyn Fn(&s
     let options = "options ndots:1 timeout:10 attempts:3";
     let search = own_names::search();
     replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\n{search}{options}\n"))?;
-    replace("/etc/hosts", &own_names::hosts((!view.shows_host).then_some(name)))?;
+    replace("/etc/hosts", &own_names::hosts(hidden))?;
     if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
         replace("/etc/nsswitch.conf", &only_files_and_dns(&text))?;
     }
-    if !view.shows_host {
+    if hidden.is_some() {
         for Cover { over, text, is_secret } in host::covers()? {
-            scratch.cover(&text, if is_secret { 0o600 } else { 0o644 }, &over)?;
-            say(&format!("replaced {}", over.display()));
+            match scratch.cover(&text, if is_secret { 0o600 } else { 0o644 }, &over) {
+                Ok(()) => say(&format!("replaced {}", over.display())),
+                Err(error) => say(&format!("what the computer is called stays visible: {error:#}")),
+            }
         }
     }
     Ok(())

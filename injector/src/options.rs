@@ -121,5 +121,5 @@ Examples:
 Environment: PHANTOM_SOCKET and PHANTOM_IDENTITY stand for --daemon and --identity; PHANTOM_LIBRARY says where \
 libphantom.so is, if neither beside phantom-run nor in ../lib.
 
-Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be \
+Exit status: the program's own; 125 if phantom-run failed or ended the program with its daemon, 126 if the program cannot be \
 executed, 127 if it was not found.";

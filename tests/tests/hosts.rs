@@ -299,6 +299,16 @@ fn where_no_namespaces_may_be_made() -> Result<()> {
         let said = stderr(&output);
         ensure!(said.contains("among your other programs") && said.contains("env -u http_proxy"), "{way:?}: {said}");
     }
+    // One kind that only hides the computer's name, which decides nothing about the way.
+    let no_name = "echo 0 >/proc/sys/user/max_uts_namespaces; exec \"$@\"";
+    let mut run = alone.tool(Kind::Root, "phantom-run");
+    run.args(["--isolation", "inject", "--explain", "uname", "-n"]);
+    let mut confined = Command::new("unshare");
+    confined.args(["--user", "--map-root-user", "sh", "-c", no_name, "sh"]).arg(run.get_program()).args(run.get_args());
+    let output = confined.output()?;
+    let said = stderr(&output);
+    ensure!(said.contains("stays visible") && !said.contains("among your other programs"), "{said}");
+    ensure!(stdout(&output)? == prepare(Command::new("uname").arg("-n"))?);
     // The first needs them, and says that it is the machine which permits none.
     let mut run = alone.tool(Kind::Root, "phantom-run");
     run.args(["--isolation", "namespace", "true"]);
