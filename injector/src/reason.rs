@@ -18,8 +18,14 @@ impl fmt::Display for Passing {
     }
 }
 
-/// What others can bring about, and what is over when they stop.
-const PASSING: [i32; 9] = [
+/// What others can bring about, and what is over when they stop. A daemon that ends takes its socket away, and a program must
+/// not start in a weaker way just then.
+const PASSING: [i32; 14] = [
+    libc::ENOENT,
+    libc::EPIPE,
+    libc::ENOTCONN,
+    libc::ECONNRESET,
+    libc::ECONNREFUSED,
     libc::ENOMEM,
     libc::ENOSPC,
     libc::EDQUOT,
