@@ -1,6 +1,8 @@
-//! Frames of every kind on links in every state.
+//! Frames of every kind on links in every state, and what is done first upon an array.
 
 use super::*;
+use crate::path::plan::{Placed, Role};
+use crate::path::{Build, Plan};
 use crate::wire::Wire;
 use crate::wire::array::{ArrayFrame, REPLY_LEN, SLOT_LEN, SLOTS};
 
@@ -77,6 +79,8 @@ fn with_link(state: State) -> (Node, LinkId) {
             let standing = accepted(&mut node);
             frame(&mut node, standing, kind::ATTACH, vec![7; 16]);
             frame(&mut node, standing, kind::SEED, vec![5; BLOCK_LEN]);
+            // An end takes its time.
+            node.refill(NOW + 300);
             dialed(&mut node)
         }
     };
@@ -144,4 +148,25 @@ fn a_link_that_left_the_node_is_not_closed_by_it() {
     let mut node = node();
     (0..=u8::MAX).for_each(|frame_kind| frame(&mut node, LinkId(77), frame_kind, good_payload(frame_kind)));
     assert!(outputs(&mut node).is_empty());
+}
+
+/// I5: by the time that an array is passed on, its package must be where a restart finds it.
+#[test]
+fn an_opened_package_is_kept_before_its_array_goes_on() {
+    let (mut node, mut rng) = (node(), StdRng::seed_from_u64(2));
+    let mut other = |number| {
+        let keys = PathKeys::generate(&mut rng).public();
+        Candidate { contact: neighbour(number), path_dh: keys.dh, path_kem: keys.kem, weight: 1 }
+    };
+    let owner = other(2);
+    let circle = [node.own.clone(), other(3), other(4), other(5), other(6)];
+    let role = |index| if index % 2 == 1 { Role::X { position: index / 2 } } else { Role::Y };
+    let placed = |(index, candidate)| Placed { candidate, role: role(index) };
+    let plan = Plan { circle: circle.into_iter().enumerate().map(placed).collect() };
+    let (_, send) = Build::start(&mut rng, NOW / 1000, plan, &owner, NOW / 1000 + 3600).unwrap();
+    let link = LinkId(1);
+    node.handle(NOW, Input::LinkUp { link, peer: owner.contact.node_id() });
+    frame(&mut node, link, kind::ARRAY, send.frame.to_bytes());
+    let outputs = outputs(&mut node);
+    assert!(matches!(outputs[..], [Output::Opened(_), Output::Dial { .. }]), "{outputs:?}");
 }
