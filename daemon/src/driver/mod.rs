@@ -161,6 +161,11 @@ impl Handle {
         self.input(Input::Sample(sample)).await;
     }
 
+    /// Tells which nodes the database has just connected with.
+    pub async fn back(&self, nodes: BTreeSet<NodeId>) {
+        self.input(Input::Back(nodes)).await;
+    }
+
     /// Tells which nodes of the sample do not answer.
     pub async fn silent(&self, silent: BTreeSet<NodeId>) {
         self.input(Input::Silent(silent)).await;

@@ -8,7 +8,7 @@ mod lone;
 mod serials;
 mod space;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -205,14 +205,17 @@ async fn accept(transport: Arc<dyn Transport>, handle: Handle, database_tx: mpsc
 
 async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
     let mut again = interval(Duration::from_secs(2));
+    let mut connected = HashSet::new();
     loop {
         tokio::select! {
             changed = known_rx.changed() => if changed.is_err() { return },
             // Guards are chosen after some time even when nothing changes any more.
             _ = again.tick() => {}
         }
-        let Known { nodes, silent, .. } = known_rx.borrow_and_update().clone();
+        let Known { nodes, silent, connected_to, .. } = known_rx.borrow_and_update().clone();
         let now = unix_seconds();
+        handle.back(connected_to.difference(&connected).copied().collect()).await;
+        connected = connected_to;
         handle.silent(silent.into_iter().collect()).await;
         handle.sample(nodes.iter().filter_map(|record| epochs::candidate(record, now)).collect()).await;
         // A burst of news becomes one sample.

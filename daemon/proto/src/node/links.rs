@@ -61,6 +61,8 @@ impl Node {
     }
 
     pub(super) fn link_up(&mut self, now: u64, link: LinkId, peer: NodeId) {
+        // Whoever did not answer before does now.
+        self.away.remove(&peer);
         let role = match self.errands.remove(&link) {
             Some(errand) => self.run_errand(link, errand),
             // In total the link level bounds them.

@@ -160,6 +160,8 @@ pub enum Input {
     Sample(Vec<Candidate>),
     /// Nodes of the sample that are known not to answer, whole: no path is planned over them.
     Silent(BTreeSet<NodeId>),
+    /// Nodes that the database has just connected with: what did not answer before does now.
+    Back(BTreeSet<NodeId>),
     /// An identity connects: keep paths for that.
     WantExit(ApAddress),
     /// An identity listens: keep entry paths for it, and publish them. The serials are what [`Output::Serials`] last gave.
@@ -302,6 +304,7 @@ impl Node {
             Input::LinkDown { link } => self.link_down(now, link),
             Input::Sample(sample) => self.take_sample(now, sample),
             Input::Silent(silent) => self.silent = silent,
+            Input::Back(nodes) => self.away.retain(|node, _| !nodes.contains(node)),
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),

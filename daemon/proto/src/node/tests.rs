@@ -93,3 +93,14 @@ fn no_more_paths_are_carried_than_is_said() {
     }
     assert_eq!((node.relayed_paths(), node.load()[2]), (2, 2));
 }
+
+/// A node that was away for a second was left out of plans for a minute; in a small network that is no plan at all.
+#[test]
+fn a_node_that_answers_again_is_left_out_no_longer() {
+    let mut node = node();
+    let [two, three, four] = [2, 3, 4].map(|number| neighbour(number).node_id());
+    [two, three, four].into_iter().for_each(|id| node.away(NOW, id));
+    node.handle(NOW + 1, Input::LinkUp { link: LinkId(1), peer: two });
+    node.handle(NOW + 1, Input::Back([three].into()));
+    assert_eq!(node.away.keys().collect::<Vec<_>>(), [&four]);
+}
