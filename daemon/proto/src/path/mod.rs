@@ -3,6 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | [`mod@plan`] | choice and order of nodes |
+//! | [`choice`] | who stands where: guards, layers, accounts |
 //! | [`guards`], [`accounts`] | who may stand next to the owner; whose builds fail |
 //! | [`mod@array`] | what one node does to the arrays |
 //! | [`weave`] | all of that, foreseen by the owner |
@@ -12,6 +13,7 @@
 pub mod accounts;
 pub mod array;
 mod budget;
+pub mod choice;
 pub mod guards;
 pub mod hop;
 pub mod owner;

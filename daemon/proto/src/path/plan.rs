@@ -106,6 +106,8 @@ pub enum Needed {
     Guards,
     /// Operators, in the sample, other than the owner's and the guards'.
     Operators,
+    /// Members of the identity's layers.
+    Members,
 }
 
 impl fmt::Display for Needed {
@@ -113,6 +115,7 @@ impl fmt::Display for Needed {
         f.write_str(match self {
             Self::Guards => "guards are reachable at distinct operators",
             Self::Operators => "further operators are known (nodes in one /16 of IPv4 or /32 of IPv6 count as one)",
+            Self::Members => "nodes of this identity's layers can be used, and others must not be drawn yet",
         })
     }
 }
@@ -133,6 +136,9 @@ pub enum PlanError {
         /// Of these.
         of: Needed,
     },
+    /// Guards are away, and no further ones may be met.
+    #[error("guards are away, and as many nodes have stood next to this one as may: it waits for them")]
+    Exposed,
 }
 
 /// Draws a circle from the sample. Nodes next to the owner come from its guards.
@@ -224,6 +230,17 @@ enum Operator {
     Node(NodeId),
 }
 
+fn operator(spread: Spread, contact: &NodeContact) -> Operator {
+    match (spread, contact.addr.ip()) {
+        (Spread::Nodes, _) => Operator::Node(contact.node_id()),
+        (Spread::Prefixes, IpAddr::V4(ip)) => Operator::V4([ip.octets()[0], ip.octets()[1]]),
+        (Spread::Prefixes, IpAddr::V6(ip)) => {
+            let [a, b, c, d, ..] = ip.octets();
+            Operator::V6([a, b, c, d])
+        }
+    }
+}
+
 /// The operators that a circle has already.
 pub(super) struct Operators {
     spread: Spread,
@@ -238,18 +255,27 @@ impl Operators {
     }
 
     fn of(&self, contact: &NodeContact) -> Operator {
-        match (self.spread, contact.addr.ip()) {
-            (Spread::Nodes, _) => Operator::Node(contact.node_id()),
-            (Spread::Prefixes, IpAddr::V4(ip)) => Operator::V4([ip.octets()[0], ip.octets()[1]]),
-            (Spread::Prefixes, IpAddr::V6(ip)) => {
-                let [a, b, c, d, ..] = ip.octets();
-                Operator::V6([a, b, c, d])
-            }
-        }
+        operator(self.spread, contact)
     }
 
-    fn free(&self, contact: &NodeContact) -> bool {
+    pub(super) fn free(&self, contact: &NodeContact) -> bool {
         !self.taken.contains(&self.of(contact))
+    }
+
+    /// Takes those of many nodes.
+    pub(super) fn take_all<'a>(&mut self, contacts: impl Iterator<Item = &'a NodeContact>) {
+        contacts.for_each(|contact| {
+            self.take(contact);
+        });
+    }
+
+    /// An operator in bytes.
+    pub(super) fn name(spread: Spread, contact: &NodeContact) -> Vec<u8> {
+        match operator(spread, contact) {
+            Operator::V4(prefix) => prefix.to_vec(),
+            Operator::V6(prefix) => prefix.to_vec(),
+            Operator::Node(id) => id.0.to_vec(),
+        }
     }
 
     /// Whether the node's operator was not there yet; it is now.
