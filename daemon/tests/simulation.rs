@@ -21,7 +21,7 @@ use phantom_proto::crypto::dh::DhSecret;
 use phantom_proto::crypto::kem::KemSecret;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{Node, Settings, Work};
-use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
+use phantom_proto::path::{Candidate, Hop, PathKeys};
 use phantom_proto::wire::cells::Open;
 use phantom_proto::wire::{NodeContact, Wire};
 use rand::rngs::StdRng;
@@ -87,7 +87,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
     database.add(contact.clone());
     let transport: Arc<dyn Transport> = Arc::new(net.join(contact));
     let hop = Hop::new(identity.verifying_key(), [keys]);
-    let machine = Node::new(candidate.clone(), hop, Guards::default(), settings, Box::new(rng));
+    let machine = Node::new(candidate.clone(), hop, None, settings, Box::new(rng));
     let (incoming_tx, incoming_rx) = mpsc::channel(64);
     let (stop_tx, stop_rx) = watch::channel(false);
     let counters = Arc::new(Counters::default());
@@ -97,7 +97,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
         counters: counters.clone(),
         incoming_tx,
         serials: Arc::new(NoSerials),
-        guards_tx: watch::channel(Vec::new()).0,
+        choice_tx: watch::channel(Vec::new()).0,
         opened: Box::new(|_| {}),
         relayed_tunnels: 10_000,
     };

@@ -7,7 +7,7 @@ use arbitrary::Arbitrary;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, Settings};
-use phantom_proto::path::{Guards, Spread};
+use phantom_proto::path::Spread;
 use phantom_proto::record::{ApRecord, STEP, Signed};
 
 use crate::world::{NODES, candidate, hop, identity, number, path_keys, sample};
@@ -92,7 +92,7 @@ impl Net {
             Settings { hops: 2, unborn: 0, ready_tunnels: 1, spread: Spread::Nodes, ..Settings::hurried() };
         let node = |number: u8| {
             let rng = Box::new(rng(number.into()));
-            Node::new(candidate(number).clone(), hop(number), Guards::default(), settings.clone(), rng)
+            Node::new(candidate(number).clone(), hop(number), None, settings.clone(), rng)
         };
         let mut net = Self {
             nodes: (0..NODES).map(node).collect(),
@@ -267,7 +267,7 @@ impl Net {
                 | Output::Serials { .. }
                 | Output::PathDown { .. }
                 | Output::Opened(_)
-                | Output::Guards(_) => {}
+                | Output::Choice(_) => {}
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::dh::DhSecret;
 use phantom_proto::crypto::kem::KemSecret;
-use phantom_proto::path::{Accounts, Candidate, Guards, Hop, PathKeys, Plan, Spread, Wish, plan};
+use phantom_proto::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Plan, Spread};
 use phantom_proto::wire::NodeContact;
 use rand::CryptoRng;
 
@@ -64,10 +64,9 @@ pub fn identity(number: u8) -> &'static SigningKey {
 
 /// A circle for a path of node 0 with two X-nodes.
 pub fn a_plan(rng: &mut dyn CryptoRng) -> Plan {
-    let (own, sample, mut guards) = (&candidate(0).contact, sample(0), Guards::default());
-    guards.refresh(rng, NOW, own, &sample, Spread::Nodes);
-    let wish = Wish { hops: 2, spread: Spread::Nodes };
-    plan(rng, &wish, own, &sample, &guards, &Accounts::default()).expect("enough nodes")
+    let mut choice = Choice::new(candidate(0).contact.clone(), Spread::Nodes);
+    choice.sample(rng, NOW, sample(0));
+    choice.plan(rng, NOW, Persona(0), Class::Out, 2, &|_| false).expect("enough nodes").0
 }
 
 /// The number of the node with this id.

@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use phantom_proto::ident::NodeId;
-use phantom_proto::path::Guards;
+use phantom_proto::path::{Choice, Sets, Spread};
 use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry};
 use phantom_proto::wire::array::{
     ArrayFrame, FIRST_LEN, FirstPackage, SECOND_LEN, SecondPackage, Segment, read_padded, write_padded,
@@ -69,6 +69,14 @@ fuzz_target!(|data: &[u8]| {
             }
             let _ = Reason::from_byte(*which);
         }
-        _ => drop(Guards::from_bytes(bytes)),
+        _ => {
+            let own = phantom_fuzz::world::candidate(0).contact.clone();
+            if let Ok(choice) = Choice::restored(own, Spread::Nodes, bytes) {
+                assert_eq!(choice.to_bytes(), bytes);
+            }
+            if let Ok(sets) = Sets::restored([0; 32], bytes) {
+                assert_eq!(sets.to_bytes().as_deref(), Some(bytes));
+            }
+        }
     }
 });

@@ -10,7 +10,7 @@ use phantom_proto::crypto::dh::DhSecret;
 use phantom_proto::crypto::kem::KemSecret;
 use phantom_proto::ident::NodeId;
 use phantom_proto::path::{
-    Accounts, Build, Candidate, Guards, Hop, HopError, PathKeys, Plan, Send, Spread, Step, Wish, plan,
+    Build, Candidate, Choice, Class, Hop, HopError, PathKeys, Persona, Plan, Send, Spread, Step,
 };
 use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::array::ArrayFrame;
@@ -40,10 +40,10 @@ impl World {
         let (own, _) = node(&mut rng, 0);
         let (sample, hops): (Vec<Candidate>, Vec<Hop>) = (1..=12).map(|number| node(&mut rng, number)).unzip();
         let hops = sample.iter().map(|node| node.contact.node_id()).zip(hops).collect();
-        let mut guards = Guards::default();
-        guards.refresh(&mut rng, NOW, &own.contact, &sample, Spread::Prefixes);
-        let wish = Wish { hops: 3, spread: Spread::Prefixes };
-        let plan = plan(&mut rng, &wish, &own.contact, &sample, &guards, &Accounts::default()).expect("enough nodes");
+        let mut choice = Choice::new(own.contact.clone(), Spread::Prefixes);
+        choice.sample(&mut rng, NOW, sample);
+        let plan = choice.plan(&mut rng, NOW, Persona(0), Class::Out, 3, &|_| false);
+        let (plan, _) = plan.expect("enough nodes");
         Self { rng, own, plan, hops }
     }
 

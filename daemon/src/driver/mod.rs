@@ -104,7 +104,7 @@ pub struct Services {
     /// Keeps the serials of AP records.
     pub serials: Arc<dyn KeptSerials>,
     /// Keeps the guard set.
-    pub guards_tx: watch::Sender<Vec<u8>>,
+    pub choice_tx: watch::Sender<Vec<u8>>,
     /// Keeps a package that was opened until it expires, so that it outlives the process when this returns.
     pub opened: Box<dyn FnMut(Seen) + Send>,
     /// Tunnels of others that may pass through this node at once. Each has two links with buffers.
@@ -386,7 +386,7 @@ impl Driver {
                 self.controls.remove(&path);
             }
             Output::Opened(seen) => (self.services.opened)(seen),
-            Output::Guards(guards) => drop(self.services.guards_tx.send_replace(guards)),
+            Output::Choice(choice) => drop(self.services.choice_tx.send_replace(choice)),
         }
     }
 

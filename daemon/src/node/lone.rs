@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::node::{Node, Settings};
-use phantom_proto::path::{Candidate, Guards, Hop, PathKeys};
+use phantom_proto::path::{Candidate, Hop, PathKeys};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, watch};
 
@@ -26,7 +26,7 @@ pub(super) fn driver() -> Lone {
     let path_kem = Arc::new(*keys.kem.public());
     let own = Candidate { contact: contact.clone(), path_dh: keys.dh.public(), path_kem, weight: 1 };
     let hop = Hop::new(identity, [keys]);
-    let node = Node::new(own, hop, Guards::default(), Settings::default(), Box::new(rng));
+    let node = Node::new(own, hop, None, Settings::default(), Box::new(rng));
     let (stop_tx, stop_rx) = watch::channel(false);
     let services = Services {
         links: Arc::new(LinkPool::new(Arc::new(MemoryNetwork::default().join(contact)))),

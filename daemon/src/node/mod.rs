@@ -17,7 +17,7 @@ use async_trait::async_trait;
 use phantom_ipc::admin;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{Node, Settings};
-use phantom_proto::path::{Guards, Hop};
+use phantom_proto::path::{Choice, Hop, Spread};
 use phantom_proto::wire::{NodeContact, Wire};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
@@ -93,17 +93,18 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     }
     let (stop_tx, stop_rx) = watch::channel(false);
     let (incoming_tx, incoming_rx) = mpsc::channel(INCOMING);
-    let (guards_tx, guards_rx) = watch::channel(Vec::new());
+    let (choice_tx, choice_rx) = watch::channel(Vec::new());
     let counters = Arc::new(Counters::default());
-    let node =
-        Node::new(own.candidate, hop, guards(&setup.store)?, settings(&setup), Box::new(crate::service::system_rng()?));
+    let settings = settings(&setup);
+    let choice = choice(&setup.store, &contact, settings.spread)?;
+    let node = Node::new(own.candidate, hop, choice, settings, Box::new(crate::service::system_rng()?));
     let services = Services {
         links,
         database: Arc::new(database.clone()),
         counters: counters.clone(),
         incoming_tx,
         serials: Arc::new(serials::StoredSerials::new(setup.store.clone(), setup.identities.clone())),
-        guards_tx,
+        choice_tx,
         opened: Box::new(move |seen| opened.keep(unix_seconds(), seen)),
         relayed_tunnels: setup.config.limits.relayed_tunnels.into(),
     };
@@ -113,7 +114,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(accept(transport.clone(), handle.clone(), database_tx));
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
-    tokio::spawn(keep_guards(guards_rx, setup.store.clone()));
+    tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
@@ -186,11 +187,10 @@ fn contact_in(record: &[u8]) -> Option<NodeContact> {
     NodeContact::from_bytes(record.get(1..=NodeContact::LEN)?).ok()
 }
 
-fn guards(store: &Store) -> anyhow::Result<Guards> {
-    match store.load(Table::Guards, b"set")? {
-        Some(bytes) => Guards::from_bytes(&bytes).context("the guard set in the store cannot be read"),
-        None => Ok(Guards::default()),
-    }
+fn choice(store: &Store, own: &NodeContact, spread: Spread) -> anyhow::Result<Option<Choice>> {
+    let kept = store.load(Table::Guards, b"set")?;
+    let restored = kept.map(|bytes| Choice::restored(own.clone(), spread, &bytes));
+    restored.transpose().context("the guard set in the store cannot be read")
 }
 
 async fn accept(transport: Arc<dyn Transport>, handle: Handle, database_tx: mpsc::Sender<Link>) {
@@ -241,10 +241,10 @@ async fn save_nodes(database: &NetDb, store: Arc<Store>) {
     }
 }
 
-async fn keep_guards(mut guards_rx: watch::Receiver<Vec<u8>>, store: Arc<Store>) {
-    while guards_rx.changed().await.is_ok() {
-        let guards = guards_rx.borrow_and_update().clone();
-        save_quietly("the guard set", store.clone(), move |store| store.save(Table::Guards, b"set", &guards)).await;
+async fn keep_choice(mut choice_rx: watch::Receiver<Vec<u8>>, store: Arc<Store>) {
+    while choice_rx.changed().await.is_ok() {
+        let choice = choice_rx.borrow_and_update().clone();
+        save_quietly("the guard set", store.clone(), move |store| store.save(Table::Guards, b"set", &choice)).await;
     }
 }
 

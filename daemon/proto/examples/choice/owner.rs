@@ -1,8 +1,7 @@
 //! One owner's month: a service that is always there, visits by fresh identities, and what hostile nodes get of it.
 
 use phantom_proto::path::choice::{Choice, How, Sets};
-use phantom_proto::path::{Class, Persona, Spread, Wish};
-use phantom_proto::wire::array::Kind;
+use phantom_proto::path::{Class, Persona, Spread};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -118,7 +117,7 @@ impl<'a> Owner<'a> {
 
     fn hour(&mut self, now: u64) {
         self.sample.pass(&mut self.rng, self.net, now);
-        if (now - START) % SAMPLE_EVERY == 0 {
+        if (now - START).is_multiple_of(SAMPLE_EVERY) {
             self.choice.sample(&mut self.rng, now, self.sample.candidates(self.net));
         }
         let needs = self.choice.needs(now);
@@ -151,8 +150,7 @@ impl<'a> Owner<'a> {
 
     fn attempt(&mut self, now: u64, persona: Persona, class: Class, planned: u64) -> bool {
         let hops = if persona == SERVICE { self.setting.hops } else { 3 };
-        let wish = Wish { kind: Kind::Exit, hops, spread: Spread::Prefixes };
-        let Ok((plan, case)) = self.choice.plan(&mut self.rng, now, persona, class, &wish, &|_| false) else {
+        let Ok((plan, case)) = self.choice.plan(&mut self.rng, now, persona, class, hops, &|_| false) else {
             self.report.waits += 1;
             return false;
         };

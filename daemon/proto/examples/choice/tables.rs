@@ -111,8 +111,8 @@ fn month(builds_per_day: u64, seed: u64, size: usize, hostile: usize, attack: At
 /// Each attack by each share of hostile operators.
 pub(crate) fn attacks(owners: u64, builds: u64, seed: u64) {
     head();
-    for attack in Attack::ALL {
-        for hostile in [5, 10, 20, 30] {
+    for hostile in [20, 10, 30, 5] {
+        for attack in Attack::ALL {
             print(&Line::run(month(builds, seed, 1000, hostile, attack), owners));
         }
     }

@@ -1,5 +1,7 @@
 //! Builds of own paths: starting them, both rounds, what their failure means.
 
+use std::collections::BTreeSet;
+
 use rand::RngExt;
 
 use super::hops::{Owned, Part, Path};
@@ -8,10 +10,10 @@ use super::pace::{self, End};
 use super::personas::exponential;
 use super::{Node, Output, PathNo, Work};
 use crate::ident::NodeId;
-use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Class, Persona, PlanError, Step, Wish};
+use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Step};
 use crate::tunnel;
+use crate::wire::NodeContact;
 use crate::wire::array::{ArrayFrame, BuildId};
-use crate::wire::{NodeContact, Wire};
 
 /// Builds of our own under way at once: more would be a burst that an observer sees.
 const MAX_BUILDS: usize = 6;
@@ -37,8 +39,9 @@ const PROBE_MEAN: u64 = 60_000;
 /// A build under way.
 pub(super) struct Building {
     build: Build,
-    pub(super) persona: Persona,
-    pub(super) class: Class,
+    /// `None`: a trial.
+    pub(super) whose: Option<(Persona, Class)>,
+    case: Case,
     since: u64,
 }
 
@@ -52,16 +55,14 @@ pub(super) enum CannotBuild {
 }
 
 impl Node {
-    /// The sample is new: bring the guards up to date before anything is planned with it.
+    /// The sample is new: bring guards and layers up to date before anything is planned with it.
     pub(super) fn take_sample(&mut self, now: u64, sample: Vec<Candidate>) {
-        self.sample = sample;
-        let spread = self.settings.spread;
         let first = *self.sampled.get_or_insert(now);
-        if self.sample.len() < AMPLE_SAMPLE && now < first + SAMPLE_PATIENCE {
+        if sample.len() < AMPLE_SAMPLE && now < first + SAMPLE_PATIENCE {
             return;
         }
-        if self.guards.refresh(&mut *self.rng, now / 1000, &self.own.contact, &self.sample, spread) {
-            self.out.push_back(Output::Guards(self.guards.to_bytes()));
+        if self.choice.sample(&mut *self.rng, now / 1000, sample) {
+            self.out.push_back(Output::Choice(self.choice.to_bytes()));
         }
         self.pursue(now);
     }
@@ -71,31 +72,49 @@ impl Node {
         self.builds.values().map(|building| building.since).min()
     }
 
+    /// Guards that the database cannot reach count as dials in vain; one that it reaches again has answered.
+    pub(super) fn take_silent(&mut self, now: u64, silent: BTreeSet<NodeId>) {
+        for guard in self.choice.guards().collect::<Vec<_>>() {
+            if silent.contains(&guard) || self.silent.contains(&guard) {
+                self.choice.dialed(now / 1000, &guard, !silent.contains(&guard));
+            }
+        }
+        self.silent = silent;
+    }
+
     pub(super) fn may_build(&self) -> bool {
         self.builds.len() < MAX_BUILDS
     }
 
     /// Builds under way for a class of a persona.
     pub(super) fn building(&self, persona: Persona, class: Class) -> usize {
-        self.builds.values().filter(|building| building.persona == persona && building.class == class).count()
+        self.builds.values().filter(|building| building.whose == Some((persona, class))).count()
     }
 
     pub(super) fn build(&mut self, now: u64, persona: Persona, class: Class) -> Result<(), CannotBuild> {
-        let wish = Wish { hops: self.settings.hops, spread: self.settings.spread };
         self.away.retain(|_, until| now < *until);
-        let present: Vec<_> =
-            self.sample.iter().filter(|node| self.is_present(&node.contact.node_id())).cloned().collect();
-        let plan = path::plan(&mut *self.rng, &wish, &self.own.contact, &present, &self.guards, &self.accounts)?;
+        let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
+        let hops = self.settings.hops;
+        let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
+        self.start(now, Some((persona, class)), plan, case)
+    }
+
+    /// Puts guards to the test when many builds fail, beside all other builds.
+    pub(super) fn try_guards(&mut self, now: u64) {
+        let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
+        let Some((plan, case)) = self.choice.trial(&mut *self.rng, now / 1000, &away) else { return };
+        if self.start(now, None, plan, case.clone()).is_err() {
+            self.choice.went(now / 1000, &case, How::Failed);
+        }
+    }
+
+    fn start(&mut self, now: u64, whose: Option<(Persona, Class)>, plan: Plan, case: Case) -> Result<(), CannotBuild> {
         let until = now / 1000 + self.rng.random_range(self.settings.path_life.clone());
         let (build, send) = Build::start(&mut *self.rng, now / 1000, plan, &self.own, until)?;
         let id = build.build_id();
-        self.builds.insert(id, Building { build, persona, class, since: now });
+        self.builds.insert(id, Building { build, whose, case, since: now });
         self.deliver(send.to, send.frame, Some(id));
         Ok(())
-    }
-
-    fn is_present(&self, node: &NodeId) -> bool {
-        !self.away.contains_key(node) && !self.silent.contains(node)
     }
 
     fn deliver(&mut self, to: NodeContact, frame: ArrayFrame, own: Option<BuildId>) {
@@ -107,19 +126,29 @@ impl Node {
         self.away.insert(node, now + AWAY);
     }
 
-    /// The first node of one of our circles did not answer.
+    /// The first node of one of our circles did not answer: that says nothing about the others.
     pub(super) fn first_node_away(&mut self, now: u64, build: BuildId) {
         let Some(building) = self.builds.remove(&build) else { return };
         if let Some(first) = building.build.nodes().first() {
-            self.away(now, *first);
+            self.guard_away(now, *first);
         }
-        self.build_failed(now, building.persona, building.class);
+        match building.whose {
+            Some((persona, class)) => self.build_failed(now, persona, class),
+            None => self.choice.went(now / 1000, &building.case, How::Failed),
+        }
     }
 
-    /// A dead guard would fail every build: some time after a failure the owner looks whether those of this circle are there.
+    /// A guard did not answer.
+    pub(super) fn guard_away(&mut self, now: u64, node: NodeId) {
+        self.away(now, node);
+        self.choice.dialed(now / 1000, &node, false);
+    }
+
+    /// Guards that did not answer, and, since a dead one would fail every build, those of a circle that failed, are looked at some
+    /// time later.
     fn look_later(&mut self, now: u64, nodes: &[NodeId]) {
-        let guards: Vec<_> = self.guards.nodes().filter(|guard| nodes.contains(guard)).collect();
-        for guard in guards {
+        let guards: Vec<_> = self.choice.guards().filter(|guard| nodes.contains(guard)).collect();
+        for guard in guards.into_iter().chain(self.choice.lost()) {
             let at = now + exponential(&mut *self.rng, PROBE_MEAN);
             self.looks.entry(guard).or_insert(at);
         }
@@ -127,11 +156,12 @@ impl Node {
 
     /// Looks at the guards whose time has come, by a link on which nothing is sent.
     pub(super) fn look_at_guards(&mut self, now: u64) {
+        self.look_later(now, &[]);
         let due: Vec<_> = self.looks.iter().filter(|(_, at)| now >= **at).map(|(node, _)| *node).collect();
         for node in due {
             self.looks.remove(&node);
-            let contact = self.sample.iter().find(|known| known.contact.node_id() == node);
-            if let Some(contact) = contact.map(|known| known.contact.clone()) {
+            let contact = self.choice.guard_contacts().find(|contact| contact.node_id() == node).cloned();
+            if let Some(contact) = contact {
                 self.dial(contact, Errand::Probe(node));
             }
         }
@@ -153,29 +183,28 @@ impl Node {
     }
 
     fn array_home(&mut self, now: u64, peer: NodeId, building: Building, frame: ArrayFrame) {
-        let Building { build, persona, class, since } = building;
+        let Building { build, whose, case, since } = building;
         let nodes = build.nodes();
-        match build.handle(&mut *self.rng, now / 1000, peer, frame) {
-            Ok(Step::Send(build, send)) => {
+        match (build.handle(&mut *self.rng, now / 1000, peer, frame), whose) {
+            (Ok(Step::Send(build, send)), _) => {
                 let id = build.build_id();
-                self.builds.insert(id, Building { build: *build, persona, class, since });
+                self.builds.insert(id, Building { build: *build, whose, case, since });
                 self.deliver(send.to, send.frame, Some(id));
             }
-            Ok(Step::Built(path)) => {
-                self.accounts.note(&nodes, true);
-                self.built(now, persona, class, path);
-            }
-            Err(_) => self.failed(now, persona, class, &nodes),
+            (Ok(Step::Built(path)), Some((persona, class))) => self.built(now, persona, class, case, path),
+            // Its nodes drop it when no tunnel stands on it.
+            (Ok(Step::Built(_)), None) => self.choice.went(now / 1000, &case, How::Built),
+            (Err(_), _) => self.failed(now, whose, &case, &nodes),
         }
     }
 
-    fn built(&mut self, now: u64, persona: Persona, class: Class, built: BuiltPath) {
+    fn built(&mut self, now: u64, persona: Persona, class: Class, case: Case, built: BuiltPath) {
         let hops: Vec<_> = built.hops.iter().map(|hop| hop.contact.clone()).collect();
         let Some(end) = built.hops.last() else { return };
         let pace = pace::constant(&end.secret, End::Owner);
         let (end, handle) = (end.contact.clone(), path::handle(&end.secret));
         let retires = now + 1000 * self.rng.random_range(self.settings.work_life(class));
-        let owned = Owned { persona, class, work: Work::Spare, retires, end, handle };
+        let owned = Owned { persona, class, work: Work::Spare, retires, end, handle, case };
         let secrets = built.hops.into_iter().map(|hop| (hop.secret, hop.inner)).collect();
         let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), owned);
         // As random as the hops' own: who closes first must tell nothing.
@@ -187,10 +216,12 @@ impl Node {
         }
     }
 
-    fn failed(&mut self, now: u64, persona: Persona, class: Class, nodes: &[NodeId]) {
-        self.accounts.note(nodes, false);
+    fn failed(&mut self, now: u64, whose: Option<(Persona, Class)>, case: &Case, nodes: &[NodeId]) {
+        self.choice.went(now / 1000, case, How::Failed);
         self.look_later(now, nodes);
-        self.build_failed(now, persona, class);
+        if let Some((persona, class)) = whose {
+            self.build_failed(now, persona, class);
+        }
     }
 
     pub(super) fn expire_builds(&mut self, now: u64) {
@@ -202,7 +233,7 @@ impl Node {
             .collect();
         for id in over {
             if let Some(building) = self.builds.remove(&id) {
-                self.failed(now, building.persona, building.class, &building.build.nodes());
+                self.failed(now, building.whose, &building.case, &building.build.nodes());
             }
         }
     }
@@ -211,6 +242,7 @@ impl Node {
     pub(super) fn path_proven(&mut self, now: u64, no: PathNo) {
         let Some(Part::Own(_, owned)) = self.paths.get(&no).map(|path| &path.part) else { return };
         let (persona, class) = (owned.persona, owned.class);
+        self.choice.went(now / 1000, &owned.case, How::Built);
         self.build_worked(persona, class);
         self.put_to_work(now, persona);
         self.thin_spares(now, persona, class);

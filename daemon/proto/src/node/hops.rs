@@ -9,7 +9,7 @@ use super::pace::{self, End};
 use super::{LinkId, Node, Output, PathNo, Use, Work};
 use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
-use crate::path::{self, Class, HopPath, Persona, Sides};
+use crate::path::{self, Case, Class, HopPath, How, Persona, Sides};
 use crate::record::{ApRecord, RecordError, STEP, Signed};
 use crate::tunnel;
 use crate::wire::NodeContact;
@@ -33,10 +33,23 @@ pub(super) struct Path {
     pub(super) ready: usize,
     /// A ready tunnel of it has been used: more will be.
     pub(super) used: bool,
+    /// Tunnels in a row that came to nothing, of those that this end wanted.
+    pub(super) vain: u32,
     /// When this end starts its next tunnel by itself.
     pub(super) refill_at: Option<u64>,
     /// The constant part of this end's waits, in milliseconds; 0 in the middle.
     pub(super) pace: u64,
+}
+
+/// Why a path ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// A standing connection is lost.
+    Lost,
+    /// Its tunnels fail.
+    Mute,
+    /// It is over, or not needed any more.
+    Ours,
 }
 
 /// What this node is on a path.
@@ -76,6 +89,8 @@ pub(super) struct Owned {
     /// The terminating node.
     pub(super) end: NodeContact,
     pub(super) handle: Handle,
+    /// Whom it was planned with.
+    pub(super) case: Case,
 }
 
 /// One neighbour on a path.
@@ -88,7 +103,7 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, ready: 0, used: false, refill_at: None, pace: 0 }
+        Self { part, sides, until, since: now, proven: false, ready: 0, used: false, vain: 0, refill_at: None, pace: 0 }
     }
 
     pub(super) fn owned(&self) -> Option<&Owned> {
@@ -100,6 +115,17 @@ impl Path {
 
     pub(super) fn since(&self) -> u64 {
         self.since
+    }
+
+    /// What its ending says about its nodes.
+    fn how(&self, now: u64, ending: Ending) -> How {
+        let (lived, planned) = ((now - self.since) / 1000, (self.until - self.since) / 1000);
+        match ending {
+            _ if !self.proven => How::Failed,
+            Ending::Lost if now < self.until => How::Died { lived, planned },
+            Ending::Mute => How::Mute,
+            Ending::Lost | Ending::Ours => How::Ended,
+        }
     }
 
     pub(super) fn until(&self) -> u64 {
@@ -189,11 +215,15 @@ impl Node {
     /// Without a standing connection the path is dead; closing the other one tells the next node, and so on to the owner.
     pub(super) fn segment_lost(&mut self, now: u64, segment: PathId) {
         if let Some((no, _)) = self.segments.get(&segment).copied() {
-            self.drop_path(now, no);
+            self.end_path(now, no, Ending::Lost);
         }
     }
 
     pub(super) fn drop_path(&mut self, now: u64, no: PathNo) {
+        self.end_path(now, no, Ending::Ours);
+    }
+
+    pub(super) fn end_path(&mut self, now: u64, no: PathNo, ending: Ending) {
         let Some(path) = self.paths.remove(&no) else { return };
         for side in &path.sides {
             self.segments.remove(&side.segment.path);
@@ -205,8 +235,9 @@ impl Node {
         if !matches!(path.part, Part::Middle(_)) {
             self.out.push_back(Output::PathDown { path: no });
         }
+        let how = path.how(now, ending);
         match path.part {
-            Part::Own(_, owned) => self.path_ended(now, &owned, path.proven),
+            Part::Own(_, owned) => self.path_ended(now, &owned, how),
             Part::End(_, terminating) => drop(self.served.remove(&terminating.handle)),
             Part::Middle(_) => {}
         }

@@ -64,7 +64,7 @@ impl Node {
         // Whoever did not answer before does now.
         self.away.remove(&peer);
         let role = match self.errands.remove(&link) {
-            Some(errand) => self.run_errand(link, errand),
+            Some(errand) => self.run_errand(now, link, errand),
             // In total the link level bounds them.
             None if self.idle_links(peer) >= IDLE_PER_PEER => {
                 return self.out.push_back(Output::Close { link });
@@ -82,9 +82,10 @@ impl Node {
     }
 
     /// None: the link is not ours any more.
-    fn run_errand(&mut self, link: LinkId, errand: Errand) -> Option<Role> {
+    fn run_errand(&mut self, now: u64, link: LinkId, errand: Errand) -> Option<Role> {
         match errand {
-            Errand::Probe(_) => {
+            Errand::Probe(node) => {
+                self.choice.dialed(now / 1000, &node, true);
                 self.out.push_back(Output::Release { link });
                 None
             }
@@ -112,7 +113,7 @@ impl Node {
             Some(Errand::Attach(path)) => self.segment_lost(now, path),
             Some(Errand::Tunnel { setup, .. }) => self.drop_setup(setup),
             Some(Errand::Array(_, Some(build))) => self.first_node_away(now, build),
-            Some(Errand::Probe(node)) => self.away(now, node),
+            Some(Errand::Probe(node)) => self.guard_away(now, node),
             // A lost array is silence: its owner gives up by itself.
             Some(Errand::Array(_, None)) | None => {}
         }

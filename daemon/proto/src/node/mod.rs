@@ -32,7 +32,7 @@ use rand::CryptoRng;
 use crate::cell::{Layer, OwnerCrypt};
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
-use crate::path::{Accounts, Candidate, Class, Guards, Hop, PathKeys, Persona, Seen, Spread};
+use crate::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Seen, Spread};
 use crate::wire::NodeContact;
 use crate::wire::array::BuildId;
 use crate::wire::cells::Handle;
@@ -212,8 +212,8 @@ pub enum Output {
     PathDown { path: PathNo },
     /// A package was opened; keep it until it expires, before any later output is done.
     Opened(Seen),
-    /// The guard set changed; keep it.
-    Guards(Vec<u8>),
+    /// The guards changed; keep them.
+    Choice(Vec<u8>),
 }
 
 /// One node: hop for others, owner for its identities.
@@ -234,11 +234,9 @@ pub struct Node {
     refill_due: Option<u64>,
     /// What ends of paths do a while later than they could, in the order of time.
     waits: BTreeMap<(u64, u64), pace::Paced>,
-    sample: Vec<Candidate>,
     /// When the first sample came.
     sampled: Option<u64>,
-    guards: Guards,
-    accounts: Accounts,
+    choice: Choice,
     /// Nodes that did not answer us, until when they are left out.
     away: BTreeMap<NodeId, u64>,
     /// Nodes that the database found to be silent.
@@ -260,8 +258,15 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that knows nobody yet. `guards` is what [`Output::Guards`] last gave.
-    pub fn new(own: Candidate, hop: Hop, guards: Guards, settings: Settings, rng: Box<dyn CryptoRng + Send>) -> Self {
+    /// A node that knows nobody, or with the choice as [`Choice::restored`] made it of what [`Output::Choice`] last gave.
+    pub fn new(
+        own: Candidate,
+        hop: Hop,
+        choice: Option<Choice>,
+        settings: Settings,
+        rng: Box<dyn CryptoRng + Send>,
+    ) -> Self {
+        let choice = choice.unwrap_or_else(|| Choice::new(own.contact.clone(), settings.spread));
         Self {
             own,
             settings,
@@ -278,10 +283,8 @@ impl Node {
             setups: BTreeMap::new(),
             refill_due: None,
             waits: BTreeMap::new(),
-            sample: Vec::new(),
             sampled: None,
-            guards,
-            accounts: Accounts::default(),
+            choice,
             away: BTreeMap::new(),
             silent: BTreeSet::new(),
             builds: BTreeMap::new(),
@@ -303,7 +306,7 @@ impl Node {
             Input::Frame { link, kind, payload } => self.frame(now, link, kind, &payload),
             Input::LinkDown { link } => self.link_down(now, link),
             Input::Sample(sample) => self.take_sample(now, sample),
-            Input::Silent(silent) => self.silent = silent,
+            Input::Silent(silent) => self.take_silent(now, silent),
             Input::Back(nodes) => self.away.retain(|node, _| !nodes.contains(node)),
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
@@ -331,6 +334,7 @@ impl Node {
         self.expire_setups(now);
         self.expire_builds(now);
         self.pursue(now);
+        self.try_guards(now);
         self.refill(now);
         if now >= self.look_at {
             self.look_at = now + LOOK;
@@ -349,6 +353,11 @@ impl Node {
     /// Paths carried for others.
     pub fn relayed_paths(&self) -> usize {
         self.paths.values().filter(|path| path.owned().is_none()).count()
+    }
+
+    /// What the operator should know about the choice of nodes, in words.
+    pub fn notes(&self, now: u64) -> Vec<String> {
+        self.choice.notes(now / 1000).iter().map(ToString::to_string).collect()
     }
 
     /// Everything that this node holds for others and for itself, as counts: for tests of the bounds.

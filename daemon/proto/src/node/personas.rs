@@ -12,7 +12,7 @@ use super::service::{Serials, Service};
 use super::{Node, Output, PathNo, Work};
 use crate::crypto::SigningKey;
 use crate::ident::ApAddress;
-use crate::path::{Class, Persona};
+use crate::path::{Class, How, Persona, Sets};
 
 /// Spare paths that a class keeps: one may die while another takes over its work.
 pub const SPARES: usize = 2;
@@ -120,6 +120,7 @@ impl Node {
             out.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
             incoming.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
         }
+        self.choice.born(persona, Sets::fresh());
         self.personas.insert(persona, Own { identity: None, out, incoming, service: None });
         persona
     }
@@ -128,7 +129,8 @@ impl Node {
     pub(super) fn forget(&mut self, now: u64, identity: ApAddress) {
         let Some(persona) = self.persona_of(identity) else { return };
         self.personas.remove(&persona);
-        self.builds.retain(|_, building| building.persona != persona);
+        self.choice.gone(persona);
+        self.builds.retain(|_, building| building.whose.is_none_or(|(of, _)| of != persona));
         let of = |path: &Path| path.owned().is_some_and(|owned| owned.persona == persona);
         let gone: Vec<_> = self.paths.iter().filter(|(_, path)| of(path)).map(|(no, _)| *no).collect();
         for no in gone {
@@ -273,8 +275,9 @@ impl Node {
     }
 
     /// An own path ended; one that never carried a tunnel counts as a failed build.
-    pub(super) fn path_ended(&mut self, now: u64, owned: &Owned, proven: bool) {
-        if !proven {
+    pub(super) fn path_ended(&mut self, now: u64, owned: &Owned, how: How) {
+        self.choice.went(now / 1000, &owned.case, how);
+        if how == How::Failed {
             self.build_failed(now, owned.persona, owned.class);
         }
         self.put_to_work(now, owned.persona);

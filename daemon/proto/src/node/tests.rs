@@ -30,7 +30,7 @@ fn node() -> Node {
         weight: 1,
     };
     let hop = Hop::new(contact.identity, [keys]);
-    Node::new(own, hop, Guards::default(), Settings::default(), Box::new(rng))
+    Node::new(own, hop, None, Settings::default(), Box::new(rng))
 }
 
 fn neighbour(number: u8) -> NodeContact {

@@ -9,7 +9,7 @@
 
 use rand::RngExt;
 
-use super::hops::Part;
+use super::hops::{Ending, Part, Path};
 use super::links::{Errand, Role, tunnel_payload};
 use super::pace::Paced;
 use super::{LinkId, Node, Output, PathNo};
@@ -35,6 +35,10 @@ const READY_UNUSED: usize = 2;
 
 /// Ready tunnels at one end of a path beyond which it answers no more seeds: many times what an honest other end wants.
 const MAX_READY: usize = 64;
+
+/// Tunnels in a row that come to nothing after which an owner takes its path for mute and drops it. Each has had [`SETUP_LIMIT`], and
+/// an end with nothing ready starts them faster than that, so it takes little longer than one.
+const MUTE: u32 = 5;
 
 /// A tunnel that is being set up.
 pub(super) struct Setup {
@@ -236,6 +240,7 @@ impl Node {
         let Some(path) = self.paths.get_mut(&no) else { return };
         path.ready += usize::from(!matches!(path.part, Part::Middle(_)));
         path.refill_at = None;
+        path.vain = 0;
         if !std::mem::replace(&mut path.proven, true) {
             self.path_proven(now, no);
         }
@@ -320,13 +325,27 @@ impl Node {
         self.seeds.retain(|_, (path, _)| *path != no);
     }
 
+    /// Forgets seeds that nobody answered, and drops own paths on which that is all that happens.
+    fn drop_mute(&mut self, now: u64) {
+        let late = |since: u64| now > since + SETUP_LIMIT;
+        for (no, _) in self.seeds.values().filter(|(_, since)| late(*since)) {
+            self.paths.get_mut(no).into_iter().for_each(|path| path.vain += 1);
+        }
+        self.seeds.retain(|_, (_, since)| !late(*since));
+        let mute = |path: &Path| path.owned().is_some() && path.vain >= MUTE;
+        let mute: Vec<_> = self.paths.iter().filter(|(_, path)| mute(path)).map(|(no, _)| *no).collect();
+        for no in mute {
+            self.end_path(now, no, Ending::Mute);
+        }
+    }
+
     pub(super) fn expire_setups(&mut self, now: u64) {
         let late: Vec<_> =
             self.setups.iter().filter(|(_, setup)| now > setup.since + SETUP_LIMIT).map(|(id, _)| *id).collect();
         for id in late {
             self.drop_setup(id);
         }
-        self.seeds.retain(|_, (_, since)| now <= *since + SETUP_LIMIT);
+        self.drop_mute(now);
         for path in self.paths.values_mut() {
             match &mut path.part {
                 Part::Middle(hop) => hop.expire(now),

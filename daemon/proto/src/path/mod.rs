@@ -2,19 +2,16 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | [`mod@plan`] | choice and order of nodes |
+//! | [`plan`] | what a circle is; drawing nodes |
 //! | [`choice`] | who stands where: guards, layers, accounts |
-//! | [`guards`], [`accounts`] | who may stand next to the owner; whose builds fail |
 //! | [`mod@array`] | what one node does to the arrays |
 //! | [`weave`] | all of that, foreseen by the owner |
 //! | [`owner`] | both rounds, from the owner's side |
 //! | [`hop`] | both rounds, from a node's side |
 
-pub mod accounts;
 pub mod array;
 mod budget;
 pub mod choice;
-pub mod guards;
 pub mod hop;
 pub mod owner;
 pub mod plan;
@@ -31,11 +28,10 @@ use crate::wire::NodeContact;
 use crate::wire::array::ArrayFrame;
 use crate::wire::cells::HANDLE_LEN;
 
-pub use accounts::Accounts;
-pub use guards::Guards;
+pub use choice::{Case, Choice, How, Sets};
 pub use hop::{Hop, HopError, HopPath, PathKeys, Seen, Sides};
 pub use owner::{Build, BuildError, BuiltHop, BuiltPath, Step};
-pub use plan::{Candidate, Plan, PlanError, Spread, Wish, plan};
+pub use plan::{Candidate, Plan, PlanError, Spread};
 
 /// Life of a build in seconds: some ten links' round trips, twice.
 pub const BUILD_LIFE: u64 = 30;

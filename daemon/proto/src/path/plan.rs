@@ -1,9 +1,4 @@
-//! Which nodes form a circle, and in which order (docs/protocol.md, sections 4.1 and 4.6).
-//!
-//! ```text
-//! owner - Y - X0 - Y - X1 - Y - X2 - Y - Y - owner      three X-nodes; a coin may turn the order round
-//!         g   g                           g             g = from the guards
-//! ```
+//! What a circle is, and how nodes are drawn for one: one of each operator (docs/protocol.md, sections 4.1 and 4.6).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,11 +6,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use rand::seq::SliceRandom;
 use rand::{CryptoRng, RngExt};
 
-use super::accounts::Accounts;
-use super::guards::{GUARDS_USED, Guards};
 use crate::ident::NodeId;
 use crate::wire::NodeContact;
 use crate::wire::array::KEM_KEY_LEN;
@@ -76,15 +68,6 @@ pub enum Spread {
     Nodes,
 }
 
-/// The path that is wanted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Wish {
-    /// Number of X-nodes, within [`HOPS`].
-    pub hops: usize,
-    /// How far apart its nodes must be.
-    pub spread: Spread,
-}
-
 /// A circle, ready to be built.
 #[derive(Debug, Clone)]
 pub struct Plan {
@@ -93,7 +76,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Ids of all nodes in the circle, for [`Accounts::note`].
+    /// Ids of all nodes in the circle.
     pub fn nodes(&self) -> Vec<NodeId> {
         self.circle.iter().map(|placed| placed.candidate.contact.node_id()).collect()
     }
@@ -102,7 +85,7 @@ impl Plan {
 /// Of which nodes there are not enough.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Needed {
-    /// Guards that are in the sample.
+    /// Guards that can be used.
     Guards,
     /// Operators, in the sample, other than the owner's and the guards'.
     Operators,
@@ -141,45 +124,6 @@ pub enum PlanError {
     Exposed,
 }
 
-/// Draws a circle from the sample. Nodes next to the owner come from its guards.
-pub fn plan(
-    rng: &mut dyn CryptoRng,
-    wish: &Wish,
-    own: &NodeContact,
-    sample: &[Candidate],
-    guards: &Guards,
-    accounts: &Accounts,
-) -> Result<Plan, PlanError> {
-    if !HOPS.contains(&wish.hops) {
-        return Err(PlanError::Hops(wish.hops));
-    }
-    let mut operators = Operators::new(wish.spread, own);
-    let mut next_to_owner = guards.pick(sample, &mut operators, accounts)?;
-    next_to_owner.shuffle(rng);
-    let need = 3 * wish.hops - 1 - GUARDS_USED;
-    let others = draw(rng, sample.iter(), need, &mut operators, accounts);
-    if others.len() < need {
-        return Err(PlanError::NotEnough { have: others.len(), need, of: Needed::Operators });
-    }
-    let mut circle = seat(wish.hops, next_to_owner, &others);
-    if rng.random() {
-        circle.reverse();
-    }
-    Ok(Plan { circle })
-}
-
-/// Roles in circle order, before the coin: Y X, then Y X for each further X-node, then hops - 1 times Y.
-fn seat(hops: usize, [first, nearest, last]: [&Candidate; GUARDS_USED], others: &[&Candidate]) -> Vec<Placed> {
-    let mut nodes = vec![first, nearest];
-    nodes.extend(others);
-    nodes.push(last);
-    let place = |(index, node): (usize, &&Candidate)| Placed {
-        candidate: (*node).clone(),
-        role: if index % 2 == 1 && index < 2 * hops { Role::X { position: index / 2 } } else { Role::Y },
-    };
-    nodes.iter().enumerate().map(place).collect()
-}
-
 /// Draws up to `count` nodes, no two of one operator. Each operator has one ticket, held by one of its nodes: a
 /// thousand nodes in one prefix have no more chance than one.
 pub(super) fn draw<'a>(
@@ -187,14 +131,12 @@ pub(super) fn draw<'a>(
     pool: impl Iterator<Item = &'a Candidate>,
     count: usize,
     operators: &mut Operators,
-    accounts: &Accounts,
 ) -> Vec<&'a Candidate> {
     let mut by_operator: BTreeMap<Operator, Vec<&Candidate>> = BTreeMap::new();
     for node in pool.filter(|node| operators.free(&node.contact)) {
         by_operator.entry(operators.of(&node.contact)).or_default().push(node);
     }
-    let weight =
-        |node: &&Candidate| u64::from(node.weight.clamp(1, WEIGHT_MAX)) * accounts.factor(&node.contact.node_id());
+    let weight = |node: &&Candidate| u64::from(node.weight.clamp(1, WEIGHT_MAX));
     let mut tickets: Vec<&Candidate> =
         by_operator.into_values().filter_map(|mut nodes| take_weighted(rng, &mut nodes, weight)).collect();
     let mut drawn = Vec::with_capacity(count);

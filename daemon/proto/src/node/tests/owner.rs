@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::node::hops::{Owned, Part, Path};
-use crate::path::{Class, Persona};
+use crate::path::{Case, Class, Persona};
 use crate::record::{ApRecord, STEP, Signed};
 use crate::tunnel;
 
@@ -22,7 +22,8 @@ fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -> PathNo {
     let number = node.next as u8;
     let secrets = [1, 2, 3].map(|hop| PathSecret(Zeroizing::new([number ^ hop; 32])));
     let (end, handle) = (neighbour(number | 1), crate::path::handle(&secrets[2]));
-    let owned = Owned { persona, class, work: Work::Spare, retires: now + 50 * STEP_MS, end, handle };
+    let owned =
+        Owned { persona, class, work: Work::Spare, retires: now + 50 * STEP_MS, end, handle, case: Case::nobody() };
     let part =
         Part::Own(Box::new(tunnel::Owner::new(secrets.map(|secret| (secret, PathId([number; 16]))).into())), owned);
     let path = Path::new(now, now + 60 * STEP_MS, part, vec![segment(2, number, false)]);

@@ -56,8 +56,7 @@ pub(super) fn median<'a>(accounts: impl Iterator<Item = &'a Account>) -> u32 {
 
 /// Credit of a path that died: time lived by time planned.
 pub(super) fn credit(lived: u64, planned: u64) -> u32 {
-    let share = u64::from(FULL) * lived.min(planned) / planned.max(1);
-    share as u32
+    if lived >= planned { FULL } else { (u64::from(FULL) * lived / planned) as u32 }
 }
 
 /// Cases(4), credit(4).

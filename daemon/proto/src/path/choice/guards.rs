@@ -130,7 +130,10 @@ impl Guards {
 
     fn let_go(&mut self, now: u64, bounded: bool) {
         self.met.retain(|(_, since)| now < since.saturating_add(BOUNDS[1].0));
-        self.list.retain(|guard| !guard.is_gone(now));
+        // Who is gone may come back, and while no other may be drawn it is all there is.
+        if !bounded || self.room_to_draw(now) > 0 {
+            self.list.retain(|guard| !guard.is_gone(now));
+        }
         // One at a time, and only while losses can still be borne.
         if !bounded || self.room(now) > ROOM_FOR_LOSSES {
             let over = self.list.iter().position(|guard| now >= guard.until);
@@ -144,14 +147,19 @@ impl Guards {
         BOUNDS.iter().map(|(window, bound)| bound.saturating_sub(met(*window))).min().unwrap_or_default()
     }
 
+    /// How many more may be drawn: those in reserve will want room too.
+    fn room_to_draw(&self, now: u64) -> usize {
+        let unmet = self.list.iter().filter(|guard| !self.has_met(&guard.known.id)).count();
+        self.room(now).saturating_sub(unmet)
+    }
+
     fn draw(&mut self, rng: &mut dyn CryptoRng, now: u64, pool: &Pool) -> bool {
         let median = self.median();
         let missed = |guard: &&Guard| if pool.bounded { guard.is_missed(now) } else { guard.lost.is_some() };
         let serving = |guard: &&Guard| !missed(guard) && !guard.is_convicted(now) && !guard.account.poor(median);
         let missing = GUARDS_USED.saturating_sub(self.list.iter().filter(serving).count());
         let missing = missing.max(GUARDS.saturating_sub(self.list.len()));
-        let unmet = self.list.iter().filter(|guard| !self.has_met(&guard.known.id)).count();
-        let room = if pool.bounded && self.settled { self.room(now).saturating_sub(unmet) } else { GUARDS_MAX };
+        let room = if pool.bounded && self.settled { self.room_to_draw(now) } else { GUARDS_MAX };
         let count = missing.min(room).min(GUARDS_MAX.saturating_sub(self.list.len()));
         let mut operators = pool.circle();
         operators.take_all(self.contacts());
@@ -183,10 +191,8 @@ impl Guards {
         order.sort_by_key(|(rank, ..)| *rank);
         let mut room = if bounded && self.settled { self.room(now) } else { GUARDS_MAX };
         let mut picked = Vec::with_capacity(GUARDS_USED);
-        let mut refused = false;
         for (_, id, candidate) in order {
             let known = self.has_met(&id);
-            refused |= !known && room == 0;
             if picked.len() < GUARDS_USED && (known || room > 0) && operators.take(&candidate.contact) {
                 room -= usize::from(!known);
                 picked.push((id, candidate));
@@ -194,15 +200,12 @@ impl Guards {
         }
         let have = picked.len();
         if have < GUARDS_USED {
+            let waits = bounded && self.settled && self.room_to_draw(now) == 0;
             let not_enough = PlanError::NotEnough { have, need: GUARDS_USED, of: Needed::Guards };
-            return Err(if refused || bounded && self.at_bound(now) { PlanError::Exposed } else { not_enough });
+            return Err(if waits { PlanError::Exposed } else { not_enough });
         }
         picked.iter().for_each(|(id, _)| self.meet(now, *id));
         Ok(picked.into_iter().map(|(_, candidate)| candidate).collect())
-    }
-
-    fn at_bound(&self, now: u64) -> bool {
-        self.settled && self.room(now) == 0
     }
 
     fn has_met(&self, id: &NodeId) -> bool {
@@ -274,6 +277,10 @@ impl Guards {
         self.list.iter().map(|guard| guard.known.id)
     }
 
+    pub(super) fn lost(&self) -> impl Iterator<Item = NodeId> {
+        self.list.iter().filter(|guard| guard.lost.is_some()).map(|guard| guard.known.id)
+    }
+
     pub(super) fn settled(&self) -> bool {
         self.settled
     }
@@ -297,8 +304,11 @@ impl Guards {
         self.list.iter().filter(move |guard| guard.account.poor(median)).map(|guard| guard.known.id)
     }
 
+    /// Whether fewer than three serve and no other may be drawn.
     pub(super) fn exposed(&self, now: u64) -> bool {
-        self.at_bound(now)
+        let median = self.median();
+        let serves = |guard: &&Guard| guard.lost.is_none() && !guard.is_convicted(now) && !guard.account.poor(median);
+        self.settled && self.list.iter().filter(serves).count() < GUARDS_USED && self.room_to_draw(now) == 0
     }
 }
 

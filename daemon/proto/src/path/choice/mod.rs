@@ -20,6 +20,8 @@ mod seats;
 mod small;
 mod trial;
 
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -33,10 +35,9 @@ use self::pool::{Pool, View};
 use self::seats::{Layer, places, seat};
 use self::small::Small;
 use self::trial::{Trials, Verdict};
-use super::plan::{Candidate, HOPS, Needed, Plan, PlanError, Role, Spread, Wish};
+use super::plan::{Candidate, HOPS, Needed, Plan, PlanError, Role, Spread};
 use super::{Class, Persona};
 use crate::ident::NodeId;
-use crate::wire::array::Kind;
 use crate::wire::{NodeContact, Reader, Wire, WireError, Writer};
 
 pub use layers::Sets;
@@ -74,6 +75,13 @@ impl Case {
             }
         }
         case
+    }
+
+    /// Of a path that nobody planned.
+    #[cfg(test)]
+    pub(crate) fn nobody() -> Self {
+        let nearest = NodeId([0; 32]);
+        Self { of: None, nearest, guards: Vec::new(), x: Vec::new(), y: Vec::new() }
     }
 
     /// Whether the path is a trial: it is built to the end and then left alone.
@@ -197,17 +205,17 @@ impl Choice {
         now: u64,
         persona: Persona,
         class: Class,
-        wish: &Wish,
+        hops: usize,
         away: &dyn Fn(&NodeId) -> bool,
     ) -> Result<(Plan, Case), PlanError> {
-        if !HOPS.contains(&wish.hops) {
-            return Err(PlanError::Hops(wish.hops));
+        if !HOPS.contains(&hops) {
+            return Err(PlanError::Hops(hops));
         }
         let view = View { now, pool: &self.pool, away };
         let mut operators = self.pool.circle();
         let mut first = self.guards.pick(view, &mut operators)?;
         first.shuffle(rng);
-        let need = (places(wish.hops, Layer::Second), places(wish.hops, Layer::Third));
+        let need = (places(hops, Layer::Second), places(hops, Layer::Third));
         let layered = self.layered(now);
         let (second, third) = match layered || self.has_sets(persona, class) {
             true => {
@@ -222,7 +230,7 @@ impl Choice {
             let of = if layered { Needed::Members } else { Needed::Operators };
             return Err(PlanError::NotEnough { have, need, of });
         }
-        let plan = seat(rng, wish, &first, &second, &third);
+        let plan = seat(rng, hops, &first, &second, &third);
         let case = Case::new(Some((persona, class)), &plan, &first);
         Ok((plan, case))
     }
@@ -271,8 +279,7 @@ impl Choice {
         if third.len() < places(TRIAL_HOPS, Layer::Third) {
             return None;
         }
-        let wish = Wish { kind: Kind::Exit, hops: TRIAL_HOPS, spread: self.pool.spread };
-        let plan = seat(rng, &wish, &first, second, third);
+        let plan = seat(rng, TRIAL_HOPS, &first, second, third);
         let mut case = Case::new(None, &plan, &first);
         case.guards = ids.to_vec();
         Some((plan, case))
@@ -323,6 +330,11 @@ impl Choice {
         self.guards.ids()
     }
 
+    /// Guards that did not answer.
+    pub fn lost(&self) -> Vec<NodeId> {
+        self.guards.lost().collect()
+    }
+
     /// Contacts of the guards, to be looked at at random times.
     pub fn guard_contacts(&self) -> impl Iterator<Item = &NodeContact> {
         self.guards.contacts()
@@ -352,7 +364,7 @@ impl Choice {
         if self.no_three_work {
             notes.push(Note::NoThreeWork);
         }
-        if self.guards.exposed(now) {
+        if self.pool.bounded && self.guards.exposed(now) {
             notes.push(Note::Exposed);
         }
         notes.extend(self.guards.convicted(now).map(Note::KillsBuilds));

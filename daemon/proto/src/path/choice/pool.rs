@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use rand::CryptoRng;
 
 use crate::ident::NodeId;
-use crate::path::Accounts;
 use crate::path::plan::{Candidate, Operators, Spread, draw};
 use crate::wire::NodeContact;
 
@@ -57,7 +56,7 @@ impl Pool {
             return Vec::new();
         }
         let pool = self.nodes.iter().filter(|(id, node)| fits(id, node)).map(|(_, node)| node);
-        let drawn = draw(rng, pool, count, operators, &Accounts::default());
+        let drawn = draw(rng, pool, count, operators);
         drawn.into_iter().map(|node| (node.contact.node_id(), node.clone())).collect()
     }
 }

@@ -7,7 +7,7 @@
 
 use rand::{CryptoRng, RngExt};
 
-use crate::path::plan::{Candidate, Placed, Plan, Role, Wish};
+use crate::path::plan::{Candidate, Placed, Plan, Role};
 
 /// How far from the owner a place is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,12 +41,11 @@ fn of(place: usize, hops: usize) -> Layer {
 /// Seats nodes of three layers, as many of each as [`places`] says, and throws the coin.
 pub(super) fn seat(
     rng: &mut dyn CryptoRng,
-    wish: &Wish,
+    hops: usize,
     first: &[Candidate],
     second: &[Candidate],
     third: &[Candidate],
 ) -> Plan {
-    let hops = wish.hops;
     let (mut first, mut second, mut third) = (first.iter(), second.iter(), third.iter());
     let mut circle = Vec::with_capacity(3 * hops - 1);
     for place in 0..3 * hops - 1 {
@@ -64,7 +63,7 @@ pub(super) fn seat(
     if rng.random() {
         circle.reverse();
     }
-    Plan { kind: wish.kind, circle }
+    Plan { circle }
 }
 
 #[cfg(test)]

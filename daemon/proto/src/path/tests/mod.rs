@@ -2,7 +2,6 @@
 
 mod bounds;
 mod build;
-mod choice;
 mod secrecy;
 mod tamper;
 mod unlinkable;
@@ -46,7 +45,7 @@ pub(super) struct World {
     pub(super) now: u64,
     pub(super) own: Candidate,
     pub(super) nodes: BTreeMap<NodeId, Node>,
-    pub(super) guards: Guards,
+    pub(super) choice: Choice,
 }
 
 /// Where a build ended.
@@ -68,9 +67,10 @@ impl World {
         let own = node(&mut rng, 0).candidate;
         let all = (1..=nodes).map(|number| node(&mut rng, number));
         let nodes = all.map(|node| (node.candidate.contact.node_id(), node)).collect();
-        let mut world = Self { rng, now: NOW, own, nodes, guards: Guards::default() };
+        let choice = Choice::new(own.contact.clone(), Spread::Prefixes);
+        let mut world = Self { rng, now: NOW, own, nodes, choice };
         let sample = world.sample();
-        world.guards.refresh(&mut world.rng, NOW, &world.own.contact, &sample, Spread::Prefixes);
+        world.choice.sample(&mut world.rng, NOW, sample);
         world
     }
 
@@ -79,9 +79,11 @@ impl World {
     }
 
     pub(super) fn plan(&mut self, hops: usize) -> Plan {
-        let wish = Wish { hops, spread: Spread::Prefixes };
+        // Keys may have changed since.
         let sample = self.sample();
-        plan(&mut self.rng, &wish, &self.own.contact, &sample, &self.guards, &Accounts::default()).unwrap()
+        self.choice.sample(&mut self.rng, NOW, sample);
+        let (plan, _) = self.choice.plan(&mut self.rng, NOW, Persona(0), Class::Out, hops, &|_| false).unwrap();
+        plan
     }
 
     pub(super) fn start(&mut self, plan: &Plan) -> (Build, Send) {
