@@ -34,7 +34,7 @@ pub(super) fn driver() -> Lone {
         counters: Arc::default(),
         incoming_tx: mpsc::channel(1).0,
         serials: Arc::new(NoSerials),
-        guards_tx: watch::channel(Vec::new()).0,
+        choice_tx: watch::channel(Vec::new()).0,
         opened: Box::new(|_| {}),
         relayed_tunnels: 1,
     };
