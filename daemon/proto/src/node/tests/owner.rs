@@ -224,3 +224,19 @@ fn a_node_says_what_its_first_path_waits_for() {
     node.paths.get_mut(&no).unwrap().proven = true;
     assert_eq!(node.progress(NOW + 64_000), None);
 }
+
+/// A path whose tunnels all failed was kept, and seeded for ever.
+#[test]
+fn a5_a_mute_path_is_dropped() {
+    let mut node = node();
+    let no = build(&mut node, NOW, Persona(1), Class::Out);
+    let mut gone = None;
+    for step in 1..=300 {
+        let now = NOW + step * 100;
+        node.tick(now);
+        if gone.is_none() && !node.paths.contains_key(&no) {
+            gone = Some(now - NOW);
+        }
+    }
+    assert!(gone.is_some_and(|after| (10_000..20_000).contains(&after)), "{gone:?}");
+}
