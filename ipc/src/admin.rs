@@ -155,6 +155,8 @@ pub struct Status {
     pub ready_tunnels: u64,
     /// Open connections of programs.
     pub open_connections: u64,
+    /// What the operator should know of the choice of nodes: provisional guards, one that kills builds, what is done about it.
+    pub notes: Vec<String>,
     /// Where others reach programs of the user that asks: what these listen on, or have published.
     pub published: Vec<Published>,
     /// Paths of others that lead through here.

@@ -29,6 +29,7 @@ fn status() -> Status {
         entry_paths: 2,
         ready_tunnels: 6,
         open_connections: 1,
+        notes: vec!["layers off".to_owned()],
         published: vec![Published {
             identity: None,
             address: address().address,

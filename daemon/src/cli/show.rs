@@ -33,6 +33,7 @@ pub(super) fn status(status: &Status) -> String {
         ("running for", age(status.uptime_seconds)),
         ("version", status.version.clone()),
     ];
+    rows.extend(status.notes.iter().map(|note| ("note", note.clone())));
     // The label once.
     let labels = std::iter::once("published").chain(std::iter::repeat(""));
     rows.extend(labels.zip(status.published.iter().map(published)));
@@ -210,6 +211,7 @@ mod tests {
             entry_paths: 0,
             ready_tunnels: 0,
             open_connections: 0,
+            notes: vec!["guard 01020304 kills builds".into()],
             published: vec![
                 Published {
                     identity: Some("shop".into()),
@@ -232,6 +234,7 @@ mod tests {
         assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
         let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
         assert!(status.ends_with(published), "{status}");
+        assert!(status.contains("note              guard 01020304 kills builds\n"), "{status}");
         assert!(status.contains("3 paths, 12 tunnels; 5.0 MB so far") && status.contains("1 min 1 s"), "{status}");
     }
 

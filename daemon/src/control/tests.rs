@@ -73,6 +73,7 @@ impl Daemon for TestDaemon {
             entry_paths: 1,
             ready_tunnels: 4,
             open_connections: 0,
+            notes: Vec::new(),
             published: Vec::new(),
             relayed_paths: 3,
             relayed_tunnels: 12,

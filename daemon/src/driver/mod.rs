@@ -87,6 +87,8 @@ pub struct Snapshot {
     pub relayed_paths: usize,
     /// What a first own path waits for, in words.
     pub waiting_for: Option<String>,
+    /// What the operator should know, in words.
+    pub notes: Vec<String>,
     /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
     pub load: [usize; 6],
 }
@@ -326,9 +328,10 @@ impl Driver {
             Event::Used { path, whose: Whose::Own, tunnel, kind, data } => self.used_own(path, tunnel, kind, data),
             Event::Query(answer_tx) => {
                 let (exit_paths, entry_paths) = self.node.path_counts();
-                let waiting_for = self.node.progress(now());
+                let (waiting_for, notes) = (self.node.progress(now()), self.node.notes(now()));
                 let (relayed_paths, load) = (self.node.relayed_paths(), self.node.load());
-                let _ = answer_tx.send(Snapshot { exit_paths, entry_paths, relayed_paths, waiting_for, load });
+                let snapshot = Snapshot { exit_paths, entry_paths, relayed_paths, waiting_for, notes, load };
+                let _ = answer_tx.send(snapshot);
             }
         }
     }

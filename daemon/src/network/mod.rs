@@ -43,6 +43,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 /// How long the far end may take by one of its entry nodes while another has not been tried.
 const ENTRY_PATIENCE: Duration = Duration::from_secs(15);
 
+/// How long the record of an address whose entry nodes all fail is looked up again: its owner publishes another one 5 s after it has
+/// lost the last of them, on average, if it has a spare path, and a build takes some seconds more.
+const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
+
 /// Connections remembered for `phantom connection list`.
 const REMEMBERED: usize = 64;
 
@@ -186,7 +190,7 @@ impl Network {
     }
 
     /// Opens a connection; resolves when the far end has answered. Entry nodes are tried in random order. When none of them
-    /// leads on, the record is looked up anew, for [`records::APPEARANCE`] since a newer one may be on its way, and entry nodes that
+    /// leads on, the record is looked up anew, for [`RENEWAL_PATIENCE`] since a newer one may be on its way, and entry nodes that
     /// are merely busy are asked again, as by a kernel whose SYN was lost: a program whose connect is not answered would wait
     /// for two minutes.
     pub async fn connect(
@@ -199,7 +203,7 @@ impl Network {
         let deadline = Instant::now() + TUNNEL_PATIENCE;
         let identity = self.identity(from).ok_or(ConnectError::Unreachable)?;
         let mut record = identity.records.find(&self.handle, from, to, deadline).await?;
-        let appearance = deadline.min(Instant::now() + records::APPEARANCE);
+        let renewal = deadline.min(Instant::now() + RENEWAL_PATIENCE);
         loop {
             let target = Target { from, src_port, record: &record, port };
             let answer = self.try_entries(&identity, &target, deadline).await;
@@ -211,7 +215,7 @@ impl Network {
             let same = newer.serial == record.serial;
             record = newer;
             if same {
-                let until = if error == ConnectError::Unreachable { appearance } else { deadline };
+                let until = if error == ConnectError::Unreachable { renewal } else { deadline };
                 if Instant::now() + BUSY_PAUSE >= until {
                     return Err(error);
                 }

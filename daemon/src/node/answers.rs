@@ -48,6 +48,7 @@ impl Running {
             entry_paths: snapshot.entry_paths as u64,
             ready_tunnels: ready_tunnels as u64,
             open_connections: open as u64,
+            notes: snapshot.notes,
             published: Vec::new(),
             relayed_paths: snapshot.relayed_paths as u64,
             relayed_tunnels: self.counters.open_relays(),

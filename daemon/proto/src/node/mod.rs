@@ -100,6 +100,8 @@ pub struct Settings {
     pub renewal_mean: u64,
     /// Longest wait before the first record of an identity that begins to listen, in milliseconds; 0: publish at once.
     pub publish_within: u64,
+    /// Mean wait before a record out of turn, when none of the entries that the last one names is left, in milliseconds.
+    pub revive_mean: u64,
     /// Whether ends of paths wait before each step of a tunnel's set-up, so that hops cannot measure how far they are.
     pub paced: bool,
     /// Which nodes may not be on one path together.
@@ -119,6 +121,7 @@ impl Default for Settings {
             urgent_mean: 2_000,
             renewal_mean: 600_000,
             publish_within: 30_000,
+            revive_mean: 5_000,
             paced: true,
             spread: Spread::Prefixes,
             relayed_paths: 4096,
@@ -129,7 +132,7 @@ impl Default for Settings {
 impl Settings {
     /// Everything as soon as it can be: for private networks, where times need not hide anything.
     pub fn hurried() -> Self {
-        Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, paced: false, ..Self::default() }
+        Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, revive_mean: 20, paced: false, ..Self::default() }
     }
 
     /// For how long a path of this class is put to work, in seconds; drawn for each. Its nodes keep it for longer, all alike, so

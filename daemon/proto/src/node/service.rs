@@ -24,9 +24,6 @@ use crate::wire::cells::Handle;
 /// Length of a step in milliseconds.
 const STEP_MS: u64 = STEP * 1000;
 
-/// Mean wait before a record out of turn, when none of those that the last one names is left, in milliseconds.
-const REVIVE_MEAN: u64 = 5_000;
-
 /// The newest serials of two different steps: a record of this step may follow one of the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Serials(pub [u64; 2]);
@@ -138,7 +135,7 @@ impl Node {
 
     fn due(&mut self, now: u64, persona: Persona, live: &[(PathNo, RoutingEntry)]) -> Due {
         let wanted = self.settings.entry_paths;
-        let wait = exponential(&mut *self.rng, REVIVE_MEAN);
+        let wait = exponential(&mut *self.rng, self.settings.revive_mean);
         let Some(service) = self.personas.get_mut(&persona).and_then(|own| own.service.as_mut()) else {
             return Due::Nothing;
         };
