@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use phantom_daemon::clock;
-use phantom_daemon::driver::{self, Handle, NoSerials, Services};
+use phantom_daemon::driver::{self, Handle, NothingKept, Services};
 use phantom_daemon::gate::{ConnectError, Stream};
 use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
 use phantom_daemon::netdb::{Database, MemoryDatabase};
@@ -96,7 +96,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
         database: Arc::new(database.clone()),
         counters: counters.clone(),
         incoming_tx,
-        serials: Arc::new(NoSerials),
+        kept: Arc::new(NothingKept),
         choice_tx: watch::channel(Vec::new()).0,
         opened: Box::new(|_| {}),
         relayed_tunnels: 10_000,

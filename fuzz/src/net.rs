@@ -265,6 +265,7 @@ impl Net {
                 Output::Publish(_)
                 | Output::PathWorks { .. }
                 | Output::Serials { .. }
+                | Output::Sets { .. }
                 | Output::PathDown { .. }
                 | Output::Opened(_)
                 | Output::Choice(_) => {}

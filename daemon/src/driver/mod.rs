@@ -12,7 +12,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::Shared;
 use phantom_proto::cell::CellKind;
-use phantom_proto::crypto::SigningKey;
+use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, TICK, Use, Work};
 use phantom_proto::path::{Candidate, PathKeys, Seen};
@@ -22,6 +22,7 @@ use phantom_proto::wire::{NodeContact, Wire};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use zeroize::Zeroizing;
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError, LinkPool};
@@ -103,8 +104,8 @@ pub struct Services {
     pub counters: Arc<Counters>,
     /// Tunnels that arrive on own entry paths, after INCOMING.
     pub incoming_tx: mpsc::Sender<Arrival>,
-    /// Keeps the serials of AP records.
-    pub serials: Arc<dyn KeptSerials>,
+    /// Keeps what belongs to identities.
+    pub kept: Arc<dyn Kept>,
     /// Keeps the guard set.
     pub choice_tx: watch::Sender<Vec<u8>>,
     /// Keeps a package that was opened until it expires, so that it outlives the process when this returns.
@@ -113,23 +114,39 @@ pub struct Services {
     pub relayed_tunnels: u64,
 }
 
-/// Where the serials of identities' AP records outlive the daemon. Both calls may take the time of a disk access.
-pub trait KeptSerials: Send + Sync + 'static {
-    /// Those of earlier runs.
-    fn load(&self, identity: ApAddress) -> Serials;
+/// What of an identity outlives the daemon, if the identity does. Each call may take the time of a disk access.
+pub trait Kept: Send + Sync + 'static {
+    /// Whether it does.
+    fn lasts(&self, identity: ApAddress) -> bool;
+    /// The serials of the AP records of earlier runs.
+    fn serials(&self, identity: ApAddress) -> Serials;
     /// A record that bears them leaves when this returns.
-    fn save(&self, identity: ApAddress, serials: Serials);
+    fn save_serials(&self, identity: ApAddress, serials: Serials);
+    /// The nodes of its layers, as [`Output::Sets`] gave them in an earlier run.
+    fn sets(&self, identity: ApAddress) -> Option<Vec<u8>>;
+    /// Keeps these for the next run.
+    fn save_sets(&self, identity: ApAddress, sets: Vec<u8>);
 }
 
 /// For identities that die with the daemon.
-pub struct NoSerials;
+pub struct NothingKept;
 
-impl KeptSerials for NoSerials {
-    fn load(&self, _: ApAddress) -> Serials {
+impl Kept for NothingKept {
+    fn lasts(&self, _: ApAddress) -> bool {
+        false
+    }
+
+    fn serials(&self, _: ApAddress) -> Serials {
         Serials::default()
     }
 
-    fn save(&self, _: ApAddress, _: Serials) {}
+    fn save_serials(&self, _: ApAddress, _: Serials) {}
+
+    fn sets(&self, _: ApAddress) -> Option<Vec<u8>> {
+        None
+    }
+
+    fn save_sets(&self, _: ApAddress, _: Vec<u8>) {}
 }
 
 /// Somebody connects to an identity.
@@ -149,7 +166,7 @@ pub struct Arrival {
 pub struct Handle {
     event_tx: mpsc::Sender<Event>,
     ready: Arc<Ready>,
-    serials: Arc<dyn KeptSerials>,
+    kept: Arc<dyn Kept>,
 }
 
 impl Handle {
@@ -174,15 +191,28 @@ impl Handle {
     }
 
     /// Asks for paths over which this identity connects.
-    pub async fn want_exit(&self, identity: ApAddress) {
+    pub async fn want_exit(&self, key: &SigningKey) {
+        let identity = ApAddress::of(&key.verifying_key());
+        self.settle(key, identity).await;
         self.input(Input::WantExit(identity)).await;
     }
 
     /// Asks for entry paths of this identity, to be published.
     pub async fn want_entry(&self, key: Arc<SigningKey>) {
-        let (kept, address) = (self.serials.clone(), ApAddress::of(&key.verifying_key()));
-        let serials = spawn_blocking(move || kept.load(address)).await.unwrap_or_default();
+        let (kept, identity) = (self.kept.clone(), ApAddress::of(&key.verifying_key()));
+        self.settle(&key, identity).await;
+        let serials = spawn_blocking(move || kept.serials(identity)).await.unwrap_or_default();
         self.input(Input::WantEntry(key, serials)).await;
+    }
+
+    /// Gives an identity that outlives the daemon the nodes that it had in earlier runs.
+    async fn settle(&self, key: &SigningKey, identity: ApAddress) {
+        let kept = self.kept.clone();
+        let sets = spawn_blocking(move || kept.lasts(identity).then(|| kept.sets(identity)));
+        if let Ok(Some(sets)) = sets.await {
+            let secret = derive("phantom v1 identity secret", &[key.seed()]);
+            self.input(Input::Lasting { identity, secret: Zeroizing::new(secret), sets }).await;
+        }
     }
 
     /// All keys with which others build paths from now on, and what this node's record says.
@@ -227,7 +257,7 @@ impl Handle {
 pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Handle {
     let (event_tx, event_rx) = mpsc::channel(EVENTS);
     let ready = Arc::new(Ready::default());
-    let serials = services.serials.clone();
+    let kept = services.kept.clone();
     let driver = Driver {
         node,
         services,
@@ -243,7 +273,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         warmed: BTreeMap::new(),
     };
     tokio::spawn(driver.run(event_rx, stop));
-    Handle { event_tx, ready, serials }
+    Handle { event_tx, ready, kept }
 }
 
 struct Driver {
@@ -377,6 +407,10 @@ impl Driver {
             }
             Output::Join { link, path } => self.join(link, path),
             Output::Serials { identity, serials } => self.keep_serials(identity, serials),
+            Output::Sets { identity, sets } => {
+                let kept = self.services.kept.clone();
+                spawn_blocking(move || kept.save_sets(identity, sets));
+            }
             Output::Serve { path, record } => self.serve(path, record),
             Output::PathUp { path, hops } => {
                 let queue = self.ready.path_up(path, hops);
@@ -559,9 +593,9 @@ impl Driver {
     /// The serials reach the disk before the record that bears them leaves.
     fn keep_serials(&mut self, identity: ApAddress, serials: Serials) {
         let (saved_tx, saved_rx) = oneshot::channel();
-        let kept = self.services.serials.clone();
+        let kept = self.services.kept.clone();
         spawn_blocking(move || {
-            kept.save(identity, serials);
+            kept.save_serials(identity, serials);
             let _ = saved_tx.send(());
         });
         self.saved = Some(saved_rx.shared());

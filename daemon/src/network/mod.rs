@@ -150,9 +150,8 @@ impl Network {
 
     /// Brings an identity into use: its exit path is prepared.
     pub async fn open(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
-        let address = ApAddress::of(&key.verifying_key());
-        self.receive(key, programs);
-        self.handle.want_exit(address).await;
+        self.receive(key.clone(), programs);
+        self.handle.want_exit(&key).await;
     }
 
     /// Brings an identity into use that only receives, or changes where its connections go: no exit path.
@@ -190,7 +189,7 @@ impl Network {
     }
 
     /// Opens a connection; resolves when the far end has answered. Entry nodes are tried in random order. When none of them
-    /// leads on, the record is looked up anew, for [`RENEWAL_PATIENCE`] since a newer one may be on its way, and entry nodes that
+    /// leads on, the record is looked up anew, for `RENEWAL_PATIENCE` since a newer one may be on its way, and entry nodes that
     /// are merely busy are asked again, as by a kernel whose SYN was lost: a program whose connect is not answered would wait
     /// for two minutes.
     pub async fn connect(

@@ -8,7 +8,7 @@ use phantom_proto::path::{Candidate, Hop, PathKeys};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, watch};
 
-use crate::driver::{self, Handle, NoSerials, Services};
+use crate::driver::{self, Handle, NothingKept, Services};
 use crate::link::{LinkPool, MemoryNetwork};
 use crate::netdb::MemoryDatabase;
 
@@ -33,7 +33,7 @@ pub(super) fn driver() -> Lone {
         database: Arc::new(MemoryDatabase::default()),
         counters: Arc::default(),
         incoming_tx: mpsc::channel(1).0,
-        serials: Arc::new(NoSerials),
+        kept: Arc::new(NothingKept),
         choice_tx: watch::channel(Vec::new()).0,
         opened: Box::new(|_| {}),
         relayed_tunnels: 1,

@@ -3,9 +3,9 @@
 mod answers;
 mod doors;
 mod epochs;
+mod kept;
 #[cfg(test)]
 mod lone;
-mod serials;
 mod space;
 
 use std::collections::{BTreeMap, HashSet};
@@ -103,7 +103,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         database: Arc::new(database.clone()),
         counters: counters.clone(),
         incoming_tx,
-        serials: Arc::new(serials::StoredSerials::new(setup.store.clone(), setup.identities.clone())),
+        kept: Arc::new(kept::Stored::new(setup.store.clone(), setup.identities.clone())),
         choice_tx,
         opened: Box::new(move |seen| opened.keep(unix_seconds(), seen)),
         relayed_tunnels: setup.config.limits.relayed_tunnels.into(),

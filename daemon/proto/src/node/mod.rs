@@ -28,11 +28,12 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rand::CryptoRng;
+use zeroize::Zeroizing;
 
 use crate::cell::{Layer, OwnerCrypt};
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
-use crate::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Seen, Spread};
+use crate::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Seen, Sets, Spread};
 use crate::wire::NodeContact;
 use crate::wire::array::BuildId;
 use crate::wire::cells::Handle;
@@ -165,6 +166,9 @@ pub enum Input {
     Silent(BTreeSet<NodeId>),
     /// Nodes that the database has just connected with: what did not answer before does now.
     Back(BTreeSet<NodeId>),
+    /// An identity outlives this run: the nodes of its layers are those of earlier runs, as [`Output::Sets`] gave them, or the ones
+    /// that it will keep. Comes before its first want. The secret belongs to the identity and to nobody else.
+    Lasting { identity: ApAddress, secret: Zeroizing<[u8; 32]>, sets: Option<Vec<u8>> },
     /// An identity connects: keep paths for that.
     WantExit(ApAddress),
     /// An identity listens: keep entry paths for it, and publish them. The serials are what [`Output::Serials`] last gave.
@@ -203,6 +207,8 @@ pub enum Output {
     OwnTunnel { path: PathNo, link: LinkId, incoming: OwnerCrypt, outgoing: OwnerCrypt },
     /// Send an AP record along an own path, to be served and published.
     Serve { path: PathNo, record: Vec<u8> },
+    /// Keep these nodes for the next run.
+    Sets { identity: ApAddress, sets: Vec<u8> },
     /// Keep these before any record that follows is sent.
     Serials { identity: ApAddress, serials: Serials },
     /// An exit node asks for a tunnel of a path that ends here and serves.
@@ -246,6 +252,8 @@ pub struct Node {
     silent: BTreeSet<NodeId>,
     builds: BTreeMap<BuildId, Building>,
     personas: BTreeMap<Persona, personas::Own>,
+    /// Layers of identities that outlive this run and have no persona yet.
+    settled: BTreeMap<ApAddress, Sets>,
     /// An identity has been here.
     started: bool,
     /// Paths that end here and serve, by handle.
@@ -292,6 +300,7 @@ impl Node {
             silent: BTreeSet::new(),
             builds: BTreeMap::new(),
             personas: BTreeMap::new(),
+            settled: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
             look_at: 0,
@@ -311,6 +320,7 @@ impl Node {
             Input::Sample(sample) => self.take_sample(now, sample),
             Input::Silent(silent) => self.take_silent(now, silent),
             Input::Back(nodes) => self.away.retain(|node, _| !nodes.contains(node)),
+            Input::Lasting { identity, secret, sets } => self.settle(identity, &secret, sets),
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),
@@ -342,6 +352,7 @@ impl Node {
         if now >= self.look_at {
             self.look_at = now + LOOK;
             self.look_at_guards(now);
+            self.keep_sets();
             self.relieve(now);
             self.serve(now);
             self.publish_due(now);

@@ -99,10 +99,37 @@ impl Node {
         self.personas.iter().find(|(_, own)| own.identity == Some(identity)).map(|(persona, _)| *persona)
     }
 
-    /// Gives an identity the persona that was kept ready, spares included, or a new one.
+    /// The layers of an identity that outlives this run. What cannot be read is drawn anew, as for a new identity.
+    pub(super) fn settle(&mut self, identity: ApAddress, secret: &[u8; 32], sets: Option<Vec<u8>>) {
+        if self.persona_of(identity).is_none() {
+            let restored = sets.and_then(|bytes| Sets::restored(*secret, &bytes).ok());
+            self.settled.insert(identity, restored.unwrap_or_else(|| Sets::persistent(*secret)));
+        }
+    }
+
+    /// Tells what is to be kept of identities that outlive this run.
+    pub(super) fn keep_sets(&mut self) {
+        for (persona, own) in &self.personas {
+            if let (Some(identity), Some(sets)) = (own.identity, self.choice.changed(*persona)) {
+                self.out.push_back(Output::Sets { identity, sets });
+            }
+        }
+    }
+
+    /// Gives an identity the persona that was kept ready, spares included, or a new one. One with layers of its own has no use for
+    /// spares that lead over others'.
     fn christen(&mut self, now: u64, identity: ApAddress) -> Persona {
-        let unborn = self.personas.iter().find(|(_, own)| own.identity.is_none()).map(|(persona, _)| *persona);
-        let persona = unborn.unwrap_or_else(|| self.conceive(now));
+        let persona = match self.settled.remove(&identity) {
+            Some(sets) => {
+                let persona = self.conceive(now);
+                self.choice.born(persona, sets);
+                persona
+            }
+            None => {
+                let unborn = self.personas.iter().find(|(_, own)| own.identity.is_none()).map(|(persona, _)| *persona);
+                unborn.unwrap_or_else(|| self.conceive(now))
+            }
+        };
         if let Some(own) = self.personas.get_mut(&persona) {
             own.identity = Some(identity);
             for stock in [&mut own.out, &mut own.incoming] {
@@ -127,6 +154,7 @@ impl Node {
 
     /// An identity is gone, and all that was its own.
     pub(super) fn forget(&mut self, now: u64, identity: ApAddress) {
+        self.settled.remove(&identity);
         let Some(persona) = self.persona_of(identity) else { return };
         self.personas.remove(&persona);
         self.choice.gone(persona);

@@ -240,3 +240,33 @@ fn a5_a_mute_path_is_dropped() {
     }
     assert!(gone.is_some_and(|after| (10_000..20_000).contains(&after)), "{gone:?}");
 }
+
+/// B1: an identity that is drawn new middle nodes after each restart meets an attacker's sooner or later.
+#[test]
+fn an_identity_that_lasts_keeps_its_nodes_over_restarts_and_takes_no_spares_of_others() {
+    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node().own }).collect();
+    let secret = Zeroizing::new([7; 32]);
+    let run = |seed, sets: Option<Vec<u8>>| {
+        let mut node = owner(seed, Settings::hurried());
+        node.handle(NOW, Input::Sample(sample.clone()));
+        node.tick(NOW + 2_000);
+        let ready = unborn(&node)[0];
+        build(&mut node, NOW + 2_000, ready, Class::Out);
+        node.handle(NOW + 2_000, Input::Lasting { identity: address(1), secret: secret.clone(), sets });
+        node.handle(NOW + 2_000, Input::WantExit(address(1)));
+        assert!(unborn(&node).contains(&ready), "its spares lead over nodes of another");
+        for tick in 0..40 {
+            node.tick(NOW + 2_000 + tick * 100);
+        }
+        let kept = std::iter::from_fn(|| node.poll()).filter_map(|output| match output {
+            Output::Sets { identity, sets } => Some((identity, sets)),
+            _ => None,
+        });
+        kept.last()
+    };
+    let (identity, sets) = run(1, None).expect("its nodes are told");
+    assert_eq!(identity, address(1));
+    assert_eq!(run(2, Some(sets.clone())), None, "it has the nodes that it had");
+    // What cannot be read is no reason to have none.
+    assert!(run(3, Some(vec![9; 40])).is_some_and(|(_, drawn)| drawn != sets));
+}

@@ -1,0 +1,94 @@
+//! What of named identities is in the store beside their keys: the serials of their AP records, since after a restart a record must
+//! count as newer than the last one, and the nodes of their layers, since drawing them anew is what an attacker waits for.
+
+use std::sync::Arc;
+
+use phantom_proto::ident::ApAddress;
+use phantom_proto::node::Serials;
+
+use crate::driver::Kept;
+use crate::identity::Identities;
+use crate::store::{Store, Table};
+
+/// Where they are.
+pub(super) struct Stored {
+    store: Arc<Store>,
+    identities: Arc<Identities>,
+}
+
+fn key(what: &[u8], identity: ApAddress) -> Vec<u8> {
+    [what, b"/", &identity.octets()].concat()
+}
+
+impl Stored {
+    pub(super) fn new(store: Arc<Store>, identities: Arc<Identities>) -> Self {
+        Self { store, identities }
+    }
+
+    fn load(&self, what: &[u8], identity: ApAddress) -> Option<Vec<u8>> {
+        self.store.load(Table::Meta, &key(what, identity)).ok().flatten()
+    }
+
+    /// Nothing of an identity that dies with its run goes to disk.
+    fn save(&self, what: &[u8], identity: ApAddress, bytes: &[u8]) {
+        if self.lasts(identity)
+            && let Err(error) = self.store.save(Table::Meta, &key(what, identity), bytes)
+        {
+            tracing::warn!("what belongs to a named identity could not be saved: {error}");
+        }
+    }
+}
+
+const SERIALS: &[u8] = b"serials";
+
+const SETS: &[u8] = b"sets";
+
+impl Kept for Stored {
+    fn lasts(&self, identity: ApAddress) -> bool {
+        self.identities.list().iter().any(|one| one.name.is_some() && one.address() == identity)
+    }
+
+    fn serials(&self, identity: ApAddress) -> Serials {
+        let kept: Option<[u8; 16]> = self.load(SERIALS, identity).and_then(|bytes| bytes.try_into().ok());
+        kept.map(Serials::from_bytes).unwrap_or_default()
+    }
+
+    fn save_serials(&self, identity: ApAddress, serials: Serials) {
+        self.save(SERIALS, identity, &serials.to_bytes());
+    }
+
+    fn sets(&self, identity: ApAddress) -> Option<Vec<u8>> {
+        self.load(SETS, identity)
+    }
+
+    fn save_sets(&self, identity: ApAddress, sets: Vec<u8>) {
+        self.save(SETS, identity, &sets);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_proto::crypto::SigningKey;
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
+    use super::*;
+
+    #[test]
+    fn only_those_of_named_identities_reach_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
+        let identities = Arc::new(Identities::load(store.clone()).unwrap());
+        let named = identities.create("web", &mut StdRng::seed_from_u64(1)).unwrap().address();
+        let fresh = ApAddress::of(&SigningKey::from_seed(&[1; 32]).verifying_key());
+        let before = Stored::new(store.clone(), identities.clone());
+        let serials = Serials([3 << 16, 4 << 16 | 7]);
+        for identity in [named, fresh] {
+            before.save_serials(identity, serials);
+            before.save_sets(identity, vec![7]);
+        }
+        let after = Stored::new(store, identities);
+        assert_eq!((after.serials(named), after.serials(fresh)), (serials, Serials::default()));
+        assert_eq!((after.sets(named), after.sets(fresh)), (Some(vec![7]), None));
+    }
+}
