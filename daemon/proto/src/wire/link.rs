@@ -180,8 +180,15 @@ impl Wire for Purpose {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use proptest::prelude::*;
+
+    use super::*;
+    use crate::cell::CELL_LEN;
+    use crate::ident::{PathId, TunnelId};
+    use crate::tunnel::BLOCK_LEN;
+    use crate::wire::array::ArrayFrame;
+    use crate::wire::cells::HANDLE_LEN;
+    use crate::wire::frame::kind;
 
     proptest! {
         #[test]
@@ -288,9 +295,23 @@ mod tests {
         let opening = Opening { proof, purpose: Purpose::Frames };
         assert_eq!(opening.to_bytes(), vector("opening"));
         assert_eq!(Opening::from_bytes(&vector("opening")), Ok(opening));
-        assert_eq!(write_frame_header(0x30, 4096).unwrap().to_vec(), vector("cell-header"));
+        for (name, kind, len) in [
+            ("array", kind::ARRAY, ArrayFrame::LEN),
+            ("attach", kind::ATTACH, size_of::<PathId>()),
+            ("attached", kind::ATTACHED, 0),
+            ("seed", kind::SEED, BLOCK_LEN),
+            ("tunnel", kind::TUNNEL, size_of::<TunnelId>() + 2 * BLOCK_LEN),
+            ("confirm", kind::CONFIRM, BLOCK_LEN),
+            ("cell", kind::CELL, CELL_LEN),
+            ("join", kind::JOIN, HANDLE_LEN),
+            ("refused", kind::REFUSED, 1),
+            ("largest-bytes", kind::BYTES, 65_536),
+            ("end", kind::END, 0),
+        ] {
+            assert_eq!(write_frame_header(kind, len).unwrap().to_vec(), vector(&format!("{name}-header")), "{name}");
+        }
         assert_eq!(write_frame_header(1, MAX_FRAME).unwrap().to_vec(), vector("largest-header"));
-        let too_large: [u8; FRAME_HEADER] = vector("refused-header").try_into().unwrap();
+        let too_large: [u8; FRAME_HEADER] = vector("too-large-header").try_into().unwrap();
         assert_eq!(frame_header(too_large), Err(WireError::TooLong));
         assert_eq!(Opening::from_bytes(&vector("refused-opening")), Err(WireError::Value));
     }
