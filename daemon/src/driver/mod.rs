@@ -1,48 +1,42 @@
 //! Steps the protocol's node: one task owns it, link tasks bring it frames, finished tunnels go to the data plane.
 
 mod control;
+mod ends;
+mod handle;
 mod joins;
 mod link_task;
 mod ready;
+mod services;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use futures::future::Shared;
 use phantom_proto::cell::CellKind;
-use phantom_proto::crypto::{SigningKey, derive};
-use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, TICK, Use, Work};
-use phantom_proto::path::{Candidate, PathKeys, Seen};
-use phantom_proto::wire::cells::{Lookup, Open};
-use phantom_proto::wire::frame::Reason;
-use phantom_proto::wire::{NodeContact, Wire};
+use phantom_proto::ident::NodeId;
+use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, TICK};
+use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
-use zeroize::Zeroizing;
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
-use crate::link::{Link, LinkError, LinkPool};
-use crate::netdb::Database;
+use crate::link::{Link, LinkError};
 use crate::relay::cells::{Crypt, Tunnel};
-use crate::relay::exit::ExitServices;
-use crate::relay::{Counters, entry, exit, hop};
+use crate::relay::hop;
 
 use control::{Control, Whose};
+pub use handle::{Handle, Snapshot};
 use joins::Joins;
 pub use link_task::Taken;
 use link_task::{Command, LinkTask};
+use ready::Queue;
 pub use ready::{OwnPath, Ready, ReadyError};
-use ready::{Queue, Waited};
+pub use services::{Arrival, Kept, NothingKept, Services};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
-
-/// How long an exit node's JOIN waits for a tunnel to be ready.
-const JOIN_WAIT: Duration = Duration::from_secs(8);
 
 /// Links opened ahead to a neighbour with which tunnels are built.
 const WARM: usize = 2;
@@ -75,182 +69,6 @@ pub(crate) enum Event {
         data: Vec<u8>,
     },
     Query(oneshot::Sender<Snapshot>),
-}
-
-/// What the node says of itself.
-#[derive(Debug, Clone, Default)]
-pub struct Snapshot {
-    /// Own paths that work for what goes out, or will.
-    pub exit_paths: usize,
-    /// Own entry paths that work.
-    pub entry_paths: usize,
-    /// Paths carried for others.
-    pub relayed_paths: usize,
-    /// What a first own path waits for, in words.
-    pub waiting_for: Option<String>,
-    /// What the operator should know, in words.
-    pub notes: Vec<String>,
-    /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
-    pub load: [usize; 6],
-}
-
-/// What the control task needs of the rest of the daemon.
-pub struct Services {
-    /// Opens and keeps links.
-    pub links: Arc<LinkPool>,
-    /// The network database.
-    pub database: Arc<dyn Database>,
-    /// Counts of the data plane.
-    pub counters: Arc<Counters>,
-    /// Tunnels that arrive on own entry paths, after INCOMING.
-    pub incoming_tx: mpsc::Sender<Arrival>,
-    /// Keeps what belongs to identities.
-    pub kept: Arc<dyn Kept>,
-    /// Keeps the guard set.
-    pub choice_tx: watch::Sender<Vec<u8>>,
-    /// Keeps a package that was opened until it expires, so that it outlives the process when this returns.
-    pub opened: Box<dyn FnMut(Seen) + Send>,
-    /// Tunnels of others that may pass through this node at once. Each has two links with buffers.
-    pub relayed_tunnels: u64,
-}
-
-/// What of an identity outlives the daemon, if the identity does. Each call may take the time of a disk access.
-pub trait Kept: Send + Sync + 'static {
-    /// Whether it does.
-    fn lasts(&self, identity: ApAddress) -> bool;
-    /// The serials of the AP records of earlier runs.
-    fn serials(&self, identity: ApAddress) -> Serials;
-    /// A record that bears them leaves when this returns.
-    fn save_serials(&self, identity: ApAddress, serials: Serials);
-    /// The nodes of its layers, as [`Output::Sets`] gave them in an earlier run.
-    fn sets(&self, identity: ApAddress) -> Option<Vec<u8>>;
-    /// Keeps these for the next run.
-    fn save_sets(&self, identity: ApAddress, sets: Vec<u8>);
-}
-
-/// For identities that die with the daemon.
-pub struct NothingKept;
-
-impl Kept for NothingKept {
-    fn lasts(&self, _: ApAddress) -> bool {
-        false
-    }
-
-    fn serials(&self, _: ApAddress) -> Serials {
-        Serials::default()
-    }
-
-    fn save_serials(&self, _: ApAddress, _: Serials) {}
-
-    fn sets(&self, _: ApAddress) -> Option<Vec<u8>> {
-        None
-    }
-
-    fn save_sets(&self, _: ApAddress, _: Vec<u8>) {}
-}
-
-/// Somebody connects to an identity.
-pub struct Arrival {
-    /// Which one.
-    pub identity: ApAddress,
-    /// The own path that it came along.
-    pub path: PathNo,
-    /// What it came on.
-    pub tunnel: Tunnel,
-    /// The session's first bytes.
-    pub first: Vec<u8>,
-}
-
-/// Speaks to the control task; cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    event_tx: mpsc::Sender<Event>,
-    ready: Arc<Ready>,
-    kept: Arc<dyn Kept>,
-}
-
-impl Handle {
-    /// Own paths and their ready tunnels.
-    pub fn ready(&self) -> &Arc<Ready> {
-        &self.ready
-    }
-
-    /// Gives the node the local sample of the node table.
-    pub async fn sample(&self, sample: Vec<Candidate>) {
-        self.input(Input::Sample(sample)).await;
-    }
-
-    /// Tells which nodes the database has just connected with.
-    pub async fn back(&self, nodes: BTreeSet<NodeId>) {
-        self.input(Input::Back(nodes)).await;
-    }
-
-    /// Tells which nodes of the sample do not answer.
-    pub async fn silent(&self, silent: BTreeSet<NodeId>) {
-        self.input(Input::Silent(silent)).await;
-    }
-
-    /// Asks for paths over which this identity connects.
-    pub async fn want_exit(&self, key: &SigningKey) {
-        let identity = ApAddress::of(&key.verifying_key());
-        self.settle(key, identity).await;
-        self.input(Input::WantExit(identity)).await;
-    }
-
-    /// Asks for entry paths of this identity, to be published.
-    pub async fn want_entry(&self, key: Arc<SigningKey>) {
-        let (kept, identity) = (self.kept.clone(), ApAddress::of(&key.verifying_key()));
-        self.settle(&key, identity).await;
-        let serials = spawn_blocking(move || kept.serials(identity)).await.unwrap_or_default();
-        self.input(Input::WantEntry(key, serials)).await;
-    }
-
-    /// Gives an identity that outlives the daemon the nodes that it had in earlier runs.
-    async fn settle(&self, key: &SigningKey, identity: ApAddress) {
-        let kept = self.kept.clone();
-        let sets = spawn_blocking(move || kept.lasts(identity).then(|| kept.sets(identity)));
-        if let Ok(Some(sets)) = sets.await {
-            let secret = derive("phantom v1 identity secret", &[key.seed()]);
-            self.input(Input::Lasting { identity, secret: Zeroizing::new(secret), sets }).await;
-        }
-    }
-
-    /// All keys with which others build paths from now on, and what this node's record says.
-    pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
-        self.input(Input::Rotate(keys, Box::new(own))).await;
-    }
-
-    /// Drops all paths of this identity.
-    pub async fn forget(&self, identity: ApAddress) {
-        self.input(Input::Forget(identity)).await;
-    }
-
-    /// Gives the node a link that was accepted.
-    pub async fn accepted(&self, link: Link) {
-        // The control task is gone only when the daemon stops.
-        let _ = self.event_tx.send(Event::Accepted(link)).await;
-    }
-
-    /// What the node says of itself; `None` when the daemon is stopping.
-    pub async fn snapshot(&self) -> Option<Snapshot> {
-        let (answer_tx, answer_rx) = oneshot::channel();
-        self.event_tx.send(Event::Query(answer_tx)).await.ok()?;
-        answer_rx.await.ok()
-    }
-
-    /// A ready tunnel of an own path that does this work for the identity, taken for use.
-    pub async fn tunnel(
-        &self,
-        identity: ApAddress,
-        work: Work,
-        limit: Duration,
-    ) -> Result<(OwnPath, Tunnel), ReadyError> {
-        self.ready.take(identity, work, limit).await
-    }
-
-    async fn input(&self, input: Input) {
-        let _ = self.event_tx.send(Event::Input(input)).await;
-    }
 }
 
 /// Starts the control task. It ends when `stop` turns true or every [`Handle`] is gone.
@@ -482,148 +300,6 @@ impl Driver {
         tokio::spawn(async move {
             if let Err(error) = database.publish(record).await {
                 tracing::debug!(%error, "an AP record could not be published");
-            }
-        });
-    }
-
-    /// The ready tunnels of a path that ends here; its first one makes the path.
-    fn end(&mut self, path: PathNo) -> Arc<Queue> {
-        if let Some(queue) = self.ends.get(&path) {
-            return queue.clone();
-        }
-        let queue = Arc::<Queue>::default();
-        self.ends.insert(path, queue.clone());
-        self.control(Whose::End, path, &queue);
-        queue
-    }
-
-    fn control(&mut self, whose: Whose, path: PathNo, queue: &Arc<Queue>) {
-        self.controls.insert(path, Arc::new(Control::start(whose, path, queue, self.event_tx.clone())));
-    }
-
-    /// Lets a new tunnel wait for its use.
-    fn keep(
-        &self,
-        whose: Whose,
-        path: PathNo,
-        queue: &Arc<Queue>,
-        tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static,
-    ) {
-        let (queue, ready, event_tx) = (Arc::downgrade(queue), self.ready.clone(), self.event_tx.clone());
-        tokio::spawn(async move {
-            let waited = match tunnel.await {
-                Some(tunnel) => Queue::wait(queue, tunnel, || ready.put()).await,
-                None => Waited::Lost,
-            };
-            let used = !matches!(waited, Waited::Lost);
-            let _ = event_tx.send(Event::Input(Input::TunnelSpent { path, used })).await;
-            if let Waited::Used(tunnel, kind, data) = waited {
-                let _ = event_tx.send(Event::Used { path, whose, tunnel, kind, data }).await;
-            }
-        });
-    }
-
-    /// The owner of a path that ends here uses a tunnel.
-    fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
-        match kind {
-            CellKind::Open => self.open(path, *tunnel, &data),
-            CellKind::Lookup => self.look_up(path, *tunnel, &data),
-            CellKind::Padding => self.adopt(path, tunnel),
-            CellKind::Serve => {
-                self.adopt(path, tunnel);
-                self.node.handle(now(), Input::Served { path, record: data });
-            }
-            _ => self.misused(path, *tunnel),
-        }
-    }
-
-    /// The terminating node of an own path uses a tunnel.
-    fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
-        let serves = self.ready.path(path).filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
-        match (kind, serves) {
-            (CellKind::Padding, _) => self.adopt(path, tunnel),
-            (CellKind::Incoming, Some(identity)) => {
-                let arrival = Arrival { identity, path, tunnel: *tunnel, first: data };
-                if self.services.incoming_tx.try_send(arrival).is_err() {
-                    tracing::warn!("more connections arrive than can be answered; one was dropped");
-                }
-            }
-            _ => self.misused(path, *tunnel),
-        }
-    }
-
-    /// An end broke the protocol: it hears so, and the path ends.
-    fn misused(&mut self, path: PathNo, mut tunnel: Tunnel) {
-        tokio::spawn(async move { tunnel.outgoing.abort(Reason::Protocol).await });
-        self.node.handle(now(), Input::Misused(path));
-    }
-
-    fn adopt(&self, path: PathNo, tunnel: Box<Tunnel>) {
-        if let Some(control) = self.controls.get(&path) {
-            control.adopt(tunnel);
-        }
-    }
-
-    fn open(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
-        let Ok(open) = Open::from_bytes(data) else { return self.misused(path, tunnel) };
-        if !self.node.may_use(now(), path, Use::Connect) {
-            return self.misused(path, tunnel);
-        }
-        let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
-        tokio::spawn(async move {
-            if let Err(error) = exit::connect(tunnel, open, services).await {
-                tracing::debug!(%error, "an exit tunnel ended");
-            }
-        });
-    }
-
-    fn look_up(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
-        let Ok(Lookup(address)) = Lookup::from_bytes(data) else { return self.misused(path, tunnel) };
-        if !self.node.may_use(now(), path, Use::Ask) {
-            return self.misused(path, tunnel);
-        }
-        let database = self.services.database.clone();
-        tokio::spawn(async move {
-            if let Err(error) = exit::look_up(tunnel, address, database).await {
-                tracing::debug!(%error, "a look-up for others ended");
-            }
-        });
-    }
-
-    /// The serials reach the disk before the record that bears them leaves.
-    fn keep_serials(&mut self, identity: ApAddress, serials: Serials) {
-        let (saved_tx, saved_rx) = oneshot::channel();
-        let kept = self.services.kept.clone();
-        spawn_blocking(move || {
-            kept.save_serials(identity, serials);
-            let _ = saved_tx.send(());
-        });
-        self.saved = Some(saved_rx.shared());
-    }
-
-    fn serve(&mut self, path: PathNo, record: Vec<u8>) {
-        let Some(control) = self.controls.get(&path).cloned() else { return };
-        let saved = self.saved.clone();
-        tokio::spawn(async move {
-            if let Some(saved) = saved {
-                let _ = saved.await;
-            }
-            control.serve(record);
-        });
-    }
-
-    fn join(&mut self, link: LinkId, path: PathNo) {
-        let Some(exit) = self.take(link) else { return };
-        let (queue, joins) = (self.end(path), self.joins.clone());
-        tokio::spawn(async move {
-            let Some(exit) = taken(Some(exit)).await else { return };
-            let peer = NodeId::of(&exit.reader.peer());
-            let Some(_held) = joins.enter(peer) else { return entry::refuse(exit.into(), Reason::Busy).await };
-            let Ok((joined, first)) = entry::greet(exit).await else { return };
-            let ready = queue.take(JOIN_WAIT).await;
-            let Some(tunnel) = ready else { return entry::refuse_late(joined, Reason::Busy).await };
-            if let Err(error) = entry::serve(tunnel, joined, first).await {
-                tracing::debug!(%error, "an entry tunnel ended");
             }
         });
     }

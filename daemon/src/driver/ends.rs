@@ -1,0 +1,168 @@
+//! The ends of paths, our own and others': ready tunnels wait there, and what the other end says first decides what comes of one.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use phantom_proto::cell::CellKind;
+use phantom_proto::ident::{ApAddress, NodeId};
+use phantom_proto::node::{Input, LinkId, PathNo, Serials, Use, Work};
+use phantom_proto::wire::Wire;
+use phantom_proto::wire::cells::{Lookup, Open};
+use phantom_proto::wire::frame::Reason;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+
+use super::control::{Control, Whose};
+use super::ready::{Queue, Waited};
+use super::{Arrival, Driver, Event, now, taken};
+use crate::relay::cells::Tunnel;
+use crate::relay::exit::ExitServices;
+use crate::relay::{entry, exit};
+
+/// How long an exit node's JOIN waits for a tunnel to be ready.
+const JOIN_WAIT: Duration = Duration::from_secs(8);
+
+impl Driver {
+    /// The ready tunnels of a path that ends here; its first one makes the path.
+    pub(super) fn end(&mut self, path: PathNo) -> Arc<Queue> {
+        if let Some(queue) = self.ends.get(&path) {
+            return queue.clone();
+        }
+        let queue = Arc::<Queue>::default();
+        self.ends.insert(path, queue.clone());
+        self.control(Whose::End, path, &queue);
+        queue
+    }
+
+    pub(super) fn control(&mut self, whose: Whose, path: PathNo, queue: &Arc<Queue>) {
+        self.controls.insert(path, Arc::new(Control::start(whose, path, queue, self.event_tx.clone())));
+    }
+
+    /// Lets a new tunnel wait for its use.
+    pub(super) fn keep(
+        &self,
+        whose: Whose,
+        path: PathNo,
+        queue: &Arc<Queue>,
+        tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static,
+    ) {
+        let (queue, ready, event_tx) = (Arc::downgrade(queue), self.ready.clone(), self.event_tx.clone());
+        tokio::spawn(async move {
+            let waited = match tunnel.await {
+                Some(tunnel) => Queue::wait(queue, tunnel, || ready.put()).await,
+                None => Waited::Lost,
+            };
+            let used = !matches!(waited, Waited::Lost);
+            let _ = event_tx.send(Event::Input(Input::TunnelSpent { path, used })).await;
+            if let Waited::Used(tunnel, kind, data) = waited {
+                let _ = event_tx.send(Event::Used { path, whose, tunnel, kind, data }).await;
+            }
+        });
+    }
+
+    /// The owner of a path that ends here uses a tunnel.
+    pub(super) fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+        match kind {
+            CellKind::Open => self.open(path, *tunnel, &data),
+            CellKind::Lookup => self.look_up(path, *tunnel, &data),
+            CellKind::Padding => self.adopt(path, tunnel),
+            CellKind::Serve => {
+                self.adopt(path, tunnel);
+                self.node.handle(now(), Input::Served { path, record: data });
+            }
+            _ => self.misused(path, *tunnel),
+        }
+    }
+
+    /// The terminating node of an own path uses a tunnel.
+    pub(super) fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+        let serves = self.ready.path(path).filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
+        match (kind, serves) {
+            (CellKind::Padding, _) => self.adopt(path, tunnel),
+            (CellKind::Incoming, Some(identity)) => {
+                let arrival = Arrival { identity, path, tunnel: *tunnel, first: data };
+                if self.services.incoming_tx.try_send(arrival).is_err() {
+                    tracing::warn!("more connections arrive than can be answered; one was dropped");
+                }
+            }
+            _ => self.misused(path, *tunnel),
+        }
+    }
+
+    /// An end broke the protocol: it hears so, and the path ends.
+    fn misused(&mut self, path: PathNo, mut tunnel: Tunnel) {
+        tokio::spawn(async move { tunnel.outgoing.abort(Reason::Protocol).await });
+        self.node.handle(now(), Input::Misused(path));
+    }
+
+    fn adopt(&self, path: PathNo, tunnel: Box<Tunnel>) {
+        if let Some(control) = self.controls.get(&path) {
+            control.adopt(tunnel);
+        }
+    }
+
+    fn open(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
+        let Ok(open) = Open::from_bytes(data) else { return self.misused(path, tunnel) };
+        if !self.node.may_use(now(), path, Use::Connect) {
+            return self.misused(path, tunnel);
+        }
+        let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
+        tokio::spawn(async move {
+            if let Err(error) = exit::connect(tunnel, open, services).await {
+                tracing::debug!(%error, "an exit tunnel ended");
+            }
+        });
+    }
+
+    fn look_up(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
+        let Ok(Lookup(address)) = Lookup::from_bytes(data) else { return self.misused(path, tunnel) };
+        if !self.node.may_use(now(), path, Use::Ask) {
+            return self.misused(path, tunnel);
+        }
+        let database = self.services.database.clone();
+        tokio::spawn(async move {
+            if let Err(error) = exit::look_up(tunnel, address, database).await {
+                tracing::debug!(%error, "a look-up for others ended");
+            }
+        });
+    }
+
+    /// The serials reach the disk before the record that bears them leaves.
+    pub(super) fn keep_serials(&mut self, identity: ApAddress, serials: Serials) {
+        let (saved_tx, saved_rx) = oneshot::channel();
+        let kept = self.services.kept.clone();
+        spawn_blocking(move || {
+            kept.save_serials(identity, serials);
+            let _ = saved_tx.send(());
+        });
+        self.saved = Some(saved_rx.shared());
+    }
+
+    pub(super) fn serve(&mut self, path: PathNo, record: Vec<u8>) {
+        let Some(control) = self.controls.get(&path).cloned() else { return };
+        let saved = self.saved.clone();
+        tokio::spawn(async move {
+            if let Some(saved) = saved {
+                let _ = saved.await;
+            }
+            control.serve(record);
+        });
+    }
+
+    pub(super) fn join(&mut self, link: LinkId, path: PathNo) {
+        let Some(exit) = self.take(link) else { return };
+        let (queue, joins) = (self.end(path), self.joins.clone());
+        tokio::spawn(async move {
+            let Some(exit) = taken(Some(exit)).await else { return };
+            let peer = NodeId::of(&exit.reader.peer());
+            let Some(_held) = joins.enter(peer) else { return entry::refuse(exit.into(), Reason::Busy).await };
+            let Ok((joined, first)) = entry::greet(exit).await else { return };
+            let ready = queue.take(JOIN_WAIT).await;
+            let Some(tunnel) = ready else { return entry::refuse_late(joined, Reason::Busy).await };
+            if let Err(error) = entry::serve(tunnel, joined, first).await {
+                tracing::debug!(%error, "an entry tunnel ended");
+            }
+        });
+    }
+}

@@ -1,0 +1,126 @@
+//! How the rest of the daemon speaks to the control task.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use phantom_proto::crypto::{SigningKey, derive};
+use phantom_proto::ident::{ApAddress, NodeId};
+use phantom_proto::node::{Input, Work};
+use phantom_proto::path::{Candidate, PathKeys};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_blocking;
+use zeroize::Zeroizing;
+
+use super::{Event, Kept, OwnPath, Ready, ReadyError};
+use crate::link::Link;
+use crate::relay::cells::Tunnel;
+
+/// What the node says of itself.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// Own paths that work for what goes out, or will.
+    pub exit_paths: usize,
+    /// Own entry paths that work.
+    pub entry_paths: usize,
+    /// Paths carried for others.
+    pub relayed_paths: usize,
+    /// What a first own path waits for, in words.
+    pub waiting_for: Option<String>,
+    /// What the operator should know, in words.
+    pub notes: Vec<String>,
+    /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
+    pub load: [usize; 6],
+}
+
+/// Speaks to the control task; cheap to clone.
+#[derive(Clone)]
+pub struct Handle {
+    pub(super) event_tx: mpsc::Sender<Event>,
+    pub(super) ready: Arc<Ready>,
+    pub(super) kept: Arc<dyn Kept>,
+}
+
+impl Handle {
+    /// Own paths and their ready tunnels.
+    pub fn ready(&self) -> &Arc<Ready> {
+        &self.ready
+    }
+
+    /// Gives the node the local sample of the node table.
+    pub async fn sample(&self, sample: Vec<Candidate>) {
+        self.input(Input::Sample(sample)).await;
+    }
+
+    /// Tells which nodes the database has just connected with.
+    pub async fn back(&self, nodes: BTreeSet<NodeId>) {
+        self.input(Input::Back(nodes)).await;
+    }
+
+    /// Tells which nodes of the sample do not answer.
+    pub async fn silent(&self, silent: BTreeSet<NodeId>) {
+        self.input(Input::Silent(silent)).await;
+    }
+
+    /// Asks for paths over which this identity connects.
+    pub async fn want_exit(&self, key: &SigningKey) {
+        let identity = ApAddress::of(&key.verifying_key());
+        self.settle(key, identity).await;
+        self.input(Input::WantExit(identity)).await;
+    }
+
+    /// Asks for entry paths of this identity, to be published.
+    pub async fn want_entry(&self, key: Arc<SigningKey>) {
+        let (kept, identity) = (self.kept.clone(), ApAddress::of(&key.verifying_key()));
+        self.settle(&key, identity).await;
+        let serials = spawn_blocking(move || kept.serials(identity)).await.unwrap_or_default();
+        self.input(Input::WantEntry(key, serials)).await;
+    }
+
+    /// Gives an identity that outlives the daemon the nodes that it had in earlier runs.
+    async fn settle(&self, key: &SigningKey, identity: ApAddress) {
+        let kept = self.kept.clone();
+        let sets = spawn_blocking(move || kept.lasts(identity).then(|| kept.sets(identity)));
+        if let Ok(Some(sets)) = sets.await {
+            let secret = derive("phantom v1 identity secret", &[key.seed()]);
+            self.input(Input::Lasting { identity, secret: Zeroizing::new(secret), sets }).await;
+        }
+    }
+
+    /// All keys with which others build paths from now on, and what this node's record says.
+    pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
+        self.input(Input::Rotate(keys, Box::new(own))).await;
+    }
+
+    /// Drops all paths of this identity.
+    pub async fn forget(&self, identity: ApAddress) {
+        self.input(Input::Forget(identity)).await;
+    }
+
+    /// Gives the node a link that was accepted.
+    pub async fn accepted(&self, link: Link) {
+        // The control task is gone only when the daemon stops.
+        let _ = self.event_tx.send(Event::Accepted(link)).await;
+    }
+
+    /// What the node says of itself; `None` when the daemon is stopping.
+    pub async fn snapshot(&self) -> Option<Snapshot> {
+        let (answer_tx, answer_rx) = oneshot::channel();
+        self.event_tx.send(Event::Query(answer_tx)).await.ok()?;
+        answer_rx.await.ok()
+    }
+
+    /// A ready tunnel of an own path that does this work for the identity, taken for use.
+    pub async fn tunnel(
+        &self,
+        identity: ApAddress,
+        work: Work,
+        limit: Duration,
+    ) -> Result<(OwnPath, Tunnel), ReadyError> {
+        self.ready.take(identity, work, limit).await
+    }
+
+    async fn input(&self, input: Input) {
+        let _ = self.event_tx.send(Event::Input(input)).await;
+    }
+}
