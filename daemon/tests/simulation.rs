@@ -30,6 +30,7 @@ use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// Virtual time that anything may take.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -39,6 +40,8 @@ const LATENCY: Duration = Duration::from_millis(20);
 
 struct Simulated {
     candidate: Candidate,
+    /// Path keys, which outlive a restart.
+    kept: Zeroizing<Vec<u8>>,
     handle: Handle,
     network: Arc<Network>,
     counters: Arc<Counters>,
@@ -48,7 +51,10 @@ struct Simulated {
 
 struct World {
     nodes: Vec<Simulated>,
+    net: MemoryNetwork,
     database: MemoryDatabase,
+    seed: u64,
+    settings: Settings,
     rng: StdRng,
 }
 
@@ -69,14 +75,26 @@ impl Programs for Echo {
     }
 }
 
-fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, database: &MemoryDatabase) -> Simulated {
+/// Starts a node; `kept` are the path keys of an earlier run of it.
+fn node(
+    seed: u64,
+    index: usize,
+    settings: Settings,
+    kept: Option<&[u8]>,
+    net: &MemoryNetwork,
+    database: &MemoryDatabase,
+) -> Simulated {
     let mut rng = StdRng::seed_from_u64(seed.wrapping_mul(1_000_003) + index as u64);
     let identity = SigningKey::generate(&mut rng);
-    let keys = PathKeys { dh: DhSecret::generate(&mut rng), kem: KemSecret::generate() };
-    // One operator per node: each has a /16 of its own.
-    let addr = SocketAddr::from((Ipv4Addr::new(20 + (index / 250) as u8, (index % 250) as u8, 0, 1), 443));
     let mut link_secret = [0; 32];
     rng.fill_bytes(&mut link_secret);
+    let keys = match kept {
+        Some(bytes) => PathKeys::from_bytes(bytes).unwrap(),
+        None => PathKeys { dh: DhSecret::generate(&mut rng), kem: KemSecret::generate() },
+    };
+    let kept = keys.to_bytes();
+    // One operator per node: each has a /16 of its own.
+    let addr = SocketAddr::from((Ipv4Addr::new(20 + (index / 250) as u8, (index % 250) as u8, 0, 1), 443));
     let contact = NodeContact { identity: identity.verifying_key(), addr, link_secret };
     let candidate = Candidate {
         contact: contact.clone(),
@@ -109,7 +127,7 @@ fn node(seed: u64, index: usize, settings: Settings, net: &MemoryNetwork, databa
             accepted.accepted(link).await;
         }
     });
-    Simulated { candidate, handle, network, counters, transport, stop_tx }
+    Simulated { candidate, kept, handle, network, counters, transport, stop_tx }
 }
 
 impl World {
@@ -119,18 +137,34 @@ impl World {
 
     async fn with(seed: u64, count: usize, settings: Settings) -> Self {
         let (net, database) = (MemoryNetwork::with_latency(LATENCY), MemoryDatabase::default());
-        let nodes: Vec<_> = (0..count).map(|index| node(seed, index, settings.clone(), &net, &database)).collect();
-        let world = Self { nodes, database, rng: StdRng::seed_from_u64(seed) };
-        for node in &world.nodes {
-            let own = node.candidate.contact.node_id();
-            let others = world.nodes.iter().map(|other| other.candidate.clone());
-            let sample: Vec<_> = others.filter(|other| other.contact.node_id() != own).collect();
-            // Twice: the first sample is not trusted to choose guards from until it is ample or some time has passed.
-            node.handle.sample(sample.clone()).await;
-            tokio::time::sleep(Duration::from_secs(2)).await;
-            node.handle.sample(sample).await;
+        let nodes: Vec<_> =
+            (0..count).map(|index| node(seed, index, settings.clone(), None, &net, &database)).collect();
+        let world = Self { nodes, net, database, seed, settings, rng: StdRng::seed_from_u64(seed) };
+        for index in 0..count {
+            world.introduce(index).await;
         }
         world
+    }
+
+    /// Tells a node of all others.
+    async fn introduce(&self, index: usize) {
+        let node = &self.nodes[index];
+        let own = node.candidate.contact.node_id();
+        let others = self.nodes.iter().map(|other| other.candidate.clone());
+        let sample: Vec<_> = others.filter(|other| other.contact.node_id() != own).collect();
+        // Twice: the first sample is not trusted to choose guards from until it is ample or some time has passed.
+        node.handle.sample(sample.clone()).await;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        node.handle.sample(sample).await;
+    }
+
+    /// Ends a node and starts it anew: what it held is gone, what it is is not.
+    async fn restart(&mut self, index: usize, away: Duration) {
+        self.kill(index).await;
+        tokio::time::sleep(away).await;
+        let kept = self.nodes[index].kept.clone();
+        self.nodes[index] = node(self.seed, index, self.settings.clone(), Some(&kept), &self.net, &self.database);
+        self.introduce(index).await;
     }
 
     /// Brings an echo server into use on a node; returns its address.
@@ -484,5 +518,31 @@ fn a_network_that_is_in_no_hurry_works_too() {
         world.echo(4, late, server, 10_000).await;
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}: its spares were ready", begun.elapsed());
         world.echo(2, client, server, 10_000).await;
+    });
+}
+
+/// A third of the nodes restarts now and again, and comes back as who it was: connections go on being made.
+#[test]
+fn connections_are_made_while_a_third_of_the_nodes_restarts() {
+    simulate(3, async {
+        let mut world = World::new(17, 13).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 1000).await;
+        let network = world.nodes[2].network.clone();
+        let (mut attempts, begun) = (Vec::new(), tokio::time::Instant::now());
+        while begun.elapsed() < Duration::from_secs(600) {
+            let restarts = 9 + world.rng.next_u32() as usize % 4;
+            world.restart(restarts, Duration::from_secs(2)).await;
+            let network = network.clone();
+            attempts.push(tokio::spawn(async move {
+                let begun = tokio::time::Instant::now();
+                let answer = network.connect(client, 40_000, server, 80).await;
+                (answer.err(), begun.elapsed())
+            }));
+        }
+        let answers: Vec<_> = futures::future::join_all(attempts).await.into_iter().map(Result::unwrap).collect();
+        let failed: Vec<_> = answers.iter().filter(|(error, _)| error.is_some()).collect();
+        assert!(failed.len() * 100 <= answers.len(), "{} of {}: {failed:?}", failed.len(), answers.len());
     });
 }

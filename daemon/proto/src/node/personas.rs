@@ -224,6 +224,14 @@ impl Node {
         }
     }
 
+    /// Whether an identity lacks a path for its work.
+    pub(super) fn someone_lacks(&self, now: u64) -> bool {
+        self.personas.iter().filter(|(_, own)| own.identity.is_some()).any(|(persona, own)| {
+            let wanted = [(Class::Out, own.out.wanted), (Class::In, own.incoming.wanted)];
+            wanted.into_iter().any(|(class, wanted)| wanted && self.lacking(now, *persona, class) > 0)
+        })
+    }
+
     /// Paths of a persona that do this work and are not about to end.
     fn at_work(&self, now: u64, persona: Persona, work: Work) -> usize {
         let of = |owned: &Owned| owned.persona == persona && owned.work == work && now < owned.retires;

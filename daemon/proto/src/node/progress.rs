@@ -12,12 +12,13 @@ impl Node {
         (out, own().filter(|owned| owned.work == Work::Serve).count())
     }
 
-    /// The step that the nearest own path is at, while none works. `None`: there is nothing to wait for.
+    /// The step that the nearest own path is at, while none works, or an identity lacks one. `None`: there is nothing to wait for.
     pub fn progress(&self, now: u64) -> Option<String> {
         let own = || self.paths.values().filter(|path| path.owned().is_some());
-        if own().any(|path| path.proven) {
+        if own().any(|path| path.proven) && !self.someone_lacks(now) {
             return None;
         }
+        let own = || own().filter(|path| !path.proven);
         if let Some(since) = own().map(Path::since).min() {
             let step = if own().any(Path::stands) { "the first tunnel" } else { "the standing connections" };
             return Some(format!("{step} of a path that was built {}", ago(now, since)));
