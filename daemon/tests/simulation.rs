@@ -1,6 +1,7 @@
 //! The whole protocol in one thread, on a virtual clock, from one seed: builds, transfers, loss of nodes.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -116,6 +117,7 @@ fn node(
         incoming_tx,
         kept: Arc::new(NothingKept),
         choice_tx: watch::channel(Vec::new()).0,
+        pinned_tx: watch::channel(BTreeSet::new()).0,
         opened: Box::new(|_| {}),
         relayed_tunnels: 10_000,
     };

@@ -266,6 +266,7 @@ impl Net {
                 | Output::PathWorks { .. }
                 | Output::Serials { .. }
                 | Output::Sets { .. }
+                | Output::Pinned(_)
                 | Output::PathDown { .. }
                 | Output::Opened(_)
                 | Output::Choice(_) => {}

@@ -225,6 +225,7 @@ impl Driver {
             }
             Output::Join { link, path } => self.join(link, path),
             Output::Serials { identity, serials } => self.keep_serials(identity, serials),
+            Output::Pinned(pinned) => drop(self.services.pinned_tx.send_replace(pinned)),
             Output::Sets { identity, sets } => {
                 let kept = self.services.kept.clone();
                 spawn_blocking(move || kept.save_sets(identity, sets));

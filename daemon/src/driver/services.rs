@@ -1,8 +1,9 @@
 //! What the control task needs of the rest of the daemon.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use phantom_proto::ident::ApAddress;
+use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{PathNo, Serials};
 use phantom_proto::path::Seen;
 use tokio::sync::{mpsc, watch};
@@ -26,6 +27,8 @@ pub struct Services {
     pub kept: Arc<dyn Kept>,
     /// Keeps the guard set.
     pub choice_tx: watch::Sender<Vec<u8>>,
+    /// Nodes whose records the database keeps in the sample.
+    pub pinned_tx: watch::Sender<BTreeSet<NodeId>>,
     /// Keeps a package that was opened until it expires, so that it outlives the process when this returns.
     pub opened: Box<dyn FnMut(Seen) + Send>,
     /// Tunnels of others that may pass through this node at once. Each has two links with buffers.

@@ -1,6 +1,6 @@
 //! The real database: libp2p's Kademlia over our links, under the rules of `phantom_proto::netdb`.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -105,6 +105,7 @@ type Looked = Result<Option<(Value, Vec<u8>)>, DatabaseError>;
 enum Command {
     Add(Box<NodeContact>),
     Register(Vec<u8>),
+    Pin(BTreeSet<NodeId>),
     Put { key: Vec<u8>, value: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
     Get { key: Vec<u8>, answer_tx: oneshot::Sender<Looked> },
     Records(oneshot::Sender<Vec<(NodeId, Vec<u8>)>>),
@@ -128,6 +129,11 @@ impl NetDb {
     /// This node's own record, from now on; it is published now and again.
     pub async fn register(&self, record: &Signed<NodeRecord>) {
         let _ = self.command_tx.send(Command::Register(record.bytes().to_vec())).await;
+    }
+
+    /// Nodes whose records stay in the sample, whoever else must make room.
+    pub async fn pin(&self, nodes: BTreeSet<NodeId>) {
+        let _ = self.command_tx.send(Command::Pin(nodes)).await;
     }
 
     /// What is known of the network, and its changes.
@@ -298,6 +304,7 @@ impl Task {
                 Err(error) => drop(done_tx.send(Err(error))),
             },
             Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
+            Command::Pin(nodes) => self.sample.pin(nodes),
             Command::Records(records_tx) => {
                 let records = self.sample.signed().map(|(id, bytes)| (id, bytes.to_vec())).collect();
                 let _ = records_tx.send(records);

@@ -5,7 +5,7 @@
 //!   ├────────────────────┼──── renewed at a random time ────┤─ again and again ┤ thrown out
 //! ```
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use phantom_proto::ident::NodeId;
@@ -33,6 +33,10 @@ pub(super) struct Sample {
     nodes: BTreeMap<NodeId, Known>,
     /// Bounded by the sample: only nodes in it are noted.
     silent: HashSet<NodeId>,
+    /// Guards and members of layers: they stay, beside as many others as ever.
+    pinned: BTreeSet<NodeId>,
+    /// Pinned nodes that are not here, and when to ask for them.
+    missing: BTreeMap<NodeId, u64>,
 }
 
 struct Known {
@@ -52,21 +56,48 @@ impl Sample {
         if self.nodes.get(&id).is_some_and(|known| known.record.version() >= record.version()) {
             return false;
         }
-        if self.nodes.len() >= SIZE && !self.nodes.contains_key(&id) {
+        let others = self.nodes.keys().filter(|id| !self.pinned.contains(*id));
+        if !self.nodes.contains_key(&id) && !self.pinned.contains(&id) && others.clone().count() >= SIZE {
             // A random one makes room: whoever floods the table cannot choose who goes.
-            let gone = self.nodes.keys().choose(rng).copied();
+            let gone = others.choose(rng).copied();
             if let Some(id) = gone {
                 self.forget(&id);
             }
         }
+        self.missing.remove(&id);
         let seen = self.nodes.get(&id).and_then(|known| known.seen);
         let renew_at = record.epoch.end() + rng.random_range(0..RENEW_WITHIN);
         self.nodes.insert(id, Known { record: Arc::new(record), bytes, renew_at, seen });
         true
     }
 
+    /// From now on these stay.
+    pub(super) fn pin(&mut self, nodes: BTreeSet<NodeId>) {
+        self.pinned = nodes;
+    }
+
     /// Some records, at most `most`, for which it is time to ask; each is due again later, should there be no newer one.
     pub(super) fn take_due(&mut self, rng: &mut impl Rng, now: u64, most: usize) -> Vec<NodeId> {
+        let mut due = self.take_missing(rng, now, most);
+        due.extend(self.take_stale(rng, now, most - due.len()));
+        due
+    }
+
+    /// Pinned nodes of an earlier run, or whose records ended while they were away: asked for now and again.
+    fn take_missing(&mut self, rng: &mut impl Rng, now: u64, most: usize) -> Vec<NodeId> {
+        self.missing.retain(|id, _| self.pinned.contains(id));
+        for id in self.pinned.iter().filter(|id| !self.nodes.contains_key(*id)) {
+            self.missing.entry(*id).or_insert_with(|| now + rng.random_range(0..RENEW_AGAIN));
+        }
+        let due = self.missing.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id);
+        let due = due.sample(rng, most);
+        for id in &due {
+            self.missing.insert(*id, now + rng.random_range(RENEW_AGAIN..3 * RENEW_AGAIN));
+        }
+        due
+    }
+
+    fn take_stale(&mut self, rng: &mut impl Rng, now: u64, most: usize) -> Vec<NodeId> {
         let due = self.nodes.iter().filter(|(_, known)| known.renew_at <= now).map(|(id, _)| *id);
         let due = due.sample(rng, most);
         for id in &due {
@@ -219,6 +250,25 @@ mod tests {
         // A newer record does not make it forgotten.
         assert!(sample.learn(&mut rng, record(1, begin + EPOCH), vec![2]));
         assert_eq!(sample.seen().collect::<Vec<_>>(), [(id, begin + 7)]);
+    }
+
+    /// A3: who is used for weeks is not lost with the rest of the sample, and is asked for when it is not there.
+    #[test]
+    fn pinned_nodes_stay_and_are_asked_for_when_they_are_missing() {
+        let (mut full, mut rng) = sample(SIZE as u16);
+        let id = |number| record(number, NOW).contact.node_id();
+        full.pin([id(0), id(1), id(7000)].into());
+        for number in 0..2000 {
+            assert!(full.learn(&mut rng, record(1000 + number, NOW), vec![1]));
+        }
+        assert!(full.contains(&id(0)) && full.contains(&id(1)) && full.len() == SIZE + 2);
+        let asked: Vec<_> = (NOW..NOW + RENEW_AGAIN).flat_map(|now| full.take_due(&mut rng, now, 8)).collect();
+        assert!(asked.contains(&id(7000)));
+        assert!(full.learn(&mut rng, record(7000, NOW), vec![1]) && full.contains(&id(7000)));
+        full.pin(BTreeSet::new());
+        assert!(full.learn(&mut rng, record(6000, NOW), vec![1]));
+        let again: Vec<_> = (NOW..NOW + 900).flat_map(|now| full.take_due(&mut rng, now, 8)).collect();
+        assert!(!again.contains(&id(7000)), "who is not pinned any more is not asked for");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A driver of a node that is alone, for tests of what stands above it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phantom_proto::crypto::SigningKey;
@@ -35,6 +36,7 @@ pub(super) fn driver() -> Lone {
         incoming_tx: mpsc::channel(1).0,
         kept: Arc::new(NothingKept),
         choice_tx: watch::channel(Vec::new()).0,
+        pinned_tx: watch::channel(BTreeSet::new()).0,
         opened: Box::new(|_| {}),
         relayed_tunnels: 1,
     };

@@ -8,14 +8,14 @@ mod kept;
 mod lone;
 mod space;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use async_trait::async_trait;
 use phantom_ipc::admin;
-use phantom_proto::ident::ApAddress;
+use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Node, Settings};
 use phantom_proto::path::{Choice, Hop, Spread};
 use phantom_proto::wire::{NodeContact, Wire};
@@ -94,6 +94,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let (stop_tx, stop_rx) = watch::channel(false);
     let (incoming_tx, incoming_rx) = mpsc::channel(INCOMING);
     let (choice_tx, choice_rx) = watch::channel(Vec::new());
+    let (pinned_tx, pinned_rx) = watch::channel(BTreeSet::new());
     let counters = Arc::new(Counters::default());
     let settings = settings(&setup);
     let choice = choice(&setup.store, &contact, settings.spread)?;
@@ -105,6 +106,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         incoming_tx,
         kept: Arc::new(kept::Stored::new(setup.store.clone(), setup.identities.clone())),
         choice_tx,
+        pinned_tx,
         opened: Box::new(move |seen| opened.keep(unix_seconds(), seen)),
         relayed_tunnels: setup.config.limits.relayed_tunnels.into(),
     };
@@ -115,6 +117,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
     tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
+    tokio::spawn(pin(pinned_rx, database.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
@@ -245,6 +248,13 @@ async fn keep_choice(mut choice_rx: watch::Receiver<Vec<u8>>, store: Arc<Store>)
     while choice_rx.changed().await.is_ok() {
         let choice = choice_rx.borrow_and_update().clone();
         save_quietly("the guard set", store.clone(), move |store| store.save(Table::Guards, b"set", &choice)).await;
+    }
+}
+
+async fn pin(mut pinned_rx: watch::Receiver<BTreeSet<NodeId>>, database: NetDb) {
+    while pinned_rx.changed().await.is_ok() {
+        let pinned = pinned_rx.borrow_and_update().clone();
+        database.pin(pinned).await;
     }
 }
 

@@ -118,15 +118,11 @@ impl<'a> Owner<'a> {
     fn hour(&mut self, now: u64) {
         self.sample.pass(&mut self.rng, self.net, now);
         if (now - START).is_multiple_of(SAMPLE_EVERY) {
-            self.choice.sample(&mut self.rng, now, self.sample.candidates(self.net));
-        }
-        let needs = self.choice.needs(now);
-        let guards = needs.guards.iter().map(|contact| contact.node_id());
-        for id in guards.chain(needs.members.into_iter().map(|(_, _, id)| id)) {
-            let node = self.net.by_id[&id];
-            if self.net.up(node, now) {
-                self.choice.record(now, &self.net.nodes[node]);
-            }
+            // The database keeps pinned nodes in the sample while they are there.
+            let pinned = self.choice.pinned().into_iter().map(|id| self.net.by_id[&id]);
+            let pinned = pinned.filter(|node| self.net.up(*node, now)).map(|node| self.net.nodes[node].clone());
+            let sample = self.sample.candidates(self.net).into_iter().chain(pinned).collect();
+            self.choice.sample(&mut self.rng, now, sample);
         }
         for id in self.choice.guards().collect::<Vec<_>>() {
             self.choice.dialed(now, &id, self.net.up(self.net.by_id[&id], now));

@@ -207,6 +207,8 @@ pub enum Output {
     OwnTunnel { path: PathNo, link: LinkId, incoming: OwnerCrypt, outgoing: OwnerCrypt },
     /// Send an AP record along an own path, to be served and published.
     Serve { path: PathNo, record: Vec<u8> },
+    /// Keep the records of these nodes in the sample, and fresh.
+    Pinned(BTreeSet<NodeId>),
     /// Keep these nodes for the next run.
     Sets { identity: ApAddress, sets: Vec<u8> },
     /// Keep these before any record that follows is sent.
@@ -252,6 +254,8 @@ pub struct Node {
     silent: BTreeSet<NodeId>,
     builds: BTreeMap<BuildId, Building>,
     personas: BTreeMap<Persona, personas::Own>,
+    /// What [`Output::Pinned`] said last.
+    pinned: BTreeSet<NodeId>,
     /// Layers of identities that outlive this run and have no persona yet.
     settled: BTreeMap<ApAddress, Sets>,
     /// An identity has been here.
@@ -300,6 +304,7 @@ impl Node {
             silent: BTreeSet::new(),
             builds: BTreeMap::new(),
             personas: BTreeMap::new(),
+            pinned: BTreeSet::new(),
             settled: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
@@ -353,6 +358,7 @@ impl Node {
             self.look_at = now + LOOK;
             self.look_at_guards(now);
             self.keep_sets();
+            self.pin();
             self.relieve(now);
             self.serve(now);
             self.publish_due(now);

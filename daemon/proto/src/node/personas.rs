@@ -116,6 +116,15 @@ impl Node {
         }
     }
 
+    /// Tells whose records must not be lost from the sample: they are used for weeks.
+    pub(super) fn pin(&mut self) {
+        let pinned = self.choice.pinned();
+        if pinned != self.pinned {
+            self.pinned.clone_from(&pinned);
+            self.out.push_back(Output::Pinned(pinned));
+        }
+    }
+
     /// Gives an identity the persona that was kept ready, spares included, or a new one. One with layers of its own has no use for
     /// spares that lead over others'.
     fn christen(&mut self, now: u64, identity: ApAddress) -> Persona {

@@ -285,16 +285,6 @@ impl Guards {
         self.settled
     }
 
-    /// Guards whose records are to be asked for over their own links.
-    pub(super) fn ageing(&self, now: u64) -> impl Iterator<Item = &NodeContact> {
-        self.list.iter().filter(move |guard| guard.known.ageing(now)).map(|guard| &guard.known.candidate.contact)
-    }
-
-    /// A record of a guard, fresh from itself.
-    pub(super) fn update(&mut self, now: u64, id: &NodeId, node: &Candidate) {
-        self.list.iter_mut().filter(|guard| guard.known.id == *id).for_each(|guard| guard.known.update(now, node));
-    }
-
     pub(super) fn convicted(&self, now: u64) -> impl Iterator<Item = NodeId> {
         self.list.iter().filter(move |guard| guard.is_convicted(now)).map(|guard| guard.known.id)
     }

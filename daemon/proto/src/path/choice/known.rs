@@ -10,9 +10,6 @@ use crate::wire::{NodeContact, Reader, Wire, WireError, Writer};
 /// average half of that is over when it is seen. Older ones build nothing, and the node's silence would be held against others.
 pub(super) const KEYS_LIFE: u64 = 6 * 3600;
 
-/// From what age on a record is asked for anew, in seconds: half of [`KEYS_LIFE`], so that one refused request costs nothing.
-pub(super) const KEYS_REFRESH: u64 = KEYS_LIFE / 2;
-
 /// See above.
 #[derive(Debug, Clone)]
 pub(super) struct Known {
@@ -30,11 +27,6 @@ impl Known {
     /// Whether builds with its keys can work.
     pub(super) fn current(&self, now: u64) -> bool {
         now < self.checked.saturating_add(KEYS_LIFE)
-    }
-
-    /// Whether its record should be asked for.
-    pub(super) fn ageing(&self, now: u64) -> bool {
-        now >= self.checked.saturating_add(KEYS_REFRESH)
     }
 
     pub(super) fn update(&mut self, now: u64, candidate: &Candidate) {

@@ -244,24 +244,13 @@ impl Sets {
         layers.third.credit(id, credit);
     }
 
-    /// A record of a member.
-    pub(super) fn record(&mut self, now: u64, id: &NodeId, node: &Candidate) {
-        for member in self.members_mut().filter(|member| member.known.id == *id) {
-            member.known.update(now, node);
-        }
-    }
-
     pub(super) fn contains(&self, id: &NodeId) -> bool {
         self.sets().any(|set| set.members.iter().any(|member| member.known.id == *id))
     }
 
-    /// Members whose records are to be asked for, over this identity's paths.
-    pub(super) fn ageing(&self, now: u64) -> impl Iterator<Item = (Class, NodeId)> {
-        let classes = [(Class::Out, &self.out), (Class::In, &self.inward)].into_iter();
-        classes.flat_map(move |(class, layers)| {
-            let members = layers.second.members.iter().chain(&layers.third.members);
-            members.filter(move |member| member.known.ageing(now)).map(move |member| (class, member.known.id))
-        })
+    /// All members.
+    pub(super) fn ids(&self) -> impl Iterator<Item = NodeId> {
+        self.sets().flat_map(|set| set.members.iter().map(|member| member.known.id))
     }
 
     fn sets(&self) -> impl Iterator<Item = &Set> {

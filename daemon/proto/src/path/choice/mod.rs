@@ -23,7 +23,7 @@ mod trial;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::CryptoRng;
 use rand::seq::SliceRandom;
@@ -110,15 +110,6 @@ pub enum How {
     Ended,
 }
 
-/// Which records are to be asked for. Never under the own name, but for guards, who are asked over their own links.
-#[derive(Debug, Default)]
-pub struct Needs {
-    /// Guards, to be asked for their own records.
-    pub guards: Vec<NodeContact>,
-    /// Members of layers, to be looked up over paths of the same persona and class.
-    pub members: Vec<(Persona, Class, NodeId)>,
-}
-
 /// See the module.
 #[derive(Debug)]
 pub struct Choice {
@@ -173,13 +164,6 @@ impl Choice {
         }
         self.personas.values_mut().for_each(|sets| sets.update(now, &self.pool));
         self.guards.refresh(rng, now, &self.pool)
-    }
-
-    /// A record that [`Self::needs`] asked for.
-    pub fn record(&mut self, now: u64, node: &Candidate) {
-        let id = node.contact.node_id();
-        self.guards.update(now, &id, node);
-        self.personas.values_mut().for_each(|sets| sets.record(now, &id, node));
     }
 
     /// An identity begins to have paths.
@@ -340,13 +324,9 @@ impl Choice {
         self.guards.contacts()
     }
 
-    /// Which records are to be asked for.
-    pub fn needs(&self, now: u64) -> Needs {
-        let members = self
-            .personas
-            .iter()
-            .flat_map(|(persona, sets)| sets.ageing(now).map(move |(class, node)| (*persona, class, node)));
-        Needs { guards: self.guards.ageing(now).cloned().collect(), members: members.collect() }
+    /// Guards and members of layers: their records are to be kept fresh, beside and like those of the rest of the sample.
+    pub fn pinned(&self) -> BTreeSet<NodeId> {
+        self.guards().chain(self.personas.values().flat_map(Sets::ids)).collect()
     }
 
     /// What the operator should know.

@@ -169,12 +169,10 @@ fn a3_guards_stay_though_the_sample_forgets_them() {
     for hour in 1..24 * 7 {
         owner.now += HOUR;
         let from = (hour * 97) % 4400;
-        owner.sample(&all[from..from + 512]);
-        let needs = owner.choice.needs(owner.now);
-        let guards = needs.guards.iter().map(NodeContact::node_id);
-        for wanted in guards.chain(needs.members.into_iter().map(|(_, _, member)| member)) {
-            owner.choice.record(owner.now, by_id[&wanted]);
-        }
+        // The database keeps pinned nodes in the sample, whatever else it forgets.
+        let pinned = owner.choice.pinned().into_iter().map(|pinned| by_id[&pinned].clone());
+        let sample: Vec<_> = all[from..from + 512].iter().cloned().chain(pinned).collect();
+        owner.sample(&sample);
         met.extend(next_to_owner(&owner.plan().0));
     }
     assert_eq!(owner.guards(), guards);
@@ -182,13 +180,14 @@ fn a3_guards_stay_though_the_sample_forgets_them() {
 }
 
 #[test]
-fn stale_keys_of_guards_are_not_used_but_asked_for() {
+fn stale_keys_of_guards_are_not_used_and_their_records_stay_pinned() {
     let all = nodes(0..100);
     let mut owner = Owner::settled(4, &all);
     owner.now += 2 * DAY;
     owner.sample(&[]);
     assert_eq!(owner.plan_of(P, Class::Out, 3).err(), Some(PlanError::Exposed));
-    assert_eq!(owner.choice.needs(owner.now).guards.len(), GUARDS);
+    let pinned = owner.choice.pinned();
+    assert!(owner.guards().iter().all(|guard| pinned.contains(guard)));
 }
 
 /// A guard that drops every array stood in every circle; no account could tell it from the other two.
