@@ -68,6 +68,8 @@ impl Node {
             // Its set-up may be gone: then the link is closed as soon as it stands.
             Paced::Dial(to, errand) => self.dial(to, errand),
             Paced::Confirm(link, q) if self.links.contains_key(&link) => self.send(link, kind::CONFIRM, q.to_vec()),
+            // Its path may have ended meanwhile: a ready tunnel of no path would wait for ever.
+            Paced::Stand { link, path, .. } if !self.paths.contains_key(&path) => self.close(link),
             Paced::Stand { link, path, v, tunnel } if self.links.contains_key(&link) => {
                 self.send(link, kind::CONFIRM, v.to_vec());
                 self.stands_now(now, link, path, *tunnel);

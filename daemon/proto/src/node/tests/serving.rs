@@ -168,3 +168,37 @@ fn an_end_answers_a_seed_after_its_paths_own_time() {
     assert!(waits.iter().all(|wait| (constant..=constant + 50).contains(wait)), "{waits:?}");
     assert!(waits.iter().collect::<BTreeSet<_>>().len() > 10);
 }
+
+/// nothing ended any more.
+#[test]
+fn a_tunnel_does_not_stand_after_its_path_has_ended() {
+    let (mut node, _) = terminating();
+    let mut rng = StdRng::seed_from_u64(7);
+    let mut owner = crate::tunnel::Owner::new(vec![(secret(), PathId([7; 16]))]);
+    let seed = owner.start(&mut rng, NOW).unwrap();
+    node.handle(NOW, Input::Frame { link: LinkId(1), kind: kind::SEED, payload: seed.to_vec() });
+    node.refill(NOW + 400);
+    let dialed = outputs(&mut node).iter().find_map(|output| match output {
+        Output::Dial { link, .. } => Some(*link),
+        _ => None,
+    });
+    let link = dialed.unwrap();
+    node.handle(NOW + 400, Input::LinkUp { link, peer: neighbour(2).node_id() });
+    let tunnel = outputs(&mut node).into_iter().find_map(|output| match output {
+        Output::Send { kind: kind::TUNNEL, payload, .. } => Some(payload),
+        _ => None,
+    });
+    let (id, r, p) = links::tunnel_payload(&tunnel.unwrap()).unwrap();
+    let (_, q) = owner.on_tunnel(id, &r, &p).unwrap();
+    node.handle(NOW + 500, Input::Frame { link, kind: kind::CONFIRM, payload: q.to_vec() });
+    node.handle(NOW + 501, Input::LinkDown { link: LinkId(1) });
+    assert!(outputs(&mut node).iter().any(|output| matches!(output, Output::PathDown { .. })));
+    node.refill(NOW + 1_000);
+    let after = outputs(&mut node);
+    assert!(!after.iter().any(|output| matches!(output, Output::EndTunnel { .. })), "{after:?}");
+    assert!(
+        after.iter().any(|output| matches!(output, Output::Close { link: closed } if *closed == link)),
+        "{after:?}"
+    );
+    assert_eq!(node.load()[0], 0, "its link is kept");
+}
