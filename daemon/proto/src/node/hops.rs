@@ -46,7 +46,7 @@ pub(super) struct Path {
 pub(super) enum Ending {
     /// A standing connection is lost.
     Lost,
-    /// Its tunnels fail.
+    /// Its tunnels fail, or its other end breaks the protocol over them.
     Mute,
     /// It is over, or not needed any more.
     Ours,

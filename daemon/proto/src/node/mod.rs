@@ -39,7 +39,7 @@ use crate::wire::array::BuildId;
 use crate::wire::cells::Handle;
 
 use build::Building;
-use hops::Path;
+use hops::{Ending, Path};
 use links::{Errand, LinkState};
 use tunnels::Setup;
 
@@ -331,7 +331,7 @@ impl Node {
             Input::Forget(identity) => self.forget(now, identity),
             Input::TunnelSpent { path, used } => self.tunnel_spent(now, path, used),
             Input::Served { path, record } => self.serve_record(now, path, record),
-            Input::Misused(path) => self.drop_path(now, path),
+            Input::Misused(path) => self.end_path(now, path, Ending::Mute),
             Input::Rotate(keys, own) => {
                 self.hop.rotate(keys);
                 self.own = *own;

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::node::hops::{Owned, Part, Path};
+use crate::path::plan::Role;
 use crate::path::{Case, Class, Persona};
 use crate::record::{ApRecord, STEP, Signed};
 use crate::tunnel;
@@ -269,4 +270,31 @@ fn an_identity_that_lasts_keeps_its_nodes_over_restarts_and_takes_no_spares_of_o
     assert_eq!(run(2, Some(sets.clone())), None, "it has the nodes that it had");
     // What cannot be read is no reason to have none.
     assert!(run(3, Some(vec![9; 40])).is_some_and(|(_, drawn)| drawn != sets));
+}
+
+/// Whoever breaks the protocol to have a path dropped earned by it what a path earns that its owner ends.
+#[test]
+fn a_path_that_was_misused_counts_against_its_nodes() {
+    let mut node = owner(8, Settings::default());
+    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() }).collect();
+    for now in [NOW, NOW + 2 * STEP_MS] {
+        node.handle(now, Input::Sample(sample.clone()));
+    }
+    let (mut bad, now) = (None, NOW + 2 * STEP_MS);
+    for number in 0..60 {
+        let (persona, class) = (Persona(1), Class::Out);
+        let (plan, case) = node.choice.plan(&mut *node.rng, now / 1000, persona, class, 3, &|_| false).unwrap();
+        let nearest = plan.circle.iter().find(|placed| placed.role == Role::X { position: 0 }).unwrap();
+        let nearest = nearest.candidate.contact.node_id();
+        let no = build(&mut node, now, persona, class);
+        if let Some(Part::Own(_, owned)) = node.paths.get_mut(&no).map(|path| &mut path.part) {
+            owned.case = case;
+        }
+        match nearest == *bad.get_or_insert(nearest) {
+            true => node.handle(now + number, Input::Misused(no)),
+            false => node.drop_path(now + number, no),
+        }
+    }
+    let notes = node.notes(now / 1000);
+    assert!(notes.iter().any(|note| note.contains("ends paths early")), "{notes:?}");
 }
