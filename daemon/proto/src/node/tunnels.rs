@@ -44,6 +44,8 @@ const MUTE: u32 = 5;
 pub(super) struct Setup {
     path: PathNo,
     since: u64,
+    /// This end sent its seed.
+    started: bool,
     phase: Phase,
     /// For a hop: the links at side A and B. For an end: its one link, first.
     links: [Option<LinkId>; 2],
@@ -111,7 +113,7 @@ impl Node {
         open: &Open,
     ) -> u64 {
         let setup = self.id();
-        self.setups.insert(setup, Setup { path: no, since: now, phase, links });
+        self.setups.insert(setup, Setup { path: no, since: now, started: false, phase, links });
         if let Some(neighbour) = self.neighbour(no, towards) {
             let errand = Errand::Tunnel { setup, side: towards, payload: open_payload(open) };
             self.paced(now, no, Paced::Dial(neighbour, errand));
@@ -159,7 +161,8 @@ impl Node {
     /// The starter got TUNNEL and answers Q.
     fn answered(&mut self, now: u64, no: PathNo, link: LinkId, phase: Phase, q: &[u8; BLOCK_LEN]) {
         let setup = self.id();
-        self.setups.insert(setup, Setup { path: no, since: now, phase, links: [Some(link), None] });
+        let links = [Some(link), None];
+        self.setups.insert(setup, Setup { path: no, since: now, started: true, phase, links });
         self.set_role(link, Role::Tunnel(setup));
         self.paced(now, no, Paced::Confirm(link, *q));
     }
@@ -197,7 +200,10 @@ impl Node {
                 );
             }
             Phase::Own(tunnel) => {
-                let Ok((v, OwnerLayers { incoming, outgoing })) = tunnel.confirm(&proof) else { return false };
+                let Ok((v, OwnerLayers { incoming, outgoing })) = tunnel.confirm(&proof) else {
+                    self.in_vain(setup.path, setup.started);
+                    return false;
+                };
                 self.confirmed(
                     now,
                     link,
@@ -313,7 +319,15 @@ impl Node {
 
     pub(super) fn drop_setup(&mut self, id: u64) {
         if let Some(setup) = self.setups.remove(&id) {
+            self.in_vain(setup.path, setup.started);
             self.abandon(setup);
+        }
+    }
+
+    /// A tunnel of ours came to nothing, however far it had come: who answers every seed and confirms none must not keep a path.
+    fn in_vain(&mut self, no: PathNo, started: bool) {
+        if let Some(path) = self.paths.get_mut(&no) {
+            path.vain += u32::from(started);
         }
     }
 
@@ -325,7 +339,7 @@ impl Node {
         self.seeds.retain(|_, (path, _)| *path != no);
     }
 
-    /// Forgets seeds that nobody answered, and drops own paths on which that is all that happens.
+    /// Forgets seeds that nobody answered, and drops own paths on which nothing comes of any.
     fn drop_mute(&mut self, now: u64) {
         let late = |since: u64| now > since + SETUP_LIMIT;
         for (no, _) in self.seeds.values().filter(|(_, since)| late(*since)) {

@@ -298,3 +298,34 @@ fn a_path_that_was_misused_counts_against_its_nodes() {
     let notes = node.notes(now / 1000);
     assert!(notes.iter().any(|note| note.contains("ends paths early")), "{notes:?}");
 }
+
+/// Who answers every seed and confirms none kept a path that carried nothing.
+#[test]
+fn a_path_whose_tunnels_are_begun_and_never_confirmed_is_mute_too() {
+    let mut node = node();
+    let no = build(&mut node, NOW, Persona(1), Class::Out);
+    let secret = || PathSecret(Zeroizing::new([9; 32]));
+    let mut rng = StdRng::seed_from_u64(1);
+    let mut end = tunnel::End::new(secret());
+    if let Part::Own(owner, _) = &mut node.paths.get_mut(&no).unwrap().part {
+        **owner = tunnel::Owner::new(vec![(secret(), PathId([9; 16]))]);
+    }
+    let mut link = 1_001;
+    for step in 1..=600 {
+        let now = NOW + step * 100;
+        node.tick(now);
+        let out: Vec<_> = std::iter::from_fn(|| node.poll()).collect();
+        for output in out {
+            let Output::Send { kind: kind::SEED, payload, .. } = output else { continue };
+            let seed = payload.try_into().unwrap();
+            let Ok((_, open)) = end.on_seed(&mut rng, &seed) else { continue };
+            link += 2;
+            let (link, peer) = (LinkId(link), neighbour(2).node_id());
+            node.handle(now, Input::LinkUp { link, peer });
+            let payload = [&open.id.0[..], &open.r, &open.p].concat();
+            node.handle(now, Input::Frame { link, kind: kind::TUNNEL, payload });
+        }
+    }
+    assert!(link > 1_010, "it answered");
+    assert!(!node.paths.contains_key(&no), "a minute, and nothing ever stood");
+}
