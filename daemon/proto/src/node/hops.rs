@@ -19,6 +19,10 @@ use crate::wire::cells::Handle;
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
 const STAND_LIMIT: u64 = 20_000;
 
+/// Records that a terminating node takes of one path within a step of their grid. One is due, two begin a service, and one out of turn
+/// costs its owner all paths that the last one named; each costs us a look at a signature and a publication.
+const RECORDS_PER_STEP: u32 = 32;
+
 /// One path, as much of it as this node knows.
 pub(super) struct Path {
     pub(super) part: Part,
@@ -67,15 +71,25 @@ pub(super) struct Terminating {
     handle: Handle,
     /// What its owner used it for first, and so for ever.
     used_for: Option<Use>,
-    /// Of a path that serves: for whom, while a record that names it is published.
-    serving: Option<ApAddress>,
+    /// Of a path that serves: for whom, and so for ever.
+    address: Option<ApAddress>,
+    /// How many records came in which step.
+    records: (u64, u32),
     /// The record of the next step, and when to publish it, in milliseconds since 1970.
     next: Option<(u64, Vec<u8>)>,
 }
 
 impl Terminating {
+    /// Counts a record. False: it is one too many.
+    fn takes_record(&mut self, now: u64) -> bool {
+        let step = now / 1000 / STEP;
+        let before = if self.records.0 == step { self.records.1 } else { 0 };
+        self.records = (step, before + 1);
+        before < RECORDS_PER_STEP
+    }
+
     fn new(secret: &PathSecret) -> Self {
-        Self { handle: path::handle(secret), used_for: None, serving: None, next: None }
+        Self { handle: path::handle(secret), used_for: None, address: None, records: (0, 0), next: None }
     }
 }
 
@@ -262,16 +276,18 @@ impl Node {
     }
 
     /// The owner of a path that ends here wants this record served and published, or, when it is empty, no more. A record that
-    /// does not hold, or names another node, path or address, ends the path.
+    /// does not hold, or names another node, path or address, ends the path, and so does one too many.
     pub(super) fn serve_record(&mut self, now: u64, no: PathNo, record: Vec<u8>) {
         if !self.used_for(now, no, Use::Serve) {
             return;
         }
         let own = self.own.contact.identity;
         let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
+        if !terminating.takes_record(now) {
+            return self.drop_path(now, no);
+        }
         if record.is_empty() {
             terminating.next = None;
-            terminating.serving = None;
             self.served.remove(&terminating.handle);
             return;
         }
@@ -280,22 +296,21 @@ impl Node {
             entries.any(|entry| entry.entry_node.identity == own && entry.handle == terminating.handle)
         };
         let Ok(checked) = checked_ahead(now / 1000, &record) else { return self.drop_path(now, no) };
-        let another = terminating.serving.is_some_and(|address| address != checked.address());
-        if another || !names_us(&checked) {
+        let address = checked.address();
+        if !names_us(&checked) || *terminating.address.get_or_insert(address) != address {
             return self.drop_path(now, no);
         }
         let issued = checked.issued * 1000;
         if issued <= now {
-            self.publish(no, checked.address(), record);
+            self.publish(no, record);
         } else {
             // Anywhere in its step, by our clock: nobody learns from it when its owner did anything.
             terminating.next = Some((issued + self.rng.random_range(0..STEP * 1000), record));
         }
     }
 
-    fn publish(&mut self, no: PathNo, address: ApAddress, record: Vec<u8>) {
+    fn publish(&mut self, no: PathNo, record: Vec<u8>) {
         let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
-        terminating.serving = Some(address);
         terminating.next = None;
         self.served.insert(terminating.handle, no);
         self.out.push_back(Output::Publish(record));
@@ -313,7 +328,7 @@ impl Node {
         }
         for (no, record) in due {
             match checked_ahead(now / 1000, &record) {
-                Ok(checked) => self.publish(no, checked.address(), record),
+                Ok(_) => self.publish(no, record),
                 // It expired while this computer slept.
                 Err(_) => self.drop_path(now, no),
             }

@@ -202,3 +202,43 @@ fn a_tunnel_does_not_stand_after_its_path_has_ended() {
     );
     assert_eq!(node.load()[0], 0, "its link is kept");
 }
+
+/// Each record costs a look at a signature and twenty nodes' time: an owner must not have them published without end.
+#[test]
+fn only_so_many_records_are_taken_of_a_path_within_a_step() {
+    let (mut node, path) = terminating();
+    let step = NOW / STEP_MS;
+    for number in 0..1_000 {
+        let record = record(9, step, number, vec![entry(&node)]);
+        node.handle(NOW, Input::Served { path, record });
+    }
+    let count = published(&mut node).len();
+    assert!((16..=64).contains(&count), "{count} were published");
+    assert!(!node.paths.contains_key(&path));
+    // As many as an owner has reason to send are taken in every step.
+    let (mut node, path) = terminating();
+    for number in 0..100 {
+        let now = NOW + u64::from(number) * STEP_MS / 16;
+        let record = record(9, now / STEP_MS, number, vec![entry(&node)]);
+        node.handle(now, Input::Served { path, record });
+    }
+    assert_eq!(published(&mut node).len(), 100);
+}
+
+/// Neither while the first record waits for its step, nor after its owner withdrew.
+#[test]
+fn a_path_serves_one_address_also_ahead_and_after_a_withdrawal() {
+    let step = NOW / STEP_MS;
+    let of = |owner, ahead, node: &Node| record(owner, step + ahead, 0, vec![entry(node)]);
+    for withdrawn in [false, true] {
+        let (mut node, path) = terminating();
+        let first = of(9, 1, &node);
+        node.handle(NOW, Input::Served { path, record: first });
+        if withdrawn {
+            node.handle(NOW, Input::Served { path, record: Vec::new() });
+        }
+        let second = of(8, 0, &node);
+        node.handle(NOW, Input::Served { path, record: second });
+        assert!(published(&mut node).is_empty() && !node.paths.contains_key(&path), "{withdrawn}");
+    }
+}
