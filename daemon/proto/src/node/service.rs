@@ -24,6 +24,10 @@ use crate::wire::cells::Handle;
 /// Length of a step in milliseconds.
 const STEP_MS: u64 = STEP * 1000;
 
+/// The last part of a step, in milliseconds, in which no record of the next one leaves: clocks may differ by 120 s, and a record that
+/// arrives in its own step is published at once, so that its appearance tells when it was sent.
+const TOO_LATE: u64 = 180_000;
+
 /// The newest serials of two different steps: a record of this step may follow one of the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Serials(pub [u64; 2]);
@@ -114,8 +118,8 @@ impl Node {
                 Due::Nothing => {}
                 Due::Now => self.compose(now, persona, live, now / STEP_MS, now..=now),
                 Due::Ahead => {
-                    let end = (now / STEP_MS + 1) * STEP_MS;
-                    self.compose(now, persona, live, now / STEP_MS + 1, now..=end.saturating_sub(1).max(now));
+                    let step = now / STEP_MS + 1;
+                    self.compose(now, persona, live, step, now..=(step * STEP_MS - TOO_LATE).max(now));
                 }
             }
             self.send_records(now, persona);
@@ -166,9 +170,9 @@ impl Node {
         live.shuffle(&mut *self.rng);
         live.truncate(ApRecord::MAX_ENTRIES);
         let wanted = self.settings.entry_paths;
-        let next = step.max(now / STEP_MS) * STEP_MS;
         // In the step that the record is for, or, for one at once, in what is left of this one.
-        let compose = self.rng.random_range(next.max(now)..next.max(now) + STEP_MS - next.max(now) % STEP_MS);
+        let from = now.max(step * STEP_MS);
+        let compose = self.rng.random_range(from..=((step + 1) * STEP_MS - TOO_LATE).max(from));
         let Some(own) = self.personas.get_mut(&persona) else { return };
         let (Some(identity), Some(service)) = (own.identity, own.service.as_mut()) else { return };
         service.revive = None;

@@ -329,3 +329,29 @@ fn a_path_whose_tunnels_are_begun_and_never_confirmed_is_mute_too() {
     assert!(link > 1_010, "it answered");
     assert!(!node.paths.contains_key(&no), "a minute, and nothing ever stood");
 }
+
+/// it appears then says when its owner sent it.
+#[test]
+fn no_record_leaves_so_late_that_it_arrives_in_its_own_step() {
+    let mut node = owner(10, Settings { publish_within: 0, ..Settings::default() });
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    for _ in 0..3 {
+        let no = build(&mut node, NOW, persona, Class::In);
+        if let Some(Part::Own(_, owned)) = node.paths.get_mut(&no).map(|path| &mut path.part) {
+            owned.retires = u64::MAX;
+        }
+    }
+    let mut ahead = 0;
+    for now in (NOW..NOW + 120 * STEP_MS).step_by(1000) {
+        node.serve(now);
+        for (at, _, record) in sent(&mut node, now) {
+            let left = record.issued as i64 * 1000 - at as i64;
+            if record.step_of() > NOW / STEP_MS {
+                ahead += 1;
+                assert!(left > 120_000, "{left} ms before the step: clocks may differ by 120 s");
+            }
+        }
+    }
+    assert!(ahead >= 3 * 115, "{ahead}");
+}
