@@ -198,7 +198,8 @@ impl Node {
 
     /// Whether a class builds now: at its clock's tick, or out of turn when it has nothing that it could put to work.
     fn is_due(&mut self, now: u64, persona: Persona, class: Class) -> bool {
-        let in_stock = self.spares(persona, class).len() + self.building(persona, class);
+        let in_stock =
+            self.spares(persona, class).len() + self.unproven(persona, class) + self.building(persona, class);
         let lacks = in_stock < self.lacking(now, persona, class);
         let (mean, rng) = (self.settings.urgent_mean, &mut *self.rng);
         let Some(own) = self.personas.get_mut(&persona) else { return false };
@@ -252,6 +253,12 @@ impl Node {
         let of = |owned: &Owned| owned.persona == persona && owned.class == class && owned.work == Work::Spare;
         let spare = |path: &Path| path.proven && path.owned().is_some_and(of);
         self.paths.iter().filter(|(_, path)| spare(path)).map(|(no, _)| *no).collect()
+    }
+
+    /// Paths of a class that are built and wait for their first tunnel.
+    fn unproven(&self, persona: Persona, class: Class) -> usize {
+        let of = |owned: &Owned| owned.persona == persona && owned.class == class;
+        self.paths.values().filter(|path| !path.proven && path.owned().is_some_and(of)).count()
     }
 
     /// Puts spares to the work that nobody does.

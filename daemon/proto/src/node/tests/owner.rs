@@ -355,3 +355,21 @@ fn no_record_leaves_so_late_that_it_arrives_in_its_own_step() {
     }
     assert!(ahead >= 3 * 115, "{ahead}");
 }
+
+/// A path that is built and has no tunnel yet is neither a build nor a spare: meanwhile another was built, and another.
+#[test]
+fn nothing_is_built_out_of_turn_while_a_path_waits_for_its_first_tunnel() {
+    let mut node = owner(9, Settings { unborn: 0, ..Settings::default() });
+    node.handle(NOW, Input::WantExit(address(1)));
+    let persona = node.persona_of(address(1)).unwrap();
+    for _ in 0..2 {
+        let no = build(&mut node, NOW, persona, Class::Out);
+        let path = node.paths.get_mut(&no).unwrap();
+        path.proven = false;
+        if let Part::Own(_, owned) = &mut path.part {
+            owned.work = Work::Spare;
+        }
+    }
+    let tried = (0..150).any(|tick| node.is_due_now(NOW + tick * 100, persona, Class::Out));
+    assert!(!tried, "both works have a path that is about to do them");
+}
