@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::hops::{Owned, Part, Path};
 use super::links::Errand;
-use super::pace::{self, End};
+use super::pace;
 use super::personas::exponential;
 use super::{Node, Output, PathNo, Work};
 use crate::ident::NodeId;
@@ -201,7 +201,6 @@ impl Node {
     fn built(&mut self, now: u64, persona: Persona, class: Class, case: Case, built: BuiltPath) {
         let hops: Vec<_> = built.hops.iter().map(|hop| hop.contact.clone()).collect();
         let Some(end) = built.hops.last() else { return };
-        let pace = pace::constant(&end.secret, End::Owner);
         let (end, handle) = (end.contact.clone(), path::handle(&end.secret));
         let retires = now + 1000 * self.rng.random_range(self.settings.work_life(class));
         let owned = Owned { persona, class, work: Work::Spare, retires, end, handle, case };
@@ -210,7 +209,7 @@ impl Node {
         // As random as the hops' own: who closes first must tell nothing.
         let until = built.until * 1000 + self.rng.random_range(0..=path::UNTIL_SPREAD * 1000);
         let mut path = Path::new(now, until, part, vec![built.segment]);
-        path.pace = pace;
+        path.pace = pace::constant(&mut *self.rng);
         if let Some(no) = self.add_path(path) {
             self.out.push_back(Output::PathUp { path: no, hops });
         }

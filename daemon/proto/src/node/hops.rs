@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 
 use super::links::Errand;
-use super::pace::{self, End};
+use super::pace;
 use super::{LinkId, Node, Output, PathNo, Use, Work};
 use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
@@ -175,7 +175,7 @@ impl Node {
             }
             Sides::End(segment) => {
                 let terminating = Terminating::new(&path.secret);
-                pace = pace::constant(&path.secret, End::Terminating);
+                pace = pace::constant(&mut *self.rng);
                 (Part::End(Box::new(tunnel::End::new(path.secret)), terminating), vec![segment])
             }
         };

@@ -242,3 +242,16 @@ fn a_path_serves_one_address_also_ahead_and_after_a_withdrawal() {
         assert!(published(&mut node).is_empty() && !node.paths.contains_key(&path), "{withdrawn}");
     }
 }
+
+/// A12: what an end waits was made of what both ends know, so that a terminating node could take its owner's off and measure the rest.
+#[test]
+fn nobody_who_knows_a_paths_secret_knows_how_long_its_ends_wait() {
+    let pace = |seed| {
+        let mut node = node();
+        node.rng = Box::new(StdRng::seed_from_u64(seed));
+        join(&mut node, Sides::End(segment(2, 7, false)));
+        node.paths.values().next().unwrap().pace
+    };
+    let all: BTreeSet<_> = (0..40).map(pace).collect();
+    assert!(all.len() > 20 && all.iter().all(|pace| (50..=250).contains(pace)), "{all:?}");
+}
