@@ -21,6 +21,9 @@ const PADDING_MEAN: Duration = Duration::from_secs(600);
 /// How long a ready tunnel may take when something must be said.
 const TUNNEL_LIMIT: Duration = Duration::from_secs(30);
 
+/// Tunnels over which something is tried to be said: a record that is lost leaves its path without one for an hour.
+const ATTEMPTS: usize = 2;
+
 /// What may wait to be said on one path: a record, perhaps its successor, and a tunnel of the other end's.
 const SAID: usize = 4;
 
@@ -44,7 +47,7 @@ pub(super) struct Control(mpsc::Sender<Said>);
 impl Control {
     pub(super) fn start(whose: Whose, path: PathNo, queue: &Arc<Queue>, event_tx: mpsc::Sender<Event>) -> Self {
         let (said_tx, said_rx) = mpsc::channel(SAID);
-        let task = Task { whose, path, queue: Arc::downgrade(queue), event_tx, tunnel: None };
+        let task = Task { whose, path, queue: Arc::downgrade(queue), event_tx, tunnel: None, begun: false };
         tokio::spawn(task.run(said_rx));
         Self(said_tx)
     }
@@ -67,6 +70,8 @@ struct Task {
     queue: Weak<Queue>,
     event_tx: mpsc::Sender<Event>,
     tunnel: Option<Tunnel>,
+    /// This end began it, and has heard nothing on it yet.
+    begun: bool,
 }
 
 impl Task {
@@ -99,16 +104,29 @@ impl Task {
     /// Both ends may begin one at the same time: then the terminating node's stays.
     fn adopt(&mut self, tunnel: Box<Tunnel>) {
         if self.tunnel.is_none() || self.whose == Whose::Own {
-            self.tunnel = Some(*tunnel);
+            (self.tunnel, self.begun) = (Some(*tunnel), false);
         }
     }
 
+    /// Says it over the control tunnel; when that has broken, over another.
     async fn say(&mut self, kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
+        let mut said = Ok(());
+        for _ in 0..ATTEMPTS {
+            said = self.say_once(kind, data).await;
+            if said.is_ok() {
+                break;
+            }
+            self.tunnel = None;
+        }
+        said
+    }
+
+    async fn say_once(&mut self, kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
         if self.tunnel.is_none() {
             let Some(queue) = self.queue.upgrade() else { return Ok(()) };
-            self.tunnel = queue.take(TUNNEL_LIMIT).await;
+            (self.tunnel, self.begun) = (queue.take(TUNNEL_LIMIT).await, true);
         }
-        let Some(tunnel) = &mut self.tunnel else { return Ok(()) };
+        let Some(tunnel) = &mut self.tunnel else { return Err(RelayError::TimedOut) };
         let said = async {
             tunnel.outgoing.write(kind, data).await?;
             tunnel.outgoing.flush().await
@@ -118,12 +136,18 @@ impl Task {
 
     async fn heard(&mut self, heard: Result<(CellKind, Vec<u8>), RelayError>) -> Result<(), RelayError> {
         let (kind, data) = heard?;
-        let input = match (kind, self.whose) {
+        let first = std::mem::replace(&mut self.begun, false);
+        let event = match (kind, self.whose) {
             (CellKind::Padding, _) => return Ok(()),
-            (CellKind::Serve, Whose::End) => Input::Served { path: self.path, record: data },
-            _ => Input::Misused(self.path),
+            (CellKind::Serve, Whose::End) => Event::Input(Input::Served { path: self.path, record: data }),
+            (CellKind::Open | CellKind::Lookup | CellKind::Incoming, whose) if first => {
+                // The other end took the same tunnel at the same moment. It ignores our padding; the tunnel is for what it said.
+                let Some(tunnel) = self.tunnel.take().map(Box::new) else { return Ok(()) };
+                Event::Used { path: self.path, whose, tunnel, kind, data }
+            }
+            _ => Event::Input(Input::Misused(self.path)),
         };
-        let _ = self.event_tx.send(Event::Input(input)).await;
+        let _ = self.event_tx.send(event).await;
         Ok(())
     }
 }
@@ -141,5 +165,91 @@ async fn hear(tunnel: &mut Option<Tunnel>) -> Result<(CellKind, Vec<u8>), RelayE
             Ok((kind, data.to_vec()))
         }
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_proto::cell::{Direction, Layer, OwnerCrypt, TunnelKey};
+    use phantom_proto::crypto::SigningKey;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::driver::Taken;
+    use crate::link::{Link, Purpose};
+    use crate::relay::cells::Crypt;
+
+    const PATH: PathNo = PathNo(1);
+
+    /// A tunnel at its terminating node and at its owner, who has one hop; so many bytes are under way at once.
+    fn tunnel(room: usize) -> [Tunnel; 2] {
+        let (near, far) = tokio::io::duplex(room);
+        let [near, far] = [near, far].map(|stream| {
+            let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
+            let remote = ([127, 0, 0, 1], 443).into();
+            let link = Link { peer, remote, purpose: Purpose::Frames, stream: Box::new(stream) };
+            let (reader, writer) = link.into_frames();
+            Taken { reader, writer }
+        });
+        let key = || TunnelKey(Zeroizing::new([1; 32]));
+        let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
+        let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
+        let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
+        [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
+    }
+
+    async fn wait(queue: &Arc<Queue>, tunnel: Tunnel) {
+        tokio::spawn(Queue::wait(Arc::downgrade(queue), tunnel, || ()));
+        tokio::task::yield_now().await;
+    }
+
+    async fn hears(tunnel: &mut Tunnel) -> (CellKind, Vec<u8>) {
+        let (kind, data) = tunnel.incoming.read().await.unwrap().unwrap();
+        (kind, data.to_vec())
+    }
+
+    async fn says(tunnel: &mut Tunnel, kind: CellKind) {
+        tunnel.outgoing.write(kind, b"data").await.unwrap();
+        tunnel.outgoing.flush().await.unwrap();
+    }
+
+    /// One end pads what the other opens, at the same moment: the path of honest nodes was dropped as misused.
+    #[tokio::test(start_paused = true)]
+    async fn a_tunnel_that_both_ends_begin_to_use_is_for_what_the_other_said() {
+        let (event_tx, mut event_rx) = mpsc::channel(8);
+        let queue = Arc::new(Queue::default());
+        let _control = Control::start(Whose::End, PATH, &queue, event_tx);
+        let [end, mut owner] = tunnel(1 << 20);
+        wait(&queue, end).await;
+        assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
+        says(&mut owner, CellKind::Open).await;
+        let Some(Event::Used { path: PATH, whose: Whose::End, mut tunnel, kind: CellKind::Open, data }) =
+            event_rx.recv().await
+        else {
+            panic!("it is no connection");
+        };
+        assert_eq!(data, b"data");
+        says(&mut owner, CellKind::Data).await;
+        assert_eq!(hears(&mut tunnel).await.0, CellKind::Data);
+        // On one that is for control by what both have said, it is an error.
+        let [end, mut owner] = self::tunnel(1 << 20);
+        wait(&queue, end).await;
+        assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
+        says(&mut owner, CellKind::Padding).await;
+        says(&mut owner, CellKind::Open).await;
+        assert!(matches!(event_rx.recv().await, Some(Event::Input(Input::Misused(PATH)))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_a_broken_tunnel_does_not_take_goes_over_another() {
+        let queue = Arc::new(Queue::default());
+        let control = Control::start(Whose::Own, PATH, &queue, mpsc::channel(8).0);
+        // Its neighbour reads nothing; less than a cell is under way.
+        let [_end, stuck] = tunnel(1024);
+        let [mut end, owner] = tunnel(1 << 20);
+        wait(&queue, stuck).await;
+        wait(&queue, owner).await;
+        control.serve(b"record".to_vec());
+        assert_eq!(hears(&mut end).await, (CellKind::Serve, b"record".to_vec()));
     }
 }
