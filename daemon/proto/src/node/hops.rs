@@ -132,8 +132,10 @@ impl Path {
     }
 
     /// What its ending says about its nodes.
-    fn how(&self, now: u64, ending: Ending) -> How {
-        let (lived, planned) = ((now - self.since) / 1000, (self.until - self.since) / 1000);
+    pub(super) fn how(&self, now: u64, ending: Ending) -> How {
+        // A clock may have been set back.
+        let lived = now.saturating_sub(self.since) / 1000;
+        let planned = self.until.saturating_sub(self.since) / 1000;
         match ending {
             _ if !self.proven => How::Failed,
             Ending::Lost if now < self.until => How::Died { lived, planned },

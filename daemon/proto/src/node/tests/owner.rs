@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::node::hops::{Owned, Part, Path};
+use crate::node::hops::{Ending, Owned, Part, Path};
 use crate::path::plan::Role;
-use crate::path::{Case, Class, Persona};
+use crate::path::{Case, Class, How, Persona};
 use crate::record::{ApRecord, STEP, Signed};
 use crate::tunnel;
 
@@ -372,4 +372,15 @@ fn nothing_is_built_out_of_turn_while_a_path_waits_for_its_first_tunnel() {
     }
     let tried = (0..150).any(|tick| node.is_due_now(NOW + tick * 100, persona, Class::Out));
     assert!(!tried, "both works have a path that is about to do them");
+}
+
+/// A path that ended when the clock had been set back counted as one that had lived for ages; with checks of arithmetic, it was a panic.
+#[test]
+fn a_path_may_end_before_it_began() {
+    let mut node = node();
+    let no = build(&mut node, NOW, Persona(1), Class::Out);
+    let how = node.paths[&no].how(NOW - STEP_MS, Ending::Lost);
+    assert_eq!(how, How::Died { lived: 0, planned: 60 * STEP });
+    node.drop_path(NOW - STEP_MS, no);
+    assert!(node.paths.is_empty());
 }
