@@ -157,7 +157,7 @@ pub struct Limits {
     pub links: u32,
     /// Paths of others that lead through here.
     pub relayed_paths: u32,
-    /// Tunnels of others that lead through here.
+    /// Tunnels of others that lead through here, or by which they connect or ask from here.
     pub relayed_tunnels: u32,
 }
 

@@ -15,7 +15,7 @@ use tokio::task::spawn_blocking;
 
 use super::control::{Control, Whose};
 use super::ready::{Queue, Waited};
-use super::{Arrival, Driver, Event, now, taken};
+use super::{Arrival, Driver, Event, Services, now, taken};
 use crate::relay::cells::Tunnel;
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
@@ -107,7 +107,7 @@ impl Driver {
         if !self.node.may_use(now(), path, Use::Connect) {
             return self.misused(path, tunnel);
         }
-        let services = ExitServices { database: self.services.database.clone(), links: self.services.links.clone() };
+        let services = self.exit_services();
         tokio::spawn(async move {
             if let Err(error) = exit::connect(tunnel, open, services).await {
                 tracing::debug!(%error, "an exit tunnel ended");
@@ -120,12 +120,22 @@ impl Driver {
         if !self.node.may_use(now(), path, Use::Ask) {
             return self.misused(path, tunnel);
         }
-        let database = self.services.database.clone();
+        let services = self.exit_services();
         tokio::spawn(async move {
-            if let Err(error) = exit::look_up(tunnel, address, database).await {
+            if let Err(error) = exit::look_up(tunnel, address, services).await {
                 tracing::debug!(%error, "a look-up for others ended");
             }
         });
+    }
+
+    fn exit_services(&self) -> ExitServices {
+        let Services { links, database, counters, relayed_tunnels, .. } = &self.services;
+        ExitServices {
+            database: database.clone(),
+            links: links.clone(),
+            counters: counters.clone(),
+            most: *relayed_tunnels,
+        }
     }
 
     /// The serials reach the disk before the record that bears them leaves.

@@ -31,7 +31,7 @@ pub struct Services {
     pub pinned_tx: watch::Sender<BTreeSet<NodeId>>,
     /// Keeps a package that was opened until it expires, so that it outlives the process when this returns.
     pub opened: Box<dyn FnMut(Seen) + Send>,
-    /// Tunnels of others that may pass through this node at once. Each has two links with buffers.
+    /// Tunnels of others that may pass through this node, or be used to connect or ask from it, at once. Each has two links with buffers.
     pub relayed_tunnels: u64,
 }
 

@@ -10,9 +10,9 @@ use phantom_proto::wire::cells::Open;
 use phantom_proto::wire::frame::{Reason, kind};
 use tokio::time::timeout;
 
-use super::RelayError;
 use super::cells::Tunnel;
 use super::join::{Joined, carry};
+use super::{Counters, RelayError, Relayed};
 use crate::link::LinkPool;
 use crate::netdb::Database;
 
@@ -29,10 +29,26 @@ pub struct ExitServices {
     pub database: Arc<dyn Database>,
     /// Opens links to entry nodes.
     pub links: Arc<LinkPool>,
+    /// Counts tunnels of others, those that end here and are used among them: each holds two links, or a look-up.
+    pub counters: Arc<Counters>,
+    /// How many there may be.
+    pub most: u64,
+}
+
+impl ExitServices {
+    /// Room for one more; without it, the owner hears so.
+    async fn room(&self, tunnel: &mut Tunnel) -> Result<Relayed, RelayError> {
+        let Some(room) = self.counters.relay(self.most) else {
+            tunnel.outgoing.abort(Reason::Busy).await;
+            return Err(RelayError::Aborted(Reason::Busy));
+        };
+        Ok(room)
+    }
 }
 
 /// OPEN: joins the handle at the entry node and carries the session. Whom the handle leads to is not said here.
 pub async fn connect(mut tunnel: Tunnel, open: Open, services: ExitServices) -> Result<(), RelayError> {
+    let _room = services.room(&mut tunnel).await?;
     match join(&open, &services).await {
         Ok(joined) => carry(tunnel, joined).await,
         Err(error) => {
@@ -61,8 +77,9 @@ async fn contact(database: &dyn Database, node: NodeId) -> Option<NodeContact> {
 }
 
 /// LOOKUP: answers with the AP record of an address, or says that there is none.
-pub async fn look_up(mut tunnel: Tunnel, address: ApAddress, database: Arc<dyn Database>) -> Result<(), RelayError> {
-    let reason = match timeout(LOOKUP_LIMIT, database.lookup(address)).await {
+pub async fn look_up(mut tunnel: Tunnel, address: ApAddress, services: ExitServices) -> Result<(), RelayError> {
+    let _room = services.room(&mut tunnel).await?;
+    let reason = match timeout(LOOKUP_LIMIT, services.database.lookup(address)).await {
         Ok(Ok(Some((_, record)))) => {
             let found = async {
                 tunnel.outgoing.write(CellKind::Found, &record).await?;
@@ -75,4 +92,73 @@ pub async fn look_up(mut tunnel: Tunnel, address: ApAddress, database: Arc<dyn D
     };
     tunnel.outgoing.abort(reason).await;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use phantom_proto::cell::{Direction, Layer, OwnerCrypt, TunnelKey};
+    use phantom_proto::crypto::SigningKey;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::driver::Taken;
+    use crate::link::{Link, MemoryNetwork, Purpose};
+    use crate::netdb::MemoryDatabase;
+    use crate::relay::cells::Crypt;
+
+    /// A tunnel at its terminating node and at its owner, who has one hop.
+    fn tunnel() -> [Tunnel; 2] {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let [near, far] = [near, far].map(|stream| {
+            let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
+            let remote = ([127, 0, 0, 1], 443).into();
+            let link = Link { peer, remote, purpose: Purpose::Frames, stream: Box::new(stream) };
+            let (reader, writer) = link.into_frames();
+            Taken { reader, writer }
+        });
+        let key = || TunnelKey(Zeroizing::new([1; 32]));
+        let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
+        let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
+        let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
+        [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
+    }
+
+    /// A node in a network in which nobody answers, with room for so many tunnels of others.
+    fn services(most: u64) -> (ExitServices, NodeContact) {
+        let contact = |seed| NodeContact {
+            identity: SigningKey::from_seed(&[seed; 32]).verifying_key(),
+            addr: ([10, seed, 0, 1], 443).into(),
+            link_secret: [0; 32],
+        };
+        let (network, database) = (MemoryNetwork::default(), MemoryDatabase::default());
+        let entry = contact(2);
+        database.add(entry.clone());
+        let links = Arc::new(LinkPool::new(Arc::new(network.join(contact(1)))));
+        (ExitServices { database: Arc::new(database), links, counters: Arc::default(), most }, entry)
+    }
+
+    async fn reason(owner: &mut Tunnel) -> Option<Reason> {
+        match owner.incoming.read().await.unwrap() {
+            Some((CellKind::Abort, [reason])) => Some(Reason::from_byte(*reason)),
+            _ => None,
+        }
+    }
+
+    /// What owners had a terminating node hold for them was bounded by nothing but their patience.
+    #[tokio::test]
+    async fn a_node_without_room_does_nothing_for_owners_and_says_so() {
+        let address = ApAddress::of(&SigningKey::from_seed(&[3; 32]).verifying_key());
+        for (most, opened, found) in [(0, Reason::Busy, Reason::Busy), (1, Reason::Unreachable, Reason::NoSuchAddress)]
+        {
+            let (services, entry) = services(most);
+            let open = Open { node: entry.node_id(), handle: [1; 16], first: Vec::new() };
+            let [end, mut owner] = tunnel();
+            assert!(connect(end, open, services.clone()).await.is_err());
+            assert_eq!(reason(&mut owner).await, Some(opened));
+            let [end, mut owner] = tunnel();
+            let _ = look_up(end, address, services.clone()).await;
+            assert_eq!(reason(&mut owner).await, Some(found));
+            assert_eq!(services.counters.open_relays(), 0, "the room is free again");
+        }
+    }
 }
