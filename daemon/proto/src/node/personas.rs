@@ -165,6 +165,8 @@ impl Node {
     pub(super) fn forget(&mut self, now: u64, identity: ApAddress) {
         self.settled.remove(&identity);
         let Some(persona) = self.persona_of(identity) else { return };
+        // What was drawn for it since the last look would be drawn anew, and be others, when it comes back.
+        self.keep_sets();
         self.personas.remove(&persona);
         self.choice.gone(persona);
         self.builds.retain(|_, building| building.whose.is_none_or(|(of, _)| of != persona));

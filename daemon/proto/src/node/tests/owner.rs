@@ -384,3 +384,20 @@ fn a_path_may_end_before_it_began() {
     node.drop_path(NOW - STEP_MS, no);
     assert!(node.paths.is_empty());
 }
+
+/// B1: programs that run for a moment, again and again, had other nodes drawn for their identity each time.
+#[test]
+fn an_identity_that_goes_at_once_comes_back_with_its_nodes() {
+    let mut node = owner(12, Settings::hurried());
+    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() }).collect();
+    node.handle(NOW, Input::Sample(sample));
+    let secret = Zeroizing::new([7; 32]);
+    node.handle(NOW, Input::Lasting { identity: address(1), secret, sets: None });
+    node.handle(NOW, Input::WantExit(address(1)));
+    let persona = node.persona_of(address(1)).unwrap();
+    let mut moments = (NOW..NOW + 10_000).step_by(100);
+    let planned = moments.find(|now| node.is_due_now(*now, persona, Class::Out));
+    node.handle(planned.unwrap(), Input::Forget(address(1)));
+    let kept = std::iter::from_fn(|| node.poll()).any(|output| matches!(output, Output::Sets { .. }));
+    assert!(kept, "what was drawn is lost");
+}
