@@ -354,7 +354,8 @@ impl Node {
         self.pursue(now);
         self.try_guards(now);
         self.refill(now);
-        if now >= self.look_at {
+        // A clock that was set back must not hold this up until it is there again.
+        if now >= self.look_at || self.look_at > now + LOOK {
             self.look_at = now + LOOK;
             self.look_at_guards(now);
             self.keep_sets();

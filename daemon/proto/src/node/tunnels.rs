@@ -278,6 +278,8 @@ impl Node {
                 continue;
             }
             let longest = if path.ready == 0 { URGENT_DELAY } else { REFILL_DELAY };
+            // As far ahead as none is drawn: the clock was set back.
+            path.refill_at = path.refill_at.filter(|at| *at <= now + 2 * REFILL_DELAY);
             let at = path.refill_at.get_or_insert_with(|| now + self.rng.random_range(0..=longest));
             if now >= *at {
                 // The next one, should this fail, or more be missing.

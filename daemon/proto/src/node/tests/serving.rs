@@ -255,3 +255,19 @@ fn nobody_who_knows_a_paths_secret_knows_how_long_its_ends_wait() {
     let all: BTreeSet<_> = (0..40).map(pace).collect();
     assert!(all.len() > 20 && all.iter().all(|pace| (50..=250).contains(pace)), "{all:?}");
 }
+
+/// A clock that had been hours ahead and was set right stopped tunnels and all that is looked at now and again, until it was there again.
+#[test]
+fn a_clock_that_was_set_back_stops_neither_tunnels_nor_looks() {
+    let (mut node, path) = terminating();
+    node.tick(NOW + 5 * STEP_MS - 1);
+    let (mut set_back, _) = terminating();
+    set_back.look_at = node.look_at;
+    set_back.paths.get_mut(&path).unwrap().refill_at = Some(NOW + 5 * STEP_MS);
+    let seeds = (1..=10).any(|tick| {
+        set_back.tick(NOW + tick * 100);
+        outputs(&mut set_back).iter().any(|output| matches!(output, Output::Send { kind: kind::SEED, .. }))
+    });
+    assert!(seeds, "no tunnel is started");
+    assert!(set_back.look_at <= NOW + 1_000 + LOOK, "no record is published");
+}
