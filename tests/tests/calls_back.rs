@@ -40,6 +40,58 @@ fn who_has_just_begun_to_listen_is_reached() -> Result<()> {
     Ok(())
 }
 
+/// Answers each connection with how many have come so far.
+const COUNTS: &str = "
+import socket
+server = socket.create_server(('::', 2122), family=socket.AF_INET6, dualstack_ipv6=True)
+print('listening', flush=True)
+count = 0
+while True:
+    client, _ = server.accept()
+    count += 1
+    try: client.sendall(b'%d' % count)
+    except OSError: pass
+    client.close()
+";
+
+/// Tries both families at once and takes the one that connects first, as curl and browsers do when IPv6 takes its time.
+const BOTH: &str = "
+import select, socket, sys
+families = (socket.AF_INET6, socket.AF_INET)
+ends = [socket.getaddrinfo(sys.argv[1], 2122, family, socket.SOCK_STREAM)[0][4] for family in families]
+def attempt(family, end):
+    s = socket.socket(family)
+    s.setblocking(False)
+    s.connect_ex(end)
+    return s
+def count(s):
+    s.setblocking(True)
+    return int(s.recv(10))
+last, races = None, 0
+while races < 5:
+    attempts = list(map(attempt, families, ends))
+    is_race = not select.select([], attempts[:1], [], 0)[1]
+    won = select.select([], attempts, [])[1][0]
+    for s in attempts:
+        if s is not won: s.close()
+    now = count(won)
+    # The second attempt may be under way where it was begun after the first was over.
+    if is_race: print(won.family.name, now - last if last else 1)
+    races, last = races + is_race, now if is_race else None
+";
+
+/// Over IPv4 a program would not know an address of its own that it can tell others: curl's active FTP failed by chance.
+#[test]
+fn who_tries_both_families_gets_ipv6_and_connects_once() -> Result<()> {
+    let network = Network::shared()?;
+    for way in Way::ALL {
+        let (_server, name) = network.serve(way, "counts", &["python3", "-c", COUNTS], "listening")?;
+        let said = network.run(way, &["python3", "-c", BOTH, &name])?;
+        ensure!(said == "AF_INET6 1\n".repeat(5), "{way:?}: {said}");
+    }
+    Ok(())
+}
+
 /// Connects to one address many times at the same time.
 const NOBODY: &str = "
 import errno, socket, threading

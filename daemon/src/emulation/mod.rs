@@ -8,8 +8,10 @@
 //! |---|---|
 //! | `table`, `ports`, `options` | the sockets of an identity, as a value |
 //! | `pair` | the pair behind each: pending connections, resets, records for listeners |
+//! | `families` | who tries IPv6 and IPv4 at once |
 //! | `sys` | a system call |
 
+mod families;
 mod options;
 mod pair;
 mod ports;
@@ -23,7 +25,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phantom_ipc::hook::{Call, Reply, SocketName, encode_record};
 use phantom_proto::ident::ApAddress;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Beside;
 use crate::gate::{self, CONNECT_PATIENCE, ConnectError, OWN_IPV4, SharedAliases, Stream, carry, is_reserved};
+use families::{Attempts, Turn};
 use pair::{End, Over};
 use table::{Connect, Errno, Outcome, Route, Table};
 
@@ -67,6 +70,7 @@ struct Shared {
 struct State {
     table: Table,
     lives: HashMap<u64, Life>,
+    attempts: Attempts,
 }
 
 /// A socket's task.
@@ -78,7 +82,7 @@ struct Life {
 }
 
 enum Order {
-    Connect(Route),
+    Connect(Route, Turn),
     Announce(Child),
 }
 
@@ -122,7 +126,8 @@ impl Drop for Entry {
 impl Emulation {
     /// No sockets yet. `aliases` are those of the identity's gate, if it has one.
     pub(crate) fn new(address: ApAddress, network: Arc<dyn gate::Network>, aliases: SharedAliases) -> Self {
-        let state = State { table: Table::new(address, OWN_IPV4), lives: HashMap::new() };
+        let state =
+            State { table: Table::new(address, OWN_IPV4), lives: HashMap::new(), attempts: Attempts::default() };
         let state = Mutex::new(state);
         let over = Arc::new(CancellationToken::new());
         Self { shared: Arc::new(Shared { address, network, aliases, state, over }) }
@@ -274,13 +279,19 @@ impl Shared {
 
     async fn connect(&self, id: u64, to: SocketAddr, wait: bool, own: Option<Beside>) -> Result<Reply, Errno> {
         let own = own.ok_or(libc::ENOTSOCK)?;
-        let (own, begun, life) = {
+        let (own, begun, turn, life) = {
             let mut state = self.lock();
             // By the kernel's number: anybody may take any name.
             let cookie = state.lives.get(&id).and_then(|life| life.cookie);
             let own = own.known_by(|own| cookie.is_some() && pair::cookie(own) == cookie).ok_or(libc::ENOTSOCK)?;
             let begun = state.table.connect(id, to, rand::random(), |ip| self.behind(ip))?;
-            (own, begun, state.lives.get(&id).map(|life| (life.orders.clone(), life.settled.clone())))
+            let turn = match begun {
+                Connect::Begin(Route::Far { to: far, port, .. }) => {
+                    state.attempts.begin(Instant::now(), far, port, !to.ip().to_canonical().is_ipv4())
+                }
+                _ => Turn::Alone,
+            };
+            (own, begun, turn, state.lives.get(&id).map(|life| (life.orders.clone(), life.settled.clone())))
         };
         let (orders, settled) = life.ok_or(libc::ENOTSOCK)?;
         match begun {
@@ -291,7 +302,8 @@ impl Shared {
                 let filled = pair::fill(&own).map_err(|error| local(&error));
                 // Whoever has a copy does not hear when the program closes its own.
                 drop(own);
-                let sent = filled.and_then(|()| orders.try_send(Order::Connect(route)).map_err(|_| libc::ENOBUFS));
+                let sent =
+                    filled.and_then(|()| orders.try_send(Order::Connect(route, turn)).map_err(|_| libc::ENOBUFS));
                 if let Err(error) = sent {
                     self.lock().table.settled(id, Err(error));
                     return Err(error);
@@ -379,9 +391,13 @@ async fn live(shared: Arc<Shared>, id: u64, mut end: End, mut orders: mpsc::Rece
             order = orders.recv() => order,
         };
         match order {
-            Some(Order::Connect(route)) => {
+            Some(Order::Connect(route, mut turn)) => {
+                let reached = async {
+                    turn.come().await;
+                    shared.reach(&route).await
+                };
                 let result = tokio::select! {
-                    result = shared.reach(&route) => result,
+                    result = reached => result,
                     () = shared.over.cancelled() => return,
                     // Given up: nothing is to arrive.
                     () = end.hung_up() => return,
@@ -392,6 +408,7 @@ async fn live(shared: Arc<Shared>, id: u64, mut end: End, mut orders: mpsc::Rece
                     return;
                 }
                 settled.notify_waiters();
+                drop(turn);
                 if let Ok(far) = result {
                     return shared.join(end, far).await;
                 }

@@ -58,6 +58,7 @@ use wire::{Command, Event, Wire};
 pub use aliases::RESOLVER;
 pub(crate) use aliases::{OWN_IPV4, is_reserved};
 pub use dns::{Found, Unanswered};
+pub(crate) use reflector::RACE;
 pub(crate) use splice::carry;
 pub use splice::splice;
 pub use terms::{ConnectError, GateConfig, GateError, Network, Owner, Stream};

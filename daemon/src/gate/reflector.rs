@@ -26,6 +26,9 @@ pub(super) const MAX_HELD: usize = 4_096;
 /// A SYN held is worth a kilobyte at most: header, options, and what fast open sends.
 const MAX_SYN: usize = 2_048;
 
+/// Programs that try both families begin the second attempt at most this long after the first (RFC 8305).
+pub(crate) const RACE: Duration = Duration::from_secs(2);
+
 /// Kernels retransmit a SYN at least every 64 s and give up after 127 s.
 const HELD_IDLE: Duration = Duration::from_secs(150);
 
@@ -133,6 +136,10 @@ pub(super) enum Verdict {
 enum State {
     /// The SYN waits here, as a frame, until the far end has answered.
     Held(Vec<u8>),
+    /// The second attempt of a program that tries both families; this flow is the first, over IPv6. Both mean one far end,
+    /// and won by IPv4 they would leave the program with an address that others cannot use. Whether it is still wanted
+    /// once the first is decided, a copy of the SYN tells.
+    Second(FlowId),
     /// The far end did not answer: this SYN and its copies are swallowed.
     Silent,
     /// Both kernels talk.
@@ -171,6 +178,8 @@ pub(super) struct Reflector {
     aliases: Arc<Mutex<Aliases>>,
     flows: HashMap<FlowId, Flow>,
     by_ends: HashMap<(u16, SocketAddr), FlowId>,
+    /// To each end over IPv6, the newest attempt that is held, and since when.
+    attempts: HashMap<SocketAddr, (FlowId, Instant)>,
     held: usize,
     next: u32,
 }
@@ -178,7 +187,8 @@ pub(super) struct Reflector {
 impl Reflector {
     /// An empty table.
     pub(super) fn new(config: Config, aliases: Arc<Mutex<Aliases>>) -> Self {
-        Self { config, aliases, flows: HashMap::new(), by_ends: HashMap::new(), held: 0, next: 1 }
+        let (flows, by_ends, attempts) = Default::default();
+        Self { config, aliases, flows, by_ends, attempts, held: 0, next: 1 }
     }
 
     /// Decides about one frame (virtio header and IP packet) that came from `side`.
@@ -199,6 +209,7 @@ impl Reflector {
         let State::Held(syn) = &mut flow.state else { return None };
         let mut syn = std::mem::take(syn);
         self.held -= 1;
+        no_longer_held(&mut self.attempts, flow.far, id);
         flow.last = now;
         let view = packet::parse(&syn)?;
         match verdict {
@@ -237,6 +248,7 @@ impl Reflector {
     pub(super) fn remove(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.remove(&id) {
             self.by_ends.remove(&(flow.near_port, flow.far));
+            no_longer_held(&mut self.attempts, flow.far, id);
             // A verdict has taken the SYN out already: then it no longer counts as held.
             self.held -= usize::from(matches!(&flow.state, State::Held(syn) if !syn.is_empty()));
         }
@@ -254,6 +266,7 @@ impl Reflector {
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         assert_eq!(self.flows.len(), self.by_ends.len());
+        assert!(self.attempts.values().all(|(id, _)| matches!(self.flows[id].state, State::Held(_))));
         assert_eq!(self.held, self.flows.values().filter(|f| matches!(f.state, State::Held(_))).count());
         self.flows.len()
     }
@@ -274,6 +287,9 @@ impl Reflector {
         let id = FlowId(self.next);
         self.next = self.next % FLOW_ID_MAX + 1;
         self.held += usize::from(is_held);
+        if is_held && far.is_ipv6() {
+            self.attempts.insert(far, (id, now));
+        }
         let flow = Flow { near_port, far, home_port: 0, first, state, finished: (false, false), last: now };
         self.flows.insert(id, flow);
         self.by_ends.insert((near_port, far), id);
@@ -292,11 +308,19 @@ impl Reflector {
         }
         flow.last = now;
         match &mut flow.state {
+            State::Second(first) if segment.opens() => {
+                let first = *first;
+                if self.is_held(first) {
+                    return Action::Drop;
+                }
+                self.remove(id);
+                self.begin(now, frame, view, &segment, false)
+            }
             State::Open => {
                 let (source, destination) = flow.gate_ends(id);
                 self.forward(id, frame, view, &segment, Side::Gate, (source, destination))
             }
-            State::Held(_) if segment.flags & packet::RST != 0 => {
+            State::Held(_) | State::Second(_) if segment.flags & packet::RST != 0 => {
                 self.remove(id);
                 Action::Drop
             }
@@ -316,6 +340,11 @@ impl Reflector {
         if !segment.opens() {
             return stray(segment);
         }
+        self.begin(now, frame, view, segment, true)
+    }
+
+    /// An attempt to connect; `may_wait` for another one of the same program.
+    fn begin(&mut self, now: Instant, frame: &[u8], view: &View, segment: &Segment, may_wait: bool) -> Action {
         let destination = match self.classify(segment.destination) {
             Ok(address) => address,
             Err(action) => return action.unwrap_or_else(|obstacle| refuse(frame, view, segment, obstacle)),
@@ -323,10 +352,25 @@ impl Reflector {
         if frame.len() > MAX_SYN {
             return Action::Drop;
         }
-        let state = State::Held(frame.to_vec());
         let (near_port, far) = (segment.source.port(), segment.destination);
+        if may_wait && let Some(first) = self.first_attempt(now, destination, far) {
+            self.insert(now, State::Second(first), near_port, far, segment.sequence);
+            return Action::Drop;
+        }
+        let state = State::Held(frame.to_vec());
         let Some(flow) = self.insert(now, state, near_port, far, segment.sequence) else { return Action::Drop };
         Action::Connect(Connect { flow, destination, port: far.port(), source_port: near_port })
+    }
+
+    /// The attempt over IPv6 that one over IPv4 was begun beside.
+    fn first_attempt(&self, now: Instant, destination: Option<ApAddress>, far: SocketAddr) -> Option<FlowId> {
+        let same = SocketAddr::new(destination.filter(|_| far.is_ipv4())?.ipv6().into(), far.port());
+        let (first, since) = self.attempts.get(&same)?;
+        (now.saturating_duration_since(*since) <= RACE).then_some(*first)
+    }
+
+    fn is_held(&self, id: FlowId) -> bool {
+        self.flows.get(&id).is_some_and(|flow| matches!(flow.state, State::Held(_)))
     }
 
     /// Which AP address a destination means, none for the resolver; else what to do about it: an action, or an obstacle to report (none: reset).
@@ -404,12 +448,18 @@ impl Flow {
 
     fn is_over(&self, now: Instant) -> bool {
         let patience = match self.state {
-            State::Held(_) | State::Silent => HELD_IDLE,
+            State::Held(_) | State::Second(_) | State::Silent => HELD_IDLE,
             State::Expected => EXPECTED_IDLE,
             State::Open if self.finished == (true, true) => CLOSED_IDLE,
             State::Open => OPEN_IDLE,
         };
         now.saturating_duration_since(self.last) > patience
+    }
+}
+
+fn no_longer_held(attempts: &mut HashMap<SocketAddr, (FlowId, Instant)>, far: SocketAddr, id: FlowId) {
+    if attempts.get(&far).is_some_and(|(newest, _)| *newest == id) {
+        attempts.remove(&far);
     }
 }
 

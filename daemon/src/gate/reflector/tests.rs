@@ -253,6 +253,34 @@ fn a_held_syn_is_asked_about_once() {
     assert_eq!(reflector.len(), 1);
 }
 
+/// Happy eyeballs: who tries both families gets IPv6, and the other attempt does not leave unless it is wanted afterwards.
+#[test]
+fn of_two_families_the_first_attempt_is_asked_about() {
+    for verdict in [Verdict::Accepted, Verdict::Refused, Verdict::Unreachable, Verdict::Silent] {
+        let (mut reflector, alias) = reflector();
+        let now = Instant::now();
+        let (v6, v4): (SocketAddr, SocketAddr) = ((ap(2).ipv6(), 80).into(), (alias, 80).into());
+        let syn = |v4, port, to| tcp(own(v4, port), to, packet::SYN, 1, &[], false);
+        let Action::Connect(first) = reflector.handle(now, Side::Program, &mut syn(false, 5, v6)) else { panic!() };
+        for _ in 0..2 {
+            assert_eq!(reflector.handle(now, Side::Program, &mut syn(true, 6, v4)), Action::Drop);
+        }
+        // Another port is another end; and what has waited for long is no race.
+        let other: SocketAddr = (alias, 81).into();
+        assert!(matches!(reflector.handle(now, Side::Program, &mut syn(true, 7, other)), Action::Connect(_)));
+        let later = now + RACE + Duration::from_millis(1);
+        assert!(matches!(reflector.handle(later, Side::Program, &mut syn(true, 8, v4)), Action::Connect(_)));
+        // One attempt waits for one other, and not for whatever is begun after it.
+        reflector.verdict(now, first.flow, verdict);
+        assert!(matches!(reflector.handle(now, Side::Program, &mut syn(false, 9, v6)), Action::Connect(_)));
+        let Action::Connect(second) = reflector.handle(now, Side::Program, &mut syn(true, 6, v4)) else { panic!() };
+        assert_eq!((second.destination, second.source_port), (Some(ap(2)), 6));
+        assert!(reflector.len() >= 4);
+        reflector.expire(later + OPEN_IDLE + Duration::from_secs(1));
+        assert_eq!((reflector.len(), reflector.attempts.len()), (0, 0));
+    }
+}
+
 #[test]
 fn the_tables_are_bounded() {
     let (mut reflector, _) = reflector();
