@@ -12,6 +12,7 @@ mod filter;
 mod host;
 mod isolate;
 mod kernel_files;
+mod likeness;
 mod link;
 mod local;
 mod mounts;

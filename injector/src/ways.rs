@@ -11,9 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_DOOR;
 
-use crate::control::{Contact, Session, Wanted};
+use crate::control::{Contact, Line, Session, Wanted};
 use crate::filter::{self, Doors};
 use crate::isolate::Namespaces;
+use crate::likeness::Model;
 use crate::local::{self, Port};
 use crate::mounts::{Masked, View};
 use crate::options::{Isolation, OnLoss, Options};
@@ -166,10 +167,23 @@ impl<'a> Launch<'a> {
         let mut doors = Doors::Shut;
         match way {
             Way { how: How::Namespace, .. } => doors = isolate::enter(self.spaces()?, &self.view(way), &say)?,
+            Way { how: How::Inject, walls: Walls::Own } => {
+                // The daemon's socket is out of sight once the mounts are the program's.
+                let model = self.model();
+                doors = enclose::enter(&self.view(way), &say)?;
+                // Without it programs work, and hear from the kernel that there is no such interface.
+                if let Err(error) = model.and_then(|model| Ok(model.make()?)) {
+                    say(&format!("no likeness of the phantom interface for local sockets: {error:#}"));
+                }
+            }
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.view(way), &say)?,
             Way { walls: Walls::None, .. } => self.warn_of_deputies(way),
         }
         Ok(doors)
+    }
+
+    fn model(&self) -> Result<Model> {
+        Model::of(&mut Line::open(&self.contact.socket)?, &self.session.identity)
     }
 
     fn warn_of_deputies(&self, way: Way) {

@@ -125,6 +125,29 @@ fn the_computers_name_and_numbers_are_not_to_be_seen() -> Result<()> {
     })
 }
 
+/// What programs ask of the computer's network: samba's numbers of interfaces, and its own name.
+#[test]
+fn interfaces_and_the_own_name_are_those_inside() -> Result<()> {
+    let alone = Alone::shared()?;
+    let ask = "
+import socket
+print(socket.if_nameindex(), socket.if_nametoindex('phantom0'), socket.if_indextoname(1))
+for question in (lambda: socket.if_nametoindex('eth7'), lambda: socket.if_indextoname(99)):
+    try: print(question())
+    except OSError: print('none')
+print(socket.gethostbyname(socket.gethostname()).startswith('127.'), socket.getfqdn())
+";
+    let expected = "[(1, 'lo'), (2, 'phantom0')] 2 lo\nnone\nnone\nTrue localhost\n";
+    alone.everywhere(|kind, way| {
+        let run = alone.run(kind, way, &["python3", "-c", ask]);
+        let mut named = Command::new("unshare");
+        named.args(["-u", "sh", "-c", "hostname laptop.corp-inside.net; exec \"$@\"", "sh"]);
+        let said = stdout(&named.arg(run.get_program()).args(run.get_args()).output()?)?;
+        ensure!(said == expected, "{said}");
+        Ok(())
+    })
+}
+
 /// A key for a display is found by the computer's name.
 #[test]
 fn displays_stay_within_reach() -> Result<()> {

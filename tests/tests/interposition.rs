@@ -172,10 +172,8 @@ fn javas_interfaces_are_those_of_the_identity() -> Result<()> {
     for way in Way::ALL {
         let java = ["java", "-Xshare:auto", "-XX:TieredStopAtLevel=1", "-cp", &folder.at("."), "Interfaces"];
         let said = stdout(&network.program(CLIENT, way, Some("for-java"), &java).output()?)?;
-        // Injection is no library, and /proc shows the empty network that the program lives in: docs/semantics.md.
-        let own = if way == Way::Inject { String::new() } else { format!(", {groups}") };
         let expected = format!(
-            "own name: true\nphantom0 2 true false 65535 [198.18.0.1{own}]\nlo 1 true true 65536 [0:0:0:0:0:0:0:1, 127.0.0.1]\n"
+            "own name: true\nphantom0 2 true false 65535 [198.18.0.1, {groups}]\nlo 1 true true 65536 [0:0:0:0:0:0:0:1, 127.0.0.1]\n"
         );
         ensure!(said == expected, "{way:?}: {said}");
     }
