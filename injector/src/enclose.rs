@@ -26,7 +26,10 @@ pub(crate) fn enter(view: &View<'_>, say: &dyn Fn(&str)) -> Result<Doors> {
         sys::unshare(spaces | UnshareFlags::NEWUSER).context("creating a user namespace")?;
         let maps = [("setgroups", "deny".to_owned()), ("uid_map", map(uid)), ("gid_map", map(gid))];
         for (file, text) in maps {
-            fs::write(format!("/proc/self/{file}"), text).context("mapping the user")?;
+            fs::write(format!("/proc/self/{file}"), text).with_context(|| match uid {
+                0 => "mapping the user: root may with CAP_SETFCAP only, other users may without",
+                _ => "mapping the user",
+            })?;
         }
         doors = Doors::Walled;
         say("made a user namespace");

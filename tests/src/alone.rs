@@ -26,6 +26,15 @@ impl Kind {
     pub const ALL: [Self; 3] = [Self::Root, Self::OfRoots, Self::Own];
 }
 
+/// A command as in a container without capabilities.
+#[must_use]
+pub fn confined(command: &Command) -> Command {
+    let mut confined = Command::new("setpriv");
+    confined.args(["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all", "--no-new-privs", "--"]);
+    confined.arg(command.get_program()).args(command.get_args());
+    confined
+}
+
 /// Two daemons that know nobody: root's, and an ordinary user's.
 pub struct Alone {
     user: User,
@@ -51,8 +60,17 @@ impl Alone {
     pub fn without_tun() -> Result<Self> {
         let (user, folder) = (User::new()?, Folder::new()?);
         let mut alone = Self { user, folder, daemons: [None, None] };
-        let command = alone.user.tool("phantomd");
+        let command = alone.user.with_tun_of("600", "phantomd");
         alone.start_by(Kind::Own, command)?;
+        Ok(alone)
+    }
+
+    /// Root's alone, in a container without capabilities.
+    pub fn without_capabilities() -> Result<Self> {
+        let (user, folder) = (User::new()?, Folder::new()?);
+        let mut alone = Self { user, folder, daemons: [None, None] };
+        let command = confined(&Command::new(binary("phantomd")));
+        alone.start_by(Kind::Root, command)?;
         Ok(alone)
     }
 

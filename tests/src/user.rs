@@ -59,9 +59,15 @@ impl User {
 
     /// A program of ours as the user, who finds a /dev/net/tun that is open to all; the machine's own may be root's.
     pub(crate) fn with_tun(&self, name: &str) -> Command {
-        let script = "mount -t tmpfs none /dev/net && mknod -m 666 /dev/net/tun c 10 200 && exec setpriv \"$@\"";
+        self.with_tun_of("666", name)
+    }
+
+    /// The same with a device of another mode.
+    pub(crate) fn with_tun_of(&self, mode: &str, name: &str) -> Command {
+        let script =
+            format!("mount -t tmpfs none /dev/net && mknod -m {mode} /dev/net/tun c 10 200 && exec setpriv \"$@\"");
         let mut command = Command::new("unshare");
-        command.args(["-m", "--propagation", "private", "sh", "-c", script, "sh"]);
+        command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
         command.args(BECOME).args(["--", &self.binaries.at(name)]);
         command
     }

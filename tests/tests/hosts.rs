@@ -6,8 +6,9 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
+use phantom_tests::alone::confined;
 use phantom_tests::programs::prepare;
-use phantom_tests::{Alone, Kind, Way, stdout};
+use phantom_tests::{Alone, Kind, Way, binary, stdout};
 
 /// A command under mounts of its own, which a script changes before.
 fn with_mounts(script: &str, command: &Command) -> Command {
@@ -342,5 +343,126 @@ fn where_no_namespaces_may_be_made() -> Result<()> {
         .args(run.get_args());
     let output = confined.output()?;
     ensure!(output.status.code() == Some(125) && stderr(&output).contains("namespace"), "{output:?}");
+    Ok(())
+}
+
+/// What a program can do without anybody in sight: ask for a name, and reach itself.
+const SELF: &str = "
+import socket
+try: socket.getaddrinfo('nobody.phantom', 80)
+except socket.gaierror as error: print(error.errno == socket.EAI_NONAME)
+server = socket.create_server(('::', 0), family=socket.AF_INET6, dualstack_ipv6=True)
+client = socket.create_connection(('127.0.0.1', server.getsockname()[1])); server.accept()[0].sendall(b'self')
+print(client.recv(4).decode())
+";
+
+/// Containers as engines make them when they are told to drop all: root, who may nothing.
+#[test]
+fn in_a_container_without_capabilities() -> Result<()> {
+    let alone = Alone::shared()?;
+    let run = |kind, way: Option<&str>| -> Result<Output> {
+        let mut run = alone.tool(kind, "phantom-run");
+        run.arg("--explain").args(way.map(|way| ["--isolation", way]).into_iter().flatten());
+        Ok(confined_as(&alone, kind, run.args(["--", "python3", "-c", SELF])).output()?)
+    };
+    // Nobody may map root into a namespace without CAP_SETFCAP: it gets what needs none, and hears why.
+    let output = run(Kind::Root, Some("namespace"))?;
+    ensure!(output.status.code() == Some(125) && stderr(&output).contains("phantom namespace failed"), "{output:?}");
+    for way in [None, Some("inject"), Some("preload"), Some("emulate")] {
+        let output = run(Kind::Root, way)?;
+        let said = stderr(&output);
+        ensure!(stdout(&output)? == "True\nself\n", "{way:?}: {output:?}");
+        ensure!(said.contains("CAP_SETFCAP") && said.contains("among your other programs"), "{way:?}: {said}");
+    }
+    // Ordinary users never had any.
+    for kind in [Kind::OfRoots, Kind::Own] {
+        for way in Way::ALL {
+            let output = run(kind, Some(way.flag()))?;
+            ensure!(stdout(&output)? == "True\nself\n", "{kind:?} by {way:?}: {output:?}");
+            ensure!(!stderr(&output).contains("among your other programs"), "{kind:?} by {way:?}: {output:?}");
+        }
+    }
+    Ok(())
+}
+
+/// The user's own words go before: who is confined cannot become somebody else.
+fn confined_as(alone: &Alone, kind: Kind, run: &Command) -> Command {
+    if kind == Kind::Root {
+        return confined(run);
+    }
+    let words: Vec<_> = run.get_args().collect();
+    let from = words.iter().position(|word| *word == "--").map_or(0, |at| at + 1);
+    let mut inner = Command::new(words[from]);
+    inner.args(&words[from + 1..]);
+    let confined = confined(&inner);
+    let mut command = alone.command(kind, "setpriv");
+    command.args(confined.get_args());
+    command
+}
+
+#[test]
+fn a_daemon_in_a_container_without_capabilities_emulates_and_says_why() -> Result<()> {
+    let alone = Alone::without_capabilities()?;
+    let run = |more: &[&str]| -> Result<Output> {
+        let mut run = alone.tool(Kind::Root, "phantom-run");
+        Ok(confined(run.args(more).args(["--", "python3", "-c", SELF])).output()?)
+    };
+    let output = run(&["--explain"])?;
+    let said = stderr(&output);
+    ensure!(stdout(&output)? == "True\nself\n" && said.contains("with emulated sockets"), "{output:?}");
+    ensure!(said.contains("not by namespace, inject or preload") && said.contains("--cap-add"), "{said}");
+    for way in Way::KERNEL {
+        let output = run(&["--isolation", way.flag()])?;
+        ensure!(output.status.code() == Some(125) && stderr(&output).contains("--cap-add"), "{way:?}: {output:?}");
+    }
+    Ok(())
+}
+
+/// Only who makes the phantom namespace must be able to open the device: root's daemon does it for its users.
+#[test]
+fn for_users_who_may_not_open_the_tun_device() -> Result<()> {
+    let closed = "mount -t tmpfs none /dev/net && mknod -m 600 /dev/net/tun c 10 200";
+    let alone = Alone::shared()?;
+    for way in Way::ALL {
+        let output = with_mounts(closed, &alone.run(Kind::OfRoots, way, &["python3", "-c", SELF])).output()?;
+        ensure!(stdout(&output)? == "True\nself\n", "{way:?}: {output:?}");
+    }
+    let alone = Alone::without_tun()?;
+    let mut run = alone.tool(Kind::Own, "phantom-run");
+    let output = run.args(["--", "python3", "-c", SELF]).output()?;
+    ensure!(stdout(&output)? == "True\nself\n" && stderr(&output).contains("with emulated sockets"), "{output:?}");
+    for way in Way::KERNEL {
+        let output = alone.run(Kind::Own, way, &["true"]).output()?;
+        ensure!(output.status.code() == Some(125) && stderr(&output).contains("/dev/net/tun"), "{way:?}: {output:?}");
+    }
+    Ok(())
+}
+
+/// The loader splits names at spaces and colons, and would look for the rest in the working folder.
+#[test]
+fn a_library_whose_path_the_loader_would_split_is_refused_and_a_link_helps() -> Result<()> {
+    let alone = Alone::shared()?;
+    for name in ["my programs", "a:b"] {
+        let folder = alone.folder.make(name)?;
+        for file in ["phantom-run", "libphantom.so"] {
+            // By another process: a file that a child of some other test still has open for writing cannot be executed.
+            prepare(Command::new("cp").arg(binary(file)).arg(&folder))?;
+        }
+        let link = alone.folder.at(&format!("library-{}", name.len()));
+        std::os::unix::fs::symlink(format!("{folder}/libphantom.so"), &link)?;
+        for kind in Kind::ALL {
+            for way in ["preload", "emulate"] {
+                let run = |library: Option<&str>| {
+                    let mut run = alone.command(kind, &format!("{folder}/phantom-run"));
+                    run.arg("--daemon").arg(alone.socket(kind)).args(["-q", "--isolation", way, "python3", "-c", SELF]);
+                    run.envs(library.map(|library| ("PHANTOM_LIBRARY", library))).output()
+                };
+                let output = run(None)?;
+                let why = stderr(&output);
+                ensure!(output.status.code() == Some(125) && why.contains("PHANTOM_LIBRARY"), "{kind:?}, {way}: {why}");
+                ensure!(stdout(&run(Some(&link))?)? == "True\nself\n", "{kind:?} by {way}");
+            }
+        }
+    }
     Ok(())
 }
