@@ -3,6 +3,7 @@
 #[macro_use]
 mod say;
 
+mod activation;
 mod apart;
 mod control;
 mod deputies;

@@ -6,6 +6,7 @@ use std::env;
 use std::os::fd::RawFd;
 use std::process::Command;
 
+use crate::activation::Listener;
 use crate::sys;
 
 /// The first descriptor that is passed (sd_listen_fds(3)).
@@ -21,15 +22,21 @@ fn passed(front: i32) -> Option<RawFd> {
     (number(ACTIVATION[0]) == Some(front)).then(|| number(ACTIVATION[1])).flatten().filter(|count| *count > 0)
 }
 
-/// Before inherited descriptors are closed: corrects the variables of a command that this process becomes. Returns what
-/// people must know.
-pub(crate) fn correct(command: &mut Command, front: i32) -> Option<String> {
+/// The descriptors that were passed and belong to networks of this computer.
+pub(crate) fn of_networks(front: i32) -> Vec<RawFd> {
+    let count = passed(front).unwrap_or(0);
+    (FIRST..FIRST.saturating_add(count)).filter(|number| sys::is_foreign_socket(*number)).collect()
+}
+
+/// Before inherited descriptors are closed: corrects the variables of a command that this process becomes, where these
+/// listeners take the place of passed ones. Returns what people must know.
+pub(crate) fn correct(command: &mut Command, front: i32, renewed: &[Listener]) -> Option<String> {
     let own = std::process::id().to_string();
     if env::var(WATCHDOG_PID).is_ok_and(|value| value == front.to_string()) {
         command.env(WATCHDOG_PID, &own);
     }
-    let count = passed(front)?;
-    let of_networks = (FIRST..FIRST.saturating_add(count)).filter(|number| sys::is_foreign_socket(*number)).count();
+    passed(front)?;
+    let of_networks = of_networks(front).len() - renewed.len();
     if of_networks == 0 {
         command.env(ACTIVATION[0], own);
         return None;
@@ -39,7 +46,8 @@ pub(crate) fn correct(command: &mut Command, front: i32) -> Option<String> {
         command.env_remove(name);
     }
     Some(format!(
-        "{of_networks} of the sockets that the service manager passed listen on networks of this computer, where others would \
-         see who answers: LISTEN_FDS is not set for the program; let it listen for itself"
+        "{of_networks} of the sockets that the service manager passed belong to networks of this computer, where others would \
+         see who answers: LISTEN_FDS is not set for the program; let it listen for itself, or see \"Under systemd\" in \
+         docs/servers.md"
     ))
 }

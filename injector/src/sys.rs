@@ -245,6 +245,32 @@ pub(crate) fn is_foreign_socket(number: RawFd) -> bool {
     is_open(number) && socket_domain(number).is_some_and(|domain| domain != AddressFamily::UNIX)
 }
 
+/// Index of `lo` in every network.
+pub(crate) const LOOPBACK: i32 = 1;
+
+/// The device that a socket is bound to, by its index; zero for none.
+pub(crate) fn bound_to(socket: BorrowedFd<'_>) -> io::Result<i32> {
+    let (mut index, mut length) = (0_i32, size_of::<i32>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `length` bytes to the number, which lives through the call.
+    let got = unsafe {
+        let to = (&raw mut index).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BINDTOIFINDEX, to, &raw mut length)
+    };
+    if got < 0 { Err(io::Error::last_os_error()) } else { Ok(index) }
+}
+
+/// An inherited descriptor, if it is open.
+pub(crate) fn borrowed(number: RawFd) -> Option<BorrowedFd<'static>> {
+    // SAFETY: the caller means one that was inherited, which no value of this process owns and closes.
+    is_open(number).then(|| unsafe { BorrowedFd::borrow_raw(number) })
+}
+
+/// Gives a descriptor a number that is free, for the program.
+pub(crate) fn place(descriptor: OwnedFd, number: RawFd) -> io::Result<()> {
+    // SAFETY: two numbers; the caller found the second one not to be open.
+    if unsafe { libc::dup2(descriptor.as_raw_fd(), number) } < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
 /// Whether the descriptor is a place in the file system rather than an open file: a directory, or O_PATH.
 pub(crate) fn is_place(number: RawFd) -> bool {
     // SAFETY: as in `is_inherited`.

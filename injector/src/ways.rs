@@ -11,6 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_DOOR;
 
+use crate::activation::Listener;
 use crate::control::{Contact, Line, Session, Wanted};
 use crate::filter::{self, Doors};
 use crate::isolate::Namespaces;
@@ -23,7 +24,8 @@ use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
 use crate::way_in::WayIn;
 use crate::{
-    deputies, enclose, host, isolate, own_names, place, preload, proxies, seccomp, second_door, service, stdio,
+    activation, deputies, enclose, host, isolate, own_names, place, preload, proxies, seccomp, second_door, service,
+    stdio,
 };
 
 /// Exit statuses that shells use for the same.
@@ -182,6 +184,18 @@ impl<'a> Launch<'a> {
         Ok(doors)
     }
 
+    /// In the place of what a service manager passed; emulated ones cannot be handed to a program before it runs.
+    fn listeners(&self, way: Way) -> Vec<Listener> {
+        let passed = service::of_networks(self.front.cast_signed());
+        if passed.is_empty() || way.how == How::Emulate {
+            return Vec::new();
+        }
+        activation::renew(&passed, &self.contact, &self.session.identity).unwrap_or_else(|error| {
+            eprintln!("phantom-run: no listeners of the identity in the place of those passed: {error:#}");
+            Vec::new()
+        })
+    }
+
     fn model(&self) -> Result<Model> {
         Model::of(&mut Line::open(&self.contact.socket)?, &self.session.identity)
     }
@@ -256,7 +270,11 @@ impl Ways for Launch<'_> {
         let library = if way.how.is_hooked() { Some(preload::library()?) } else { None };
         // As long as the name can be had, and the descriptors are there.
         let host = host::name();
-        let about_sockets = service::correct(&mut command, self.front.cast_signed());
+        let mut listeners = self.listeners(way);
+        let about_sockets = service::correct(&mut command, self.front.cast_signed(), &listeners);
+        if about_sockets.is_some() {
+            listeners.clear();
+        }
         let doors = self.surround(way)?;
         if !self.options.show_host && way.walls == Walls::Own {
             command.envs(host::variables(&host));
@@ -265,6 +283,7 @@ impl Ways for Launch<'_> {
             self.prepare_hook(&mut command, library, way);
         }
         isolate::give_up_the_rest(way.walls, doors, &|step| self.say(step))?;
+        listeners.into_iter().try_for_each(Listener::place).context("placing listeners for the program")?;
         if way.how.is_hooked() && way.walls == Walls::Own {
             command.env(ENV_DOOR, second_door::open(self.way_in())?);
         }

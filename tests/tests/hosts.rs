@@ -204,13 +204,27 @@ s.connect(os.environ['NOTIFY_SOCKET'])
 s.send(b'READY=1')
 print(os.environ['WATCHDOG_PID'] == str(os.getpid()), os.environ.get('LISTEN_FDS'),
       os.environ.get('LISTEN_PID') in (None, str(os.getpid())), activated)
+if activated and (s := socket.socket(fileno=3)).family != socket.AF_UNIX:
+    own = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    own.connect(('fd70::1', 1))
+    for host in ('::1', own.getsockname()[0]):
+        try: print(socket.create_connection((host, s.getsockname()[1])) and s.accept()[0] and 'reached')
+        except OSError: print('not reached')
 ";
+    let to_lo = "setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b'lo')";
+    let listener = format!("socket.create_server(('::', 0), family=socket.AF_INET6); s.{to_lo}");
+    let gone = "True None True False\n";
+    // Where others would see that somebody listens, nothing is made of it; nor is anything emulated.
     let sockets = [
-        ("socket.socketpair()[0]", "True 1 True True\n"),
-        ("socket.create_server(('127.0.0.1', 0))", "True None True False\n"),
+        ("socket.socketpair()[0]", "True 1 True True\n", "True 1 True True\n"),
+        ("socket.create_server(('0.0.0.0', 0))", gone, gone),
+        ("socket.socket(socket.AF_INET, socket.SOCK_DGRAM)", gone, gone),
+        ("socket.create_server(('::1', 0), family=socket.AF_INET6)", "True 1 True True\nreached\nnot reached\n", gone),
+        (&listener, "True 1 True True\nreached\nreached\n", gone),
     ];
     alone.everywhere(|kind, way| {
-        for (number, (socket, expected)) in sockets.iter().enumerate() {
+        for (number, (socket, expected, emulated)) in sockets.iter().enumerate() {
+            let expected = if way == Way::Emulate { emulated } else { expected };
             let path = alone.folder.at(&format!("notify-{number}-{kind:?}-{way:?}"));
             let manager = UnixDatagram::bind(&path)?;
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;
@@ -230,7 +244,7 @@ os.execv(sys.argv[1], sys.argv[1:])"
             let words = become_it.map_or(&words[..], |at| &words[at + 2..]);
             let output = command.args(["-c", &start]).args(words).env("NOTIFY_SOCKET", &path).output()?;
             ensure!(stdout(&output)? == *expected, "{output:?}");
-            ensure!(stderr(&output).contains("LISTEN_FDS is not set") == (number == 1), "{output:?}");
+            ensure!(stderr(&output).contains("LISTEN_FDS is not set") == (*expected == gone), "{output:?}");
             let mut said = [0; 64];
             let length = manager.recv(&mut said)?;
             ensure!(&said[..length] == b"READY=1");
