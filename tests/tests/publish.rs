@@ -4,8 +4,8 @@
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
 
-use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Server, Way, eventually, phantom_run};
+use anyhow::{Context, Result, bail, ensure};
+use phantom_tests::{CLIENT, Network, SERVER, Server, Way, drain, eventually, phantom_run};
 
 /// Listens on two ports, on loopback and on one that the kernel chooses; says on each who it is and who is there.
 const SERVER_PROGRAM: &str = "
@@ -58,7 +58,8 @@ fn start(network: &Network, way: Way, options: &[&str]) -> Result<Running> {
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let (out, err) = (child.stdout.take().context("no pipe")?, child.stderr.take().context("no pipe")?);
     let server = Server::from(child);
-    let first = BufReader::new(out).lines().next().context("it ended")??;
+    let Some(first) = BufReader::new(out).lines().next() else { bail!("it ended: {}", drain(err)?) };
+    let first = first?;
     let chosen = first.strip_prefix("listening ").context("not listening")?.parse()?;
     // All that phantom-run says, it has said by now; the program says nothing.
     let mut lines = BufReader::new(err).lines();
@@ -138,9 +139,9 @@ fn a_port_at_a_persistent_identity_says_nothing_about_the_program() -> Result<()
         ensure!(heard(&network, way, &name, &[8001, 8002, same.chosen])? == expected, "{way:?}");
         drop(same);
 
-        // It ends with the session, and may be had again.
+        // It ends with the session, which ends a moment after the launcher, and may be had again.
         drop(run);
-        let again = start(&network, way, &["--publish", &publish])?;
+        let again = eventually(|| start(&network, way, &["--publish", &publish]))?;
         ensure!(name_in(&again.said[1])? == name, "{:?}", again.said);
         eventually(|| {
             ensure!(heard(&network, way, &name, &[8001])? == "8001", "{way:?}");
