@@ -43,7 +43,7 @@ pub trait Kept: Send + Sync + 'static {
     fn serials(&self, identity: ApAddress) -> Serials;
     /// A record that bears them leaves when this returns.
     fn save_serials(&self, identity: ApAddress, serials: Serials);
-    /// The nodes of its layers, as [`Output::Sets`] gave them in an earlier run.
+    /// The nodes of its layers, as [`phantom_proto::node::Output::Sets`] gave them in an earlier run.
     fn sets(&self, identity: ApAddress) -> Option<Vec<u8>>;
     /// Keeps these for the next run.
     fn save_sets(&self, identity: ApAddress, sets: Vec<u8>);
