@@ -82,6 +82,11 @@ impl Node {
         self.silent = silent;
     }
 
+    /// Builds under way are as if they had just begun.
+    pub(super) fn restart_builds(&mut self, now: u64) {
+        self.builds.values_mut().for_each(|building| building.since = building.since.min(now));
+    }
+
     pub(super) fn may_build(&self) -> bool {
         self.builds.len() < MAX_BUILDS
     }

@@ -22,6 +22,13 @@ pub(super) struct LinkState {
     pub(super) role: Role,
 }
 
+impl LinkState {
+    /// As if it had just come.
+    pub(super) fn restart(&mut self, now: u64) {
+        self.since = self.since.min(now);
+    }
+}
+
 /// What a link is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Role {

@@ -13,6 +13,7 @@
 
 mod build;
 mod hops;
+mod leaps;
 mod links;
 mod pace;
 mod personas;
@@ -262,6 +263,8 @@ pub struct Node {
     started: bool,
     /// Paths that end here and serve, by handle.
     served: BTreeMap<Handle, PathNo>,
+    /// When time was last looked at.
+    ticked: Option<u64>,
     /// When records, works and guards are looked at next.
     look_at: u64,
     /// Guards to be looked at, and when.
@@ -308,6 +311,7 @@ impl Node {
             settled: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
+            ticked: None,
             look_at: 0,
             looks: BTreeMap::new(),
             problem: None,
@@ -346,6 +350,7 @@ impl Node {
 
     /// Lets time pass: expiry, retries, refills. Call it every [`TICK`].
     pub fn tick(&mut self, now: u64) {
+        self.note_time(now);
         self.hop.expire(now / 1000);
         self.expire_links(now);
         self.expire_paths(now);

@@ -33,7 +33,7 @@ pub(super) struct Own {
 }
 
 /// When a class of a persona builds.
-struct Stock {
+pub(super) struct Stock {
     wanted: bool,
     /// The next tick of its clock.
     tick: u64,
@@ -51,12 +51,26 @@ pub(super) fn exponential(rng: &mut dyn CryptoRng, mean: u64) -> u64 {
 }
 
 impl Stock {
+    #[cfg(test)]
+    pub(super) fn next(&self) -> u64 {
+        self.tick
+    }
+
+    /// Its clock ticks at this time next, and what it lacks is seen anew.
+    pub(super) fn redraw(&mut self, tick: u64) {
+        (self.tick, self.urgent) = (tick, None);
+    }
+
     fn new(rng: &mut dyn CryptoRng, now: u64, wanted: bool) -> Self {
         Self { wanted, tick: now + exponential(rng, BUILD_MEAN), urgent: None, wait: 0 }
     }
 }
 
 impl Own {
+    pub(super) fn stocks(&mut self) -> [&mut Stock; 2] {
+        [&mut self.out, &mut self.incoming]
+    }
+
     fn stock(&mut self, class: Class) -> &mut Stock {
         match class {
             Class::Out => &mut self.out,

@@ -89,6 +89,13 @@ impl Service {
         Self { key, serials, step: 0, first, named, whole: false, compose: u64::MAX, sends, revive: None }
     }
 
+    /// The clock was set back: what was published bears times to come, and counts for nobody.
+    pub(super) fn restart(&mut self, now: u64) {
+        self.first = self.first.min(now);
+        (self.named, self.whole, self.revive) = (None, false, None);
+        self.sends.clear();
+    }
+
     /// The next record of a step.
     fn record(&mut self, step: u64, entries: Vec<RoutingEntry>) -> Vec<u8> {
         self.step = step;

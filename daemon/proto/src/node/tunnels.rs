@@ -319,6 +319,12 @@ impl Node {
         }
     }
 
+    /// Set-ups under way are as if they had just begun.
+    pub(super) fn restart_setups(&mut self, now: u64) {
+        self.setups.values_mut().for_each(|setup| setup.since = setup.since.min(now));
+        self.seeds.values_mut().for_each(|(_, since)| *since = (*since).min(now));
+    }
+
     pub(super) fn drop_setup(&mut self, id: u64) {
         if let Some(setup) = self.setups.remove(&id) {
             self.in_vain(setup.path, setup.started);

@@ -212,7 +212,8 @@ fn a_node_says_what_its_first_path_waits_for() {
     node.tick(NOW + 2_100);
     let said = node.progress(NOW + 2_100).unwrap();
     assert!(said.contains("the next build") && said.contains("begins"), "{said}");
-    node.tick(NOW + 60_000);
+    // In steps: a minute at once would be a sleep.
+    (1..=6).for_each(|step| node.tick(NOW + 10_000 * step));
     let said = node.progress(NOW + 60_000).unwrap();
     assert!(said.contains("failed") && said.contains("a path needs 3"), "{said}");
     let persona = unborn(&node)[0];
@@ -400,4 +401,41 @@ fn an_identity_that_goes_at_once_comes_back_with_its_nodes() {
     node.handle(planned.unwrap(), Input::Forget(address(1)));
     let kept = std::iter::from_fn(|| node.poll()).any(|output| matches!(output, Output::Sets { .. }));
     assert!(kept, "what was drawn is lost");
+}
+
+/// Every clock of a computer that slept is overdue when it wakes up: what belongs together would begin together.
+#[test]
+fn after_a_sleep_no_two_classes_build_in_one_moment() {
+    let mut node = owner(8, Settings::default());
+    for number in 1..=4 {
+        node.handle(NOW, Input::WantExit(address(number)));
+        node.handle(NOW, Input::WantEntry(key(number), Serials::default()));
+    }
+    node.tick(NOW);
+    let woken = NOW + 24 * STEP_MS;
+    node.tick(woken);
+    let ticks: Vec<u64> = node.personas.values_mut().flat_map(|own| own.stocks().map(|stock| stock.next())).collect();
+    assert!(ticks.len() >= 8 && ticks.iter().all(|tick| *tick > woken), "{ticks:?}");
+    assert_eq!(ticks.iter().collect::<BTreeSet<_>>().len(), ticks.len(), "two at once");
+}
+
+/// What is under way when a clock is set back by hours had to wait for these hours, and nothing new could begin.
+#[test]
+fn a_clock_that_is_set_back_holds_up_neither_clocks_nor_records() {
+    let mut node = owner(9, Settings { entry_paths: 1, ..Settings::hurried() });
+    let late = NOW + 2 * STEP_MS;
+    node.tick(late);
+    node.handle(late, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    build(&mut node, late, persona, Class::In);
+    node.serve(late);
+    assert!(sent(&mut node, late).iter().any(|(_, _, record)| record.step_of() == late / STEP_MS));
+    let mut records = Vec::new();
+    for tick in 0..50 {
+        node.tick(NOW + tick * 100);
+        records.extend(sent(&mut node, NOW + tick * 100));
+    }
+    assert!(records.iter().any(|(_, _, record)| record.step_of() == NOW / STEP_MS), "no record of the present step");
+    let ticks = node.personas.values_mut().flat_map(|own| own.stocks().map(|stock| stock.next()));
+    assert!(ticks.into_iter().all(|tick| tick < NOW + 20 * 60_000), "a clock waits for the time that was wrong");
 }
