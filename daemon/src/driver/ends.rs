@@ -3,19 +3,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, PathNo, Serials, Use, Work};
 use phantom_proto::wire::Wire;
 use phantom_proto::wire::cells::{Lookup, Open};
 use phantom_proto::wire::frame::Reason;
-use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 
 use super::control::{Control, Whose};
 use super::ready::{Queue, Waited};
-use super::{Arrival, Driver, Event, Services, now, taken};
+use super::{Arrival, Driver, Event, Kept, Services, now, taken};
 use crate::relay::cells::Tunnel;
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
@@ -140,22 +137,20 @@ impl Driver {
 
     /// The serials reach the disk before the record that bears them leaves.
     pub(super) fn keep_serials(&mut self, identity: ApAddress, serials: Serials) {
-        let (saved_tx, saved_rx) = oneshot::channel();
+        self.keep_in_order(move |kept| kept.save_serials(identity, serials));
+    }
+
+    /// Saves one after the other: of two of one identity the later must not be overtaken.
+    pub(super) fn keep_in_order(&mut self, save: impl FnOnce(&dyn Kept) + Send + 'static) {
         let kept = self.services.kept.clone();
-        spawn_blocking(move || {
-            kept.save_serials(identity, serials);
-            let _ = saved_tx.send(());
-        });
-        self.saved = Some(saved_rx.shared());
+        self.saves.add(move || save(&*kept));
     }
 
     pub(super) fn serve(&mut self, path: PathNo, record: Vec<u8>) {
         let Some(control) = self.controls.get(&path).cloned() else { return };
-        let saved = self.saved.clone();
+        let saved = self.saves.done();
         tokio::spawn(async move {
-            if let Some(saved) = saved {
-                let _ = saved.await;
-            }
+            saved.await;
             control.serve(record);
         });
     }

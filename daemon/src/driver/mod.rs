@@ -5,6 +5,7 @@ mod ends;
 mod handle;
 mod joins;
 mod link_task;
+mod order;
 mod ready;
 mod services;
 
@@ -12,13 +13,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::Shared;
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::NodeId;
 use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, TICK};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::spawn_blocking;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
@@ -31,6 +30,7 @@ pub use handle::{Handle, Snapshot};
 use joins::Joins;
 pub use link_task::Taken;
 use link_task::{Command, LinkTask};
+use order::Order;
 use ready::Queue;
 pub use ready::{OwnPath, Ready, ReadyError};
 pub use services::{Arrival, Kept, NothingKept, Services};
@@ -84,7 +84,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         links: BTreeMap::new(),
         ends: BTreeMap::new(),
         controls: BTreeMap::new(),
-        saved: None,
+        saves: Order::default(),
         joins: Joins::default(),
         next_accepted: 1,
         judged: None,
@@ -104,8 +104,8 @@ struct Driver {
     ends: BTreeMap<PathNo, Arc<Queue>>,
     /// Control tunnels of own paths and of those that end here.
     controls: BTreeMap<PathNo, Arc<Control>>,
-    /// Resolves when the newest serials are kept.
-    saved: Option<Shared<oneshot::Receiver<()>>>,
+    /// What is being kept.
+    saves: Order,
     joins: Joins,
     next_accepted: u64,
     /// The link whose frame the node is judging.
@@ -226,10 +226,7 @@ impl Driver {
             Output::Join { link, path } => self.join(link, path),
             Output::Serials { identity, serials } => self.keep_serials(identity, serials),
             Output::Pinned(pinned) => drop(self.services.pinned_tx.send_replace(pinned)),
-            Output::Sets { identity, sets } => {
-                let kept = self.services.kept.clone();
-                spawn_blocking(move || kept.save_sets(identity, sets));
-            }
+            Output::Sets { identity, sets } => self.keep_in_order(move |kept| kept.save_sets(identity, sets)),
             Output::Serve { path, record } => self.serve(path, record),
             Output::PathUp { path, hops } => {
                 let queue = self.ready.path_up(path, hops);
