@@ -372,7 +372,7 @@ fn nothing_is_left(network: &Network) -> Result<()> {
 fn restart(network: &Network) -> Result<Killed> {
     let node = &network.nodes[CLIENT];
     let mut daemon = Command::new(binary("phantomd"));
-    daemon.arg("--data-dir").arg(&node.data_dir);
+    daemon.arg("--hurry").arg("--data-dir").arg(&node.data_dir);
     let daemon = Killed(daemon.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     eventually(|| network.phantom(CLIENT, &["status"]).map(drop))?;
     Ok(daemon)
