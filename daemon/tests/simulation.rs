@@ -227,6 +227,14 @@ impl World {
         tunnel
     }
 
+    /// Lets all nodes know, as their databases do soon, that these cannot be reached.
+    async fn miss(&self, gone: &[usize]) {
+        let silent: BTreeSet<_> = gone.iter().map(|index| self.nodes[*index].candidate.contact.node_id()).collect();
+        for node in self.nodes.iter().enumerate().filter(|(index, _)| !gone.contains(index)).map(|(_, node)| node) {
+            node.handle.silent(silent.clone()).await;
+        }
+    }
+
     /// Takes a node off the network at once.
     async fn kill(&self, node: usize) {
         self.nodes[node].stop_tx.send_replace(true);
@@ -440,6 +448,7 @@ fn two_hundred_nodes_and_the_loss_of_a_tenth() {
         for node in &others[..20] {
             world.kill(*node).await;
         }
+        world.miss(&others[..20]).await;
         for ((_, client), (to, from)) in pairs.iter().zip(&addresses) {
             world.echo(*client, *from, *to, 100_000).await;
         }

@@ -49,6 +49,9 @@ pub const SECOND: Shape =
 pub const THIRD: Shape =
     Shape { size: 8, life: HOUR..=48 * HOUR, serving: 6, early: 4, window: 2 * DAY, patience: HOUR };
 
+/// As [`Shape::patience`], while so many are off that no circle can be drawn, in seconds: longer than computers take to start anew.
+const STUCK: u64 = 600;
+
 /// Operators that layers need: guards, and the two classes' sets of one identity. Below, one identity's sets would be the network.
 pub const LAYERS_MIN: usize = super::guards::GUARDS + 2 * (SECOND.size + THIRD.size);
 
@@ -70,17 +73,19 @@ pub(super) struct Set {
 }
 
 impl Set {
-    /// How many members are to be drawn, after those whose time is over have gone.
-    fn make_room(&mut self, View { now, pool, away }: View<'_>, shape: &Shape) -> usize {
+    /// How many members are to be drawn, after those whose time is over have gone. A circle takes `need`.
+    fn make_room(&mut self, View { now, pool, away }: View<'_>, shape: &Shape, need: usize) -> usize {
         self.members.retain(|member| now < member.until);
         self.early.retain(|at| now < at.saturating_add(shape.window));
         for member in &mut self.members {
             let there = member.known.current(now) && !away(&member.known.id);
             member.missed = if there { None } else { member.missed.or(Some(now)) };
         }
+        let there = self.members.iter().filter(|member| member.missed.is_none()).count();
+        let patience = if there < need { shape.patience.min(STUCK) } else { shape.patience };
         let median = self.median();
         let idle = |member: &Member| {
-            member.account.poor(median) || member.missed.is_some_and(|since| now > since.saturating_add(shape.patience))
+            member.account.poor(median) || member.missed.is_some_and(|since| now > since.saturating_add(patience))
         };
         while self.members.iter().filter(|member| !idle(member)).count() < shape.serving.min(self.members.len())
             && (!pool.bounded || self.early.len() < shape.early)
@@ -195,11 +200,19 @@ impl Sets {
         }
     }
 
-    /// Lets go whose time is over or who does not serve, and draws others. `guards` keep their operators.
-    pub(super) fn refill(&mut self, rng: &mut dyn CryptoRng, view: View<'_>, class: Class, guards: &Guards) {
+    /// Lets go whose time is over or who does not serve, and draws others. A circle takes `need` of layer 2 and of layer 3; `guards`
+    /// keep their operators.
+    pub(super) fn refill(
+        &mut self,
+        rng: &mut dyn CryptoRng,
+        view: View<'_>,
+        class: Class,
+        need: (usize, usize),
+        guards: &Guards,
+    ) {
         let layers = self.of_mut(class);
-        let second = layers.second.make_room(view, &SECOND);
-        let third = layers.third.make_room(view, &THIRD);
+        let second = layers.second.make_room(view, &SECOND, need.0);
+        let third = layers.third.make_room(view, &THIRD, need.1);
         if second + third == 0 {
             return;
         }

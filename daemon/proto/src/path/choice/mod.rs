@@ -204,7 +204,7 @@ impl Choice {
         let (second, third) = match layered || self.has_sets(persona, class) {
             true => {
                 let sets = self.personas.entry(persona).or_default();
-                sets.refill(rng, view, class, &self.guards);
+                sets.refill(rng, view, class, need, &self.guards);
                 sets.pick(rng, view, class, need, &mut operators)
             }
             false => self.small.draw(rng, view, need, &mut operators),

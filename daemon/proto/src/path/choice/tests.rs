@@ -352,6 +352,30 @@ fn b1_layers_are_not_refilled_without_end() {
     assert!(beside.len() <= 2 * SECOND.size + SECOND.early, "{}", beside.len());
 }
 
+/// Three of five nodes of layer 2 off at once: an identity had no path for a day.
+#[test]
+fn an_identity_whose_layer_is_off_waits_for_minutes_and_not_for_a_day() {
+    let all = nodes(0..400);
+    let mut owner = Owner::settled(14, &all);
+    let mut beside = BTreeSet::new();
+    (0..300).for_each(|_| beside.extend(beside_guards(&owner.plan().0)));
+    let off: BTreeSet<_> = beside.into_iter().take(3).collect();
+    let begun = owner.now;
+    let plan = loop {
+        owner.now += 30;
+        owner.sample(&all);
+        let Owner { rng, choice, now } = &mut owner;
+        match choice.plan(rng, *now, P, Class::Out, 3, &|node| off.contains(node)) {
+            Ok((plan, _)) => break plan,
+            Err(_) => assert!(*now < begun + HOUR, "it waits for ever"),
+        }
+    };
+    assert!(owner.now - begun >= 600, "a restart of a node must not cost a member");
+    assert!(plan.nodes().iter().all(|node| !off.contains(node)));
+    let two_left = off.iter().filter(|node| owner.choice.pinned().contains(*node)).count();
+    assert_eq!(two_left, 1, "no more are replaced than early replacements allow");
+}
+
 #[test]
 fn classes_and_identities_share_no_terminating_node() {
     let all = nodes(0..400);
