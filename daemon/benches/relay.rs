@@ -52,7 +52,7 @@ async fn link(from: &Node, to: &Node) -> [(LinkReader, LinkWriter); 2] {
 }
 
 fn taken((reader, writer): (LinkReader, LinkWriter)) -> Taken {
-    Taken { reader, writer }
+    Taken { reader, writer, back: None }
 }
 
 /// A relay between two links, seen from their other ends.

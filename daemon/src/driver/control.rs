@@ -187,9 +187,9 @@ mod tests {
         let [near, far] = [near, far].map(|stream| {
             let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
             let remote = ([127, 0, 0, 1], 443).into();
-            let link = Link { peer, remote, purpose: Purpose::Frames, stream: Box::new(stream) };
+            let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
             let (reader, writer) = link.into_frames();
-            Taken { reader, writer }
+            Taken { reader, writer, back: None }
         });
         let key = || TunnelKey(Zeroizing::new([1; 32]));
         let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));

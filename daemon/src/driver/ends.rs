@@ -17,6 +17,9 @@ use crate::relay::cells::Tunnel;
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
 
+/// Entry nodes to which a path has led that are remembered. To further ones each link is a new one: slower, and no loss.
+const LED: usize = 1024;
+
 /// How long an exit node's JOIN waits for a tunnel to be ready.
 const JOIN_WAIT: Duration = Duration::from_secs(8);
 
@@ -88,8 +91,8 @@ impl Driver {
     }
 
     /// An end broke the protocol: it hears so, and the path ends.
-    fn misused(&mut self, path: PathNo, mut tunnel: Tunnel) {
-        tokio::spawn(async move { tunnel.outgoing.abort(Reason::Protocol).await });
+    fn misused(&mut self, path: PathNo, tunnel: Tunnel) {
+        tokio::spawn(tunnel.abort(Reason::Protocol));
         self.node.handle(now(), Input::Misused(path));
     }
 
@@ -105,8 +108,9 @@ impl Driver {
             return self.misused(path, tunnel);
         }
         let services = self.exit_services();
+        let first = self.leads_for_the_first_time(path, open.node);
         tokio::spawn(async move {
-            if let Err(error) = exit::connect(tunnel, open, services).await {
+            if let Err(error) = exit::connect(tunnel, open, first, services).await {
                 tracing::debug!(%error, "an exit tunnel ended");
             }
         });
@@ -132,7 +136,14 @@ impl Driver {
             links: links.clone(),
             counters: counters.clone(),
             most: *relayed_tunnels,
+            back: Some(self.back()),
         }
+    }
+
+    /// Whether a path that ends here has not led to this entry node yet, as far as is remembered.
+    fn leads_for_the_first_time(&mut self, path: PathNo, entry: NodeId) -> bool {
+        let led = self.led.entry(path).or_default();
+        led.len() < LED && led.insert(entry)
     }
 
     /// The serials reach the disk before the record that bears them leaves.
@@ -164,7 +175,7 @@ impl Driver {
             let Some(_held) = joins.enter(peer) else { return entry::refuse(exit.into(), Reason::Busy).await };
             let Ok((joined, first)) = entry::greet(exit).await else { return };
             let ready = queue.take(JOIN_WAIT).await;
-            let Some(tunnel) = ready else { return entry::refuse_late(joined, Reason::Busy).await };
+            let Some(tunnel) = ready else { return entry::refuse(joined, Reason::Busy).await };
             if let Err(error) = entry::serve(tunnel, joined, first).await {
                 tracing::debug!(%error, "an entry tunnel ended");
             }

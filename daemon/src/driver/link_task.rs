@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Event;
-use crate::link::frame::{LinkReader, LinkWriter};
+use super::taken::Taken;
 
 /// Commands that may wait for one link: a standing connection forwards a few blocks at a time. A link that is further
 /// behind is stuck, and is closed.
@@ -40,14 +40,6 @@ pub(super) enum Command {
     },
 }
 
-/// A link that left the node's control.
-pub struct Taken {
-    /// Frames that arrive.
-    pub reader: LinkReader,
-    /// Frames to send.
-    pub writer: LinkWriter,
-}
-
 /// The driver's end of a link task; dropping it closes the link.
 pub(super) struct LinkTask {
     command_tx: mpsc::Sender<Command>,
@@ -55,10 +47,10 @@ pub(super) struct LinkTask {
 
 impl LinkTask {
     /// Starts the task of a link. Events carry `id`.
-    pub(super) fn start(id: LinkId, reader: LinkReader, writer: LinkWriter, event_tx: mpsc::Sender<Event>) -> Self {
+    pub(super) fn start(id: LinkId, link: Taken, event_tx: mpsc::Sender<Event>) -> Self {
         let (command_tx, command_rx) = mpsc::channel(COMMANDS);
         tokio::spawn(async move {
-            run(id, reader, writer, command_rx, &event_tx).await;
+            run(id, link, command_rx, &event_tx).await;
             // The driver may be gone: then nobody needs to know.
             let _ = event_tx.send(Event::Down(id)).await;
         });
@@ -71,13 +63,8 @@ impl LinkTask {
     }
 }
 
-async fn run(
-    id: LinkId,
-    mut reader: LinkReader,
-    mut writer: LinkWriter,
-    mut command_rx: mpsc::Receiver<Command>,
-    event_tx: &mpsc::Sender<Event>,
-) {
+async fn run(id: LinkId, link: Taken, mut command_rx: mpsc::Receiver<Command>, event_tx: &mpsc::Sender<Event>) {
+    let Taken { mut reader, mut writer, back } = link;
     let mut asked = false;
     loop {
         tokio::select! {
@@ -94,7 +81,7 @@ async fn run(
                 Some(Command::HandOver { answers, .. }) if asked != answers => return,
                 Some(Command::HandOver { taken_tx, .. }) => {
                     // A taker that is gone drops the link.
-                    let _ = taken_tx.send(Taken { reader, writer });
+                    let _ = taken_tx.send(Taken { reader, writer, back });
                     return;
                 }
                 None => {
@@ -138,11 +125,12 @@ mod tests {
             peer: VerifyingKey([1; 32]),
             remote: ([127, 0, 0, 1], 1).into(),
             purpose: Purpose::Frames,
+            retires: None,
             stream: Box::new(near),
         };
         let (event_tx, event_rx) = mpsc::channel(8);
         let (reader, writer) = link.into_frames();
-        World { task: LinkTask::start(ID, reader, writer, event_tx), event_rx, far }
+        World { task: LinkTask::start(ID, Taken { reader, writer, back: None }, event_tx), event_rx, far }
     }
 
     impl World {

@@ -8,8 +8,9 @@ mod link_task;
 mod order;
 mod ready;
 mod services;
+mod taken;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,12 +29,12 @@ use crate::relay::hop;
 use control::{Control, Whose};
 pub use handle::{Handle, Snapshot};
 use joins::Joins;
-pub use link_task::Taken;
 use link_task::{Command, LinkTask};
 use order::Order;
 use ready::Queue;
 pub use ready::{OwnPath, Ready, ReadyError};
 pub use services::{Arrival, Kept, NothingKept, Services};
+pub use taken::{Back, Taken};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
@@ -50,6 +51,11 @@ const WARM_LOOK: Duration = Duration::from_secs(30);
 /// What happens to the control task.
 pub(crate) enum Event {
     Accepted(Link),
+    /// A link that another node dialed has ended a use.
+    Fresh {
+        reader: LinkReader,
+        writer: LinkWriter,
+    },
     Dialed {
         id: LinkId,
         result: Result<Link, LinkError>,
@@ -83,6 +89,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         ready: ready.clone(),
         links: BTreeMap::new(),
         ends: BTreeMap::new(),
+        led: BTreeMap::new(),
         controls: BTreeMap::new(),
         saves: Order::default(),
         joins: Joins::default(),
@@ -102,6 +109,8 @@ struct Driver {
     links: BTreeMap<LinkId, LinkTask>,
     /// Ready tunnels of paths that end at this node.
     ends: BTreeMap<PathNo, Arc<Queue>>,
+    /// Entry nodes to which these have led.
+    led: BTreeMap<PathNo, BTreeSet<NodeId>>,
     /// Control tunnels of own paths and of those that end here.
     controls: BTreeMap<PathNo, Arc<Control>>,
     /// What is being kept.
@@ -150,11 +159,10 @@ impl Driver {
     fn event(&mut self, event: Event) {
         match event {
             Event::Accepted(link) => {
-                let id = LinkId(self.next_accepted);
-                self.next_accepted += 2;
                 let (reader, writer) = link.into_frames();
-                self.link_up(id, reader, writer);
+                self.fresh(reader, writer);
             }
+            Event::Fresh { reader, writer } => self.fresh(reader, writer),
             Event::Dialed { id, result: Ok(link) } => {
                 let (reader, writer) = link.into_frames();
                 self.link_up(id, reader, writer);
@@ -184,9 +192,21 @@ impl Driver {
         }
     }
 
+    /// A link that another node dialed waits for a use.
+    fn fresh(&mut self, reader: LinkReader, writer: LinkWriter) {
+        let id = LinkId(self.next_accepted);
+        self.next_accepted += 2;
+        self.link_up(id, reader, writer);
+    }
+
+    fn back(&self) -> Back {
+        Back::new(self.services.links.clone(), self.event_tx.clone())
+    }
+
     fn link_up(&mut self, id: LinkId, reader: LinkReader, writer: LinkWriter) {
         let peer = NodeId::of(&reader.peer());
-        self.links.insert(id, LinkTask::start(id, reader, writer, self.event_tx.clone()));
+        let link = Taken { reader, writer, back: Some(self.back()) };
+        self.links.insert(id, LinkTask::start(id, link, self.event_tx.clone()));
         self.node.handle(now(), Input::LinkUp { link: id, peer });
     }
 
@@ -236,6 +256,7 @@ impl Driver {
             Output::PathDown { path } => {
                 self.ready.path_down(path);
                 self.ends.remove(&path);
+                self.led.remove(&path);
                 self.controls.remove(&path);
             }
             Output::Opened(seen) => (self.services.opened)(seen),
@@ -287,7 +308,7 @@ impl Driver {
     fn release(&mut self, link: LinkId) {
         let (link, links) = (self.take(link), self.services.links.clone());
         tokio::spawn(async move {
-            if let Some(Taken { reader, writer }) = taken(link).await {
+            if let Some(Taken { reader, writer, .. }) = taken(link).await {
                 links.give_back(reader, writer);
             }
         });

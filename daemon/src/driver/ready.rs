@@ -67,8 +67,8 @@ impl Queue {
                 Ok(None) => None,
                 // Noise: somebody on the way changed it.
                 Err(error) => {
-                    tunnel.outgoing.abort(error.reason()).await;
-                    None
+                    tunnel.abort(error.reason()).await;
+                    return Waited::Lost;
                 }
             },
         };
@@ -267,9 +267,9 @@ mod tests {
         let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
         let remote = ([127, 0, 0, 1], 443).into();
         let (reader, writer) =
-            Link { peer, remote, purpose: LinkPurpose::Frames, stream: Box::new(stream) }.into_frames();
+            Link { peer, remote, purpose: LinkPurpose::Frames, retires: None, stream: Box::new(stream) }.into_frames();
         let layer = |direction| Crypt::End(Box::new(Layer::new(&TunnelKey(Zeroizing::new([1; 32])), direction)));
-        let taken = Taken { reader, writer };
+        let taken = Taken { reader, writer, back: None };
         (Tunnel::new(taken, layer(Direction::Onward), layer(Direction::Backward)), far)
     }
 
@@ -361,7 +361,7 @@ mod tests {
         let (tunnel, far) = tunnel();
         let peer = SigningKey::from_seed(&[2; 32]).verifying_key();
         let remote = ([127, 0, 0, 1], 443).into();
-        let link = Link { peer, remote, purpose: LinkPurpose::Frames, stream: Box::new(far) };
+        let link = Link { peer, remote, purpose: LinkPurpose::Frames, retires: None, stream: Box::new(far) };
         let (reader, mut writer) = link.into_frames();
         let waits = tokio::spawn(Queue::wait(Arc::downgrade(&queue), tunnel, || ()));
         writer.write(kind::CELL, &[7; CELL_LEN]).await.unwrap();
@@ -369,7 +369,7 @@ mod tests {
         // As its owner, who has one hop: what the end enciphered is peeled off.
         let key = || TunnelKey(Zeroizing::new([1; 32]));
         let crypt = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
-        let taken = Taken { reader, writer };
+        let taken = Taken { reader, writer, back: None };
         let mut owner = Tunnel::new(taken, crypt(Direction::Backward), crypt(Direction::Onward));
         let heard = owner.incoming.read().await.unwrap().map(|(kind, data)| (kind, data.to_vec()));
         assert_eq!(heard, Some((CellKind::Abort, vec![Reason::Protocol as u8])));

@@ -93,7 +93,7 @@ impl Acceptor {
         let peer = proof.check(Role::Client(self.identity.verifying_key()), &exporter).ok()?;
         tls.get_mut().0.hold(self.door.link()?);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        Some(Link { peer, remote, purpose, stream: Box::new(tls) })
+        Some(Link { peer, remote, purpose, retires: None, stream: Box::new(tls) })
     }
 }
 

@@ -57,7 +57,8 @@ impl Dialer {
         let proof = Proof::new(&self.identity, Role::Client(server), &exporter);
         let opening = Opening { proof, purpose }.to_bytes();
         self.step(send(&mut tls, &opening)).await?.map_err(LinkError::Unreachable)?;
-        Ok(Link { peer: server, remote: peer.addr, purpose, stream: Box::new(tls) })
+        let retires = Some(super::retirement());
+        Ok(Link { peer: server, remote: peer.addr, purpose, retires, stream: Box::new(tls) })
     }
 
     async fn step<T>(&self, work: impl Future<Output = T>) -> Result<T, LinkError> {

@@ -10,6 +10,7 @@ use bytes::{Buf, BytesMut};
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::wire::link::{FRAME_HEADER, frame_header, write_frame_header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
+use tokio::time::Instant;
 
 use super::{Link, Purpose, Stream};
 
@@ -154,6 +155,7 @@ pub struct ReadEnd {
     peer: VerifyingKey,
     remote: SocketAddr,
     purpose: Purpose,
+    retires: Option<Instant>,
     half: ReadHalf<Box<dyn Stream>>,
 }
 
@@ -168,22 +170,27 @@ impl FrameReader<ReadEnd> {
     pub fn peer(&self) -> VerifyingKey {
         self.read.peer
     }
+
+    /// Whether this node dialed the link.
+    pub fn is_dialed(&self) -> bool {
+        self.read.retires.is_some()
+    }
 }
 
 impl Link {
     /// The link as frames.
     pub fn into_frames(self) -> (LinkReader, LinkWriter) {
-        let Self { peer, remote, purpose, stream } = self;
+        let Self { peer, remote, purpose, retires, stream } = self;
         let (half, write) = tokio::io::split(stream);
-        (FrameReader::new(ReadEnd { peer, remote, purpose, half }), FrameWriter::new(write))
+        (FrameReader::new(ReadEnd { peer, remote, purpose, retires, half }), FrameWriter::new(write))
     }
 
     /// The link of which these are the halves. `None`: they are of two links, or something was read or written by halves, and
     /// the link is of no further use.
     pub fn from_frames(reader: LinkReader, writer: LinkWriter) -> Option<Self> {
-        let ReadEnd { peer, remote, purpose, half } = reader.read;
+        let ReadEnd { peer, remote, purpose, retires, half } = reader.read;
         let clean = reader.buffer.is_empty() && writer.buffer.is_empty() && half.is_pair_of(&writer.write);
-        clean.then(|| Self { peer, remote, purpose, stream: half.unsplit(writer.write) })
+        clean.then(|| Self { peer, remote, purpose, retires, stream: half.unsplit(writer.write) })
     }
 }
 
@@ -305,7 +312,8 @@ mod tests {
     async fn halves_of_two_links_are_no_link() {
         let link = || {
             let stream: Box<dyn Stream> = Box::new(duplex(10).0);
-            Link { peer: VerifyingKey([1; 32]), remote: ([127, 0, 0, 1], 1).into(), purpose: Purpose::Frames, stream }
+            let (peer, remote) = (VerifyingKey([1; 32]), ([127, 0, 0, 1], 1).into());
+            Link { peer, remote, purpose: Purpose::Frames, retires: None, stream }
         };
         let ((reader, writer), (_, other)) = (link().into_frames(), link().into_frames());
         assert!(Link::from_frames(reader, other).is_none());

@@ -91,10 +91,10 @@ impl Transport for MemoryTransport {
         tokio::time::sleep(self.network.latency).await;
         let link_tx = self.network.listener(peer)?;
         let (ours, theirs) = tokio::io::duplex(BUFFER);
-        let link = |peer, remote, stream| Link { peer, remote, purpose, stream: Box::new(stream) };
-        match link_tx.try_send(link(self.own.identity, self.own.addr, theirs)) {
+        let link = |peer, remote, stream, retires| Link { peer, remote, purpose, retires, stream: Box::new(stream) };
+        match link_tx.try_send(link(self.own.identity, self.own.addr, theirs, None)) {
             // A full queue drops the link after the dialer's last step, which therefore succeeds.
-            Ok(()) | Err(TrySendError::Full(_)) => Ok(link(peer.identity, peer.addr, ours)),
+            Ok(()) | Err(TrySendError::Full(_)) => Ok(link(peer.identity, peer.addr, ours, Some(super::retirement()))),
             Err(TrySendError::Closed(_)) => Err(refused()),
         }
     }

@@ -15,12 +15,15 @@ mod scope;
 mod tls;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::wire::NodeContact;
 pub use phantom_proto::wire::link::Purpose;
+use rand::RngExt;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
 pub use admission::Limits;
 pub use certificate::Certificate;
@@ -42,8 +45,16 @@ pub struct Link {
     pub remote: SocketAddr,
     /// What its dialer wants it for.
     pub purpose: Purpose,
+    /// For its dialer: no use of it begins after this time. `None`: the other node dialed it.
+    pub retires: Option<Instant>,
     /// The bytes.
     pub stream: Box<dyn Stream>,
+}
+
+/// Until when a link that is dialed now is used anew: 10 to 60 minutes, as long as browsers stay on a site, drawn for each, so that
+/// those of one burst do not end together.
+fn retirement() -> Instant {
+    Instant::now() + Duration::from_secs(crate::random().random_range(600..=3600))
 }
 
 /// The identity without its address, which stays out of logs.

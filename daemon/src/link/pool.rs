@@ -10,7 +10,6 @@ use futures::FutureExt;
 use phantom_proto::ident::NodeId;
 use phantom_proto::wire::NodeContact;
 use rand::RngExt;
-use rand::rngs::StdRng;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -44,8 +43,8 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        // As long as browsers keep idle connections.
-        Self { per_peer: 4, total: 512, idle: Duration::from_secs(100) }
+        // As long as browsers keep idle connections; as many as the tunnels of a page's burst need on one segment.
+        Self { per_peer: 32, total: 1024, idle: Duration::from_secs(100) }
     }
 }
 
@@ -100,8 +99,13 @@ impl LinkPool {
     pub async fn take(&self, peer: &NodeContact) -> Result<Link, LinkError> {
         match self.take_warm(peer) {
             Some(link) => Ok(link),
-            None => self.shared.transport.dial(peer, Purpose::Frames).await,
+            None => self.dial(peer).await,
         }
+    }
+
+    /// A new link for frames to `peer`.
+    pub async fn dial(&self, peer: &NodeContact) -> Result<Link, LinkError> {
+        self.shared.transport.dial(peer, Purpose::Frames).await
     }
 
     /// A warm link to `peer`, if there is one that still stands.
@@ -170,8 +174,9 @@ impl Shared {
     }
 
     fn keep(&self, link: Link) {
-        let idle = self.limits.idle.mul_f64(rand::make_rng::<StdRng>().random_range(0.5..1.0));
-        self.lock().keep(Idle { link, until: Instant::now() + idle }, &self.limits);
+        let idle = Instant::now() + self.limits.idle.mul_f64(crate::random().random_range(0.5..1.0));
+        let until = link.retires.map_or(idle, |retires| idle.min(retires));
+        self.lock().keep(Idle { link, until }, &self.limits);
     }
 
     /// The next node that lacks a warm link; counts the dial as begun.
@@ -211,10 +216,12 @@ impl Table {
         self.idle.values().map(VecDeque::len).sum()
     }
 
-    /// The link that was idle for the shortest time, if any stands.
+    /// A link that stands, if there is one. Any of them: their order would show which uses followed each other.
     fn take(&mut self, id: NodeId) -> Option<Link> {
         let links = self.idle.get_mut(&id)?;
-        let found = std::iter::from_fn(|| links.pop_back()).find_map(|mut idle| idle.stands().then_some(idle.link));
+        let any =
+            || (!links.is_empty()).then(|| links.swap_remove_back(crate::random().random_range(0..links.len())))?;
+        let found = std::iter::from_fn(any).find_map(|mut idle| idle.stands().then_some(idle.link));
         if links.is_empty() {
             self.idle.remove(&id);
         }

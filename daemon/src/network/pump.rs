@@ -151,14 +151,20 @@ enum Role {
     Server(Server),
 }
 
-async fn carry(shared: Arc<Shared>, tunnel: Tunnel, first: Vec<u8>, app: DuplexStream, ends: Arc<Ends>, role: Role) {
-    let Tunnel { mut incoming, mut outgoing } = tunnel;
+async fn carry(
+    shared: Arc<Shared>,
+    mut tunnel: Tunnel,
+    first: Vec<u8>,
+    app: DuplexStream,
+    ends: Arc<Ends>,
+    role: Role,
+) {
     let (app_read, app_write) = tokio::io::split(app);
     let result = {
         let moving = async {
             tokio::try_join!(
-                from_far(&shared, first, &mut incoming, &role, &ends),
-                to_far(&shared, &mut outgoing),
+                from_far(&shared, first, &mut tunnel.incoming, &role, &ends),
+                to_far(&shared, &mut tunnel.outgoing),
                 from_app(&shared, app_read, &ends)
             )
         };
@@ -190,15 +196,12 @@ async fn carry(shared: Arc<Shared>, tunnel: Tunnel, first: Vec<u8>, app: DuplexS
         role.fail();
         drop(role);
         let reason = if matches!(error, RelayError::Misbehaved(_)) { Reason::Protocol } else { Reason::GoingAway };
-        outgoing.abort(reason).await;
+        tunnel.abort(reason).await;
         return;
     }
     // The connection is over for people, too; only its tunnel lingers.
     drop(role);
-    if outgoing.close().await.is_ok() {
-        // The exit or entry node closes last; what it still says does not matter.
-        let _ = timeout(LINGER, async { while let Ok(Some(_)) = incoming.read().await {} }).await;
-    }
+    tunnel.close().await;
 }
 
 impl Role {

@@ -156,7 +156,10 @@ async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Inst
         }
     };
     let limit = deadline.min(Instant::now() + ANSWER_LIMIT);
-    match timeout_at(limit, answer).await {
+    let answer = timeout_at(limit, answer).await;
+    // Its link may serve again, which is nothing to wait for.
+    tokio::spawn(tunnel.close());
+    match answer {
         Ok(Ok(Some((CellKind::Found, bytes)))) => checked(to, &bytes).ok_or(ConnectError::Unreachable),
         Ok(Ok(Some((CellKind::Abort, reason)))) if reason == [Reason::Busy as u8] => Err(ConnectError::TimedOut),
         Ok(_) => Err(ConnectError::Unreachable),

@@ -3,12 +3,11 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
-use futures::FutureExt;
 use phantom_proto::cell::{CELL_DATA_MAX, CELL_LEN, Cell, CellKind, Layer, OwnerCrypt};
 use phantom_proto::wire::frame::{Reason, kind};
 
 use super::RelayError;
-use crate::driver::Taken;
+use crate::driver::{Back, Taken};
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// How long the last word of an end may take.
@@ -28,27 +27,36 @@ pub struct Tunnel {
     pub incoming: CellReader,
     /// Cells to send.
     pub outgoing: CellWriter,
+    back: Option<Back>,
 }
 
 impl Tunnel {
     /// The end of a tunnel on a link that left the node.
     pub fn new(taken: Taken, incoming: Crypt, outgoing: Crypt) -> Self {
+        let Taken { reader, writer, back } = taken;
         Self {
-            incoming: CellReader { reader: taken.reader, crypt: incoming, cell: BytesMut::new() },
-            outgoing: CellWriter { writer: taken.writer, crypt: outgoing, cell: Box::new([0; CELL_LEN]) },
+            incoming: CellReader { reader, crypt: incoming, cell: BytesMut::new(), closed: false },
+            outgoing: CellWriter { writer, crypt: outgoing, cell: Box::new([0; CELL_LEN]) },
+            back,
         }
     }
-}
 
-impl Tunnel {
-    /// Whether a tunnel that waits for its use is still whole: nothing may have arrived on it, not even its end.
-    pub fn is_quiet(&mut self) -> bool {
-        self.incoming.read().now_or_never().is_none()
+    /// Ends the tunnel in order: its link may serve again.
+    pub async fn close(self) {
+        let Self { incoming: CellReader { reader, closed, .. }, outgoing: CellWriter { writer, .. }, back } = self;
+        Taken { reader, writer, back }.close(closed).await;
     }
 
-    /// Waits for the entry node to say INCOMING. False: the tunnel is of no use any more.
-    pub async fn wait_incoming(&mut self) -> bool {
-        matches!(self.incoming.read().await, Ok(Some((CellKind::Incoming, []))))
+    /// Says why this end gives up, as far as the link still takes it, and ends the tunnel.
+    pub async fn abort(mut self, reason: Reason) {
+        let say = async {
+            self.outgoing.write(CellKind::Abort, &[reason as u8]).await?;
+            self.outgoing.flush().await
+        };
+        // A neighbour that reads nothing must not hold the tunnel.
+        if matches!(tokio::time::timeout(ABORT_LIMIT, say).await, Ok(Ok(()))) {
+            self.close().await;
+        }
     }
 }
 
@@ -57,12 +65,21 @@ pub struct CellReader {
     reader: LinkReader,
     crypt: Crypt,
     cell: BytesMut,
+    /// CLOSE has come: nothing of this tunnel follows.
+    closed: bool,
 }
 
 impl CellReader {
-    /// The next cell. `None`: the tunnel's link ended. Cancel-safe.
+    /// The next cell. `None`: the tunnel ended. Cancel-safe.
     pub async fn read(&mut self) -> Result<Option<(CellKind, &[u8])>, RelayError> {
+        if self.closed {
+            return Ok(None);
+        }
         let Some(frame) = self.reader.read().await? else { return Ok(None) };
+        if frame.kind == kind::CLOSE && frame.payload.is_empty() {
+            self.closed = true;
+            return Ok(None);
+        }
         if frame.kind != kind::CELL {
             return Err(RelayError::Misbehaved("not a cell"));
         }
@@ -113,25 +130,8 @@ impl CellWriter {
         Ok(())
     }
 
-    /// Says why this end gives up, as far as the link still takes it.
-    pub async fn abort(&mut self, reason: Reason) {
-        let say = async {
-            if self.write(CellKind::Abort, &[reason as u8]).await.is_ok() {
-                let _ = self.close().await;
-            }
-        };
-        // A neighbour that reads nothing must not hold the tunnel.
-        let _ = tokio::time::timeout(ABORT_LIMIT, say).await;
-    }
-
     /// Hands everything written to the system.
     pub async fn flush(&mut self) -> Result<(), RelayError> {
         Ok(self.writer.flush().await?)
-    }
-
-    /// Flushes and closes this direction of the link.
-    pub async fn close(&mut self) -> Result<(), RelayError> {
-        self.flush().await?;
-        Ok(self.writer.shutdown().await?)
     }
 }

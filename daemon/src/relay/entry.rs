@@ -37,24 +37,11 @@ pub async fn serve(mut tunnel: Tunnel, joined: Joined, first: BytesMut) -> Resul
     carry(tunnel, joined).await
 }
 
-/// Tells an exit node, before its session's first bytes have come, that no tunnel can be had.
-pub async fn refuse(mut exit: Joined, reason: Reason) {
-    say_refused(&mut exit, reason).await;
-    // A link that is closed while bytes arrive is reset, and the answer with it: those that left with JOIN are let in.
-    let _ = timeout(FIRST_LIMIT, exit.bytes()).await;
-}
-
-/// As [`refuse`], when they have come.
-pub async fn refuse_late(mut exit: Joined, reason: Reason) {
-    say_refused(&mut exit, reason).await;
-}
-
-async fn say_refused(exit: &mut Joined, reason: Reason) {
+/// Tells an exit node that no tunnel can be had. What it has sent meanwhile is thrown away.
+pub async fn refuse(exit: Joined, reason: Reason) {
+    let mut link = exit.link;
     // The exit node has a time limit of its own: nothing is lost when this does not arrive.
-    let say = async {
-        if exit.writer.write(kind::REFUSED, &[reason as u8]).await.is_ok() {
-            let _ = exit.writer.flush().await;
-        }
-    };
-    let _ = timeout(WRITE_LIMIT, say).await;
+    if let Ok(Ok(())) = timeout(WRITE_LIMIT, link.writer.write(kind::REFUSED, &[reason as u8])).await {
+        link.close(false).await;
+    }
 }

@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::cells::Tunnel;
 use super::join::{Joined, carry};
 use super::{Counters, RelayError, Relayed};
+use crate::driver::{Back, Taken};
 use crate::link::LinkPool;
 use crate::netdb::Database;
 
@@ -33,42 +34,48 @@ pub struct ExitServices {
     pub counters: Arc<Counters>,
     /// How many there may be.
     pub most: u64,
+    /// Where links to entry nodes go after their use.
+    pub back: Option<Back>,
 }
 
 impl ExitServices {
     /// Room for one more; without it, the owner hears so.
-    async fn room(&self, tunnel: &mut Tunnel) -> Result<Relayed, RelayError> {
+    async fn room(&self, tunnel: Tunnel) -> Result<(Relayed, Tunnel), RelayError> {
         let Some(room) = self.counters.relay(self.most) else {
-            tunnel.outgoing.abort(Reason::Busy).await;
+            tunnel.abort(Reason::Busy).await;
             return Err(RelayError::Aborted(Reason::Busy));
         };
-        Ok(room)
+        Ok((room, tunnel))
     }
 }
 
 /// OPEN: joins the handle at the entry node and carries the session. Whom the handle leads to is not said here.
-pub async fn connect(mut tunnel: Tunnel, open: Open, services: ExitServices) -> Result<(), RelayError> {
-    let _room = services.room(&mut tunnel).await?;
-    match join(&open, &services).await {
+///
+/// `first`: the path leads to this entry node for the first time. Then no warm link is used: how soon the answer comes would tell
+/// whether somebody else was there before.
+pub async fn connect(tunnel: Tunnel, open: Open, first: bool, services: ExitServices) -> Result<(), RelayError> {
+    let (_room, tunnel) = services.room(tunnel).await?;
+    match join(&open, first, &services).await {
         Ok(joined) => carry(tunnel, joined).await,
         Err(error) => {
-            tunnel.outgoing.abort(error.reason()).await;
+            tunnel.abort(error.reason()).await;
             Err(error)
         }
     }
 }
 
-async fn join(open: &Open, services: &ExitServices) -> Result<Joined, RelayError> {
+async fn join(open: &Open, first: bool, services: &ExitServices) -> Result<Joined, RelayError> {
     let unreachable = RelayError::Aborted(Reason::Unreachable);
     let Some(entry) = contact(&*services.database, open.node).await else { return Err(unreachable) };
-    let link = services.links.take(&entry).await.map_err(|_| unreachable)?;
-    let (reader, mut writer) = link.into_frames();
+    let links = &services.links;
+    let link = if first { links.dial(&entry).await } else { links.take(&entry).await };
+    let (reader, mut writer) = link.map_err(|_| unreachable)?.into_frames();
     writer.write(kind::JOIN, &open.handle).await?;
     if !open.first.is_empty() {
         writer.write(kind::BYTES, &open.first).await?;
     }
     writer.flush().await?;
-    Ok(Joined { reader, writer, asked: true })
+    Ok(Joined { link: Taken { reader, writer, back: services.back.clone() }, asked: true })
 }
 
 /// Where the node itself says that it is: an owner cannot make us dial anything but nodes.
@@ -77,20 +84,22 @@ async fn contact(database: &dyn Database, node: NodeId) -> Option<NodeContact> {
 }
 
 /// LOOKUP: answers with the AP record of an address, or says that there is none.
-pub async fn look_up(mut tunnel: Tunnel, address: ApAddress, services: ExitServices) -> Result<(), RelayError> {
-    let _room = services.room(&mut tunnel).await?;
+pub async fn look_up(tunnel: Tunnel, address: ApAddress, services: ExitServices) -> Result<(), RelayError> {
+    let (_room, mut tunnel) = services.room(tunnel).await?;
     let reason = match timeout(LOOKUP_LIMIT, services.database.lookup(address)).await {
         Ok(Ok(Some((_, record)))) => {
             let found = async {
                 tunnel.outgoing.write(CellKind::Found, &record).await?;
-                tunnel.outgoing.close().await
+                tunnel.outgoing.flush().await
             };
-            return timeout(WRITE_LIMIT, found).await.map_err(|_| RelayError::TimedOut)?;
+            timeout(WRITE_LIMIT, found).await.map_err(|_| RelayError::TimedOut)??;
+            tunnel.close().await;
+            return Ok(());
         }
         Ok(Ok(None)) => Reason::NoSuchAddress,
         Ok(Err(_)) | Err(_) => Reason::Unreachable,
     };
-    tunnel.outgoing.abort(reason).await;
+    tunnel.abort(reason).await;
     Ok(())
 }
 
@@ -101,7 +110,6 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::driver::Taken;
     use crate::link::{Link, MemoryNetwork, Purpose};
     use crate::netdb::MemoryDatabase;
     use crate::relay::cells::Crypt;
@@ -112,9 +120,9 @@ mod tests {
         let [near, far] = [near, far].map(|stream| {
             let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
             let remote = ([127, 0, 0, 1], 443).into();
-            let link = Link { peer, remote, purpose: Purpose::Frames, stream: Box::new(stream) };
+            let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
             let (reader, writer) = link.into_frames();
-            Taken { reader, writer }
+            Taken { reader, writer, back: None }
         });
         let key = || TunnelKey(Zeroizing::new([1; 32]));
         let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
@@ -134,7 +142,7 @@ mod tests {
         let entry = contact(2);
         database.add(entry.clone());
         let links = Arc::new(LinkPool::new(Arc::new(network.join(contact(1)))));
-        (ExitServices { database: Arc::new(database), links, counters: Arc::default(), most }, entry)
+        (ExitServices { database: Arc::new(database), links, counters: Arc::default(), most, back: None }, entry)
     }
 
     async fn reason(owner: &mut Tunnel) -> Option<Reason> {
@@ -153,7 +161,7 @@ mod tests {
             let (services, entry) = services(most);
             let open = Open { node: entry.node_id(), handle: [1; 16], first: Vec::new() };
             let [end, mut owner] = tunnel();
-            assert!(connect(end, open, services.clone()).await.is_err());
+            assert!(connect(end, open, true, services.clone()).await.is_err());
             assert_eq!(reason(&mut owner).await, Some(opened));
             let [end, mut owner] = tunnel();
             let _ = look_up(end, address, services.clone()).await;

@@ -8,20 +8,24 @@ use crate::driver::Taken;
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Carries cells both ways until one side ends; then the whole tunnel is over. TCP itself gives the back-pressure.
-pub async fn relay(a: Taken, b: Taken, ab: Layer, ba: Layer, relayed: Relayed) {
-    let there = one_way(a.reader, b.writer, ab, &relayed);
-    let back = one_way(b.reader, a.writer, ba, &relayed);
+pub async fn relay(mut a: Taken, mut b: Taken, ab: Layer, ba: Layer, relayed: Relayed) {
     // Either way of ending is the end of the tunnel; the far ends notice by their missing END cells.
-    tokio::select! {
+    let heard = tokio::select! {
         biased;
-        _ = there => {}
-        _ = back => {}
+        there = one_way(&mut a.reader, &mut b.writer, ab, &relayed) => there.map(|()| [true, false]),
+        back = one_way(&mut b.reader, &mut a.writer, ba, &relayed) => back.map(|()| [false, true]),
+    };
+    drop(relayed);
+    // Without CLOSE from one side both links end, and with them what waits to be sent is lost to nobody who could use it.
+    if let Ok([from_a, from_b]) = heard {
+        tokio::join!(a.close(from_a), b.close(from_b));
     }
 }
 
+/// Until CLOSE; `Ended`: the link ended without it, and what had come before was passed on.
 async fn one_way(
-    mut reader: LinkReader,
-    mut writer: LinkWriter,
+    reader: &mut LinkReader,
+    writer: &mut LinkWriter,
     mut layer: Layer,
     relayed: &Relayed,
 ) -> Result<(), RelayError> {
@@ -31,6 +35,9 @@ async fn one_way(
             writer.flush().await?;
         }
         let Some(frame) = reader.read().await? else { break };
+        if frame.kind == kind::CLOSE && frame.payload.is_empty() {
+            return Ok(());
+        }
         let mut cell = frame.payload;
         if frame.kind != kind::CELL || !layer.encipher(&mut cell) {
             return Err(RelayError::Misbehaved("not a cell"));
@@ -38,6 +45,6 @@ async fn one_way(
         relayed.bytes(cell.len());
         writer.write(kind::CELL, &cell).await?;
     }
-    writer.flush().await?;
-    Ok(writer.shutdown().await?)
+    writer.shutdown().await?;
+    Err(RelayError::Ended)
 }

@@ -17,24 +17,22 @@ const BYTES_LIMIT: usize = 65_536;
 
 /// A link on which JOIN went through.
 pub struct Joined {
-    /// From the other node.
-    pub reader: LinkReader,
-    /// To the other node.
-    pub writer: LinkWriter,
+    /// The link.
+    pub link: Taken,
     /// Whether we sent JOIN and may hear REFUSED instead of the session's first bytes.
     pub asked: bool,
 }
 
 impl From<Taken> for Joined {
     fn from(link: Taken) -> Self {
-        Self { reader: link.reader, writer: link.writer, asked: false }
+        Self { link, asked: false }
     }
 }
 
 impl Joined {
     /// The next frame, which must be BYTES.
     pub async fn bytes(&mut self) -> Result<BytesMut, RelayError> {
-        let frame = self.reader.read().await?.ok_or(RelayError::Ended)?;
+        let frame = self.link.reader.read().await?.ok_or(RelayError::Ended)?;
         match frame.kind {
             kind::BYTES => session_bytes(frame.payload),
             _ => Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
@@ -56,14 +54,25 @@ fn session_bytes(payload: BytesMut) -> Result<BytesMut, RelayError> {
 }
 
 /// Carries DATA as BYTES and END as END, both ways, until both sides have ended or one breaks.
-pub async fn carry(tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
-    let Tunnel { mut incoming, mut outgoing } = tunnel;
-    let Joined { reader, mut writer, asked } = joined;
-    let done =
-        tokio::try_join!(cells_to_bytes(&mut incoming, &mut writer), bytes_to_cells(reader, asked, &mut outgoing));
-    if let Err(error) = &done {
+pub async fn carry(mut tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
+    let Joined { mut link, asked } = joined;
+    let mut closed = false;
+    let done = tokio::try_join!(
+        cells_to_bytes(&mut tunnel.incoming, &mut link.writer),
+        bytes_to_cells(&mut link.reader, asked, &mut closed, &mut tunnel.outgoing)
+    );
+    match &done {
+        Ok(_) => {
+            tokio::join!(tunnel.close(), link.close(closed));
+        }
+        Err(error @ (RelayError::Link(_) | RelayError::Misbehaved(_) | RelayError::TimedOut)) => {
+            drop(link);
+            tunnel.abort(error.reason()).await;
+        }
         // The owner must learn that this was no orderly end; the other node learns it by the missing END frame.
-        outgoing.abort(error.reason()).await;
+        Err(error @ (RelayError::Ended | RelayError::Aborted(_))) => {
+            tokio::join!(tunnel.abort(error.reason()), link.close(closed));
+        }
     }
     done.map(|_| ())
 }
@@ -102,7 +111,13 @@ async fn send_gathered(gathered: &mut Vec<u8>, writer: &mut LinkWriter) -> Resul
     Ok(())
 }
 
-async fn bytes_to_cells(mut reader: LinkReader, mut asked: bool, outgoing: &mut CellWriter) -> Result<(), RelayError> {
+/// `closed` tells whether the other node's CLOSE has come.
+async fn bytes_to_cells(
+    reader: &mut LinkReader,
+    mut asked: bool,
+    closed: &mut bool,
+    outgoing: &mut CellWriter,
+) -> Result<(), RelayError> {
     loop {
         if !reader.has_frame() {
             outgoing.flush().await?;
@@ -113,6 +128,10 @@ async fn bytes_to_cells(mut reader: LinkReader, mut asked: bool, outgoing: &mut 
             kind::END => {
                 outgoing.write(CellKind::End, &[]).await?;
                 return outgoing.flush().await;
+            }
+            kind::CLOSE if frame.payload.is_empty() => {
+                *closed = true;
+                return Err(RelayError::Ended);
             }
             kind::REFUSED if asked => return Err(RelayError::Aborted(refusal(&frame.payload))),
             _ => return Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),

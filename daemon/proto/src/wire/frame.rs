@@ -24,6 +24,8 @@ pub mod kind {
     pub const BYTES: u8 = 0x43;
     /// No more [`BYTES`] from this side.
     pub const END: u8 = 0x44;
+    /// This side's use of the link is over; after the other side's, too, it is fresh again.
+    pub const CLOSE: u8 = 0x50;
 }
 
 /// Why an exit node or an entry node gives up (docs/protocol.md, section 5.2).
