@@ -70,7 +70,8 @@ impl Acceptor {
         tls::prepare(&tcp).ok()?;
         let tls = timeout(self.limits.step, self.tls.accept(Gulps::new(tcp))).await.ok()?.ok()?;
         let exporter = dial::exporter(tls.get_ref().1).ok()?;
-        let visit = Visit { acceptor: self, exporter, state: Mutex::new((admission, None)) };
+        let linkable = tls::is_post_quantum(tls.get_ref().1);
+        let visit = Visit { acceptor: self, exporter, linkable, state: Mutex::new((admission, None)) };
         let (admission, upgrade) = visit.run(tls).await?;
         let tls = upgrade.await.ok()?.downcast::<TokioIo<Tls>>().ok()?;
         // A dialer has nothing to say before it has seen who accepts.
@@ -101,6 +102,8 @@ impl Acceptor {
 struct Visit<'a> {
     acceptor: &'a Acceptor,
     exporter: Exporter,
+    /// Its TLS is as strong as a link's must be; web visitors may come with less.
+    linkable: bool,
     /// The right to be there, and the stream to come once the token was right.
     state: Mutex<(Admission, Option<OnUpgrade>)>,
 }
@@ -128,7 +131,7 @@ impl Visit<'_> {
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let cookie = request.headers().get(COOKIE).map(HeaderValue::as_bytes);
         let proven = cookie_proves(&self.acceptor.link_secret, &self.exporter, cookie);
-        if !proven || request.method() != Method::GET {
+        if !proven || !self.linkable || request.method() != Method::GET {
             let stays = self.state().0.visit();
             let mut response = self.acceptor.face.answer(request).await;
             if !stays {

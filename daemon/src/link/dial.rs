@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::gulp::Gulps;
 use super::scope::may_dial;
-use super::tls::prepare;
+use super::tls::{is_post_quantum, prepare};
 use super::{Link, LinkError, Purpose};
 
 /// Longest head of an answer. A web server's is far shorter.
@@ -48,6 +48,9 @@ impl Dialer {
         // An IP address as name means that no name is sent.
         let name = ServerName::IpAddress(peer.addr.ip().into());
         let mut tls = self.step(self.tls.connect(name, Gulps::new(tcp))).await?.map_err(no_tls)?;
+        if !is_post_quantum(tls.get_ref().1) {
+            return Err(LinkError::NotTheNode("it agrees to no post-quantum key exchange"));
+        }
         let exporter = exporter(tls.get_ref().1)?;
         self.step(request(&mut tls, peer, &exporter)).await??;
         let server = self.step(server_proof(&mut tls, &exporter)).await??;

@@ -10,7 +10,7 @@ use phantom_proto::wire::NodeContact;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, ServerConfig, SignatureScheme};
+use rustls::{ClientConfig, DigitallySignedStruct, NamedGroup, ServerConfig, SignatureScheme};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -141,6 +141,11 @@ pub(super) fn prepare(tcp: &TcpStream) -> std::io::Result<()> {
     sockopt::set_tcp_keepintvl(tcp, KEEP_IDLE / 4)?;
     sockopt::set_tcp_keepcnt(tcp, 4)?;
     Ok(sockopt::set_tcp_user_timeout(tcp, GIVE_UP_MS)?)
+}
+
+/// Whether what is said here stays secret from who records it and has a quantum computer one day: no link goes over anything else.
+pub(super) fn is_post_quantum<D>(connection: &rustls::ConnectionCommon<D>) -> bool {
+    connection.negotiated_key_exchange_group().is_some_and(|group| group.name() == NamedGroup::X25519MLKEM768)
 }
 
 fn listen(addr: SocketAddr) -> Result<TcpListener, LinkError> {

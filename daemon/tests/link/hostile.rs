@@ -8,13 +8,20 @@ use phantom_proto::wire::link::{EXPORTER_LABEL, Exporter, Opening, Proof, Role, 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
 use tokio_rustls::client::TlsStream;
 
 use super::support::*;
 
 /// A server that sends what `answer` makes of its session's exporter, then nothing more, but keeps the connection.
 async fn server(answer: impl Fn(&Exporter) -> Vec<u8> + Send + Sync + 'static) -> SocketAddr {
-    let acceptor = plain_tls();
+    server_with(plain_tls(), answer).await
+}
+
+async fn server_with(
+    acceptor: TlsAcceptor,
+    answer: impl Fn(&Exporter) -> Vec<u8> + Send + Sync + 'static,
+) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     tokio::spawn(async move {
@@ -67,6 +74,15 @@ async fn dialing_as_two(session: impl Fn(&Exporter) -> Exporter + Send + Sync + 
     let answer =
         move |exporter: &Exporter| [SWITCH, &Proof::new(&key(2), Role::Server, &session(exporter)).to_bytes()].concat();
     dial(&one, &contact(2, server(answer).await)).await.map(drop)
+}
+
+/// I8: whoever has the node's keys and makes TLS weaker gets no link, and does not hear who dials.
+#[tokio::test]
+async fn a_node_over_a_classical_key_exchange_is_not_the_node() {
+    let (one, _) = tls(1);
+    let answer = |exporter: &Exporter| [SWITCH, &Proof::new(&key(2), Role::Server, exporter).to_bytes()].concat();
+    let addr = server_with(plain_tls_with(classical()), answer).await;
+    assert!(matches!(dial(&one, &contact(2, addr)).await, Err(LinkError::NotTheNode(_))));
 }
 
 #[tokio::test]

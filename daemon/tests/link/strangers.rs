@@ -246,6 +246,23 @@ async fn a_token_in_the_wrong_place_gets_the_web_page() {
     }
 }
 
+/// I8: a browser without post-quantum keys is served, and no link comes of it, whatever it knows.
+#[tokio::test]
+async fn a_token_over_a_classical_key_exchange_gets_the_web_page() {
+    let (_node, contact) = tls(1);
+    let plain = plain_web_server(Face::BuiltIn).await;
+    let mut seen = Vec::new();
+    for addr in [contact.addr, plain] {
+        let mut tls = stranger_with(addr, classical()).await.unwrap();
+        let request = upgrade("GET", &token_cookie(&contact.link_secret, &exporter(&tls)));
+        tls.write_all(&request).await.unwrap();
+        tls.flush().await.unwrap();
+        seen.push(rest(tls).await);
+    }
+    assert_eq!(seen[0], seen[1]);
+    assert!(seen[0].0.starts_with("HTTP/1.1 404 "), "{seen:?}");
+}
+
 /// What the dialer shows on the wire: no server name, a websocket's ALPN; and what both agree on.
 #[tokio::test]
 async fn tls_is_as_web_traffic_has_it() {

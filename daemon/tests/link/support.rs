@@ -83,7 +83,17 @@ pub(crate) async fn dial(node: &Arc<dyn Transport>, to: &NodeContact) -> Result<
 
 /// TLS to a server, of which nothing is checked.
 pub(crate) async fn stranger(addr: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    stranger_with(addr, aws_lc_rs::default_provider()).await
+}
+
+/// What TLS was before there were post-quantum groups.
+pub(crate) fn classical() -> CryptoProvider {
+    CryptoProvider { kx_groups: vec![aws_lc_rs::kx_group::X25519], ..aws_lc_rs::default_provider() }
+}
+
+/// As [`stranger`], with these choices.
+pub(crate) async fn stranger_with(addr: SocketAddr, provider: CryptoProvider) -> std::io::Result<TlsStream<TcpStream>> {
+    let provider = Arc::new(provider);
     let config = rustls::ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .unwrap()
@@ -148,8 +158,13 @@ pub(crate) async fn dial_at_last(node: &Arc<dyn Transport>, to: &NodeContact) ->
 
 /// TLS of a server that is no node.
 pub(crate) fn plain_tls() -> TlsAcceptor {
+    plain_tls_with(aws_lc_rs::default_provider())
+}
+
+/// As [`plain_tls`], with these choices.
+pub(crate) fn plain_tls_with(provider: CryptoProvider) -> TlsAcceptor {
     let (chain, key) = Certificate::self_signed("example.org").unwrap().to_pem();
-    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
