@@ -56,6 +56,7 @@ impl NodeIdentity {
     ///
     /// # Errors
     /// When a file cannot be written.
+    // protocol: N7
     pub fn create(dir: &Path, rng: &mut dyn CryptoRng) -> Result<Self, DataError> {
         let key = SigningKey::generate(rng);
         let mut link_secret = [0; 32];
@@ -270,6 +271,7 @@ mod tests {
         }
     }
 
+    // protocol: N7
     #[test]
     fn the_node_keeps_its_id_and_its_files_are_private() {
         use std::os::unix::fs::MetadataExt;

@@ -38,6 +38,7 @@ pub enum PeerError {
     Damaged,
 }
 
+// protocol: N8
 fn peer_checksum(contact: &[u8]) -> [u8; PEER_CHECKSUM_LEN] {
     let hash = derive("phantom v1 peer string checksum", &[contact]);
     let mut checksum = [0; PEER_CHECKSUM_LEN];
@@ -344,6 +345,23 @@ mod tests {
             let _ = text.parse::<Peer>();
             let _ = format!("{PEER_PREFIX}{text}").parse::<Peer>();
             let _ = names(&[]).resolve(&text);
+        }
+    }
+
+    /// Computed by scripts/vectors/names.py.
+    // protocol: N8
+    #[test]
+    fn independently_computed_peer_strings() {
+        let vector = |name: &str| {
+            let lines = include_str!("../proto/vectors/names.txt").lines();
+            lines.filter_map(|line| line.split_once(' ')).find(|(named, _)| *named == name).unwrap().1
+        };
+        for version in ["4", "6"] {
+            let contact = hex::decode(vector(&format!("contact-{version}"))).unwrap();
+            let (peer, text) =
+                (Peer(NodeContact::from_bytes(&contact).unwrap()), vector(&format!("peer-string-{version}")));
+            assert_eq!(peer.to_string(), text);
+            assert_eq!(text.parse::<Peer>().unwrap().0, peer.0);
         }
     }
 

@@ -52,6 +52,7 @@ impl Opened {
         Self::of_boot(data, fs::read(BOOT_ID).unwrap_or_default(), now)
     }
 
+    // protocol: P7
     fn of_boot(data: &Path, boot: Vec<u8>, now: u64) -> (Self, Earlier) {
         let paths = FILES.map(|name| data.join(name));
         let unsure = || Earlier { seen: Vec::new(), unsure_until: now.saturating_add(EXPIRES_MAX) };
@@ -223,6 +224,7 @@ mod tests {
         earlier.seen.is_empty() && earlier.unsure_until == now + EXPIRES_MAX
     }
 
+    // protocol: P7
     #[test]
     fn after_a_boot_or_a_torn_entry_nothing_counts_as_known() {
         let dir = tempfile::tempdir().unwrap();

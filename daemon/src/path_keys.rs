@@ -54,6 +54,7 @@ impl PathKeyFolder {
     /// The keys to serve at `now`; missing ones are made, those that are over are wiped.
     ///
     /// A disk that takes or gives nothing is said and costs what a restart then costs: others build in vain with the old record.
+    // protocol: E4
     pub(crate) fn serve(&self, now: u64) -> Served {
         let epoch = Epoch::at(&self.node, now);
         if let Err(error) = self.wipe_before(epoch.previous()) {
@@ -151,6 +152,7 @@ mod tests {
         }
     }
 
+    // protocol: E4
     #[test]
     fn keys_are_wiped_one_epoch_after_theirs() {
         let dir = tempfile::tempdir().unwrap();

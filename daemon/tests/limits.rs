@@ -47,6 +47,7 @@ async fn is_open(link: &mut Link) -> bool {
     }
 }
 
+// protocol: L28
 #[tokio::test]
 async fn a_node_has_so_many_links_of_others_open_and_no_more() {
     let dir = tempfile::tempdir().unwrap();

@@ -95,6 +95,7 @@ async fn network(count: u8) -> (MemoryNetwork, Vec<Peer>) {
     (net, peers)
 }
 
+// protocol: D16
 #[tokio::test]
 async fn every_node_hears_of_every_other_and_records_are_found() {
     let (_net, peers) = network(12).await;
@@ -118,6 +119,7 @@ async fn every_node_hears_of_every_other_and_records_are_found() {
 }
 
 /// I6: neither a foreign signature nor an expired record gets in.
+// protocol: R3
 #[tokio::test]
 async fn what_does_not_hold_is_not_published() {
     let (_net, peers) = network(5).await;
@@ -131,6 +133,7 @@ async fn what_does_not_hold_is_not_published() {
     assert!(peers[2].database.lookup(ApAddress::of(&ap.verifying_key())).await.unwrap().is_none());
 }
 
+// protocol: D7
 #[tokio::test]
 async fn a_node_alone_cannot_say_that_there_is_nothing() {
     let net = MemoryNetwork::default();
@@ -155,6 +158,7 @@ async fn a_node_that_nobody_answers_keeps_trying_and_says_so() {
 }
 
 /// A node that was restarted plans with what it knew, before anybody has answered; and is known to those who thought it dead.
+// protocol: J8
 #[tokio::test]
 async fn a_restarted_node_has_its_sample_and_is_found_again() {
     let (net, mut peers) = network(5).await;

@@ -14,6 +14,9 @@ assert ML_KEM_768.decaps(secret, ciphertext) == shared
 changed = bytes([ciphertext[0] ^ 1]) + ciphertext[1:]
 
 print("# made by scripts/vectors/kem.py")
+print("# seed: d and z of FIPS 203, key generation; message: m of encapsulation; key: public, then decapsulation key")
+print("seed", blake3(b"ml-kem seed").digest(length=64).hex())
+print("message", blake3(b"ml-kem message").digest().hex())
 print("key", (public + secret).hex())
 print("ciphertext", ciphertext.hex())
 print("secret", derive("phantom v1 kem", shared, ciphertext).hex())

@@ -109,12 +109,17 @@ def line(modifiers, psks, messages, digest, keys):
     print("NK" + "+".join(modifiers), *fields, digest.hex(), *keys)
 
 
-print("# pattern prologue psks static e1 e2 payload1 message1 payload2 message2 hash keys; made by scripts/vectors/noise.py")
-print("# NKpsk0 and NKpsk2: published, from cacophony.txt. NKpsk0+psk2: computed by the script, which reproduces the published.")
-for name, (digest, *messages) in PUBLISHED.items():
-    got, got_digest, _ = handshake([name[2:]], PROLOGUE, [PSK], STATIC, EPHEMERALS, PAYLOADS)
-    assert ([message.hex() for message in got], got_digest.hex()) == (messages, digest), name
-    line([name[2:]], [PSK], got, got_digest, ["-", "-"])
-psks = [PSK, hashlib.sha256(b"psk2").digest()]
-messages, digest, keys = handshake(["psk0", "psk2"], PROLOGUE, psks, STATIC, EPHEMERALS, PAYLOADS)
-line(["psk0", "psk2"], psks, messages, digest, [key.hex() for key in keys])
+def main():
+    print("# pattern prologue psks static e1 e2 payload1 message1 payload2 message2 hash keys; made by scripts/vectors/noise.py")
+    print("# NKpsk0 and NKpsk2: published, from cacophony.txt. NKpsk0+psk2: computed by the script, which reproduces the published.")
+    for name, (digest, *messages) in PUBLISHED.items():
+        got, got_digest, _ = handshake([name[2:]], PROLOGUE, [PSK], STATIC, EPHEMERALS, PAYLOADS)
+        assert ([message.hex() for message in got], got_digest.hex()) == (messages, digest), name
+        line([name[2:]], [PSK], got, got_digest, ["-", "-"])
+    psks = [PSK, hashlib.sha256(b"psk2").digest()]
+    messages, digest, keys = handshake(["psk0", "psk2"], PROLOGUE, psks, STATIC, EPHEMERALS, PAYLOADS)
+    line(["psk0", "psk2"], psks, messages, digest, [key.hex() for key in keys])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,8 +1,7 @@
 #!/usr/bin/env python3
 """Computes vectors of path building from docs/protocol.md, section 4, with other libraries than the code's.
 
-Needs the PyPI packages `blake3` and `cryptography`. Prints lines: what, then its inputs, then its results, in hex. Long inputs
-are BLAKE3 output of any length over a short seed, long results are given by their BLAKE3 hash.
+Needs the PyPI packages `blake3` and `cryptography`. Prints lines: what, then its inputs, then its results, in hex.
 """
 from blake3 import blake3
 
@@ -74,35 +73,42 @@ def first_package():
     return b"".join([
         b"\x01", (1_800_000_000).to_bytes(8, "big"), stream("ephemeral", 1184), stream("array key"), stream("array mac"),
         b"\x07", stream("previous"), stream("build in", 16), stream("build out", 16), contact("next"),
-    ]).ljust(1408, b"\0")
+    ])
 
 
 def second_package(role, tail):
-    return (bytes([role]) + stream("array mac") + tail).ljust(2528, b"\0")
+    return bytes([role]) + stream("array mac") + tail
 
 
 def show(what, *fields):
     print(what, *(field.hex() for field in fields))
 
 
-print("# what inputs results; made by scripts/vectors/path.py")
-for case in range(4):
-    key, own = stream(f"array key {case}"), 3 * case
-    setup, replies = stream(f"setup {case}", SLOTS * SLOT), stream(f"replies {case}", SLOTS * REPLY)
-    reply = stream(f"reply {case}", REPLY)
-    show("order", key, bytes(order(key)))
-    show("mac", key, bytes([own]), f"setup {case}".encode(), array_mac(key, own, setup))
-    show("setup", key, bytes([own]), f"setup {case}".encode(), blake3(pass_setup(key, own, setup)).digest())
-    show("replies", key, bytes([own]), f"reply {case}".encode(), f"replies {case}".encode(),
-         blake3(pass_replies(key, own, reply, replies)).digest())
-    identity, dh, ct = stream(f"identity {case}"), stream(f"dh {case}"), stream(f"ct {case}", 1088)
-    show("tag", identity, dh, f"ct {case}".encode(), mac(derive("phantom v1 slot key", identity, dh), ct)[:16])
-    keys = stream(f"to responder {case}"), stream(f"to initiator {case}")
-    show("shared", *keys, derive("phantom v1 array key 2", *keys), derive("phantom v1 slot tag 2", *keys)[:16],
-         derive("phantom v1 path secret", *keys))
-until = (1_800_003_600).to_bytes(8, "big")
-show("first", blake3(first_package()).digest())
-show("second", b"\x01", blake3(second_package(1, b"")).digest())
-show("second", b"\x02", blake3(second_package(2, until + side("one", 1) + side("two", 0))).digest())
-show("second", b"\x03", blake3(second_package(3, until + side("one", 0))).digest())
-show("handle", stream("path secret"), derive("phantom v1 handle", stream("path secret"))[:16])
+def main():
+    print("# what inputs results; made by scripts/vectors/path.py")
+    print("# An input that is text, as hex, stands for bytes: as many as are needed of the BLAKE3 hash of the text, whose output has any")
+    print("# length. Arrays that result are given by their BLAKE3 hash. first, second: payloads of packages in clear, without padding.")
+    for case in range(4):
+        key, own = stream(f"array key {case}"), 3 * case
+        setup, replies = stream(f"setup {case}", SLOTS * SLOT), stream(f"replies {case}", SLOTS * REPLY)
+        reply = stream(f"reply {case}", REPLY)
+        show("order", key, bytes(order(key)))
+        show("mac", key, bytes([own]), f"setup {case}".encode(), array_mac(key, own, setup))
+        show("setup", key, bytes([own]), f"setup {case}".encode(), blake3(pass_setup(key, own, setup)).digest())
+        show("replies", key, bytes([own]), f"reply {case}".encode(), f"replies {case}".encode(),
+             blake3(pass_replies(key, own, reply, replies)).digest())
+        identity, dh, ct = stream(f"identity {case}"), stream(f"dh {case}"), stream(f"ct {case}", 1088)
+        show("tag", identity, dh, f"ct {case}".encode(), mac(derive("phantom v1 slot key", identity, dh), ct)[:16])
+        keys = stream(f"to responder {case}"), stream(f"to initiator {case}")
+        show("shared", *keys, derive("phantom v1 array key 2", *keys), derive("phantom v1 slot tag 2", *keys)[:16],
+             derive("phantom v1 path secret", *keys))
+    until = (1_800_003_600).to_bytes(8, "big")
+    show("first", first_package())
+    show("second", second_package(1, b""))
+    show("second", second_package(2, until + side("one", 1) + side("two", 0)))
+    show("second", second_package(3, until + side("one", 0)))
+    show("handle", stream("path secret"), derive("phantom v1 handle", stream("path secret"))[:16])
+
+
+if __name__ == "__main__":
+    main()

@@ -40,6 +40,7 @@ def extension(kind, value):
 
 node, ap = (Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32) for n in (1, 2))
 print("# a node record and an AP record, signed; made by scripts/vectors/records.py")
+print("# Seeds of the Ed25519 keys (RFC 8032): 32 times 01 for the node, 32 times 02 for the AP address.")
 keys = b"\x04" * 32 + b"\x05" * 1184 + b"\x06" * 32 + b"\x07" * 1184
 extensions = extension(1, b"what") + extension(0x8001, b"")
 body = b"\x01" + contact(node) + u64(epoch(node, NOW)) + (3).to_bytes(2, "big") + keys

@@ -1,24 +1,27 @@
 #!/usr/bin/env python3
-"""Computes resume tokens from docs/protocol.md, section 6, with another library than the code's.
-
-Needs the PyPI package `blake3`. The exporter's output is 07 (32 times), the session id ab (16 times).
-"""
-from blake3 import blake3
+"""Writes each message of a session from docs/protocol.md, section 6. Prints lines: name, its bytes in hex."""
 
 
-def mac(key, *parts):
-    hasher = blake3(key=key)
-    for part in parts:
-        hasher.update(len(part).to_bytes(8, "big") + part)
-    return hasher.digest()
+def message(kind, *parts):
+    body = b"".join(parts)
+    return bytes([kind]) + len(body).to_bytes(2, "big") + body
 
 
-def main():
-    print("# end attempt offset token; made by scripts/vectors/session.py")
-    for end, attempt, offset in (("client", 1, 0), ("server", 1, 65536), ("client", 2, 2**40)):
-        parts = (b"resume", end.encode(), bytes([0xAB]) * 16, attempt.to_bytes(4, "big"), offset.to_bytes(8, "big"))
-        print(end, attempt, offset, mac(bytes([7]) * 32, *parts).hex())
+def u64(value):
+    return value.to_bytes(8, "big")
 
 
-if __name__ == "__main__":
-    main()
+SESSION, TOKEN = b"\xab" * 16, b"\xcd" * 32
+
+print("# name bytes; made by scripts/vectors/session.py")
+print("# Session id: 16 times ab; port 80; data `bytes` at 0102030405060708; acknowledged 65 536; end 2^64 - 1; code protocol; resumed at")
+print("# the second attempt, 2^40 bytes received, token 32 times cd.")
+for name, value in (
+    ("hello", message(1, b"\x01", SESSION, (80).to_bytes(2, "big"))),
+    ("data", message(2, bytes(range(1, 9)), b"bytes")),
+    ("ack", message(3, u64(65_536))),
+    ("fin", message(4, u64(2**64 - 1))),
+    ("reset", message(5, b"\x02")),
+    ("resume", message(6, SESSION, (2).to_bytes(4, "big"), u64(2**40), TOKEN)),
+):
+    print(name, value.hex())

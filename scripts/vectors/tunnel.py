@@ -54,6 +54,7 @@ def aimed(letter, names, block):
 
 def main():
     print("# starter name values; made by scripts/vectors/tunnel.py")
+    print("# Path secrets: 32 times 01, 02, 03, nearest hop first, the terminating node last. Path ids: 16 times 10, 20, 30, the owner's first.")
     for starter in ("owner", "end"):
         first, back = (outward, inward) if starter == "owner" else (inward, outward)
         prove_first, prove_back = (aimed, inward) if starter == "owner" else (inward, aimed)

@@ -25,6 +25,7 @@ pub struct NodeId(pub [u8; 32]);
 impl NodeId {
     /// The id of the node that holds `key`.
     pub fn of(key: &VerifyingKey) -> Self {
+        // protocol: N2
         Self(derive("phantom v1 node id", &[&key.0]))
     }
 }
@@ -48,6 +49,7 @@ pub struct ApAddress([u8; 16]);
 impl ApAddress {
     /// The address that belongs to an AP key, and to no other.
     pub fn of(key: &VerifyingKey) -> Self {
+        // protocol: N3
         let hash = derive("phantom v1 ap address", &[&[AP_VERSION], &key.0]);
         let mut bytes = [0; 16];
         bytes[..2].copy_from_slice(&AP_PREFIX.to_be_bytes());
@@ -114,6 +116,7 @@ impl ApName {
     }
 
     fn checksum(key: &VerifyingKey) -> [u8; 2] {
+        // protocol: N4
         let hash = derive("phantom v1 ap name checksum", &[&[AP_VERSION], &key.0]);
         [hash[0], hash[1]]
     }
@@ -218,6 +221,22 @@ mod tests {
         fn any_text_is_read_without_panic(text: String) {
             let _ = text.parse::<ApName>();
         }
+    }
+
+    /// Computed by scripts/vectors/names.py.
+    // protocol: N2, N3, N4
+    #[test]
+    fn independently_computed_vectors() {
+        let vector = |name: &str| {
+            let lines = include_str!("../vectors/names.txt").lines();
+            let value = lines.filter_map(|line| line.split_once(' ')).find(|(named, _)| *named == name);
+            value.unwrap_or_else(|| panic!("no vector {name}")).1
+        };
+        let key = VerifyingKey(hex::decode(vector("key")).unwrap().try_into().unwrap());
+        assert_eq!(NodeId::of(&key).to_string(), vector("node-id"));
+        assert_eq!(hex::encode(ApAddress::of(&key).octets()), vector("ap-address"));
+        assert_eq!(ApName(key).to_string(), vector("ap-name"));
+        assert_eq!(vector("ap-name").parse(), Ok(ApName(key)));
     }
 
     #[test]

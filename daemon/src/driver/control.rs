@@ -16,6 +16,7 @@ use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
 /// Mean time between two cells of padding from one end: one cell then says nothing, and costs as little.
+// protocol: U14
 const PADDING_MEAN: Duration = Duration::from_secs(600);
 
 /// How long a ready tunnel may take when something must be said.
@@ -102,6 +103,7 @@ impl Task {
     }
 
     /// Both ends may begin one at the same time: then the terminating node's stays.
+    // protocol: U15
     fn adopt(&mut self, tunnel: Box<Tunnel>) {
         if self.tunnel.is_none() || self.whose == Whose::Own {
             (self.tunnel, self.begun) = (Some(*tunnel), false);
@@ -134,6 +136,7 @@ impl Task {
         tokio::time::timeout(TUNNEL_LIMIT, said).await.map_err(|_| RelayError::TimedOut)?
     }
 
+    // protocol: U2, U4, U16
     async fn heard(&mut self, heard: Result<(CellKind, Vec<u8>), RelayError>) -> Result<(), RelayError> {
         let (kind, data) = heard?;
         let first = std::mem::replace(&mut self.begun, false);
@@ -214,6 +217,7 @@ mod tests {
     }
 
     /// One end pads what the other opens, at the same moment: the path of honest nodes was dropped as misused.
+    // protocol: U2, U3, U4, U16
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_that_both_ends_begin_to_use_is_for_what_the_other_said() {
         let (event_tx, mut event_rx) = mpsc::channel(8);

@@ -62,6 +62,7 @@ impl Driver {
     }
 
     /// The owner of a path that ends here uses a tunnel.
+    // protocol: U3
     pub(super) fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
         match kind {
             CellKind::Open => self.open(path, *tunnel, &data),
@@ -91,6 +92,7 @@ impl Driver {
     }
 
     /// An end broke the protocol: it hears so, and the path ends.
+    // protocol: U4
     fn misused(&mut self, path: PathNo, tunnel: Tunnel) {
         tokio::spawn(tunnel.abort(Reason::Protocol));
         self.node.handle(now(), Input::Misused(path));

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use phantom_proto::ident::NodeId;
 
 /// Joined links of one peer, waiting ones included: what a busy exit node may have towards all that we serve.
+// protocol: U11
 const PER_PEER: usize = 256;
 
 /// Joined links of all peers: identities of nodes cost nothing, memory does.
@@ -62,6 +63,7 @@ impl Drop for Join {
 mod tests {
     use super::*;
 
+    // protocol: U11
     #[test]
     fn a_peer_that_joins_without_end_is_refused_and_others_are_not() {
         let joins = Joins::default();

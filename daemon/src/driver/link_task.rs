@@ -63,6 +63,7 @@ impl LinkTask {
     }
 }
 
+// protocol: F3
 async fn run(id: LinkId, link: Taken, mut command_rx: mpsc::Receiver<Command>, event_tx: &mpsc::Sender<Event>) {
     let Taken { mut reader, mut writer, back } = link;
     let mut asked = false;
@@ -85,6 +86,7 @@ async fn run(id: LinkId, link: Taken, mut command_rx: mpsc::Receiver<Command>, e
                     return;
                 }
                 None => {
+                    // protocol: L20, L21
                     let _ = timeout(WRITE_LIMIT, writer.shutdown()).await;
                     return;
                 }
@@ -96,6 +98,7 @@ async fn run(id: LinkId, link: Taken, mut command_rx: mpsc::Receiver<Command>, e
                         return;
                     }
                 }
+                // protocol: L22
                 Ok(None) | Err(_) => return,
             },
         }
@@ -158,6 +161,7 @@ mod tests {
         }
     }
 
+    // protocol: F3, L22
     #[tokio::test]
     async fn frames_of_every_kind_go_up_one_at_a_time() {
         let mut world = world();
@@ -172,6 +176,7 @@ mod tests {
         assert!(matches!(world.event_rx.recv().await, Some(Event::Down(ID))), "its loss goes unnoticed");
     }
 
+    // protocol: L20
     #[tokio::test]
     async fn a_link_that_the_node_drops_is_closed_with_frames_unread() {
         let mut world = world();
@@ -181,6 +186,7 @@ mod tests {
         assert_eq!(world.far.read(&mut [0; 8]).await.unwrap(), 0, "the link is open");
     }
 
+    // protocol: F3
     #[tokio::test]
     async fn the_data_plane_finds_what_follows_the_last_frame_of_the_node() {
         let mut world = world();

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::relay::cells::Tunnel;
 
 /// Ready tunnels kept per path; both ends refill, so twice a node's own target can come together.
+// protocol: T17
 const PER_PATH: usize = 64;
 
 /// Why no ready tunnel could be had.
@@ -49,6 +50,7 @@ pub(super) struct Queue {
 
 impl Queue {
     /// Lets a tunnel wait; `put` runs as soon as it can be claimed. The tunnel is dropped when the queue is full or dropped.
+    // protocol: T18
     pub(super) async fn wait(queue: Weak<Self>, mut tunnel: Tunnel, put: impl FnOnce()) -> Waited {
         let (claim_tx, claim_rx) = oneshot::channel();
         if !queue.upgrade().is_some_and(|queue| queue.put(claim_tx)) {
@@ -340,6 +342,7 @@ mod tests {
         assert!(second.await.is_some(), "it is its turn");
     }
 
+    // protocol: T17
     #[tokio::test]
     async fn tunnels_that_the_other_end_used_take_no_place() {
         let queue = Arc::new(Queue::default());
@@ -355,6 +358,7 @@ mod tests {
     }
 
     /// What comes first may be noise: the other end hears that it was, and nobody here gets the tunnel.
+    // protocol: X6
     #[tokio::test]
     async fn noise_on_a_tunnel_that_waits_is_answered_by_abort() {
         let queue = Arc::new(Queue::default());
@@ -376,6 +380,7 @@ mod tests {
         assert!(matches!(waits.await.unwrap(), Waited::Lost));
     }
 
+    // protocol: T18
     #[tokio::test]
     async fn a_tunnel_that_broke_is_not_given_to_anybody() {
         let ready = ready(&[1]);

@@ -66,6 +66,7 @@ pub(super) async fn run(listener: TcpListener, acceptor: Arc<Acceptor>, stop: Ca
 
 impl Acceptor {
     /// One connection, from TCP to link or to its end. Failures end it and concern nobody else.
+    // protocol: L25, L26
     async fn serve(&self, tcp: TcpStream, remote: SocketAddr, admission: Admission) -> Option<()> {
         tls::prepare(&tcp).ok()?;
         let tls = timeout(self.limits.step, self.tls.accept(Gulps::new(tcp))).await.ok()?.ok()?;
@@ -75,6 +76,7 @@ impl Acceptor {
         let (admission, upgrade) = visit.run(tls).await?;
         let tls = upgrade.await.ok()?.downcast::<TokioIo<Tls>>().ok()?;
         // A dialer has nothing to say before it has seen who accepts.
+        // protocol: L14
         if !tls.read_buf.is_empty() {
             return None;
         }
@@ -84,6 +86,7 @@ impl Acceptor {
         self.link_tx.try_send(link).ok()
     }
 
+    // protocol: L12, L16, L19
     async fn prove(&self, mut tls: Tls, exporter: Exporter, remote: SocketAddr) -> Option<Link> {
         let proof = Proof::new(&self.identity, Role::Server, &exporter);
         tls.write_all(&proof.to_bytes()).await.ok()?;
@@ -128,6 +131,7 @@ impl Visit<'_> {
     }
 
     /// One code path for all: the token is always computed, and a wrong one is only a request like any other.
+    // protocol: L1, L10, L15
     async fn answer(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
         let cookie = request.headers().get(COOKIE).map(HeaderValue::as_bytes);
         let proven = cookie_proves(&self.acceptor.link_secret, &self.exporter, cookie);
@@ -153,6 +157,7 @@ impl Visit<'_> {
 }
 
 /// The answer of a websocket server (RFC 6455, section 4.2.2).
+// protocol: L11
 fn switching<B>(request: &Request<B>) -> Response<Body> {
     let key = request.headers().get("sec-websocket-key").map(HeaderValue::as_bytes).unwrap_or_default();
     let input = [key, b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"].concat();
@@ -173,6 +178,7 @@ mod tests {
     use super::*;
 
     /// The example of RFC 6455, section 1.3.
+    // protocol: L11
     #[test]
     fn websocket_accept_is_that_of_the_rfc() {
         let request = Request::builder().header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==").body(()).unwrap();

@@ -81,6 +81,7 @@ impl Door {
     }
 
     /// Lets a connection in. `None`: too many.
+    // protocol: L27
     pub(super) fn enter(&self, ip: IpAddr) -> Option<Admission> {
         let source = Source::enter(&self.sources, ip, self.per_source)?;
         let permit = self.strangers.clone().try_acquire_owned().ok()?;
@@ -88,6 +89,7 @@ impl Door {
     }
 
     /// A place for one more link, free again when it is dropped. `None`: too many.
+    // protocol: L28
     pub(super) fn link(&self) -> Option<OwnedSemaphorePermit> {
         self.links.clone().try_acquire_owned().ok()
     }
@@ -104,6 +106,7 @@ pub(super) struct Admission {
 
 impl Admission {
     /// The connection turned out to be a web visitor. False: there are too many to keep it open after its answer.
+    // protocol: L29
     pub(super) fn visit(&mut self) -> bool {
         if let (false, Ok(permit)) = (self.visitor, self.visitors.clone().try_acquire_owned()) {
             (self.permit, self.visitor) = (permit, true);

@@ -54,6 +54,7 @@ impl Dialer {
         let exporter = exporter(tls.get_ref().1)?;
         self.step(request(&mut tls, peer, &exporter)).await??;
         let server = self.step(server_proof(&mut tls, &exporter)).await??;
+        // protocol: L17
         if server != peer.identity {
             return Err(LinkError::Misbehaved("it has another identity key"));
         }
@@ -89,6 +90,7 @@ fn no_tls(error: io::Error) -> LinkError {
 }
 
 /// Sends the request and waits for the switch to our protocol.
+// protocol: L13
 async fn request(tls: &mut Tls, peer: &NodeContact, exporter: &Exporter) -> Result<(), LinkError> {
     send(tls, head(peer, exporter).as_bytes()).await.map_err(LinkError::Unreachable)?;
     let answer = read_head(tls).await?;
@@ -114,6 +116,7 @@ async fn send(tls: &mut Tls, bytes: &[u8]) -> io::Result<()> {
 }
 
 /// The head of a browser's request for a websocket.
+// protocol: L7, L9
 fn head(peer: &NodeContact, exporter: &Exporter) -> String {
     let host = match (peer.addr.ip(), peer.addr.port()) {
         (IpAddr::V4(ip), 443) => ip.to_string(),
@@ -153,6 +156,7 @@ pub(super) fn exporter<D>(connection: &rustls::ConnectionCommon<D>) -> Result<Ex
 mod tests {
     use super::*;
 
+    // protocol: L7
     #[test]
     fn the_request_names_the_host_as_browsers_do() {
         let host = |addr: &str| {
@@ -164,5 +168,23 @@ mod tests {
         assert_eq!(host("192.0.2.1:443"), "192.0.2.1");
         assert_eq!(host("[2001:db8::1]:443"), "[2001:db8::1]");
         assert_eq!(host("[2001:db8::1]:8443"), "[2001:db8::1]:8443");
+    }
+
+    // protocol: L7
+    #[test]
+    fn what_the_upgrade_needs_is_there_once() {
+        let addr = "192.0.2.1:443".parse().unwrap();
+        let peer = NodeContact { identity: VerifyingKey([1; 32]), addr, link_secret: [2; 32] };
+        let head = head(&peer, &[3; 32]);
+        assert!(head.starts_with("GET /live HTTP/1.1\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+        let needed = ["Host", "Connection", "Upgrade", "Sec-WebSocket-Version", "Sec-WebSocket-Key", "Cookie"];
+        for name in needed {
+            let named = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(": "));
+            assert_eq!(head.lines().filter(named).count(), 1, "{name}: {head}");
+        }
+        assert!(
+            head.contains("\r\nConnection: keep-alive, Upgrade\r\n") && head.contains("\r\nUpgrade: websocket\r\n")
+        );
+        assert!(head.contains("\r\nSec-WebSocket-Version: 13\r\n") && !head.contains("Content-Length"), "{head}");
     }
 }

@@ -19,6 +19,7 @@ use tokio::io::AsyncReadExt;
 mod proxy;
 
 /// Longest head of a request: what most web servers allow.
+// protocol: L9
 const HEAD_MAX: usize = 8 * 1024;
 
 /// Part of a file that is in memory at once.

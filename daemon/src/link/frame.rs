@@ -91,6 +91,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         Ok((self.buffer.len() >= FRAME_HEADER + len).then_some((kind, len)))
     }
 
+    // protocol: F1
     fn take(&mut self) -> io::Result<Option<Frame>> {
         let Some((kind, len)) = self.whole()? else { return Ok(None) };
         self.buffer.advance(FRAME_HEADER);
@@ -135,6 +136,7 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     }
 
     /// Flushes and ends this direction.
+    // protocol: L21
     pub async fn shutdown(&mut self) -> io::Result<()> {
         self.flush().await?;
         self.write.shutdown().await

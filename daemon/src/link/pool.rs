@@ -31,6 +31,7 @@ const WANTS: usize = 256;
 const PAUSE_MAX: Duration = Duration::from_secs(300);
 
 /// Bounds of a [`LinkPool`].
+// protocol: L30
 #[derive(Debug, Clone)]
 pub struct PoolLimits {
     /// Idle links kept per node: what a burst of tunnels takes before new ones are dialed.
@@ -96,6 +97,7 @@ impl LinkPool {
     }
 
     /// A link for frames to `peer`: a warm one if there is one that still stands, else a new one.
+    // protocol: L32
     pub async fn take(&self, peer: &NodeContact) -> Result<Link, LinkError> {
         match self.take_warm(peer) {
             Some(link) => Ok(link),
@@ -109,6 +111,7 @@ impl LinkPool {
     }
 
     /// A warm link to `peer`, if there is one that still stands.
+    // protocol: L31
     pub fn take_warm(&self, peer: &NodeContact) -> Option<Link> {
         let link = self.shared.lock().take(peer.node_id());
         self.shared.bell.notify_one();

@@ -133,6 +133,7 @@ impl Transport for TlsTransport {
 }
 
 /// A neighbour that lost its power says nothing more: the kernel asks it after a while, and gives it up.
+// protocol: L24
 pub(super) fn prepare(tcp: &TcpStream) -> std::io::Result<()> {
     use rustix::net::sockopt;
     tcp.set_nodelay(true)?;
@@ -144,6 +145,7 @@ pub(super) fn prepare(tcp: &TcpStream) -> std::io::Result<()> {
 }
 
 /// Whether what is said here stays secret from who records it and has a quantum computer one day: no link goes over anything else.
+// protocol: L4
 pub(super) fn is_post_quantum<D>(connection: &rustls::ConnectionCommon<D>) -> bool {
     connection.negotiated_key_exchange_group().is_some_and(|group| group.name() == NamedGroup::X25519MLKEM768)
 }
@@ -172,6 +174,7 @@ fn listen(addr: SocketAddr) -> Result<TcpListener, LinkError> {
 
 /// What a current web server offers: TLS 1.3, X25519MLKEM768 first, HTTP/1.1, session tickets. The certificate is the same
 /// for any server name.
+// protocol: L3
 fn server_config(provider: Arc<CryptoProvider>, certificate: &Certificate) -> Result<ServerConfig, LinkError> {
     let local = |error: rustls::Error| LinkError::Local(format!("the link's certificate cannot be used: {error}"));
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -186,6 +189,7 @@ fn server_config(provider: Arc<CryptoProvider>, certificate: &Certificate) -> Re
 
 /// What a browser sends when it opens a websocket to an IP address: HTTP/1.1 and no server name. It resumes no session, since
 /// that would tie links together for an observer.
+// protocol: L2, L3
 fn client_config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, LinkError> {
     let local = |error: rustls::Error| LinkError::Local(format!("TLS cannot be set up: {error}"));
     let mut config = ClientConfig::builder_with_provider(provider.clone())
@@ -204,6 +208,7 @@ fn client_config(provider: Arc<CryptoProvider>) -> Result<ClientConfig, LinkErro
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 
+// protocol: L5
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
         &self,

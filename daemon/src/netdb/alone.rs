@@ -22,6 +22,7 @@ pub struct Alone {
 
 impl Alone {
     /// One more try is made at `now`. Waits differ by chance, or all that were cut off together would come back together.
+    // protocol: J9
     pub(super) fn after(before: Option<Self>, rng: &mut impl Rng, now: Instant) -> Self {
         let tries = before.map_or(0, |alone| alone.tries);
         let wait = LONGEST.min(FIRST * 2u32.pow(tries.min(16)));
@@ -36,6 +37,7 @@ mod tests {
 
     use super::*;
 
+    // protocol: J9
     #[test]
     fn tries_grow_rare_and_never_end() {
         let (mut rng, mut now, mut alone) = (StdRng::seed_from_u64(1), Instant::now(), None);

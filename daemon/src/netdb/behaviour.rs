@@ -15,6 +15,7 @@ use phantom_proto::record::MAX_RECORD_LEN;
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 
 /// Records of others that a node keeps: 32 768 of at most 4 KiB.
+// protocol: D17
 const MAX_RECORDS: usize = 32_768;
 
 #[derive(NetworkBehaviour)]
@@ -25,6 +26,7 @@ pub(super) struct Behaviour {
 
 impl Behaviour {
     /// That of the node with this peer id and key.
+    // protocol: D21, D22, D23
     pub(super) fn new(own: PeerId, key: &VerifyingKey) -> Result<Self, DecodingError> {
         let key = identity::ed25519::PublicKey::try_from_bytes(&key.0)?;
         let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
@@ -33,6 +35,7 @@ impl Behaviour {
     }
 }
 
+// protocol: D10, D13, D15, D18, D19, D20
 fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
     let store_config = MemoryStoreConfig {
         max_records: MAX_RECORDS,

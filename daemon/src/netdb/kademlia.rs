@@ -49,6 +49,7 @@ const SILENT_AT_ONCE: usize = 4;
 const PRIMES: usize = 16;
 
 /// Answers that end a look-up before all of the closest nodes were asked.
+// protocol: D14
 const QUORUM: usize = 3;
 
 /// When a node's own record is published again after its start, in seconds: early, since its first neighbours know few others.
@@ -252,6 +253,7 @@ impl Task {
     }
 
     /// A record of an earlier run, if it still holds: paths can be planned before anybody has answered.
+    // protocol: J8
     fn remember(&mut self, bytes: Vec<u8>) {
         if let Ok(record) = Signed::<NodeRecord>::from_bytes(&bytes).map(|signed| signed.check(unix_seconds()))
             && let Ok(record) = record
@@ -329,6 +331,7 @@ impl Task {
 
     /// Publishes under the same rules as others' records. All of the closest nodes are asked: a put that is content with one ends
     /// with the first.
+    // protocol: D16
     fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<QueryId, DatabaseError> {
         let record = Record::new(key, value);
         let store = self.kad().store_mut();
@@ -427,6 +430,7 @@ impl Task {
     }
 
     /// Throws out what has expired, by our own clock.
+    // protocol: D5
     fn sweep(&mut self) {
         let now = unix_seconds();
         let store = self.kad().store_mut();
@@ -486,6 +490,7 @@ impl Task {
     }
 
     /// Stores what another node asked us to, if the rules allow it.
+    // protocol: D4, J2
     fn store(&mut self, record: Record) {
         let store = self.kad().store_mut();
         let standing = store.get(&record.key).map(|standing| standing.value.clone());
@@ -541,6 +546,7 @@ impl Task {
     }
 
     /// The vote: of all answers that hold the newest. An empty routing table cannot say that there is none.
+    // protocol: D7
     fn found(&mut self, id: QueryId) {
         let Some(get) = self.gets.remove(&id) else { return };
         if let Some(mut query) = self.kad().query_mut(&id) {

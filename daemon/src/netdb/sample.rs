@@ -15,6 +15,7 @@ use rand::seq::IteratorRandom;
 use rand::{Rng, RngExt};
 
 /// Nodes in it: ample to draw circles from, small to keep fresh.
+// protocol: J1
 pub(super) const SIZE: usize = 512;
 
 /// Records are asked for anew within so many seconds from the end of their epoch, each at a time of its own: all at once would be a
@@ -72,11 +73,13 @@ impl Sample {
     }
 
     /// From now on these stay.
+    // protocol: J5
     pub(super) fn pin(&mut self, nodes: BTreeSet<NodeId>) {
         self.pinned = nodes;
     }
 
     /// Some records, at most `most`, for which it is time to ask; each is due again later, should there be no newer one.
+    // protocol: J3, J4
     pub(super) fn take_due(&mut self, rng: &mut impl Rng, now: u64, most: usize) -> Vec<NodeId> {
         let mut due = self.take_missing(rng, now, most);
         due.extend(self.take_stale(rng, now, most - due.len()));
@@ -109,6 +112,7 @@ impl Sample {
     }
 
     /// Throws out what has expired, by our own clock.
+    // protocol: J6
     pub(super) fn sweep(&mut self, now: u64) {
         let over = self.nodes.iter().filter(|(_, known)| known.record.expires() <= now);
         let over: Vec<_> = over.map(|(id, _)| *id).collect();
@@ -199,6 +203,7 @@ mod tests {
         (sample, rng)
     }
 
+    // protocol: J3, J4
     #[test]
     fn every_record_is_asked_for_before_its_keys_are_over_and_at_a_time_of_its_own() {
         let (mut sample, mut rng) = sample(100);
@@ -219,6 +224,7 @@ mod tests {
         assert!(moments.len() > 60, "they go in bursts: {}", moments.len());
     }
 
+    // protocol: J3, J6
     #[test]
     fn who_has_no_newer_record_is_asked_again_and_one_that_came_is_kept() {
         let (mut sample, mut rng) = sample(1);
@@ -234,6 +240,7 @@ mod tests {
         assert_eq!(sample.len(), 0, "a stale sample outlives its epoch");
     }
 
+    // protocol: J3
     #[test]
     fn a_node_that_cannot_be_reached_is_tried_again_and_its_record_asked_for() {
         let (mut sample, mut rng) = sample(3);
@@ -253,6 +260,7 @@ mod tests {
     }
 
     /// A3: who is used for weeks is not lost with the rest of the sample, and is asked for when it is not there.
+    // protocol: J5
     #[test]
     fn pinned_nodes_stay_and_are_asked_for_when_they_are_missing() {
         let (mut full, mut rng) = sample(SIZE as u16);
@@ -271,6 +279,7 @@ mod tests {
         assert!(!again.contains(&id(7000)), "who is not pinned any more is not asked for");
     }
 
+    // protocol: J1
     #[test]
     fn a_full_sample_makes_room_at_random() {
         let (mut full, mut rng) = sample(SIZE as u16);

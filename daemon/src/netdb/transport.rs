@@ -24,6 +24,7 @@ use crate::link::{self, Link, Purpose};
 const IDENTITY_HASH: u64 = 0;
 
 /// The name that libp2p has for an identity key. `None`: not a key.
+// protocol: D11
 pub(super) fn peer_id(key: &VerifyingKey) -> Option<PeerId> {
     let key = identity::ed25519::PublicKey::try_from_bytes(&key.0).ok()?;
     Some(identity::PublicKey::from(key).to_peer_id())
@@ -47,6 +48,7 @@ pub(super) fn multiaddr(contact: &NodeContact) -> Option<Multiaddr> {
 }
 
 /// The contact in an address; `None` for any other form.
+// protocol: D12
 pub(super) fn contact(addr: &Multiaddr) -> Option<NodeContact> {
     let mut parts = addr.iter();
     let ip = match parts.next()? {
@@ -89,6 +91,7 @@ impl LinkTransport {
     }
 }
 
+// protocol: D9
 async fn upgrade(link: Link, dialed: bool) -> Result<Output, LinkFailed> {
     let peer = peer_id(&link.peer).ok_or(LinkFailed::Key)?;
     let (stream, config) = (link.stream.compat(), yamux::Config::default());
@@ -144,6 +147,7 @@ mod tests {
     use super::*;
     use phantom_proto::crypto::SigningKey;
 
+    // protocol: D12
     #[test]
     fn addresses_round_trip() {
         for addr in ["127.0.0.1:443", "[2001:db8::1]:8443"] {
@@ -155,5 +159,24 @@ mod tests {
             assert_eq!(contact(&multiaddr(&contact_in).unwrap()), Some(contact_in));
         }
         assert_eq!(contact(&"/ip4/127.0.0.1/tcp/1".parse().unwrap()), None);
+    }
+
+    /// Computed by scripts/vectors/names.py.
+    // protocol: D11, D12
+    #[test]
+    fn independently_computed_peer_ids_and_addresses() {
+        use phantom_proto::wire::Wire;
+        let vector = |name: &str| {
+            let lines = include_str!("../../proto/vectors/names.txt").lines();
+            lines.filter_map(|line| line.split_once(' ')).find(|(named, _)| *named == name).unwrap().1
+        };
+        for version in ["4", "6"] {
+            let bytes = hex::decode(vector(&format!("contact-{version}"))).unwrap();
+            let known = NodeContact::from_bytes(&bytes).unwrap();
+            assert_eq!(hex::encode(peer_id(&known.identity).unwrap().to_bytes()), vector("peer-id"));
+            let addr = multiaddr(&known).unwrap();
+            assert_eq!(hex::encode(addr.to_vec()), vector(&format!("multiaddr-{version}")));
+            assert_eq!(contact(&addr), Some(known));
+        }
     }
 }

@@ -41,10 +41,12 @@ const BUSY_PAUSE: Duration = Duration::from_secs(1);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long the far end may take by one of its entry nodes while another has not been tried.
+// protocol: U21
 const ENTRY_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long the record of an address whose entry nodes all fail is looked up again: its owner publishes another one 5 s after it has
 /// lost the last of them, on average, if it has a spare path, and a build takes some seconds more.
+// protocol: U22
 const RENEWAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Connections remembered for `phantom connection list`.
@@ -137,6 +139,7 @@ pub struct Identity {
     records: Arc<Records>,
     /// Those who have arrived and not proven an address yet. Each identity has a bound of its own: what a stranger fills at one
     /// must not be felt at another.
+    // protocol: U19
     unproven: Arc<Unproven>,
 }
 
@@ -246,6 +249,7 @@ impl Network {
         Err(last)
     }
 
+    // protocol: U6
     async fn attempt(
         &self,
         identity: &Identity,

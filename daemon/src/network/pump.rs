@@ -28,6 +28,7 @@ const APP_CHUNK: usize = 64 * 1024;
 const FAR_BACKLOG: usize = 1024 * 1024;
 
 /// How long a client may take from the tunnel to the proof of its address: a slow handshake over slow paths.
+// protocol: U17
 const PROOF_PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a program whose queue is full may take to make room: longer than any client waits, so that it is the one that
@@ -282,6 +283,7 @@ async fn far_bytes(
     Ok(answered)
 }
 
+// protocol: S23
 fn refusal(reason: Reason) -> ConnectError {
     match reason {
         Reason::NoSuchAddress | Reason::Unreachable | Reason::Protocol => ConnectError::Unreachable,
@@ -337,6 +339,7 @@ impl Server {
 }
 
 /// Session to tunnel, until the session is over and all is sent.
+// protocol: U23
 async fn to_far(shared: &Shared, outgoing: &mut CellWriter) -> Result<(), RelayError> {
     let mut bytes = Vec::new();
     loop {

@@ -168,6 +168,7 @@ async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Inst
 }
 
 /// A record like any: it must hold, and be of the address that was asked for.
+// protocol: U20
 fn checked(address: ApAddress, bytes: &[u8]) -> Option<ApRecord> {
     let record = Signed::<ApRecord>::from_bytes(bytes).ok()?.check(unix_seconds()).ok()?;
     (record.address() == address).then_some(record)

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 /// How many; each holds a tunnel and up to 64 KiB. A proof takes three round trips, so that this many come about at once even over
 /// a slow path; who floods an identity pushes out the oldest of its own.
+// protocol: U18
 const PLACES: usize = 256;
 
 /// The places of one identity.
@@ -69,6 +70,7 @@ pub(super) async fn until(evicted: oneshot::Receiver<()>, work: impl Future<Outp
 mod tests {
     use super::*;
 
+    // protocol: U18
     #[tokio::test]
     async fn who_comes_last_pushes_out_the_oldest_and_nobody_who_has_proven_itself() {
         let unproven = Arc::<Unproven>::default();

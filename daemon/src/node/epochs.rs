@@ -42,6 +42,7 @@ pub(super) fn candidate(record: &NodeRecord, now: u64) -> Option<Candidate> {
 
 impl Own {
     /// What this node is at `now`: the same after a restart. Blocks for some disk accesses.
+    // protocol: E5
     pub(super) fn at(setup: &Setup, folder: &PathKeyFolder, now: u64) -> Self {
         let Served { epoch, previous, current, next, of_earlier_run } = folder.serve(now);
         let record = NodeRecord {
@@ -74,6 +75,7 @@ fn last(setup: &Setup, now: u64) -> Option<NodeRecord> {
 }
 
 /// The same record again, or one that wins over the last of its epoch.
+// protocol: R5
 fn revised(mut record: NodeRecord, last: Option<NodeRecord>) -> NodeRecord {
     if let Some(last) = last.filter(|last| last.epoch == record.epoch) {
         record.revision = last.revision;
@@ -148,6 +150,7 @@ mod tests {
         (own, record)
     }
 
+    // protocol: E5
     #[test]
     fn the_record_of_an_epoch_is_byte_for_byte_the_same_after_a_restart() {
         let dir = tempfile::tempdir().unwrap();
@@ -202,6 +205,7 @@ mod tests {
         assert_eq!((next.epoch, next.revision, &next.keys[0]), (first.epoch.next(), 0, &first.keys[1]));
     }
 
+    // protocol: R5
     #[test]
     fn a_node_that_moves_within_an_epoch_publishes_a_record_that_wins() {
         let dir = tempfile::tempdir().unwrap();

@@ -26,6 +26,7 @@ pub async fn greet(exit: Taken) -> Result<(Joined, BytesMut), RelayError> {
 }
 
 /// Joins a ready tunnel to the link of an exit node.
+// protocol: U10
 pub async fn serve(mut tunnel: Tunnel, joined: Joined, first: BytesMut) -> Result<(), RelayError> {
     let (head, rest) = first.split_at(first.len().min(CELL_DATA_MAX));
     let join = async {

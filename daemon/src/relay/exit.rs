@@ -53,6 +53,7 @@ impl ExitServices {
 ///
 /// `first`: the path leads to this entry node for the first time. Then no warm link is used: how soon the answer comes would tell
 /// whether somebody else was there before.
+// protocol: U9
 pub async fn connect(tunnel: Tunnel, open: Open, first: bool, services: ExitServices) -> Result<(), RelayError> {
     let (_room, tunnel) = services.room(tunnel).await?;
     match join(&open, first, &services).await {
@@ -64,6 +65,7 @@ pub async fn connect(tunnel: Tunnel, open: Open, first: bool, services: ExitServ
     }
 }
 
+// protocol: U7
 async fn join(open: &Open, first: bool, services: &ExitServices) -> Result<Joined, RelayError> {
     let unreachable = RelayError::Aborted(Reason::Unreachable);
     let Some(entry) = contact(&*services.database, open.node).await else { return Err(unreachable) };
@@ -84,6 +86,7 @@ async fn contact(database: &dyn Database, node: NodeId) -> Option<NodeContact> {
 }
 
 /// LOOKUP: answers with the AP record of an address, or says that there is none.
+// protocol: U13, D8
 pub async fn look_up(tunnel: Tunnel, address: ApAddress, services: ExitServices) -> Result<(), RelayError> {
     let (_room, mut tunnel) = services.room(tunnel).await?;
     let reason = match timeout(LOOKUP_LIMIT, services.database.lookup(address)).await {
@@ -153,6 +156,7 @@ mod tests {
     }
 
     /// What owners had a terminating node hold for them was bounded by nothing but their patience.
+    // protocol: F16, U13
     #[tokio::test]
     async fn a_node_without_room_does_nothing_for_owners_and_says_so() {
         let address = ApAddress::of(&SigningKey::from_seed(&[3; 32]).verifying_key());

@@ -8,6 +8,7 @@ use crate::driver::Taken;
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Carries cells both ways until one side ends; then the whole tunnel is over. TCP itself gives the back-pressure.
+// protocol: V2
 pub async fn relay(mut a: Taken, mut b: Taken, ab: Layer, ba: Layer, relayed: Relayed) {
     // Either way of ending is the end of the tunnel; the far ends notice by their missing END cells.
     let heard = tokio::select! {
@@ -23,6 +24,7 @@ pub async fn relay(mut a: Taken, mut b: Taken, ab: Layer, ba: Layer, relayed: Re
 }
 
 /// Until CLOSE; `Ended`: the link ended without it, and what had come before was passed on.
+// protocol: V1
 async fn one_way(
     reader: &mut LinkReader,
     writer: &mut LinkWriter,

@@ -54,6 +54,7 @@ fn session_bytes(payload: BytesMut) -> Result<BytesMut, RelayError> {
 }
 
 /// Carries DATA as BYTES and END as END, both ways, until both sides have ended or one breaks.
+// protocol: U8, U24, U25, U26
 pub async fn carry(mut tunnel: Tunnel, joined: Joined) -> Result<(), RelayError> {
     let Joined { mut link, asked } = joined;
     let mut closed = false;

@@ -61,6 +61,7 @@ async fn what_is_not_the_node_is_told_from_what_is_and_misbehaves() {
 }
 
 /// A man in the middle who knows the secret can show the node's proof only of another TLS session.
+// protocol: L13, L16
 #[tokio::test]
 async fn a_proof_of_another_session_is_worth_nothing() {
     let good = dialing_as_two(|exporter| *exporter).await;
@@ -77,6 +78,7 @@ async fn dialing_as_two(session: impl Fn(&Exporter) -> Exporter + Send + Sync + 
 }
 
 /// I8: whoever has the node's keys and makes TLS weaker gets no link, and does not hear who dials.
+// protocol: L4
 #[tokio::test]
 async fn a_node_over_a_classical_key_exchange_is_not_the_node() {
     let (one, _) = tls(1);
@@ -123,6 +125,7 @@ async fn proof_seen(addr: SocketAddr) -> (TlsStream<TcpStream>, Exporter) {
 }
 
 /// Nobody becomes a peer under a key that it does not hold, in this session, towards this node.
+// protocol: L19, L16
 #[tokio::test]
 async fn a_dialer_without_its_proof_is_no_peer() {
     let (one, _) = tls(1);
@@ -163,6 +166,7 @@ fn opening(proof: Proof) -> Vec<u8> {
 }
 
 /// Who speaks before it has seen whom it speaks to does not follow the protocol.
+// protocol: L14, L25
 #[tokio::test]
 async fn a_dialer_that_does_not_wait_is_dropped() {
     let (_two, contact) = tls(2);

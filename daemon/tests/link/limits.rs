@@ -26,6 +26,7 @@ async fn ended(stream: &mut (impl AsyncRead + Unpin)) {
 }
 
 /// Silent in each phase: before TLS, after it, inside the request, after the answer, after the token.
+// protocol: L26
 #[tokio::test]
 async fn strangers_who_stall_are_dropped_and_stall_nobody() {
     let (one, _) = tls(1);
@@ -63,6 +64,7 @@ async fn connect_from(source: [u8; 4], to: SocketAddr) -> TcpStream {
     socket.connect(to).await.unwrap()
 }
 
+// protocol: L27
 #[tokio::test]
 async fn one_source_cannot_keep_others_out() {
     let (_two, contact) = limited(Limits { strangers: 100, strangers_per_source: 3, ..patient() });
@@ -83,6 +85,7 @@ async fn one_source_cannot_keep_others_out() {
     dial_at_last(&same, &contact).await;
 }
 
+// protocol: L27
 #[tokio::test]
 async fn handshakes_are_bounded_in_total() {
     let (_two, contact) = limited(Limits { strangers: 3, ..patient() });
@@ -98,6 +101,7 @@ async fn handshakes_are_bounded_in_total() {
 }
 
 /// A link is nobody's stranger any more: those who are in take no place of those who come.
+// protocol: L28
 #[tokio::test]
 async fn links_do_not_count_as_strangers() {
     let (one, _) = tls(1);
@@ -109,6 +113,7 @@ async fn links_do_not_count_as_strangers() {
 }
 
 /// A crowd of web visitors is served, and keeps no node out.
+// protocol: L29
 #[tokio::test]
 async fn visitors_have_places_of_their_own() {
     let (one, _) = tls(1);

@@ -56,6 +56,7 @@ async fn a_link_with_something_in_flight_is_not_kept() {
     }
 }
 
+// protocol: L31, L32, F10
 #[tokio::test]
 async fn a_warm_link_that_ended_or_speaks_is_not_handed_out() {
     for speaks in [false, true] {
@@ -142,6 +143,7 @@ async fn the_pool_is_bounded_per_node_and_in_total() {
     assert_eq!(others.iter().map(|(_, contact)| pool.ready(contact)).collect::<Vec<_>>(), [2, 1, 0]);
 }
 
+// protocol: L30
 #[tokio::test(start_paused = true)]
 async fn links_grow_too_old_at_different_times() {
     let network = MemoryNetwork::default();

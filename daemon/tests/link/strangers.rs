@@ -130,6 +130,7 @@ async fn site() -> SocketAddr {
     addr
 }
 
+// protocol: L1, L15
 #[tokio::test]
 async fn every_face_answers_strangers_like_a_plain_web_server() {
     let folder = tempfile::tempdir().unwrap();
@@ -149,6 +150,7 @@ async fn every_face_answers_strangers_like_a_plain_web_server() {
 }
 
 /// The table above compares; this says that what is compared is a web server's.
+// protocol: L9
 #[tokio::test]
 async fn the_face_is_a_web_server() {
     let folder = tempfile::tempdir().unwrap();
@@ -211,6 +213,7 @@ async fn plain_bytes_get_what_tls_answers() {
 }
 
 /// I5: the cookie of one TLS session gets the web page in another; in its own session it is switched.
+// protocol: L11, L15
 #[tokio::test]
 async fn a_replayed_token_gets_the_web_page() {
     let (_node, contact) = tls(1);
@@ -229,6 +232,7 @@ async fn a_replayed_token_gets_the_web_page() {
 }
 
 /// The right token makes no link of anything but the one request that it is for; nor does another node's.
+// protocol: L15
 #[tokio::test]
 async fn a_token_in_the_wrong_place_gets_the_web_page() {
     let (_node, contact) = tls(1);
@@ -247,6 +251,7 @@ async fn a_token_in_the_wrong_place_gets_the_web_page() {
 }
 
 /// I8: a browser without post-quantum keys is served, and no link comes of it, whatever it knows.
+// protocol: L3, L4
 #[tokio::test]
 async fn a_token_over_a_classical_key_exchange_gets_the_web_page() {
     let (_node, contact) = tls(1);
@@ -263,7 +268,29 @@ async fn a_token_over_a_classical_key_exchange_gets_the_web_page() {
     assert!(seen[0].0.starts_with("HTTP/1.1 404 "), "{seen:?}");
 }
 
+/// A session that is resumed ties two links together for whoever watches; a server that offers it gets none.
+// protocol: L2
+#[tokio::test]
+async fn no_link_resumes_the_tls_of_another() {
+    let (acceptor, listener) = (plain_tls(), TcpListener::bind("127.0.0.1:0").await.unwrap());
+    let (one, _) = tls(1);
+    let contact = contact(2, listener.local_addr().unwrap());
+    for round in 0..2 {
+        let served = async {
+            let (tcp, _) = listener.accept().await.unwrap();
+            let mut tls = acceptor.accept(tcp).await.unwrap();
+            assert_eq!(tls.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full), "{round}");
+            tls.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n").await.unwrap();
+            tls.flush().await.unwrap();
+            tls
+        };
+        let (dialed, _tls) = timeout(PATIENCE, join(dial(&one, &contact), served)).await.unwrap();
+        assert!(dialed.is_err(), "it is a web server");
+    }
+}
+
 /// What the dialer shows on the wire: no server name, a websocket's ALPN; and what both agree on.
+// protocol: L2, L3
 #[tokio::test]
 async fn tls_is_as_web_traffic_has_it() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::support::*;
 
+// protocol: L5, L12, L21
 #[tokio::test]
 async fn both_sides_know_each_other_and_bytes_flow() {
     for [(one, one_contact), (two, two_contact)] in pairs() {
@@ -58,6 +59,7 @@ async fn much_flows_both_ways_at_once() {
 }
 
 /// I8: neither a wrong secret nor a wrong key leads to a weaker link.
+// protocol: L17
 #[tokio::test]
 async fn a_wrong_secret_or_key_is_no_link() {
     for [(one, _), (two, contact)] in pairs() {

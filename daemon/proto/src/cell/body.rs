@@ -12,6 +12,7 @@ const HEADER_LEN: usize = TAG_LEN + 1 + 2;
 pub const CELL_DATA_MAX: usize = CELL_LEN - HEADER_LEN;
 
 /// What a cell is for (docs/protocol.md, section "Cells").
+// protocol: U1
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum CellKind {
@@ -77,6 +78,7 @@ pub struct Cell<'a> {
 
 impl<'a> Cell<'a> {
     /// Writes the cell over all of `out`.
+    // protocol: X1
     pub fn encode(&self, out: &mut [u8; CELL_LEN]) -> Result<(), CellError> {
         let len = u16::try_from(self.data.len()).map_err(|_| CellError::TooLong)?;
         let end = HEADER_LEN + self.data.len();
@@ -90,6 +92,7 @@ impl<'a> Cell<'a> {
     }
 
     /// Reads a cell whose layers are off.
+    // protocol: X1, X6
     pub fn decode(cell: &'a [u8]) -> Result<Self, CellError> {
         if cell.len() != CELL_LEN {
             return Err(CellError::Malformed);

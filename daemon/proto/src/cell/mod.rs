@@ -72,6 +72,7 @@ pub struct Layer {
 
 impl Layer {
     /// The layer that belongs to a tunnel key and a direction.
+    // protocol: X2
     pub fn new(key: &TunnelKey, direction: Direction) -> Self {
         let context = match direction {
             Direction::Onward => "phantom v1 cells onward",
@@ -92,6 +93,7 @@ impl Layer {
         self.turn(cell, WideKey::decipher)
     }
 
+    // protocol: X3
     fn turn(&mut self, cell: &mut [u8], permute: impl FnOnce(&WideKey, &[u8; 16], &mut [u8])) -> bool {
         if cell.len() != CELL_LEN {
             return false;
@@ -128,12 +130,14 @@ impl OwnerCrypt {
     }
 
     /// Prepares an outgoing cell so that the hops' work makes it plain at the end. False: not [`CELL_LEN`] bytes.
+    // protocol: X4
     #[must_use]
     pub fn wrap(&mut self, cell: &mut [u8]) -> bool {
         self.layers.iter_mut().rev().all(|layer| layer.decipher(cell))
     }
 
     /// Takes the hops' work off an incoming cell. False: not [`CELL_LEN`] bytes.
+    // protocol: X4, X5
     #[must_use]
     pub fn peel(&mut self, cell: &mut [u8]) -> bool {
         self.layers.iter_mut().all(|layer| layer.decipher(cell))

@@ -87,6 +87,7 @@ fn cells_arrive_both_ways() {
 }
 
 /// I3: every class of changed bit, on every link, both ways: that cell and all that follow are noise.
+// protocol: X5
 #[test]
 fn a_changed_bit_makes_noise_of_this_cell_and_all_that_follow() {
     for (direction, link) in links() {
@@ -201,27 +202,37 @@ fn hops_that_are_not_adjacent_see_nothing_in_common() {
 }
 
 /// Vectors of scripts/vectors/cells.py, which computes them from the description with other libraries.
+// protocol: X1, X2, X3, X4
 #[test]
 fn independently_computed_vectors() {
     let mut count = 0;
-    for direction in DIRECTIONS {
-        let name = format!("{direction:?}").to_lowercase();
+    for (starter, direction) in
+        [("owner", DIRECTIONS[0]), ("owner", DIRECTIONS[1]), ("end", DIRECTIONS[0]), ("end", DIRECTIONS[1])]
+    {
+        let name = format!("{starter} {direction:?} ").to_lowercase();
         let mut line = None;
         for text in include_str!("../../vectors/cells.txt").lines().filter(|text| text.starts_with(&name)) {
             let fields: Vec<_> = text.split(' ').collect();
-            let [_, keys, _, kind, data, head, hash] = fields.try_into().unwrap();
+            let [_, _, keys, _, kind, data, head, hash] = fields.try_into().unwrap();
             let keys =
                 keys.split(',').map(|key| TunnelKey(Zeroizing::new(hex::decode(key).unwrap().try_into().unwrap())));
-            let line = line.get_or_insert_with(|| Line::with(direction, &keys.collect::<Vec<_>>()));
+            let line = line.get_or_insert_with(|| {
+                let keys: Vec<_> = keys.collect();
+                // Whether a cell comes from the owner; a line is of a tunnel that the owner started.
+                let away = (starter == "owner") == (direction == Direction::Onward);
+                let sent = if away { Direction::Onward } else { Direction::Backward };
+                Line { direction: sent, ..Line::with(direction, &keys) }
+            });
             let data = if data == "-" { Vec::new() } else { hex::decode(data).unwrap() };
             let kind = CellKind::ALL.into_iter().find(|known| (*known as u8).to_string() == kind).unwrap();
-            let cell = line.on(0, cell(kind, &data));
-            assert_eq!(hex::encode(&cell[..64]), head);
-            assert_eq!(blake3::hash(&cell[..]).to_hex().as_str(), hash);
+            let plain = cell(kind, &data);
+            let sent = line.on(0, plain.clone());
+            assert_eq!(hex::encode(&sent[..64]), head);
+            assert_eq!(blake3::hash(&sent[..]).to_hex().as_str(), hash);
             count += 1;
         }
     }
-    assert_eq!(count, 10);
+    assert_eq!(count, 20);
 }
 
 proptest! {
@@ -252,6 +263,7 @@ fn too_much_data_is_an_error() {
     assert_eq!(Cell { kind: CellKind::Data, data: &data }.encode(&mut out), Err(CellError::TooLong));
 }
 
+// protocol: X1, X6, U1
 #[test]
 fn malformed_bodies_are_errors() {
     let good = cell(CellKind::Data, b"abc");

@@ -42,6 +42,7 @@ mod tests {
     use super::*;
 
     /// Vectors of scripts/vectors/aead.py, which computes them with another library.
+    // protocol: Q5
     #[test]
     fn independently_computed_vectors() {
         let lines = include_str!("../../vectors/aead.txt").lines().filter(|line| !line.starts_with('#'));

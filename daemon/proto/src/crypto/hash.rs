@@ -15,6 +15,7 @@ pub fn derive(context: &'static str, parts: &[&[u8]]) -> Hash32 {
 }
 
 /// As [`derive()`], for any length of output.
+// protocol: G3
 pub fn derive_into(context: &'static str, parts: &[&[u8]], out: &mut [u8]) {
     let mut hasher = blake3::Hasher::new_derive_key(context);
     absorb(&mut hasher, parts);
@@ -38,6 +39,7 @@ pub fn same(left: &[u8], right: &[u8]) -> bool {
     subtle::ConstantTimeEq::ct_eq(left, right).into()
 }
 
+// protocol: G2
 fn absorb(hasher: &mut blake3::Hasher, parts: &[&[u8]]) {
     for part in parts {
         hasher.update(&(part.len() as u64).to_be_bytes());

@@ -20,6 +20,7 @@ use zeroize::{Zeroize, Zeroizing};
 use super::dh::DhSecret;
 use super::{CryptoError, aead};
 
+// protocol: P1
 const PATTERN: &str = "Noise_NKpsk0+psk2_25519_ChaChaPoly_SHA256";
 
 /// Bytes that a message adds to its payload: an X25519 key and a tag.

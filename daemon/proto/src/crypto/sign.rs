@@ -81,6 +81,7 @@ impl std::fmt::Debug for SigningKey {
 }
 
 /// What is signed: the context, a zero byte, the message. Contexts hold no zero byte.
+// protocol: N6
 fn framed(context: &str, message: &[u8]) -> Vec<u8> {
     [context.as_bytes(), &[0], message].concat()
 }
@@ -99,6 +100,7 @@ mod tests {
         );
     }
 
+    // protocol: N6
     #[test]
     fn signature_holds_for_its_context_and_message_only() {
         let key = SigningKey::from_seed(&[7; 32]);

@@ -34,6 +34,7 @@ use zeroize::Zeroize;
 use super::hash::derive;
 
 /// Shortest block in bytes: two AES blocks.
+// protocol: W1
 pub const WIDE_MIN: usize = 32;
 
 /// A key of the wide-block permutation, expanded. The library wipes its key schedules when they are dropped.
@@ -48,6 +49,7 @@ pub struct WideKey {
 
 impl WideKey {
     /// Expands a 32-byte key.
+    // protocol: W3
     pub fn new(key: &[u8; 32]) -> Self {
         let mut hash = derive("phantom v1 wide hash", &[key]);
         let unbound = UnboundKey::new(&AES_256_GCM, &hash).expect("32 bytes are an AES-256 key");
@@ -66,6 +68,7 @@ impl WideKey {
     ///
     /// # Panics
     /// When `block` is shorter than [`WIDE_MIN`]: lengths are constants of the protocol.
+    // protocol: W2
     pub fn encipher(&self, tweak: &[u8; 16], block: &mut [u8]) {
         let (left, right) = split(block);
         let mask = self.mask(tweak, right);
@@ -79,6 +82,7 @@ impl WideKey {
     ///
     /// # Panics
     /// As [`WideKey::encipher`].
+    // protocol: W5
     pub fn decipher(&self, tweak: &[u8; 16], block: &mut [u8]) {
         let (left, right) = split(block);
         self.apply_stream(tweak, left, right);
@@ -102,6 +106,7 @@ impl WideKey {
         mask
     }
 
+    // protocol: W4
     fn apply_stream(&self, tweak: &[u8; 16], left: &[u8; 16], right: &mut [u8]) {
         let mut start = *tweak;
         one_block(&self.counter, &mut start);
@@ -145,6 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Vectors of scripts/vectors/wide.py, which computes them from the text above with another library.
+    // protocol: W2, W3, W4
     #[test]
     fn independently_computed_vectors() {
         let mut count = 0;
@@ -164,6 +170,7 @@ mod tests {
     }
 
     proptest! {
+        // protocol: W1
         #[test]
         fn decipher_undoes_encipher(key: [u8; 32], tweak: [u8; 16], block in prop::collection::vec(any::<u8>(), 32..5000)) {
             let wide = WideKey::new(&key);
@@ -196,6 +203,7 @@ mod tests {
         }
 
         /// Decipher direction: so does a changed bit of the tweak or of L', but one of R' passes through: the known weakness.
+        // protocol: W5
         #[test]
         fn what_deciphering_lets_through(key: [u8; 32], at in 0usize..(16 + 16 + 200) * 8) {
             let wide = WideKey::new(&key);

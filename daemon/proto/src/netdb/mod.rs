@@ -17,6 +17,7 @@ const AP: u8 = b'a';
 pub type Key = [u8; KEY_LEN];
 
 /// Where a node's record stands.
+// protocol: D1
 pub fn node_key(id: &NodeId) -> Key {
     key(NODE, derive("phantom v1 netdb node key", &[&id.0]))
 }
@@ -62,6 +63,7 @@ pub enum Value {
 }
 
 /// Checks a value against its key and the time (seconds since 1970).
+// protocol: D2
 pub fn check(now: u64, key: &[u8], bytes: &[u8]) -> Result<Value, Refused> {
     if bytes.len() > MAX_RECORD_LEN {
         return Err(Refused::TooLong);
@@ -89,6 +91,7 @@ fn checked<T: Record>(now: u64, bytes: &[u8]) -> Result<T, RecordError> {
 /// Decides whether `new` may take the place of `old` under `key`. Equal values are admitted, so that they can be stored anew.
 ///
 /// The larger version wins; of two different records with one version the one with the larger bytes, on every node alike.
+// protocol: D2, D3
 pub fn admit(now: u64, key: &[u8], new: &[u8], old: Option<&[u8]>) -> Result<Value, Refused> {
     let value = check(now, key, new)?;
     let Some(old) = old else { return Ok(value) };
@@ -105,6 +108,7 @@ fn version(value: &Value) -> (u64, u16) {
 }
 
 /// The vote on a look-up: of all answers that hold the one that wins on every node. `None`: no answer holds.
+// protocol: D6
 pub fn winner(now: u64, key: &[u8], answers: impl IntoIterator<Item = Vec<u8>>) -> Option<(Value, Vec<u8>)> {
     let mut best: Option<(Value, Vec<u8>)> = None;
     for answer in answers {
@@ -132,6 +136,20 @@ mod tests {
         (ap_key(&record.address()), Signed::sign(&record, &key).bytes().to_vec())
     }
 
+    /// Computed by scripts/vectors/names.py.
+    // protocol: D1
+    #[test]
+    fn independently_computed_keys() {
+        let vector = |name: &str| {
+            let lines = include_str!("../../vectors/names.txt").lines();
+            lines.filter_map(|line| line.split_once(' ')).find(|(named, _)| *named == name).unwrap().1
+        };
+        let key = crate::crypto::VerifyingKey(hex::decode(vector("key")).unwrap().try_into().unwrap());
+        assert_eq!(hex::encode(node_key(&NodeId::of(&key))), vector("node-db-key"));
+        assert_eq!(hex::encode(ap_key(&ApAddress::of(&key))), vector("ap-db-key"));
+    }
+
+    // protocol: D2, D6
     #[test]
     fn the_newest_record_wins_and_older_ones_are_refused() {
         let ((key, one), (_, two)) = (record(1, 1), record(1, 2));
@@ -143,7 +161,28 @@ mod tests {
         assert_eq!(winner(NOW, &key, answers).map(|(_, bytes)| bytes), Some(two));
     }
 
+    /// An owner that signs two records with one serial does not split the network: all take the same one.
+    // protocol: D3
+    #[test]
+    fn of_two_records_with_one_version_the_larger_wins_everywhere() {
+        let key = SigningKey::from_seed(&[1; 32]);
+        let made = |port: u16| {
+            let addr = ([10, 0, 0, 1], port).into();
+            let entry_node = NodeContact { identity: key.verifying_key(), addr, link_secret: [0; 32] };
+            let entry = crate::record::RoutingEntry { entry_node, handle: [1; 16], until: NOW };
+            let record = ApRecord::on_grid(key.verifying_key(), NOW / STEP, 1, vec![entry]);
+            (ap_key(&record.address()), Signed::sign(&record, &key).bytes().to_vec())
+        };
+        let ((key, small), (_, large)) = (made(1), made(2));
+        assert!(small < large && admit(NOW, &key, &large, Some(&small)).is_ok());
+        assert_eq!(admit(NOW, &key, &small, Some(&large)), Err(Refused::Older));
+        for order in [[small.clone(), large.clone()], [large.clone(), small]] {
+            assert_eq!(winner(NOW, &key, order).map(|(_, bytes)| bytes), Some(large.clone()));
+        }
+    }
+
     /// I6: under an address stands only what its key's holder signed.
+    // protocol: D2
     #[test]
     fn records_stand_under_their_own_key_only() {
         let ((_, one), (other, _)) = (record(1, 1), record(2, 1));
@@ -172,6 +211,7 @@ mod tests {
         assert_eq!(admit(NOW, &key, &old, Some(&new)), Err(Refused::Older));
     }
 
+    // protocol: D5
     #[test]
     fn expired_records_lose_to_anything() {
         let ((key, old), (_, new)) = (record(1, 9), record(1, 1));

@@ -20,10 +20,12 @@ const MAX_BUILDS: usize = 6;
 
 /// How long the owner waits for an array to come home, in milliseconds: five times what sixteen hops across the world take. The
 /// nodes in between wait longer (`BUILD_LIFE`).
+// protocol: Z5
 const BUILD_PATIENCE: u64 = 12_000;
 
 /// How long a node that did not answer is left out of plans, in milliseconds: in a small network two or three that were
 /// merely slow once leave too few for a circle.
+// protocol: O19
 const AWAY: u64 = 60_000;
 
 /// Candidates that are plenty to draw guards from: the first few nodes that a newcomer hears of must not become its guards.
@@ -56,6 +58,7 @@ pub(super) enum CannotBuild {
 
 impl Node {
     /// The sample is new: bring guards and layers up to date before anything is planned with it.
+    // protocol: J7
     pub(super) fn take_sample(&mut self, now: u64, sample: Vec<Candidate>) {
         let first = *self.sampled.get_or_insert(now);
         if sample.len() < AMPLE_SAMPLE && now < first + SAMPLE_PATIENCE {

@@ -17,10 +17,12 @@ use crate::wire::array::Segment;
 use crate::wire::cells::Handle;
 
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
+// protocol: Q16
 const STAND_LIMIT: u64 = 20_000;
 
 /// Records that a terminating node takes of one path within a step of their grid. One is due, two begin a service, and one out of turn
 /// costs its owner all paths that the last one named; each costs us a look at a signature and a publication.
+// protocol: H7
 const RECORDS_PER_STEP: u32 = 32;
 
 /// One path, as much of it as this node knows.
@@ -187,6 +189,7 @@ impl Node {
     }
 
     /// Registers a path and brings up its standing connections.
+    // protocol: Q12
     pub(super) fn add_path(&mut self, path: Path) -> Option<PathNo> {
         // Also of one path: a standing connection whose segment has another's name would never be closed.
         let named: BTreeSet<_> = path.sides.iter().map(|side| side.segment.path).collect();
@@ -229,12 +232,14 @@ impl Node {
     }
 
     /// Without a standing connection the path is dead; closing the other one tells the next node, and so on to the owner.
+    // protocol: F14
     pub(super) fn segment_lost(&mut self, now: u64, segment: PathId) {
         if let Some((no, _)) = self.segments.get(&segment).copied() {
             self.end_path(now, no, Ending::Lost);
         }
     }
 
+    // protocol: Q17
     pub(super) fn drop_path(&mut self, now: u64, no: PathNo) {
         self.end_path(now, no, Ending::Ours);
     }
@@ -268,6 +273,7 @@ impl Node {
     }
 
     /// The owner of a path that ends here uses it. False, and the path ends: it was used for something else before.
+    // protocol: U5
     pub(super) fn used_for(&mut self, now: u64, no: PathNo, wanted: Use) -> bool {
         let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return false };
         let same = *terminating.used_for.get_or_insert(wanted) == wanted;
@@ -279,6 +285,7 @@ impl Node {
 
     /// The owner of a path that ends here wants this record served and published, or, when it is empty, no more. A record that
     /// does not hold, or names another node, path or address, ends the path, and so does one too many.
+    // protocol: U12, H5, H6, H8
     pub(super) fn serve_record(&mut self, now: u64, no: PathNo, record: Vec<u8>) {
         if !self.used_for(now, no, Use::Serve) {
             return;
@@ -319,6 +326,7 @@ impl Node {
     }
 
     /// Publishes the records whose time has come, along paths that stand.
+    // protocol: H9
     pub(super) fn publish_due(&mut self, now: u64) {
         let mut due = Vec::new();
         for (no, path) in &self.paths {
@@ -338,6 +346,7 @@ impl Node {
     }
 
     /// JOIN from an exit node: the handle names the path that serves; the data plane takes the link.
+    // protocol: F8
     pub(super) fn join_frame(&mut self, link: LinkId, payload: &[u8]) -> bool {
         let Ok(handle) = Handle::try_from(payload) else { return false };
         let Some(path) = self.served.get(&handle).copied() else { return false };

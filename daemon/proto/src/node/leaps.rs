@@ -26,6 +26,7 @@ impl Node {
     }
 
     /// Ticks that are overdue, or ages away, are drawn anew, each by itself.
+    // protocol: K9
     fn redraw_clocks(&mut self, now: u64) {
         for own in self.personas.values_mut() {
             for stock in own.stocks() {

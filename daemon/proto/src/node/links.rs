@@ -10,9 +10,11 @@ use crate::wire::{NodeContact, Wire};
 const EARLY_LIMIT: u64 = 10_000;
 
 /// How long a link may stay without a purpose, in milliseconds: longer than dialers keep warm links.
+// protocol: L30
 const IDLE_LIMIT: u64 = 180_000;
 
 /// Links of one peer that serve nothing yet. A peer needs one per array or tunnel that it starts just now.
+// protocol: F16
 const IDLE_PER_PEER: usize = 256;
 
 /// A link that the node controls.
@@ -89,6 +91,7 @@ impl Node {
     }
 
     /// None: the link is not ours any more.
+    // protocol: F10, F11, F12, F13
     fn run_errand(&mut self, now: u64, link: LinkId, errand: Errand) -> Option<Role> {
         match errand {
             Errand::Probe(node) => {
@@ -141,6 +144,7 @@ impl Node {
     }
 
     /// Takes a frame; one that the link's role does not expect closes the link.
+    // protocol: F2, F5, Y2
     pub(super) fn frame(&mut self, now: u64, link: LinkId, frame_kind: u8, payload: &[u8]) {
         // Frames read before the shell learned that a link left the node.
         let Some(state) = self.links.get(&link) else { return };
@@ -170,6 +174,7 @@ impl Node {
         true
     }
 
+    // protocol: F6, F9
     fn attach_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
         let Ok(path) = payload.try_into().map(PathId) else { return false };
         if self.segments.contains_key(&path) {
@@ -187,6 +192,7 @@ impl Node {
     }
 
     /// Answers ATTACH when the peer is the neighbour that we were told of.
+    // protocol: Q13, F6
     pub(super) fn attach(&mut self, link: LinkId, peer: NodeId, path: PathId) -> bool {
         if !self.expects_attach(path, peer) {
             return false;
@@ -220,10 +226,12 @@ impl Node {
     }
 
     /// The node lets go of a link without closing it: the data plane has it now.
+    // protocol: F15
     pub(super) fn hand_over(&mut self, link: LinkId) {
         self.links.remove(&link);
     }
 
+    // protocol: Y3
     pub(super) fn expire_links(&mut self, now: u64) {
         let late = |state: &LinkState| {
             now > state.since.saturating_add(match state.role {

@@ -59,6 +59,7 @@ pub struct LinkId(pub u64);
 pub struct PathNo(pub u64);
 
 /// What an own path does. It begins as a spare; what it then becomes it stays.
+// protocol: K3
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Work {
     /// Nothing yet.
@@ -95,6 +96,7 @@ pub struct Settings {
     /// Ready tunnels that each end of a path tries to keep once it is used.
     pub ready_tunnels: usize,
     /// Life of an own path in seconds, drawn from this range for each, whatever it will do: 600 to 86 400.
+    // protocol: K8
     pub path_life: RangeInclusive<u64>,
     /// Mean wait before a build out of turn, when a class has nothing in stock, in milliseconds.
     pub urgent_mean: u64,
@@ -133,6 +135,7 @@ impl Default for Settings {
 
 impl Settings {
     /// Everything as soon as it can be: for private networks, where times need not hide anything.
+    // protocol: K10
     pub fn hurried() -> Self {
         Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, revive_mean: 20, paced: false, ..Self::default() }
     }

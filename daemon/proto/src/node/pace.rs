@@ -15,6 +15,7 @@ use crate::wire::NodeContact;
 use crate::wire::frame::kind;
 
 /// Shortest and longest constant part, in milliseconds: what distances in the world come to.
+// protocol: T13
 const CONSTANT: RangeInclusive<u64> = 50..=250;
 
 /// Longest random part, in milliseconds.
@@ -22,6 +23,7 @@ const RANDOM: u64 = 50;
 
 /// The constant part for this end of a path, in milliseconds. Drawn, and not made of anything that the other end knows: a terminating
 /// node that could take it off its owner's waits would measure how far the owner is.
+// protocol: T14
 pub(super) fn constant(rng: &mut dyn CryptoRng) -> u64 {
     rng.random_range(CONSTANT)
 }

@@ -15,15 +15,18 @@ use crate::ident::ApAddress;
 use crate::path::{Class, How, Persona, Sets};
 
 /// Spare paths that a class keeps: one may die while another takes over its work.
+// protocol: K4
 pub const SPARES: usize = 2;
 
 /// Mean time between two builds of a class, in milliseconds. They go on whatever the stock is: that a build happens says nothing.
 const BUILD_MEAN: u64 = 600_000;
 
 /// First and longest wait after a failed build that was out of turn, in milliseconds; it doubles in between.
+// protocol: K6
 const BACKOFF: (u64, u64) = (500, 10_000);
 
 /// One set of own paths, and whose they are.
+// protocol: K1
 pub(super) struct Own {
     /// `None`: kept ready for the next identity.
     pub(super) identity: Option<ApAddress>,
@@ -80,6 +83,7 @@ impl Own {
 }
 
 /// Works of a class that a persona has when it is whole.
+// protocol: K2
 fn works(class: Class, entries: usize) -> Vec<(Work, usize)> {
     match class {
         Class::Out => vec![(Work::Connect, 1), (Work::Ask, 1)],
@@ -162,6 +166,7 @@ impl Node {
         persona
     }
 
+    // protocol: K7
     fn conceive(&mut self, now: u64) -> Persona {
         let persona = Persona(self.id());
         let (mut out, mut incoming) = (Stock::new(&mut *self.rng, now, true), Stock::new(&mut *self.rng, now, true));
@@ -278,6 +283,7 @@ impl Node {
     }
 
     /// Puts spares to the work that nobody does.
+    // protocol: K5
     pub(super) fn put_to_work(&mut self, now: u64, persona: Persona) {
         let Some(own) = self.personas.get(&persona) else { return };
         let Some(identity) = own.identity else { return };

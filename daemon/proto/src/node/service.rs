@@ -29,6 +29,7 @@ const STEP_MS: u64 = STEP * 1000;
 const TOO_LATE: u64 = 180_000;
 
 /// The newest serials of two different steps: a record of this step may follow one of the next.
+// protocol: H4
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Serials(pub [u64; 2]);
 
@@ -144,6 +145,7 @@ impl Node {
         self.paths.iter().filter_map(entry).collect()
     }
 
+    // protocol: H3
     fn due(&mut self, now: u64, persona: Persona, live: &[(PathNo, RoutingEntry)]) -> Due {
         let wanted = self.settings.entry_paths;
         let wait = exponential(&mut *self.rng, self.settings.revive_mean);
@@ -166,6 +168,7 @@ impl Node {
         if now >= service.compose && service.step == step { Due::Ahead } else { Due::Nothing }
     }
 
+    // protocol: H1, H2
     fn compose(
         &mut self,
         now: u64,

@@ -74,6 +74,7 @@ fn a_flood_of_seeds_is_answered_only_so_often() {
 }
 
 /// An owner that gives both segments of a path one name would leave us with a link that nothing closes.
+// protocol: Q12
 #[test]
 fn segments_of_one_path_have_names_of_their_own() {
     let mut node = node();
@@ -83,7 +84,80 @@ fn segments_of_one_path_have_names_of_their_own() {
     assert_eq!(node.load(), [0, 2, 1, 2, 0, 0]);
 }
 
+fn attaches(node: &mut Node, link: u64, neighbour_no: u8, path: u8) {
+    node.handle(NOW, Input::LinkUp { link: LinkId(link), peer: neighbour(neighbour_no).node_id() });
+    node.handle(NOW, Input::Frame { link: LinkId(link), kind: kind::ATTACH, payload: vec![path; 16] });
+}
+
+/// What was done with a link: ATTACHED was sent on it, or it was closed.
+fn attached_or_closed(node: &mut Node, link: u64) -> Option<bool> {
+    std::iter::from_fn(|| node.poll()).find_map(|output| match output {
+        Output::Send { link: LinkId(to), kind: kind::ATTACHED, .. } => (to == link).then_some(true),
+        Output::Close { link: LinkId(closed) } => (closed == link).then_some(false),
+        _ => None,
+    })
+}
+
+// protocol: F6, Q13
+#[test]
+fn a_segment_is_attached_by_its_neighbour_only() {
+    let mut node = node();
+    join(&mut node, Sides::End(segment(2, 7, false)));
+    attaches(&mut node, 1, 3, 7);
+    assert_eq!(attached_or_closed(&mut node, 1), Some(false), "somebody else knew its name");
+    attaches(&mut node, 3, 2, 7);
+    assert_eq!(attached_or_closed(&mut node, 3), Some(true));
+    attaches(&mut node, 5, 2, 7);
+    assert_eq!(attached_or_closed(&mut node, 5), Some(false), "it stands already");
+}
+
+// protocol: F6, F9
+#[test]
+fn an_attach_before_its_package_waits_for_it_and_no_longer_than_ten_seconds() {
+    let mut early = node();
+    attaches(&mut early, 1, 2, 7);
+    attaches(&mut early, 3, 3, 7);
+    assert_eq!(attached_or_closed(&mut early, 1), None, "neither yes nor no");
+    join(&mut early, Sides::End(segment(2, 7, false)));
+    let outputs: Vec<_> = std::iter::from_fn(|| early.poll()).collect();
+    assert!(outputs.iter().any(|o| matches!(o, Output::Send { link: LinkId(1), kind: kind::ATTACHED, .. })));
+    assert!(outputs.iter().any(|o| matches!(o, Output::Close { link: LinkId(3) })), "who is not the neighbour");
+    let mut never = node();
+    attaches(&mut never, 1, 2, 7);
+    never.tick(NOW + 10_000);
+    assert_eq!(attached_or_closed(&mut never, 1), None);
+    never.tick(NOW + 10_001);
+    assert_eq!(attached_or_closed(&mut never, 1), Some(false));
+}
+
+/// The owner learns of a loss, however far away, by its own standing connection.
+// protocol: F14
+#[test]
+fn a_hop_that_loses_one_neighbour_closes_towards_the_other() {
+    let mut node = node();
+    join(&mut node, Sides::Middle(Box::new([segment(2, 7, false), segment(3, 8, false)])));
+    attaches(&mut node, 1, 2, 7);
+    attaches(&mut node, 3, 3, 8);
+    while node.poll().is_some() {}
+    node.handle(NOW + 1, Input::LinkDown { link: LinkId(1) });
+    assert_eq!(attached_or_closed(&mut node, 3), Some(false));
+    assert_eq!(node.load(), [0; 6]);
+}
+
+// protocol: Q16
+#[test]
+fn a_path_on_which_no_tunnel_stands_is_dropped_after_twenty_seconds() {
+    let mut node = node();
+    join(&mut node, Sides::Middle(Box::new([segment(2, 7, false), segment(3, 8, false)])));
+    attaches(&mut node, 1, 2, 7);
+    node.tick(NOW + 20_000);
+    assert_eq!(node.relayed_paths(), 1);
+    node.tick(NOW + 20_001);
+    assert_eq!(node.load(), [0; 6]);
+}
+
 /// `relayed_paths` bounds what a node carries.
+// protocol: F16
 #[test]
 fn no_more_paths_are_carried_than_is_said() {
     let mut node = node();
@@ -95,6 +169,7 @@ fn no_more_paths_are_carried_than_is_said() {
 }
 
 /// A node that was away for a second was left out of plans for a minute; in a small network that is no plan at all.
+// protocol: O19
 #[test]
 fn a_node_that_answers_again_is_left_out_no_longer() {
     let mut node = node();

@@ -34,10 +34,12 @@ const UNDER_WAY_DELAY: u64 = 100;
 const READY_UNUSED: usize = 2;
 
 /// Ready tunnels at one end of a path beyond which it answers no more seeds: many times what an honest other end wants.
+// protocol: T17
 const MAX_READY: usize = 64;
 
 /// Tunnels in a row that come to nothing after which an owner takes its path for mute and drops it. Each has had [`SETUP_LIMIT`], and
 /// an end with nothing ready starts them faster than that, so it takes little longer than one.
+// protocol: O17
 const MUTE: u32 = 5;
 
 /// A tunnel that is being set up.
@@ -103,6 +105,7 @@ impl Node {
     }
 
     /// Registers a set-up and dials the neighbour at `towards`.
+    // protocol: Q15
     fn begin(
         &mut self,
         now: u64,
@@ -129,6 +132,7 @@ impl Node {
     }
 
     /// TUNNEL on a new link: the answer to a seed that we sent or passed on.
+    // protocol: F7, T5
     pub(super) fn tunnel_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
         let Some((id, r, p)) = tunnel_payload(payload) else { return false };
         let Some((no, _)) = self.seeds.get(&id).copied() else { return false };
@@ -267,6 +271,7 @@ impl Node {
     }
 
     /// Both ends of a path start tunnels after random delays, so that hops cannot tell from it who owns the path.
+    // protocol: T1, T15, T16
     pub fn refill(&mut self, now: u64) {
         self.run_paced(now);
         let (many, few) = (self.settings.ready_tunnels, self.settings.ready_tunnels.min(READY_UNUSED));

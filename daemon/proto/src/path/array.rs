@@ -39,6 +39,7 @@ impl ArrayKey {
     }
 
     /// MAC of the setup array as it arrives. The caller has zeroed the own slot.
+    // protocol: P9
     pub fn mac(&self, setup: &[Slot; SLOTS]) -> Hash32 {
         keyed(&self.mac, &[setup.as_flattened()])
     }
@@ -74,6 +75,7 @@ impl ArrayKey {
     }
 
     /// The setup array as a node whose slot is `own` passes it on.
+    // protocol: Z1, Z6
     pub fn pass_setup(&self, own: usize, setup: &mut [Slot; SLOTS]) -> Box<[Slot; SLOTS]> {
         for (index, slot) in setup.iter_mut().enumerate() {
             if index == own { slot.copy_from_slice(self.fill()) } else { self.encipher_slot(index, slot) }
@@ -86,6 +88,7 @@ impl ArrayKey {
     }
 
     /// The reply array as a node with this reply passes it on.
+    // protocol: Z2
     pub fn pass_replies(&self, own: usize, reply: &Reply, replies: &mut [Reply; SLOTS]) {
         for (index, slot) in replies.iter_mut().enumerate() {
             if index == own { slot.copy_from_slice(reply) } else { self.encipher_reply(index, slot) }
@@ -94,6 +97,7 @@ impl ArrayKey {
 }
 
 /// The order in which slots leave: Fisher-Yates over a stream from the key.
+// protocol: Z1
 fn order(key: &Hash32) -> [usize; SLOTS] {
     let mut stream = Zeroizing::new([0; 4 * (SLOTS - 1)]);
     derive_into("phantom v1 array order", &[key], &mut stream[..]);
@@ -132,6 +136,7 @@ pub fn prologue(node: &crate::ident::NodeId) -> [u8; 50] {
 }
 
 /// What owner and node share after round 1.
+// protocol: Q1
 pub struct Shared {
     /// Seals the package of round 2.
     pub to_node: Zeroizing<Hash32>,

@@ -84,6 +84,7 @@ impl fmt::Debug for PathKeys {
 }
 
 /// Why a frame was dropped. Nobody is told; for tests and counters.
+// protocol: Y1
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HopError {
     /// No slot is for this node.
@@ -229,6 +230,7 @@ impl Hop {
     }
 
     /// What was opened before the node was started is not all known: packages that expire until `expires` may have been.
+    // protocol: P7
     pub fn refuse_until(&mut self, expires: u64) {
         self.unsure_until = expires;
     }
@@ -275,12 +277,14 @@ impl Hop {
         if now != self.swept {
             self.expire(now);
         }
+        // protocol: P2, Q8
         match self.pending.remove(&(from, frame.build)) {
             Some(pending) => second_round(now, pending, frame),
             None => self.first_round(rng, now, from, frame),
         }
     }
 
+    // protocol: P4, P8, P18
     fn first_round(
         &mut self,
         rng: &mut dyn CryptoRng,
@@ -317,6 +321,7 @@ impl Hop {
     }
 
     /// Refuses what is expired or was here before, and remembers the rest.
+    // protocol: P5, P6
     fn admit(&mut self, now: u64, package: &FirstPackage, ct_hash: Hash32) -> Result<(), HopError> {
         if package.expires <= now || package.expires > now + EXPIRES_MAX {
             return Err(HopError::Expired);
@@ -334,6 +339,7 @@ impl Hop {
 }
 
 /// The first slot tagged for one of these keys, and that key.
+// protocol: P3
 fn find_first<'a>(keys: &'a [Keyed], frame: &ArrayFrame) -> Option<(usize, &'a Keyed)> {
     let fits = |keyed: &Keyed, slot: &Slot| {
         let (tag, rest) = slot.split_at(TAG_LEN);
@@ -359,6 +365,7 @@ fn open_first(identity: &VerifyingKey, keys: &PathKeys, slot: &Slot) -> Result<O
 }
 
 /// The reply of round 1, and what is shared from then on.
+// protocol: P10
 fn answer(rng: &mut dyn CryptoRng, handshake: Responder, package: &FirstPackage) -> Result<(Reply, Shared), HopError> {
     let (ct, secret) = kem::encapsulate(&package.ephemeral)?;
     let (keys, message) = handshake.reply(rng, &secret, &[0; FIRST_REPLY_LEN])?;
@@ -368,6 +375,7 @@ fn answer(rng: &mut dyn CryptoRng, handshake: Responder, package: &FirstPackage)
     Ok((reply, Shared::new(&keys)))
 }
 
+// protocol: P11
 fn pass_on(
     key: &ArrayKey,
     own: usize,
@@ -383,6 +391,7 @@ fn pass_on(
 }
 
 /// Round 2. The pending entry is gone whatever comes out: peer and id were those of the one frame it waited for.
+// protocol: Q2, Q5, Q6
 fn second_round(now: u64, pending: Pending, mut frame: ArrayFrame) -> Result<Done, HopError> {
     let Pending { shared, reply_index, build_out, next, .. } = pending;
     let own = find_second(&shared.tag, &frame).ok_or(HopError::NoSlot)?;
@@ -406,6 +415,7 @@ fn find_second(tag: &Tag, frame: &ArrayFrame) -> Option<usize> {
     (0..SLOTS).find(|slot| same(&frame.setup[*slot][..TAG_LEN], tag))
 }
 
+// protocol: Q7, Q11
 fn take_orders(now: u64, orders: Orders, secret: &PathSecret) -> Result<Option<HopPath>, HopError> {
     let (until, sides) = match orders {
         Orders::Forget => return Ok(None),
@@ -417,3 +427,6 @@ fn take_orders(now: u64, orders: Orders, secret: &PathSecret) -> Result<Option<H
     }
     Ok(Some(HopPath { secret: secret.clone(), sides, until }))
 }
+
+#[cfg(test)]
+mod tests;

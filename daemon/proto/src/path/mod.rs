@@ -44,9 +44,11 @@ pub const EXPIRES_AHEAD: RangeInclusive<u64> = 40..=100;
 pub const EXPIRES_MAX: u64 = 120;
 
 /// Life of a path in seconds, as its owner chooses.
+// protocol: C1
 pub const PATH_LIFE: RangeInclusive<u64> = 600..=86_400;
 
 /// By how much the end of a path's life differs between its nodes, in seconds; drawn as [`EXPIRES_AHEAD`] is.
+// protocol: P17
 pub const UNTIL_SPREAD: u64 = 600;
 
 /// One set of own paths that must not be linkable with any other: an identity's, or one that is kept ready for the next
@@ -66,6 +68,7 @@ pub enum Class {
 
 /// The path's name in routing entries and in JOIN (docs/protocol.md, section 4.3): the owner and the terminating node, who
 /// share `secret`, compute it, and it is never sent along the path.
+// protocol: Q4
 pub fn handle(secret: &PathSecret) -> [u8; HANDLE_LEN] {
     let hash = derive("phantom v1 handle", &[&secret.0[..]]);
     let mut handle = [0; HANDLE_LEN];

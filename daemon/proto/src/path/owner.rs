@@ -147,6 +147,7 @@ impl Build {
         until: u64,
     ) -> Result<(Self, Send), BuildError> {
         check_terms(now, &plan, until)?;
+        // protocol: P16
         let build_ids = (0..=plan.circle.len()).map(|_| BuildId::random(rng)).collect();
         let circle = Circle { plan, own: own.contact.clone(), build_ids, until };
         let (weave, asked) = circle.first_round(rng, now, own)?;
@@ -214,6 +215,7 @@ impl Build {
 
 impl Circle {
     /// The node at a place of the circle; the owner before the first and behind the last.
+    // protocol: P15
     fn contact(&self, stage: Option<usize>) -> &NodeContact {
         stage.and_then(|stage| self.plan.circle.get(stage)).map_or(&self.own, |placed| &placed.candidate.contact)
     }
@@ -233,6 +235,7 @@ impl Circle {
         replies[reply_index[nodes]] = made_up_reply(rng)?;
         let keys = raw.iter().map(|key| ArrayKey::new(key)).collect();
         let mut weave = Weave::new(rng, keys, reply_index, replies);
+        // protocol: P14
         let (closing, _) = seal_first(rng, own, &[0; FIRST_LEN], KemSecret::generate())?;
         weave.put(weave.home(), &closing);
         let mut asked = Vec::with_capacity(nodes);
@@ -268,6 +271,7 @@ impl Circle {
         let keys = shared.iter().map(|node| ArrayKey::new(&node.array_key)).collect();
         let replies = noise_replies(rng);
         let mut weave = Weave::new(rng, keys, reply_index, replies);
+        // protocol: Q9
         let mut closing = [0; SLOT_LEN];
         rng.fill_bytes(&mut closing);
         weave.put(weave.home(), &closing);
@@ -311,6 +315,7 @@ fn noise_replies(rng: &mut dyn CryptoRng) -> Box<[Reply; SLOTS]> {
 
 /// What a reply of round 1 looks like to a node that cannot open it: ML-KEM ciphertexts and X25519 keys differ from
 /// random bytes, so a true one of each.
+// protocol: P13
 fn made_up_reply(rng: &mut dyn CryptoRng) -> Result<Reply, BuildError> {
     let mut reply = [0; REPLY_LEN];
     rng.fill_bytes(&mut reply);
@@ -320,6 +325,7 @@ fn made_up_reply(rng: &mut dyn CryptoRng) -> Result<Reply, BuildError> {
     Ok(reply)
 }
 
+// protocol: P1, P12
 fn seal_first(
     rng: &mut dyn CryptoRng,
     node: &Candidate,
@@ -346,6 +352,7 @@ fn seal_second(node: &Shared, package: &SecondPackage) -> Result<Slot, BuildErro
 }
 
 /// Finishes the handshake with every node.
+// protocol: Z4
 fn open_first(asked: Vec<Asked>, expected: &Expected, replies: &[Reply; SLOTS]) -> Result<Vec<Shared>, BuildError> {
     let open = |(stage, node): (usize, Asked)| {
         let reply = expected.reply(stage, replies);

@@ -13,6 +13,7 @@ use crate::wire::NodeContact;
 use crate::wire::array::KEM_KEY_LEN;
 
 /// X-nodes of a path: with one the exit would know the owner; with five the circle would not fit the array.
+// protocol: C2
 pub const HOPS: RangeInclusive<usize> = 2..=4;
 
 /// Weights of nodes are cut to 1 up to this: a node that boasts is drawn at most so many times as often.
@@ -126,6 +127,7 @@ pub enum PlanError {
 
 /// Draws up to `count` nodes, no two of one operator. Each operator has one ticket, held by one of its nodes: a
 /// thousand nodes in one prefix have no more chance than one.
+// protocol: O2
 pub(super) fn draw<'a>(
     rng: &mut dyn CryptoRng,
     pool: impl Iterator<Item = &'a Candidate>,
@@ -184,6 +186,7 @@ fn operator(spread: Spread, contact: &NodeContact) -> Operator {
 }
 
 /// The operators that a circle has already.
+// protocol: O1
 pub(super) struct Operators {
     spread: Spread,
     taken: BTreeSet<Operator>,

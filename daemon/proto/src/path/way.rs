@@ -45,12 +45,14 @@ impl Way {
     }
 
     /// The segment from the chain's node `from` towards the owner.
+    // protocol: Q14
     fn inward(&self, from: usize) -> Segment {
         let (path, dial) = self.between[from - 1];
         Segment { neighbour: self.chain[from - 1].0.clone(), path, dial: !dial }
     }
 
     /// What round 2 tells a node.
+    // protocol: Q10, P17
     pub(super) fn orders(&self, rng: &mut dyn CryptoRng, role: Role, until: u64) -> Orders {
         let Role::X { position } = role else { return Orders::Forget };
         let until = until + rng.random_range(0..=UNTIL_SPREAD);

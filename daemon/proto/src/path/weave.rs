@@ -58,6 +58,17 @@ impl Weave {
         assert!(keys.len() < SLOTS, "one slot is the owner's");
         let mut first = from_fn(|index| index);
         first.shuffle(rng);
+        Self::laid(rng, keys, first, reply_index, replies)
+    }
+
+    /// As [`Self::new`], with the tracks beginning in these slots.
+    pub(super) fn laid(
+        rng: &mut dyn CryptoRng,
+        keys: Vec<ArrayKey>,
+        first: [usize; SLOTS],
+        reply_index: [usize; SLOTS],
+        replies: Box<[Reply; SLOTS]>,
+    ) -> Self {
         let mut places = vec![first];
         for key in &keys {
             let here = places[places.len() - 1];
@@ -133,6 +144,7 @@ impl Weave {
 
 impl Expected {
     /// Whether the arrays came home as they must: the whole setup array, and every reply slot that nobody answers in.
+    // protocol: Z3
     pub fn fits(&self, setup: &[Slot; SLOTS], replies: &[Reply; SLOTS]) -> bool {
         let unused = &self.reply_index[self.keys.len()..];
         same(self.setup.as_flattened(), setup.as_flattened())
@@ -160,6 +172,7 @@ mod tests {
     use rand_chacha::ChaCha20Rng;
 
     /// Nodes that do what their key says find their package in its slot, and the arrays come home as expected.
+    // protocol: Z3
     #[test]
     fn nodes_find_what_the_owner_wove() {
         for nodes in [5usize, 8, 11] {

@@ -95,6 +95,7 @@ impl Record for ApRecord {
     }
 
     /// A record off the grid would stand out among all others, and tell when it was made.
+    // protocol: R2
     fn on_grid(&self) -> bool {
         self.issued.is_multiple_of(STEP)
             && self.expires == self.issued.saturating_add(STEPS_HELD * STEP)

@@ -17,11 +17,13 @@ impl Epoch {
     }
 
     /// The node's epoch that begins at `start`. `None`: none does.
+    // protocol: R4
     pub fn beginning(node: &NodeId, start: u64) -> Option<Self> {
         (Self::since(node, start) == 0).then_some(Self(start))
     }
 
     /// Seconds since the node's epoch began.
+    // protocol: E1
     fn since(node: &NodeId, now: u64) -> u64 {
         let [a, b, c, d, e, f, g, h, ..] = derive("phantom v1 epoch", &[&node.0]);
         let offset = u64::from_be_bytes([a, b, c, d, e, f, g, h]) % EPOCH;
@@ -76,6 +78,7 @@ mod tests {
         }
     }
 
+    // protocol: E1
     #[test]
     fn nodes_begin_at_different_times() {
         let starts: std::collections::BTreeSet<_> =

@@ -15,6 +15,7 @@ pub struct Extension {
 }
 
 /// A record's extensions: each kind at most once, in ascending order, so that a set of them has one encoding.
+// protocol: R6, R7
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Extensions(Vec<Extension>);
 
@@ -79,6 +80,7 @@ mod tests {
         }
     }
 
+    // protocol: R6
     #[test]
     fn what_is_out_of_order_or_too_long_is_refused() {
         let one = |kind, length| Extension { kind, value: vec![0; length] };

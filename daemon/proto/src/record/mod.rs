@@ -19,6 +19,7 @@ use crate::crypto::{Signature, SigningKey, VerifyingKey};
 use crate::wire::{Reader, Wire, WireError};
 
 /// Longest record in bytes, signature included: a node record has 2593, and extensions.
+// protocol: R1
 pub const MAX_RECORD_LEN: usize = 4096;
 
 /// How far a record's issue may lie ahead of our clock, in seconds.
@@ -106,6 +107,7 @@ impl<T: Record> Signed<T> {
     }
 
     /// The content, when all of it holds at `now` (seconds since 1970).
+    // protocol: R3
     pub fn check(&self, now: u64) -> Result<T, RecordError> {
         let (body, signature) =
             self.bytes.split_last_chunk::<SIGNATURE_LEN>().ok_or(RecordError::Malformed(WireError::Short))?;
@@ -134,6 +136,7 @@ fn check_signature<T: Record>(value: &T, body: &[u8], signature: &Signature) -> 
 }
 
 /// Reads the version byte that every record begins with.
+// protocol: Y5
 fn read_version(reader: &mut Reader<'_>) -> Result<(), WireError> {
     if reader.u8()? == 1 { Ok(()) } else { Err(WireError::Value) }
 }

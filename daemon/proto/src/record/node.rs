@@ -33,6 +33,7 @@ impl Wire for PublicPathKeys {
 /// keys of the next(1216) ‖ extensions.
 ///
 /// It lives until the next epoch is over, so its end is not written.
+// protocol: E2
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeRecord {
     /// Who it is and where it listens.
@@ -54,6 +55,7 @@ impl NodeRecord {
     }
 
     /// The path keys to build with at `now`. `None`: those of its epochs are over.
+    // protocol: E3
     pub fn keys_at(&self, now: u64) -> Option<&PublicPathKeys> {
         let [this, next] = &self.keys;
         // Before its epoch by our clock, which is behind then: the node's own is not.

@@ -56,6 +56,7 @@ fn times_are_checked() {
 }
 
 /// A1: what the record says is the same whenever in the step it was made, and no other may be told.
+// protocol: R2
 #[test]
 fn times_lie_on_the_grid() {
     let (record, key) = ap_record();
@@ -76,6 +77,7 @@ fn times_lie_on_the_grid() {
 }
 
 /// An owner uses the keys of the epoch that its clock says, and no record beyond the second one.
+// protocol: E3, R4
 #[test]
 fn a_node_record_holds_for_two_epochs() {
     let (record, key) = node_record();
@@ -90,6 +92,7 @@ fn a_node_record_holds_for_two_epochs() {
 }
 
 /// Times that are not the node's grid would say when it did something.
+// protocol: R4
 #[test]
 fn a_node_record_off_its_epochs_is_malformed() {
     let (record, key) = node_record();
@@ -100,6 +103,7 @@ fn a_node_record_off_its_epochs_is_malformed() {
     assert_eq!(signed.check(NOW), Err(RecordError::Malformed(WireError::Value)));
 }
 
+// protocol: R1, R7
 #[test]
 fn the_longest_node_record_is_a_record() {
     let (mut record, key) = node_record();
@@ -119,6 +123,7 @@ fn another_key_cannot_sign() {
     assert_eq!(forged.check(NOW), Err(RecordError::Signature));
 }
 
+// protocol: E1, E2, R1, R6
 #[test]
 fn the_encoding_is_the_one_in_the_vectors() {
     let expected = include_str!("../../vectors/records.txt");

@@ -41,6 +41,7 @@ const WINDOW_RESERVE: u64 = 2 * APP_MAX as u64;
 const BACKLOG: usize = 512 * 1024;
 
 /// Bytes of a client's TLS that may wait for the verdict: its first flight.
+// protocol: S21
 const HELD: usize = 64 * 1024;
 
 /// Bytes of a client's program that may wait for the verdict. A program seldom writes before its connect() has returned.
@@ -99,6 +100,7 @@ enum Side {
 }
 
 /// One end of a session.
+// protocol: Y4
 pub struct Session {
     /// From HELLO.
     id: [u8; 16],
@@ -210,6 +212,7 @@ impl Session {
     }
 
     /// Bytes of the full connection that arrived. An error ends the session; tell the other end with [`Session::take_far`].
+    // protocol: S16
     pub fn far_input(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         if self.over {
             return Ok(());
@@ -222,6 +225,7 @@ impl Session {
     }
 
     /// The full connection is gone. Without both ends' orderly end that is a reset.
+    // protocol: S15
     pub fn far_closed(&mut self) {
         if !self.is_over() {
             self.events.push_back(Event::Reset);
@@ -256,12 +260,14 @@ impl Session {
     }
 
     /// The program sends no more.
+    // protocol: S12
     pub fn app_end(&mut self) -> Result<(), SessionError> {
         self.app_ended = true;
         self.flush_tls()
     }
 
     /// The program reset its connection.
+    // protocol: S22
     pub fn app_abort(&mut self) {
         self.reset(ResetCode::Aborted);
     }
@@ -341,6 +347,7 @@ impl Session {
         Ok(())
     }
 
+    // protocol: S19, S20
     fn message(&mut self, message: Message<'_>) -> Result<(), SessionError> {
         if let Side::Server { port: port @ None, .. } = &mut self.side {
             let Message::Hello { session, port: wanted } = message else {
@@ -406,6 +413,7 @@ impl Session {
     }
 
     /// After the handshake: reads the verdict from it, or takes the ports off the front of what arrived.
+    // protocol: S8, S9, S10, S11
     fn open(&mut self) -> Result<(), SessionError> {
         let Some(tls) = self.tls.as_ref().filter(|tls| !tls.is_handshaking()) else { return Ok(()) };
         let key = tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));

@@ -29,6 +29,7 @@ impl ResumeKey {
     }
 
     /// The token of one attempt. `attempt` counts up from 1, so that a token is of use once; `offset` is what `end` has received.
+    // protocol: S17
     pub fn token(&self, end: End, attempt: u32, offset: u64) -> Hash32 {
         let end: &[u8] = match end {
             End::Client => b"client",
@@ -53,7 +54,8 @@ impl std::fmt::Debug for ResumeKey {
 mod tests {
     use super::*;
 
-    /// Computed by scripts/vectors/session.py.
+    /// Computed by scripts/vectors/resume.py.
+    // protocol: S17
     #[test]
     fn independently_computed_tokens() {
         let key = ResumeKey { key: Zeroizing::new([7; 32]), session: [0xab; 16] };

@@ -14,10 +14,12 @@ use crate::wire::session::{DATA_MAX, Message};
 
 /// Most bytes that one side sends ahead of the other's acknowledgement; also the most that a receiver must hold for a program
 /// that does not read. At 100 ms of round trip it allows 160 MB/s.
+// protocol: S13
 pub(super) const WINDOW: u64 = 16 * 1024 * 1024;
 
 /// Bytes that arrive before an acknowledgement goes out of its own accord: each costs the path a cell, so one per 256 KiB is 1.6 % of
 /// the traffic, and it is far below [`WINDOW`].
+// protocol: S14
 const ACK_EVERY: u64 = 256 * 1024;
 
 /// What the buffer keeps for new bytes after it was larger.
@@ -74,6 +76,7 @@ impl Stream {
     }
 
     /// Takes a DATA message; returns what of it is new.
+    // protocol: S2
     pub(super) fn data<'a>(&mut self, offset: u64, bytes: &'a [u8]) -> Result<&'a [u8], SessionError> {
         let end = offset.checked_add(bytes.len() as u64).ok_or(SessionError::Misbehaved("offset overflows"))?;
         if offset > self.received {
@@ -89,6 +92,7 @@ impl Stream {
     }
 
     /// Takes an ACK message and forgets what it covers; one that says nothing new is ignored.
+    // protocol: S3
     pub(super) fn ack(&mut self, offset: u64) -> Result<(), SessionError> {
         if offset > self.sent {
             return Err(SessionError::Misbehaved("acknowledges what was not sent"));
@@ -156,6 +160,7 @@ mod tests {
         out
     }
 
+    // protocol: S3
     #[test]
     fn acknowledged_bytes_are_forgotten_and_others_kept() {
         let mut stream = Stream::default();
@@ -183,6 +188,7 @@ mod tests {
         assert!(stream.buffer.capacity() <= BUFFER_KEPT);
     }
 
+    // protocol: S2
     #[test]
     fn gaps_and_bytes_beyond_the_window_are_refused_and_repeats_skipped() {
         let mut stream = Stream::default();

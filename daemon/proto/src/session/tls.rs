@@ -23,12 +23,14 @@ use crate::ident::ApAddress;
 
 /// The server's verdict, as the protocol that it chooses: encrypted, signed, and in its first flight. rustls sends no half-RTT data
 /// where clients are authenticated, and so a message would come a round trip later.
+// protocol: S7
 pub(super) const ACCEPTED: &[u8] = b"phantom/1";
 /// As [`ACCEPTED`]: nothing listens on the port.
 pub(super) const REFUSED: &[u8] = b"phantom/1 refused";
 
 /// What both ends agree to: TLS 1.3 with a post-quantum key exchange and 256-bit ciphers. There is nothing to fall back to (I8), so no
 /// older or weaker choice is offered.
+// protocol: S4, S6
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| {
     Arc::new(CryptoProvider {
         kx_groups: vec![aws_lc_rs::kx_group::X25519MLKEM768],
@@ -88,6 +90,7 @@ pub(super) fn server(key: &SigningKey, accepted: bool) -> Result<ServerConnectio
     ServerConnection::new(Arc::new(server_config(key, accepted)?))
 }
 
+// protocol: S5
 pub(super) fn server_config(key: &SigningKey, accepted: bool) -> Result<ServerConfig, Error> {
     let resolver = rustls::server::AlwaysResolvesServerRawPublicKeys::new(certified(key)?);
     let mut config = ServerConfig::builder_with_details(PROVIDER.clone(), Arc::new(NoClock))

@@ -46,6 +46,7 @@ impl End {
     }
 
     /// Answers the owner's seed with what goes on a new link.
+    // protocol: T4
     pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(EndTunnel, Open), TunnelError> {
         let id = self.seeds.first_sight(begun(&self.secret), ONLY, seed)?;
         let r = random_block(rng);

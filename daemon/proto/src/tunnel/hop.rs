@@ -68,6 +68,7 @@ impl Hop {
     }
 
     /// Takes the TUNNEL of a new link from one side; returns what goes on a new link to the other.
+    // protocol: T10, F7
     pub fn tunnel(&mut self, from: Side, id: TunnelId, r: &Block, p: &Block) -> Result<(HopTunnel, Open), TunnelError> {
         if self.seeds.waits(id).is_some_and(|passed| passed.from == from) {
             return Err(TunnelError::Order);
@@ -88,6 +89,7 @@ impl Hop {
 
 impl HopTunnel {
     /// Passes Q, then V, each once; with V the tunnel stands.
+    // protocol: T10
     pub fn confirm(&mut self, from: Side, block: &Block) -> Result<(Block, Option<Layers>), TunnelError> {
         let letter = match (self.waits_for, from == self.starter) {
             (Some(Letter::Q), true) => Letter::Q,

@@ -43,6 +43,7 @@ pub type Block = [u8; BLOCK_LEN];
 
 /// Tunnels of one path that are being set up at once, whether they wait for their answer or for their proofs. An end keeps a handful
 /// ready; more would only serve a neighbour that floods us.
+// protocol: T11
 const MAX_PENDING: usize = 32;
 
 /// How long an answer may take, in milliseconds.
@@ -51,6 +52,7 @@ const ANSWER_LIMIT: u64 = 10_000;
 /// Seeds remembered per path against replay: 18 tunnels a second for an hour, in one MiB. They must not be forgotten while the path
 /// lives, since what a hop makes of a block depends on nothing else that is new. A path that has used them up takes no more
 /// tunnels; its owner builds another.
+// protocol: T12
 const MAX_SEEDS: usize = 65_536;
 
 /// The side of an end, which has one.
@@ -88,6 +90,7 @@ pub struct Open {
 }
 
 /// The tunnel's name on the segment on which `seed` was sent.
+// protocol: T5
 pub fn tunnel_id(seed: &Block) -> TunnelId {
     let hash = derive("phantom v1 tunnel id", &[seed]);
     let mut id = [0; 16];
@@ -110,6 +113,7 @@ enum Letter {
 ///
 /// It makes every block's passage its own: without it, a hop that sends equal blocks in two tunnels would be recognized by them
 /// beyond an honest hop, and so would two hops, one on each side, that send an equal seed. From one side a seed is passed once only.
+// protocol: T2
 fn tweak(letter: Letter, name: &[u8; 16]) -> [u8; 16] {
     let mut tweak = [0; 16];
     tweak[0] = letter as u8;
@@ -127,11 +131,13 @@ fn passed(wide: &WideKey, tweak: [u8; 16], block: &Block) -> Block {
     block
 }
 
+// protocol: T6
 fn tunnel_key(secret: &PathSecret, seed: &Block, r: &Block) -> TunnelKey {
     TunnelKey(Zeroizing::new(derive("phantom v1 tunnel key", &[&*secret.0, seed, r])))
 }
 
 /// The proof block of a letter under the terminating node's tunnel key.
+// protocol: T7
 fn proof(key: &TunnelKey, letter: Letter) -> Block {
     let mut block = [0; BLOCK_LEN];
     derive_into("phantom v1 tunnel proof", &[&*key.0, &[letter as u8]], &mut block);
@@ -157,6 +163,7 @@ impl<T> Default for Seeds<T> {
 
 impl<T> Seeds<T> {
     /// Notes a seed that must never come again from this side and returns its name. `begun`: tunnels that wait for proofs.
+    // protocol: T3, T9, Y1
     fn first_sight(&mut self, begun: usize, from: Side, seed: &Block) -> Result<TunnelId, TunnelError> {
         if self.waiting.len() + begun >= MAX_PENDING || self.seen.len() >= MAX_SEEDS {
             return Err(TunnelError::Full);

@@ -157,6 +157,7 @@ impl OwnerTunnel {
     }
 
     /// The proof as we send it, so that the hops' work makes it right at the terminating node.
+    // protocol: T8
     fn prove(&self, letter: Letter) -> Block {
         let mut block = proof(self.end_key(), letter);
         for (wide, name) in self.hops.wides.iter().zip(&self.names).rev() {

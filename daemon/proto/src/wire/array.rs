@@ -41,6 +41,7 @@ pub const FIRST_REPLY_LEN: usize = REPLY_LEN - KEM_CT_LEN - 32 - 16;
 pub const SECOND_REPLY_LEN: usize = REPLY_LEN - 16;
 
 /// Version of the packages.
+// protocol: Y5
 const VERSION: u8 = 1;
 
 /// A slot of the setup array.
@@ -114,6 +115,7 @@ pub fn empty<const LEN: usize>() -> Box<[[u8; LEN]; SLOTS]> {
 }
 
 /// A message that fills its place: bytes behind it must be zero.
+// protocol: P5
 pub fn read_padded<T: Wire>(bytes: &[u8]) -> Result<T, WireError> {
     let mut reader = Reader::new(bytes);
     let value = T::read(&mut reader)?;
@@ -233,6 +235,7 @@ impl Wire for Segment {
 }
 
 /// What a node is, once the path stands.
+// protocol: Q3
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Orders {
     /// A Y-node: nothing more to do.
@@ -339,6 +342,7 @@ mod tests {
             prop_assert_eq!(read_padded::<SecondPackage>(&bytes), Ok(package));
         }
 
+        // protocol: G1, P5
         #[test]
         fn any_bytes_are_a_package_in_its_one_encoding_or_none(package in second_package(), at in 0..SECOND_LEN, with: u8) {
             let mut bytes = write_padded(&package, SECOND_LEN).unwrap();

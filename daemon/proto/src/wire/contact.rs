@@ -28,6 +28,7 @@ impl NodeContact {
 }
 
 /// Identity key (32), IPv6 or IPv4-mapped address (16), port (2), link secret (32).
+// protocol: N5
 impl Wire for NodeContact {
     fn write(&self, out: &mut Writer) {
         out.bytes(&self.identity.0);
@@ -56,6 +57,22 @@ impl Wire for NodeContact {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    /// Computed by scripts/vectors/names.py.
+    // protocol: N5
+    #[test]
+    fn independently_computed_vectors() {
+        let vector = |name: &str| {
+            let lines = include_str!("../../vectors/names.txt").lines();
+            lines.filter_map(|line| line.split_once(' ')).find(|(named, _)| *named == name).unwrap().1.to_owned()
+        };
+        let bytes = |name: &str| -> [u8; 32] { hex::decode(vector(name)).unwrap().try_into().unwrap() };
+        for version in ["4", "6"] {
+            let addr = SocketAddr::new(vector(&format!("ip-{version}")).parse().unwrap(), 8443);
+            let contact = NodeContact { identity: VerifyingKey(bytes("key")), addr, link_secret: bytes("link-secret") };
+            assert_eq!(hex::encode(contact.to_bytes()), vector(&format!("contact-{version}")));
+        }
+    }
 
     proptest! {
         #[test]

@@ -1,6 +1,7 @@
 //! Frames on a link: the kinds (docs/protocol.md, section "Frames").
 
 /// First byte of a frame.
+// protocol: F4
 pub mod kind {
     /// A setup array with its reply array.
     pub const ARRAY: u8 = 0x01;
@@ -54,6 +55,7 @@ pub enum Reason {
 
 impl Reason {
     /// The reason with this number; an undefined one counts as a protocol error.
+    // protocol: U27, Y6
     pub fn from_byte(byte: u8) -> Self {
         match byte {
             1 => Self::NoSuchAddress,
@@ -63,5 +65,21 @@ impl Reason {
             6 => Self::Expired,
             _ => Self::Protocol,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // protocol: U27, Y6
+    #[test]
+    fn reasons_have_their_numbers_and_unknown_ones_count_as_a_protocol_error() {
+        use Reason::{Busy, Expired, GoingAway, NoSuchAddress, Protocol, Unreachable};
+        for (number, reason) in [NoSuchAddress, Unreachable, Busy, Protocol, GoingAway, Expired].into_iter().enumerate()
+        {
+            assert_eq!((Reason::from_byte(number as u8 + 1), reason as usize), (reason, number + 1));
+        }
+        assert_eq!([0, 7, 255].map(Reason::from_byte), [Protocol; 3]);
     }
 }

@@ -26,6 +26,7 @@ pub const MAX_FRAME: usize = 131_072;
 pub const FRAME_HEADER: usize = 4;
 
 /// Kind and payload length of a frame's header; fails above [`MAX_FRAME`].
+// protocol: F1
 pub fn frame_header(header: [u8; FRAME_HEADER]) -> Result<(u8, usize), WireError> {
     let [kind, a, b, c] = header;
     let len = u32::from_be_bytes([0, a, b, c]) as usize;
@@ -39,6 +40,7 @@ pub fn write_frame_header(kind: u8, len: usize) -> Result<[u8; FRAME_HEADER], Wi
 }
 
 /// What a link is for; its dialer says so.
+// protocol: L18
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Purpose {
@@ -60,6 +62,7 @@ fn token(link_secret: &[u8; 32], exporter: &Exporter) -> [u8; 32] {
 }
 
 /// The value of the Cookie header with which a dialer proves that it knows the node's record.
+// protocol: L6
 pub fn token_cookie(link_secret: &[u8; 32], exporter: &Exporter) -> String {
     format!("{COOKIE}{}", BASE64URL_NOPAD.encode(&token(link_secret, exporter)))
 }
@@ -68,11 +71,13 @@ pub fn token_cookie(link_secret: &[u8; 32], exporter: &Exporter) -> String {
 ///
 /// The MAC is computed for every request, with a cookie or without, and compared in constant time; only the offer's
 /// length, which its sender knows, shows in the time. A cookie has one form, so nothing that was offered is decoded.
+// protocol: L10
 pub fn cookie_proves(link_secret: &[u8; 32], exporter: &Exporter, cookie: Option<&[u8]>) -> bool {
     same(token_cookie(link_secret, exporter).as_bytes(), cookie.unwrap_or_default())
 }
 
 /// The `Sec-WebSocket-Key` of a dialer's request: 16 bytes as unpredictable as the session itself.
+// protocol: L8
 pub fn websocket_key(exporter: &Exporter) -> String {
     BASE64.encode(&derive("phantom v1 link websocket key", &[exporter])[..16])
 }
@@ -196,6 +201,7 @@ mod tests {
             prop_assert_eq!(frame_header(write_frame_header(kind, len).unwrap()), Ok((kind, len)));
         }
 
+        // protocol: F1
         #[test]
         fn any_header_is_read_or_refused_for_its_length(header: [u8; 4]) {
             match frame_header(header) {
@@ -207,6 +213,7 @@ mod tests {
             }
         }
 
+        // protocol: G1
         #[test]
         fn openings_have_one_encoding(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
             if let Ok(opening) = Opening::from_bytes(&bytes) {
@@ -229,6 +236,7 @@ mod tests {
         }
 
         /// Any changed byte of a good cookie, any cut, any addition.
+        // protocol: L10
         #[test]
         fn a_changed_cookie_proves_nothing(secret: [u8; 32], exporter: [u8; 32], at in 0usize..47, bit in 0u8..8) {
             let good = token_cookie(&secret, &exporter).into_bytes();
@@ -277,6 +285,7 @@ mod tests {
     }
 
     /// Lines of name and hex, computed by scripts/vectors/link.py.
+    // protocol: L6, L8, L16, L18, F1, F4
     #[test]
     fn vectors() {
         let text = include_str!("../../vectors/link.txt");
@@ -309,6 +318,24 @@ mod tests {
             ("end", kind::END, 0),
         ] {
             assert_eq!(write_frame_header(kind, len).unwrap().to_vec(), vector(&format!("{name}-header")), "{name}");
+        }
+        let (id, block, cell) = (0xa0..0xb0, 0..64, [0; CELL_LEN]);
+        let (id, block): (Vec<u8>, Vec<u8>) = (id.collect(), block.collect());
+        let tunnel = [&id[..], &block, &block].concat();
+        for (name, kind, payload) in [
+            ("attach", kind::ATTACH, &id[..]),
+            ("attached", kind::ATTACHED, b""),
+            ("seed", kind::SEED, &block),
+            ("tunnel", kind::TUNNEL, &tunnel),
+            ("confirm", kind::CONFIRM, &block),
+            ("cell", kind::CELL, &cell),
+            ("join", kind::JOIN, &id),
+            ("refused", kind::REFUSED, &[3]),
+            ("bytes", kind::BYTES, b"bytes"),
+            ("end", kind::END, b""),
+        ] {
+            let header = write_frame_header(kind, payload.len()).unwrap();
+            assert_eq!([&header[..], payload].concat(), vector(&format!("{name}-frame")), "{name}");
         }
         assert_eq!(write_frame_header(1, MAX_FRAME).unwrap().to_vec(), vector("largest-header"));
         let too_large: [u8; FRAME_HEADER] = vector("too-large-header").try_into().unwrap();

@@ -110,6 +110,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Fails when bytes are left.
+    // protocol: G1
     pub fn finish(&self) -> Result<(), WireError> {
         if self.0.is_empty() { Ok(()) } else { Err(WireError::Leftover) }
     }

@@ -9,6 +9,7 @@ pub const DATA_MAX: usize = 16_384;
 pub const HEADER: usize = 3;
 
 /// Version of HELLO.
+// protocol: Y5
 pub const VERSION: u8 = 1;
 
 /// Why a side resets.
@@ -24,6 +25,7 @@ pub enum ResetCode {
 }
 
 /// One message.
+// protocol: S1
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
     /// The client's first: session id and destination port.
@@ -143,6 +145,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    // protocol: S1
     #[test]
     fn vectors() {
         for line in include_str!("../../vectors/session.txt").lines().filter(|line| !line.starts_with('#')) {

@@ -120,6 +120,7 @@ fn closes(state: State, frame_kind: u8, payload: Vec<u8>) -> bool {
 
 /// docs/protocol.md, section "Frames": a kind that its link's state does not expect closes the link at once, and with a standing
 /// connection goes the path. JOIN, TUNNEL and CONFIRM are of nothing that this node knows.
+// protocol: F2, F5, F10, F11, F12, Y2
 #[test]
 fn a_frame_that_does_not_belong_closes_its_link_in_every_state() {
     let accepted = [

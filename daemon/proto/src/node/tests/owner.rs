@@ -64,6 +64,7 @@ fn sent(node: &mut Node, now: u64) -> Vec<(u64, PathNo, ApRecord)> {
     sent
 }
 
+// protocol: K1, K2
 #[test]
 fn an_identity_takes_the_persona_that_is_ready_with_its_spares() {
     let mut node = owner(1, Settings::default());
@@ -87,6 +88,7 @@ fn an_identity_takes_the_persona_that_is_ready_with_its_spares() {
     assert!(works(&node).is_empty(), "its paths go with it");
 }
 
+// protocol: K4, K5
 #[test]
 fn lost_work_passes_to_a_spare_at_once_and_the_oldest_of_many_spares_goes() {
     let mut node = owner(2, Settings::default());
@@ -116,6 +118,7 @@ impl Node {
 }
 
 /// A1, A2: what leaves an owner, and when, over days of uptime.
+// protocol: H1, H2
 #[test]
 fn one_record_a_step_leaves_along_each_path_at_times_of_its_own() {
     let mut node = owner(3, Settings { publish_within: 0, ..Settings::default() });
@@ -155,6 +158,7 @@ fn one_record_a_step_leaves_along_each_path_at_times_of_its_own() {
     assert!(of(1).intersection(&of(2)).count() < 5, "two identities never act together");
 }
 
+// protocol: H2, H3
 #[test]
 fn a_record_out_of_turn_leaves_only_when_no_entry_of_the_last_one_lives() {
     let mut node = owner(4, Settings { publish_within: 0, entry_paths: 2, ..Settings::default() });
@@ -182,6 +186,7 @@ fn a_record_out_of_turn_leaves_only_when_no_entry_of_the_last_one_lives() {
     assert!(revived.iter().all(|(_, _, record)| record.step_of() == NOW / STEP_MS && record.serial as u16 > 0));
 }
 
+// protocol: H4
 #[test]
 fn serials_grow_within_a_step_over_restarts_and_when_the_next_step_was_ahead() {
     let step = 500_000;
@@ -228,6 +233,7 @@ fn a_node_says_what_its_first_path_waits_for() {
 }
 
 /// A path whose tunnels all failed was kept, and seeded for ever.
+// protocol: O17
 #[test]
 fn a5_a_mute_path_is_dropped() {
     let mut node = node();
@@ -244,6 +250,7 @@ fn a5_a_mute_path_is_dropped() {
 }
 
 /// B1: an identity that is drawn new middle nodes after each restart meets an attacker's sooner or later.
+// protocol: K10
 #[test]
 fn an_identity_that_lasts_keeps_its_nodes_over_restarts_and_takes_no_spares_of_others() {
     let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node().own }).collect();
@@ -332,6 +339,7 @@ fn a_path_whose_tunnels_are_begun_and_never_confirmed_is_mute_too() {
 }
 
 /// it appears then says when its owner sent it.
+// protocol: H1
 #[test]
 fn no_record_leaves_so_late_that_it_arrives_in_its_own_step() {
     let mut node = owner(10, Settings { publish_within: 0, ..Settings::default() });
@@ -358,6 +366,7 @@ fn no_record_leaves_so_late_that_it_arrives_in_its_own_step() {
 }
 
 /// A path that is built and has no tunnel yet is neither a build nor a spare: meanwhile another was built, and another.
+// protocol: K6
 #[test]
 fn nothing_is_built_out_of_turn_while_a_path_waits_for_its_first_tunnel() {
     let mut node = owner(9, Settings { unborn: 0, ..Settings::default() });
@@ -404,6 +413,7 @@ fn an_identity_that_goes_at_once_comes_back_with_its_nodes() {
 }
 
 /// Every clock of a computer that slept is overdue when it wakes up: what belongs together would begin together.
+// protocol: K9
 #[test]
 fn after_a_sleep_no_two_classes_build_in_one_moment() {
     let mut node = owner(8, Settings::default());

@@ -48,6 +48,7 @@ fn joins(node: &mut Node, now: u64, link: u64) -> bool {
     outputs(node).iter().any(|output| matches!(output, Output::Join { .. }))
 }
 
+// protocol: F8, U12
 #[test]
 fn a_path_serves_from_its_record_on_and_until_its_owner_withdraws() {
     let (mut node, path) = terminating();
@@ -62,6 +63,7 @@ fn a_path_serves_from_its_record_on_and_until_its_owner_withdraws() {
 }
 
 /// A11: anybody could have any node serve a path for somebody else's address.
+// protocol: H5, H8
 #[test]
 fn a_record_that_names_another_node_or_path_is_not_served() {
     let good = entry(&node());
@@ -92,6 +94,7 @@ fn a_record_that_names_another_node_or_path_is_not_served() {
     assert_eq!(published(&mut node).len(), 1);
 }
 
+// protocol: H6, H8
 #[test]
 fn a_path_serves_one_address() {
     let (mut node, path) = terminating();
@@ -102,6 +105,7 @@ fn a_path_serves_one_address() {
     assert!(!node.paths.contains_key(&path) && node.served.is_empty());
 }
 
+// protocol: K3, U5
 #[test]
 fn a_path_has_one_use() {
     for (first, then) in [(Use::Connect, Use::Ask), (Use::Ask, Use::Connect), (Use::Connect, Use::Serve)] {
@@ -113,6 +117,7 @@ fn a_path_has_one_use() {
 }
 
 /// A1: a record that was sent ahead appears anywhere in its step, by the entry node's own clock, and only while the path stands.
+// protocol: H9
 #[test]
 fn the_record_of_the_next_step_is_published_at_a_random_moment_of_it() {
     let mut moments = Vec::new();
@@ -146,6 +151,7 @@ fn the_record_of_the_next_step_is_published_at_a_random_moment_of_it() {
 
 /// A12: the time from SEED to TUNNEL was the way to this end and back. Now most of it is a constant of the path, whatever the stock,
 /// and what is drawn anew averages to nothing that a hop does not have already.
+// protocol: Q15, T13
 #[test]
 fn an_end_answers_a_seed_after_its_paths_own_time() {
     let (mut node, path) = terminating();
@@ -204,6 +210,7 @@ fn a_tunnel_does_not_stand_after_its_path_has_ended() {
 }
 
 /// Each record costs a look at a signature and twenty nodes' time: an owner must not have them published without end.
+// protocol: H7
 #[test]
 fn only_so_many_records_are_taken_of_a_path_within_a_step() {
     let (mut node, path) = terminating();
@@ -226,6 +233,7 @@ fn only_so_many_records_are_taken_of_a_path_within_a_step() {
 }
 
 /// Neither while the first record waits for its step, nor after its owner withdrew.
+// protocol: H6
 #[test]
 fn a_path_serves_one_address_also_ahead_and_after_a_withdrawal() {
     let step = NOW / STEP_MS;
@@ -244,6 +252,7 @@ fn a_path_serves_one_address_also_ahead_and_after_a_withdrawal() {
 }
 
 /// A12: what an end waits was made of what both ends know, so that a terminating node could take its owner's off and measure the rest.
+// protocol: T14
 #[test]
 fn nobody_who_knows_a_paths_secret_knows_how_long_its_ends_wait() {
     let pace = |seed| {

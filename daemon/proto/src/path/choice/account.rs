@@ -42,6 +42,7 @@ impl Account {
     }
 
     /// Whether it is so far below the median that chance does not explain it: below half, its prior included.
+    // protocol: O16
     pub(super) fn poor(&self, median: u32) -> bool {
         self.cases >= CASES_MIN && 2 * (self.credit + PRIOR * median) < median * (self.cases + PRIOR)
     }

@@ -33,16 +33,19 @@ pub const GUARDS: usize = 5;
 pub const GUARDS_MAX: usize = 10;
 
 /// How long a guard stays one, in seconds: 60 to 120 days, as Tor's do. It ends later while [`BOUNDS`] leave no room.
+// protocol: O5
 pub const GUARD_LIFE: RangeInclusive<u64> = 60 * DAY..=120 * DAY;
 
 /// How many nodes may come to stand next to the owner within a time, losses by attack included. The first is met by three in use
 /// and two reserves; the second leaves room for one loss every four months.
+// protocol: O6
 pub const BOUNDS: [(u64, usize); 2] = [(90 * DAY, 5), (365 * DAY, 8)];
 
 /// Room that a guard whose life is over leaves to losses before it makes way for another.
 const ROOM_FOR_LOSSES: usize = 2;
 
 /// Absence after which a guard is no guard any more, in seconds: a week of dials in vain.
+// protocol: O7
 pub const LOST_MAX: u64 = 7 * DAY;
 
 /// Dials in vain below which nobody counts as gone, however long ago the first was: we may have been off ourselves.
@@ -57,6 +60,7 @@ const CONVICTED: u64 = 10 * DAY;
 
 /// When a newcomer's guards are drawn for good: after some minutes in which look-ups of random keys have filled the sample by
 /// answers of many nodes, seconds; later if the network looks small.
+// protocol: O8
 const SETTLE: (u64, u64) = (600, 3600);
 
 /// Nodes that make a sample ample.

@@ -8,6 +8,7 @@ use crate::wire::{NodeContact, Reader, Wire, WireError, Writer};
 
 /// How long path keys may be used after their record was last seen to hold, in seconds: a record holds for at most 12 h, and on
 /// average half of that is over when it is seen. Older ones build nothing, and the node's silence would be held against others.
+// protocol: O4
 pub(super) const KEYS_LIFE: u64 = 6 * 3600;
 
 /// See above.

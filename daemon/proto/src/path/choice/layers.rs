@@ -42,10 +42,12 @@ pub struct Shape {
 
 /// Who stands beside guards: three in a circle and two more. With three alone nobody's account could be told from the others', and
 /// the first that is off would stop the identity.
+// protocol: O12
 pub const SECOND: Shape =
     Shape { size: 5, life: 7 * DAY..=45 * DAY, serving: 4, early: 2, window: 20 * DAY, patience: DAY };
 
 /// Terminating nodes, and who stands beside layer 2.
+// protocol: O13
 pub const THIRD: Shape =
     Shape { size: 8, life: HOUR..=48 * HOUR, serving: 6, early: 4, window: 2 * DAY, patience: HOUR };
 
@@ -74,6 +76,7 @@ pub(super) struct Set {
 
 impl Set {
     /// How many members are to be drawn, after those whose time is over have gone. A circle takes `need`.
+    // protocol: O14
     fn make_room(&mut self, View { now, pool, away }: View<'_>, shape: &Shape, need: usize) -> usize {
         self.members.retain(|member| now < member.until);
         self.early.retain(|at| now < at.saturating_add(shape.window));
@@ -144,6 +147,7 @@ struct Layers {
 }
 
 /// The sets of one identity.
+// protocol: O11, O15
 #[derive(Debug, Clone, Default)]
 pub struct Sets {
     /// Of a persistent identity: decides which half of the network may terminate its paths.

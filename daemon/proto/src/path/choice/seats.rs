@@ -39,6 +39,7 @@ fn of(place: usize, hops: usize) -> Layer {
 }
 
 /// Seats nodes of three layers, as many of each as [`places`] says, and throws the coin.
+// protocol: C3, O3
 pub(super) fn seat(
     rng: &mut dyn CryptoRng,
     hops: usize,

@@ -16,6 +16,7 @@ use crate::ident::NodeId;
 use crate::path::plan::{Candidate, Operators};
 
 /// Nodes that stand beside guards: one more than a circle takes.
+// protocol: O18
 const NEAR: usize = 4;
 
 /// Nodes with an account: as many as a network without layers has operators, twice.

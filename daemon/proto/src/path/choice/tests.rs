@@ -132,6 +132,7 @@ fn beside_guards(plan: &Plan) -> BTreeSet<NodeId> {
     beside.filter(|(guard, other)| guards.contains(guard) && !guards.contains(other)).map(|(_, other)| other).collect()
 }
 
+// protocol: C2, O1
 #[test]
 fn circles_have_the_order_of_the_protocol() {
     let mut owner = Owner::settled(1, &nodes(0..200));
@@ -157,7 +158,23 @@ fn circles_have_the_order_of_the_protocol() {
     }
 }
 
+/// Each guard is at each place next to the owner now and again: none of them has a part of its own.
+// protocol: O3
+#[test]
+fn guards_are_dealt_to_their_places_by_chance() {
+    let mut owner = Owner::settled(2, &nodes(0..200));
+    let mut dealt: BTreeMap<(usize, NodeId), u32> = BTreeMap::new();
+    for _ in 0..300 {
+        let (plan, _) = owner.plan();
+        let (first, last) = (id(&plan.circle[0].candidate), id(&plan.circle[7].candidate));
+        [first, last, nearest(&plan)].into_iter().enumerate().for_each(|at| *dealt.entry(at).or_default() += 1);
+    }
+    // A hundred each, give or take fifty (six standard deviations).
+    assert!(dealt.len() == 9 && dealt.values().all(|times| (50..=150).contains(times)), "{dealt:?}");
+}
+
 /// In a network of 5000 nodes a sample of 512 lost all guards within the hour, and others were drawn.
+// protocol: C3
 #[test]
 fn a3_guards_stay_though_the_sample_forgets_them() {
     let all = nodes(0..5000);
@@ -179,6 +196,7 @@ fn a3_guards_stay_though_the_sample_forgets_them() {
     assert_eq!(met, guards.into_iter().take(GUARDS_USED).collect());
 }
 
+// protocol: O4
 #[test]
 fn stale_keys_of_guards_are_not_used_and_their_records_stay_pinned() {
     let all = nodes(0..100);
@@ -239,6 +257,7 @@ fn a4_a_bad_network_convicts_nobody() {
 }
 
 /// A node that killed paths when they stood kept a perfect account.
+// protocol: O16
 #[test]
 fn a5_who_kills_paths_that_stand_stands_back() {
     let mut owner = Owner::settled(8, &nodes(0..200));
@@ -270,6 +289,7 @@ fn a5_a_guard_that_kills_paths_stands_back() {
 }
 
 /// The operators that never terminated a path of a service were soon exactly its owner's and its guards'.
+// protocol: O15
 #[test]
 fn a7_nothing_converges_to_the_owner_and_its_guards() {
     let all = nodes(0..200);
@@ -290,6 +310,7 @@ fn a7_nothing_converges_to_the_owner_and_its_guards() {
 }
 
 /// A newcomer's guards were the first nodes that it heard of, for good.
+// protocol: O8
 #[test]
 fn a8_first_guards_are_provisional() {
     let (first, all) = (nodes(0..5), nodes(0..400));
@@ -335,6 +356,7 @@ fn b1_few_nodes_ever_stand_beside_guards() {
 }
 
 /// An attacker who makes nodes of layers vanish gets few others drawn.
+// protocol: O12
 #[test]
 fn b1_layers_are_not_refilled_without_end() {
     let all = nodes(0..400);
@@ -376,6 +398,29 @@ fn an_identity_whose_layer_is_off_waits_for_minutes_and_not_for_a_day() {
     assert_eq!(two_left, 1, "no more are replaced than early replacements allow");
 }
 
+/// The same of those who terminate paths, over a time in which few of them end by themselves.
+// protocol: O13
+#[test]
+fn terminating_nodes_are_not_drawn_without_end() {
+    let all = nodes(0..400);
+    let mut most = 0;
+    for seed in 0..10 {
+        let mut owner = Owner::settled(30 + seed, &all);
+        let mut seen = BTreeSet::new();
+        for _ in 0..12 {
+            owner.now += HOUR;
+            // Who has terminated a path is shot, for good.
+            let left: Vec<_> = all.iter().filter(|node| !seen.contains(&id(node))).cloned().collect();
+            owner.sample(&left);
+            (0..20).for_each(|_| seen.extend(owner.plan_of(P, Class::Out, 3).map(|(plan, _)| terminating(&plan))));
+        }
+        most = most.max(seen.len());
+    }
+    // Eight at first, four early, and in half a day perhaps half as many whose time is over.
+    assert!((THIRD.size + THIRD.early..=THIRD.size + THIRD.early + 6).contains(&most), "{most}");
+}
+
+// protocol: O11
 #[test]
 fn classes_and_identities_share_no_terminating_node() {
     let all = nodes(0..400);
@@ -393,6 +438,7 @@ fn classes_and_identities_share_no_terminating_node() {
     assert!(next.intersection(&out).count() <= 3, "a new identity has new ones");
 }
 
+// protocol: O6
 #[test]
 fn guards_that_are_shot_are_replaced_up_to_the_bound_and_then_waited_for() {
     let all = nodes(0..400);
@@ -420,6 +466,7 @@ fn guards_that_are_shot_are_replaced_up_to_the_bound_and_then_waited_for() {
     owner.plan();
 }
 
+// protocol: O7
 #[test]
 fn a_guard_goes_after_days_of_dials_in_vain_and_no_earlier() {
     let all = nodes(0..400);
@@ -448,6 +495,7 @@ fn a_guard_goes_after_days_of_dials_in_vain_and_no_earlier() {
     assert!(owner.guards().contains(&first));
 }
 
+// protocol: O5, O6
 #[test]
 fn over_the_years_guards_change_within_the_bounds() {
     let all = nodes(0..400);
@@ -492,6 +540,7 @@ fn twelve_nodes_in_one_prefix_are_enough_at_once() {
     assert_eq!(refused, PlanError::NotEnough { have: 4, need: 5, of: Needed::Operators });
 }
 
+// protocol: O18
 #[test]
 fn without_layers_four_nodes_stand_beside_guards() {
     let mut owner = Owner::settled(20, &nodes(0..20));
@@ -516,6 +565,7 @@ fn a_small_sample_takes_no_layers_away() {
     assert_eq!(before, after);
 }
 
+// protocol: O2
 #[test]
 fn many_nodes_of_one_operator_have_no_more_chance_than_one_and_boasting_is_cut() {
     let mut sample = nodes(0..99);

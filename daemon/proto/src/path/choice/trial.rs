@@ -23,6 +23,7 @@ const GOOD: usize = 6;
 const BAD: usize = 7;
 
 /// Builds with a suspect, and how many must fail to convict it.
+// protocol: O9
 const TESTS: usize = 10;
 const GUILTY: usize = 8;
 
@@ -30,6 +31,7 @@ const GUILTY: usize = 8;
 const NEAR: u64 = 60;
 
 /// The shortest time between two trials, in seconds: failures that no guard causes must not double the number of builds.
+// protocol: O10
 const PAUSE: u64 = 6 * 3600;
 
 /// Failures in a row of three that worked, after which the trial is given up: the network is not what it was.
@@ -235,6 +237,7 @@ mod tests {
         (None, 500)
     }
 
+    // protocol: O9
     #[test]
     fn the_guilty_one_is_found() {
         for guilty in 1..=5 {
@@ -252,6 +255,7 @@ mod tests {
         assert_eq!(verdict, Some(Verdict::Found { good: vec![id(2), id(4), id(5)], guilty: vec![id(1), id(3)] }));
     }
 
+    // protocol: O9
     #[test]
     fn a_network_that_fails_convicts_nobody() {
         assert_eq!(run(|_, _| false).0, Some(Verdict::None));
@@ -276,5 +280,26 @@ mod tests {
         (0..RECENT).for_each(|n| trials.note(n < TROUBLE));
         assert!(trials.next(1_000_000, &guards).is_some());
         assert_eq!(trials.next(1_000_001, &guards), None, "one at a time");
+    }
+
+    // protocol: O10
+    #[test]
+    fn after_a_trial_there_is_none_for_hours() {
+        let mut trials = Trials::default();
+        let guards: Vec<NodeId> = (1..=5).map(id).collect();
+        let mut now = 1_000_000;
+        let over = loop {
+            (0..RECENT).for_each(|_| trials.note(true));
+            now += 10;
+            let Some(trio) = trials.next(now, &guards) else { continue };
+            if trials.ended(now, &trio, false).is_some() {
+                break now;
+            }
+        };
+        let next = (over..over + 2 * PAUSE).find(|now| {
+            (0..RECENT).for_each(|_| trials.note(true));
+            trials.next(*now, &guards).is_some()
+        });
+        assert!(next.is_some_and(|next| next >= over + PAUSE), "{next:?} after {over}");
     }
 }

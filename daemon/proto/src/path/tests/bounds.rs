@@ -29,6 +29,7 @@ fn fitting_garbage(rng: &mut ChaCha20Rng, node: &Candidate) -> ArrayFrame {
     frame
 }
 
+// protocol: P6, P18, Y1
 #[test]
 fn replays_are_refused_and_leave_nothing() {
     let mut world = World::new(50, 10);
@@ -55,6 +56,7 @@ fn replays_are_refused_and_leave_nothing() {
     }
 }
 
+// protocol: P2, P6, Q8
 #[test]
 fn an_array_sent_twice_ends_its_build() {
     let mut world = World::new(51, 10);
@@ -70,6 +72,7 @@ fn an_array_sent_twice_ends_its_build() {
     assert_eq!(again(hop, &mut world.rng), Some(HopError::Replay));
 }
 
+// protocol: P5
 #[test]
 fn packages_from_the_far_future_or_the_past_are_refused() {
     let mut world = World::new(52, 10);
@@ -99,6 +102,7 @@ fn first_node_with(world: &mut World, keys: &[PathKeys; 3]) -> (Plan, NodeId) {
     (plan, first)
 }
 
+// protocol: E4
 #[test]
 fn keys_of_the_epoch_before_and_after_are_served_too() {
     let mut world = World::new(53, 10);
@@ -116,6 +120,7 @@ fn keys_of_the_epoch_before_and_after_are_served_too() {
 }
 
 /// I5: a restart makes no package good again, whether what was opened before is known or not.
+// protocol: P7
 #[test]
 fn a_package_opened_before_a_restart_is_refused_after_it() {
     let mut world = World::new(57, 10);
@@ -148,6 +153,7 @@ fn a_package_opened_before_a_restart_is_refused_after_it() {
     assert_eq!(give(&mut unsure, &mut world.rng, world.now, &new.frame), None);
 }
 
+// protocol: P3
 #[test]
 fn garbage_costs_no_asymmetric_operation() {
     let mut world = World::new(54, 5);
@@ -159,6 +165,7 @@ fn garbage_costs_no_asymmetric_operation() {
     assert_eq!((hop.opened(), hop.pending(), hop.deadline()), (0, 0, None));
 }
 
+// protocol: P4
 #[test]
 fn fitting_garbage_costs_one_operation_each_and_then_none() {
     let mut world = World::new(55, 5);
@@ -184,6 +191,7 @@ fn fitting_garbage_costs_one_operation_each_and_then_none() {
     assert_eq!((node.hop.pending(), node.hop.deadline()), (0, None));
 }
 
+// protocol: P4
 #[test]
 fn a_flood_of_good_arrays_is_bounded_per_peer() {
     let mut world = World::new(56, 10);

@@ -17,6 +17,7 @@ fn segments(own: &NodeContact, outcome: &Outcome) -> Vec<(NodeId, Segment)> {
     all
 }
 
+// protocol: P11, P15, Q11, Q14
 #[test]
 fn owner_and_nodes_agree_on_every_path() {
     for (seed, hops) in (0..12).zip([2, 3, 4].into_iter().cycle()) {
@@ -81,7 +82,24 @@ fn a_node_holds_its_neighbours_and_nothing_else() {
     }
 }
 
+/// I2: a time that two nodes were told alike would show them that they are on one path.
+// protocol: P17
+#[test]
+fn paths_end_at_other_times_for_each_of_their_nodes() {
+    let mut world = World::new(6, 14);
+    let plan = world.plan(4);
+    let mut equal = 0;
+    for _ in 0..20 {
+        let paths = world.run(&plan, |_, _, _| ()).unwrap().hop_paths;
+        let untils: std::collections::BTreeSet<_> = paths.values().map(|path| path.until).collect();
+        equal += paths.len() - untils.len();
+    }
+    // Twenty times six pairs, each equal with a chance of one in 601.
+    assert!(equal < 5, "{equal} of 120");
+}
+
 /// I1: neither the order of an X-node's sides nor who dials tells where the owner is.
+// protocol: Q10
 #[test]
 fn sides_and_dialing_do_not_point_to_the_owner() {
     let mut world = World::new(3, 10);
@@ -100,6 +118,7 @@ fn sides_and_dialing_do_not_point_to_the_owner() {
 }
 
 /// I1: the last node can test tags with public keys; it finds one for its successor, as every other node does.
+// protocol: P14, Q9
 #[test]
 fn every_sender_finds_one_package_for_its_successor() {
     use crate::path::array::{first_tag, slot_key};
@@ -129,6 +148,7 @@ fn looks_like_a_ciphertext(reply: &[u8]) -> f64 {
 }
 
 /// I1: the first node finds one reply in the open, as every other node does.
+// protocol: P13
 #[test]
 fn the_first_node_sees_a_reply_like_all_others() {
     let mut world = World::new(5, 10);
@@ -159,6 +179,7 @@ fn the_largest_circle_fills_the_array() {
     assert_eq!(world.plan(4).circle.len(), SLOTS - 1);
 }
 
+// protocol: C1
 #[test]
 fn bad_terms_send_nothing() {
     let mut world = World::new(7, 10);

@@ -35,6 +35,7 @@ fn reopen(keys: &PathKeys, node: &Candidate, frame: &ArrayFrame) -> (Responder, 
     (handshake, read_padded(&payload).unwrap())
 }
 
+// protocol: Q1
 #[test]
 fn stolen_long_term_keys_give_no_path_secret_and_open_no_second_round() {
     let (mut world, stolen) = world_and_its_keys(40);

@@ -39,6 +39,7 @@ fn assert_stopped(outcome: Result<Outcome, Ended>, (round, stage): (usize, usize
     }
 }
 
+// protocol: P9
 #[test]
 fn a_changed_setup_slot_goes_no_further() {
     let mut world = World::new(20, 10);
@@ -54,6 +55,7 @@ fn a_changed_setup_slot_goes_no_further() {
     }
 }
 
+// protocol: P8
 #[test]
 fn a_changed_build_id_goes_no_further() {
     let mut world = World::new(21, 10);
@@ -67,6 +69,7 @@ fn a_changed_build_id_goes_no_further() {
 }
 
 /// A given reply and a slot that nobody answers in may not change; what a node replaces anyway may.
+// protocol: Z3, Z4
 #[test]
 fn a_changed_reply_is_noticed_at_home() {
     let mut world = World::new(22, 10);
@@ -92,6 +95,7 @@ fn a_changed_reply_is_noticed_at_home() {
     }
 }
 
+// protocol: P8
 #[test]
 fn an_array_from_elsewhere_is_refused() {
     let mut world = World::new(23, 10);
@@ -106,6 +110,7 @@ fn an_array_from_elsewhere_is_refused() {
     assert_eq!(build.handle(&mut world.rng, NOW, stranger, home).err(), Some(BuildError::WrongWay));
 }
 
+// protocol: Z5
 #[test]
 fn an_array_that_comes_home_late_is_refused() {
     let mut world = World::new(24, 10);

@@ -41,6 +41,7 @@ fn look(windows: &mut Windows, nodes: usize, stage: usize, frame: &ArrayFrame) {
     }
 }
 
+// protocol: P12, Z6
 #[test]
 fn distant_hops_have_no_eight_bytes_in_common() {
     for (seed, hops) in [(30, 2), (31, 3), (32, 3), (33, 4)] {
@@ -124,6 +125,7 @@ fn equal_slots_leave_unequal() {
 }
 
 /// What a node is told in the clear of its own package is drawn for it alone.
+// protocol: P16
 #[test]
 fn build_ids_differ_on_every_link() {
     let mut world = World::new(37, 14);

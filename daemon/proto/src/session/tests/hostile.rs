@@ -152,6 +152,7 @@ fn a_bare_client_that_keeps_to_the_protocol_is_served() {
 }
 
 /// I8: no weaker mode is fallen back to.
+// protocol: S5
 #[test]
 fn a_client_without_a_key_is_refused() {
     let mut bare = Bare::client(|config| {
@@ -167,6 +168,7 @@ fn a_client_without_a_key_is_refused() {
     assert_refused(server, &mut bare, result);
 }
 
+// protocol: S9
 #[test]
 fn other_protocols_or_none_are_refused() {
     for offered in [vec![], vec![b"h2".to_vec()], vec![b"phantom/2".to_vec()], vec![tls::REFUSED.to_vec()]] {
@@ -180,6 +182,7 @@ fn other_protocols_or_none_are_refused() {
     }
 }
 
+// protocol: S4, S6
 #[test]
 fn a_client_without_post_quantum_keys_is_refused() {
     let mut provider = rustls::crypto::aws_lc_rs::default_provider();
@@ -193,6 +196,7 @@ fn a_client_without_post_quantum_keys_is_refused() {
 }
 
 /// A ClientHello as TLS 1.2 has it: no supported_versions, hence no 1.3.
+// protocol: S6
 #[test]
 fn tls_1_2_is_refused() {
     let suites = [0xc0, 0x2b, 0xc0, 0x2f];
@@ -216,6 +220,7 @@ fn tls_1_2_is_refused() {
     assert_refused(server, &mut Bare::client(|_| {}), result);
 }
 
+// protocol: S11
 #[test]
 fn another_port_than_in_hello_is_refused() {
     let mut bare = Bare::client(|_| {});
@@ -252,6 +257,7 @@ fn bytes_after_close_notify_are_refused() {
     assert_eq!(bare.reset(), Some(2));
 }
 
+// protocol: S12
 #[test]
 fn an_end_without_close_notify_is_no_end() {
     let (mut server, mut bare) = opened();
@@ -266,6 +272,7 @@ fn an_end_without_close_notify_is_no_end() {
 }
 
 /// A tunnel that breaks while our direction is still open is a reset, though the other end had ended its own.
+// protocol: S15
 #[test]
 fn a_break_after_a_half_close_is_a_reset() {
     let (mut server, mut bare) = opened();
@@ -276,6 +283,7 @@ fn a_break_after_a_half_close_is_a_reset() {
     assert_eq!(events(&mut server), [Event::End, Event::Reset]);
 }
 
+// protocol: S16, S19, S20
 #[test]
 fn what_is_no_message_is_answered_with_reset() {
     let unknown = vec![9, 0, 1, 0];
@@ -287,7 +295,8 @@ fn what_is_no_message_is_answered_with_reset() {
     let overflow = message(Message::Data { offset: u64::MAX, bytes: b"x" });
     let ack = message(Message::Ack(1 << 40));
     let fin = message(Message::Fin(1));
-    for bad in [unknown, long, short, empty, leftover, gap, overflow, ack, fin, hello()] {
+    let resume = message(Message::Resume { session: [7; 16], attempt: 1, offset: 0, token: [0; 32] });
+    for bad in [unknown, long, short, empty, leftover, gap, overflow, ack, fin, resume, hello()] {
         let (mut server, mut bare) = opened();
         assert!(matches!(server.far_input(&bad), Err(SessionError::Misbehaved(_))), "{bad:?}");
         bare.hear(&far(&mut server)).unwrap();
@@ -299,6 +308,7 @@ fn what_is_no_message_is_answered_with_reset() {
     }
 }
 
+// protocol: S20, Y5
 #[test]
 fn what_is_no_hello_is_answered_with_reset() {
     let mut other_version = hello();
@@ -313,6 +323,7 @@ fn what_is_no_hello_is_answered_with_reset() {
 }
 
 /// I7: a client that sends on without a verdict is cut off.
+// protocol: S21
 #[test]
 fn bytes_before_the_verdict_are_bounded() {
     let mut server = Session::accept(Arc::new(key(2)));
@@ -369,6 +380,7 @@ fn key_updates_cannot_fill_memory() {
 }
 
 /// I7: a peer that acknowledges nothing stops the program at the window.
+// protocol: S13
 #[test]
 fn what_a_peer_does_not_acknowledge_is_bounded() {
     let (mut server, _) = opened();
@@ -384,6 +396,7 @@ fn what_a_peer_does_not_acknowledge_is_bounded() {
 }
 
 /// I7: a peer that ignores our window is cut off at it, though our program reads nothing.
+// protocol: S13
 #[test]
 fn a_peer_that_ignores_the_window_is_cut_off() {
     let (mut server, mut bare) = opened();

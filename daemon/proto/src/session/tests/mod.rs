@@ -87,6 +87,7 @@ fn take(session: &mut Session, got: &mut Vec<u8>) {
 }
 
 /// One round trip until connect() returns, a second until the first answer byte.
+// protocol: S7, S8, S10
 #[test]
 fn accepted_after_one_round_trip_and_answered_after_two() {
     let mut pair = Pair::new(true, 16_384);
@@ -107,6 +108,7 @@ fn accepted_after_one_round_trip_and_answered_after_two() {
     );
 }
 
+// protocol: S7
 #[test]
 fn nothing_listens_is_refused() {
     let mut pair = Pair::new(false, 100);
@@ -115,6 +117,7 @@ fn nothing_listens_is_refused() {
     assert!(pair.client_got.is_empty() && pair.server_got.is_empty());
 }
 
+// protocol: S12
 #[test]
 fn half_close_works_in_each_order() {
     for client_first in [true, false] {
@@ -151,6 +154,7 @@ fn an_abort_and_a_lost_tunnel_are_resets() {
 }
 
 /// I6: an exit node that plays the server itself has another key.
+// protocol: S10
 #[test]
 fn another_key_is_not_the_owner() {
     let mut pair = Pair::new(true, 1000);
@@ -170,6 +174,7 @@ fn a_record_of_another_key_or_none_is_refused() {
 }
 
 /// I6: the record must name the very key that TLS proves, not just one of the same address.
+// protocol: S10
 #[test]
 fn a_record_of_another_key_with_the_same_address_is_refused() {
     let mut pair = Pair::new(true, 1000);
@@ -240,6 +245,7 @@ fn wrong_use_is_told_and_breaks_nothing() {
 }
 
 /// A half-closed direction ends when the other does, whichever way each ended.
+// protocol: S22
 #[test]
 fn an_abort_after_a_half_close_is_a_reset() {
     let mut pair = Pair::new(true, 1000);
@@ -271,6 +277,7 @@ fn both_ends_have_the_same_resume_key() {
 }
 
 /// Acknowledged bytes are forgotten: at a mark of bytes, or beside bytes that go the other way.
+// protocol: S14
 #[test]
 fn both_ends_forget_what_has_arrived() {
     let mut pair = Pair::new(true, 16_384);

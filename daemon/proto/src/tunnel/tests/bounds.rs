@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// I5: replayed blocks create no state and get no answer.
+// protocol: T3, T9, T10, Y1
 #[test]
 fn replays_are_dropped() {
     let mut row = Row::new(7, 2);
@@ -33,6 +34,7 @@ fn replays_are_dropped() {
     assert!(owner_tunnel.confirm(&v3).is_ok());
 }
 
+// protocol: T10, F7
 #[test]
 fn blocks_out_of_order_are_dropped() {
     let mut row = Row::new(8, 1);
@@ -53,6 +55,7 @@ fn random(rng: &mut StdRng) -> Block {
 }
 
 /// I7: a neighbour that floods seeds costs a bounded number of entries, and they go away.
+// protocol: T9, T11
 #[test]
 fn seeds_that_wait_are_bounded_and_expire() {
     let mut row = Row::new(9, 1);
@@ -66,6 +69,7 @@ fn seeds_that_wait_are_bounded_and_expire() {
 }
 
 /// I7: so are tunnels that were answered and are not confirmed: each costs its node a link.
+// protocol: T11
 #[test]
 fn tunnels_that_are_being_confirmed_are_bounded() {
     let mut row = Row::new(10, 1);
@@ -96,6 +100,7 @@ fn tunnels_that_are_being_confirmed_are_bounded() {
 }
 
 /// I7: the memory of seeds is bounded; a path that has used it up takes no more tunnels, and still no replay.
+// protocol: T12
 #[test]
 fn the_memory_of_seeds_is_bounded() {
     let mut row = Row::new(11, 1);

@@ -3,6 +3,7 @@
 use super::*;
 
 /// I1, M2: kinds, lengths, order and sides are the same at every place and whoever starts, but for which side the starter is on.
+// protocol: T1
 #[test]
 fn hops_cannot_tell_who_started_or_where_they_are() {
     let mut all = HashSet::new();
@@ -22,6 +23,7 @@ fn hops_cannot_tell_who_started_or_where_they_are() {
 }
 
 /// I3: any changed bit of anything at any place: the end that must notice says nothing more, and no tunnel stands at the starter.
+// protocol: T9
 #[test]
 fn a_changed_bit_stops_the_tunnel() {
     let flip = |owner_starts: bool, kind: char, from: Side, at_place: usize, bit: usize| {
@@ -121,6 +123,7 @@ fn inject(owner_starts: bool, injector_side: Side, colluder: usize, kind: char) 
 
 /// B6: both neighbours of an honest hop send an equal seed. Neither what arrives nor what is dropped tells them that they are on one
 /// path.
+// protocol: T3
 #[test]
 fn an_equal_seed_from_both_sides_links_nothing() {
     let mut row = Row::new(7, 1);

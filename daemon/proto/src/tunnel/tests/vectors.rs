@@ -27,6 +27,7 @@ impl rand::TryRng for Given {
 impl rand::TryCryptoRng for Given {}
 
 /// Vectors of scripts/vectors/tunnel.py, which computes them from the text with other libraries.
+// protocol: T2, T4, T5, T6, T7, T8
 #[test]
 fn independently_computed_vectors() {
     let lines: Vec<Vec<&str>> =
