@@ -7,6 +7,9 @@ mod memory;
 mod sample;
 mod transport;
 
+#[cfg(test)]
+mod tests;
+
 use async_trait::async_trait;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::record::{ApRecord, RecordError};

@@ -1,0 +1,200 @@
+//! What another implementation says to the database, and what it hears: bytes on streams, as scripts/vectors/dht.py writes them.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
+use libp2p::core::upgrade::OutboundConnectionUpgrade;
+use libp2p::yamux;
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::record::{ApRecord, STEP, Signed};
+use phantom_proto::wire::NodeContact;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use tokio_util::compat::TokioAsyncReadCompatExt;
+
+use super::{NetDb, NetDbConfig};
+use crate::clock::unix_seconds;
+use crate::link::{MemoryNetwork, Purpose, Transport};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn contact(seed: u8) -> NodeContact {
+    let identity = SigningKey::from_seed(&[seed; 32]).verifying_key();
+    NodeContact { identity, addr: SocketAddr::from(([10, seed, 0, 1], 443)), link_secret: [seed; 32] }
+}
+
+fn node(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>) -> NetDb {
+    let links: Arc<dyn Transport> = Arc::new(network.join(contact(seed)));
+    let (incoming_tx, incoming_rx) = mpsc::channel(16);
+    let accepting = links.clone();
+    tokio::spawn(async move {
+        while let Some(link) = accepting.accept().await {
+            if incoming_tx.send(link).await.is_err() {
+                return;
+            }
+        }
+    });
+    let own = contact(seed);
+    NetDb::start(NetDbConfig { own, peers, known: Vec::new(), records: Vec::new(), links, incoming_rx }).unwrap()
+}
+
+/// Some implementation, of which nothing is known but that it opens streams.
+struct Stranger(mpsc::Sender<oneshot::Sender<SubstreamBox>>);
+
+impl Stranger {
+    async fn dial(network: &MemoryNetwork, to: u8) -> Self {
+        let link = network.join(contact(3)).dial(&contact(to), Purpose::Database).await.unwrap();
+        let muxer = yamux::Config::default().upgrade_outbound(link.stream.compat(), "").await.unwrap();
+        let (open_tx, open_rx) = mpsc::channel(1);
+        let mut connection = Connection { muxer: StreamMuxerBox::new(muxer), open_rx, wanted: VecDeque::new() };
+        tokio::spawn(poll_fn(move |cx| connection.poll(cx)));
+        Self(open_tx)
+    }
+
+    /// Says it on a stream of its own, and hears all that comes back until the end, or until it is as much as is expected.
+    async fn ask(&self, protocol: &'static str, request: &[u8], expected: usize) -> Vec<u8> {
+        let (stream_tx, stream_rx) = oneshot::channel();
+        self.0.send(stream_tx).await.unwrap();
+        let mut stream = stream_rx.await.unwrap();
+        let line = |text: &str| [&[text.len() as u8 + 1], text.as_bytes(), b"\n"].concat();
+        let chosen = [line("/multistream/1.0.0"), line(protocol)].concat();
+        stream.write_all(&chosen).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut echoed = vec![0; chosen.len()];
+        stream.read_exact(&mut echoed).await.unwrap();
+        assert_eq!(echoed, chosen, "it is spoken here");
+        stream.write_all(request).await.unwrap();
+        stream.flush().await.unwrap();
+        let mut answer = Vec::new();
+        stream.take(expected as u64).read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+}
+
+struct Connection {
+    muxer: StreamMuxerBox,
+    open_rx: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
+    wanted: VecDeque<oneshot::Sender<SubstreamBox>>,
+}
+
+impl Connection {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while let Poll::Ready(Some(stream_tx)) = self.open_rx.poll_recv(cx) {
+            self.wanted.push_back(stream_tx);
+        }
+        while !self.wanted.is_empty()
+            && let Poll::Ready(Ok(stream)) = self.muxer.poll_outbound_unpin(cx)
+        {
+            let _ = self.wanted.pop_front().unwrap().send(stream);
+        }
+        // It answers nothing: what the node asks, it asks in vain.
+        while let Poll::Ready(Ok(_)) = self.muxer.poll_inbound_unpin(cx) {}
+        match self.muxer.poll_unpin(cx) {
+            Poll::Ready(Err(_)) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+}
+
+fn vectors(name: &str) -> Vec<Vec<u8>> {
+    let lines = include_str!("../../proto/vectors/dht.txt").lines().filter_map(|line| line.split_once(' '));
+    lines.filter(|(named, _)| *named == name).map(|(_, bytes)| hex::decode(bytes).unwrap()).collect()
+}
+
+fn vector(name: &str) -> Vec<u8> {
+    vectors(name).pop().unwrap()
+}
+
+fn varint(number: usize) -> Vec<u8> {
+    if number < 128 { vec![number as u8] } else { [vec![(number % 128) as u8 | 128], varint(number / 128)].concat() }
+}
+
+fn field(number: usize, bytes: &[u8]) -> Vec<u8> {
+    [varint(number * 8 + 2), varint(bytes.len()), bytes.to_vec()].concat()
+}
+
+/// A vector's message, with one part of it exchanged for another.
+fn with(name: &str, old: &[u8], new: &[u8]) -> Vec<u8> {
+    let whole = vector(name);
+    let message = &whole[varint(whole.len() - 1).len()..];
+    let at = message.windows(old.len()).position(|window| *window == *old).expect("it is there");
+    let message = [&message[..at], new, &message[at + old.len()..]].concat();
+    [varint(message.len()), message].concat()
+}
+
+// protocol: D4, D9, D10, D18, D19, D20
+#[tokio::test]
+async fn the_dht_speaks_as_the_text_says() {
+    let network = MemoryNetwork::default();
+    let asked = node(&network, 1, Vec::new());
+    let _other = node(&network, 2, vec![contact(1)]);
+    let stranger = Stranger::dial(&network, 1).await;
+    let kad = "/phantom/kad/1";
+    let (request, expected) = (vector("find-node"), vector("find-node-answer"));
+    // The other is known as soon as it has said which protocols it has.
+    let known = async {
+        while stranger.ask(kad, &request, expected.len()).await != expected {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, known).await.expect("the node that is known is told");
+    let ask = async |name: &str, answer: &str| {
+        let expected = vector(answer);
+        assert_eq!(
+            hex::encode(stranger.ask(kad, &vector(name), expected.len()).await),
+            hex::encode(expected),
+            "{name}"
+        );
+    };
+    ask("get-value", "get-value-answer-none").await;
+    // No record, and answered all the same; it is not stored.
+    ask("put-value", "put-value-answer").await;
+    ask("get-value", "get-value-answer-none").await;
+    let key = SigningKey::from_seed(&[9; 32]);
+    let record = ApRecord::on_grid(key.verifying_key(), unix_seconds() / STEP, 0, Vec::new());
+    let (at, record) = (phantom_proto::netdb::ap_key(&record.address()), Signed::sign(&record, &key).bytes().to_vec());
+    let old_key = &vector("find-node")[5..38];
+    let [old_record, new_record] =
+        [(old_key, &b"value"[..]), (&at[..], &record)].map(|(key, value)| [field(1, key), field(2, value)].concat());
+    let in_put = |record: &[u8], key: &[u8]| [field(2, key), field(3, record)].concat();
+    // With all that the DHT itself would say of a record, and something that nobody knows.
+    let publisher = super::transport::peer_id(&contact(2).identity).unwrap().to_bytes();
+    let extras = [field(5, b"today"), field(666, &publisher), [varint(777 * 8), varint(1)].concat(), field(99, b"?")];
+    let put = in_put(&[new_record.clone(), extras.concat()].concat(), &at);
+    let put = with("put-value", &in_put(&old_record, old_key), &put);
+    let expected = with("put-value-answer", &in_put(&old_record, old_key), &in_put(&new_record, &at));
+    assert_eq!(hex::encode(stranger.ask(kad, &put, expected.len()).await), hex::encode(expected));
+    // Longer than the second that the DHT was told: it is the record that says how long it holds.
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    let get = with("get-value", old_key, &at);
+    let expected = with("get-value-answer", &field(3, &old_record), &field(3, &new_record));
+    let found = async {
+        while stranger.ask(kad, &get, expected.len()).await != expected {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, found).await.expect("it is stored, without what nobody signed");
+    drop(asked);
+}
+
+// protocol: D19
+#[tokio::test]
+async fn identify_speaks_as_the_text_says() {
+    let network = MemoryNetwork::default();
+    let _asked = node(&network, 1, Vec::new());
+    let stranger = Stranger::dial(&network, 1).await;
+    let message = timeout(PATIENCE, stranger.ask("/ipfs/id/1.0.0", b"", 4096)).await.unwrap();
+    let fields = vectors("identify");
+    let length: usize = fields.iter().map(Vec::len).sum();
+    assert_eq!(message.len(), 2 + length, "{}", hex::encode(&message));
+    assert_eq!(message[..2], [(length % 128) as u8 | 128, (length / 128) as u8]);
+    for field in fields {
+        assert!(message.windows(field.len()).any(|window| *window == field[..]), "{}", hex::encode(field));
+    }
+}
