@@ -143,6 +143,7 @@ impl Driver {
     }
 
     /// Whether a path that ends here has not led to this entry node yet, as far as is remembered.
+    // protocol: B7, B8
     fn leads_for_the_first_time(&mut self, path: PathNo, entry: NodeId) -> bool {
         let led = self.led.entry(path).or_default();
         led.len() < LED && led.insert(entry)

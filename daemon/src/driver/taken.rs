@@ -46,11 +46,12 @@ pub struct Back {
 }
 
 impl Back {
-    pub(super) fn new(links: Arc<LinkPool>, event_tx: mpsc::Sender<Event>) -> Self {
+    pub(crate) fn new(links: Arc<LinkPool>, event_tx: mpsc::Sender<Event>) -> Self {
         Self { links, event_tx }
     }
 
     /// A link that is fresh again: its dialer keeps it for the next use, the other side waits for that.
+    // protocol: B4
     async fn fresh(self, reader: LinkReader, writer: LinkWriter) {
         if reader.is_dialed() {
             self.links.give_back(reader, writer);
@@ -64,6 +65,7 @@ impl Back {
 impl Taken {
     /// Ends this use in order, so that the link may serve again; `heard` says whether the other side's CLOSE has come. A link
     /// whose other side does not follow soon is closed.
+    // protocol: B1, B2, B3
     pub async fn close(self, heard: bool) {
         let Self { mut reader, mut writer, back } = self;
         let Some(back) = back else { return };
@@ -88,5 +90,128 @@ async fn closed(reader: &mut LinkReader) -> Result<(), RelayError> {
         }
         let cost = frame.payload.len() + FRAME_COST;
         left = left.checked_sub(cost).ok_or(RelayError::Misbehaved("too much after the end of a use"))?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+    use phantom_proto::crypto::SigningKey;
+    use phantom_proto::wire::NodeContact;
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::link::{MemoryNetwork, Purpose, Transport};
+
+    fn contact(seed: u8) -> NodeContact {
+        let identity = SigningKey::from_seed(&[seed; 32]).verifying_key();
+        NodeContact { identity, addr: ([10, seed, 0, 1], 443).into(), link_secret: [0; 32] }
+    }
+
+    /// One use of a link, seen by its dialer and by the other side, and where it goes afterwards.
+    struct World {
+        pool: Arc<LinkPool>,
+        dialed: Taken,
+        accepted: Taken,
+        event_rx: mpsc::Receiver<Event>,
+    }
+
+    impl World {
+        async fn new() -> Self {
+            let network = MemoryNetwork::default();
+            let (near, far) = (network.join(contact(1)), network.join(contact(2)));
+            let pool = Arc::new(LinkPool::new(Arc::new(near)));
+            let (event_tx, event_rx) = mpsc::channel(8);
+            let back = || Some(Back::new(pool.clone(), event_tx.clone()));
+            let to = contact(2);
+            let (dialed, accepted) = tokio::join!(pool.take(&to), far.accept());
+            assert_eq!(accepted.as_ref().unwrap().purpose, Purpose::Frames);
+            let [dialed, accepted] = [dialed.unwrap(), accepted.unwrap()].map(|link| {
+                let (reader, writer) = link.into_frames();
+                Taken { reader, writer, back: back() }
+            });
+            Self { pool, dialed, accepted, event_rx }
+        }
+    }
+
+    async fn say(link: &mut Taken, kind: u8, payload: &[u8]) {
+        link.writer.write(kind, payload).await.unwrap();
+        link.writer.flush().await.unwrap();
+    }
+
+    // protocol: B1, B2, B4
+    #[tokio::test(start_paused = true)]
+    async fn a_link_whose_use_has_ended_in_order_is_fresh_at_both_sides() {
+        let World { pool, mut dialed, accepted, mut event_rx } = World::new().await;
+        // What was on its way when the other side ended.
+        say(&mut dialed, kind::CELL, &[7; 4092]).await;
+        tokio::join!(dialed.close(false), accepted.close(false));
+        let Some(Event::Fresh { mut reader, .. }) = event_rx.recv().await else { panic!("it is lost") };
+        let again = pool.take_warm(&contact(2)).expect("its dialer keeps it");
+        let (_reader, mut writer) = again.into_frames();
+        writer.write(kind::TUNNEL, b"next").await.unwrap();
+        writer.flush().await.unwrap();
+        let frame = reader.read().await.unwrap().unwrap();
+        assert_eq!(
+            (frame.kind, &frame.payload[..]),
+            (kind::TUNNEL, &b"next"[..]),
+            "something of the first use is left"
+        );
+    }
+
+    /// Who began the next use at once, and the first frame of it comes with CLOSE.
+    // protocol: B4
+    #[tokio::test(start_paused = true)]
+    async fn the_next_use_may_follow_at_once() {
+        let World { mut dialed, accepted, mut event_rx, .. } = World::new().await;
+        dialed.writer.write(kind::CLOSE, &[]).await.unwrap();
+        say(&mut dialed, kind::JOIN, &[1; 16]).await;
+        accepted.close(false).await;
+        let Some(Event::Fresh { mut reader, .. }) = event_rx.recv().await else { panic!("it is lost") };
+        assert_eq!(reader.read().await.unwrap().unwrap().kind, kind::JOIN);
+    }
+
+    // protocol: B3
+    #[tokio::test(start_paused = true)]
+    async fn who_does_not_follow_or_goes_on_loses_the_link() {
+        // Says nothing.
+        let world = World::new().await;
+        let begun = Instant::now();
+        let _silent = world.accepted;
+        world.dialed.close(false).await;
+        assert_eq!(begun.elapsed(), CLOSE_LIMIT);
+        // Sends what it likes, in large frames and in empty ones.
+        for payload in [vec![0; 4092], Vec::new()] {
+            let mut world = World::new().await;
+            let pours =
+                tokio::spawn(async move { while world.accepted.writer.write(kind::BYTES, &payload).await.is_ok() {} });
+            let begun = Instant::now();
+            world.dialed.close(false).await;
+            assert_eq!(begun.elapsed(), Duration::ZERO, "it was heard to the end");
+            assert_eq!(world.pool.ready(&contact(2)), 0);
+            timeout(CLOSE_LIMIT, pours).await.expect("the connection is closed").unwrap();
+        }
+        // Says CLOSE with something in it, or goes.
+        let mut world = World::new().await;
+        say(&mut world.accepted, kind::CLOSE, b"x").await;
+        world.dialed.close(false).await;
+        assert_eq!(world.pool.ready(&contact(2)), 0);
+        let world = World::new().await;
+        drop(world.accepted);
+        world.dialed.close(false).await;
+        assert_eq!(world.pool.ready(&contact(2)), 0);
+    }
+
+    // protocol: B4, L31
+    #[tokio::test(start_paused = true)]
+    async fn an_acceptor_that_begins_the_next_use_loses_the_link() {
+        let mut world = World::new().await;
+        say(&mut world.accepted, kind::CLOSE, &[]).await;
+        say(&mut world.accepted, kind::TUNNEL, b"out of turn").await;
+        let World { pool, dialed, accepted, mut event_rx } = world;
+        dialed.close(false).await;
+        assert!(pool.take_warm(&contact(2)).is_none());
+        assert!(event_rx.recv().now_or_never().is_none());
+        drop(accepted);
     }
 }

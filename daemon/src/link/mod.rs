@@ -53,6 +53,7 @@ pub struct Link {
 
 /// Until when a link that is dialed now is used anew: 10 to 60 minutes, as long as browsers stay on a site, drawn for each, so that
 /// those of one burst do not end together.
+// protocol: B6
 fn retirement() -> Instant {
     Instant::now() + Duration::from_secs(crate::random().random_range(600..=3600))
 }

@@ -173,4 +173,33 @@ mod tests {
             assert_eq!(services.counters.open_relays(), 0, "the room is free again");
         }
     }
+
+    /// A link that is warm because of somebody else would show that in how soon the answer comes.
+    // protocol: B7, B8
+    #[tokio::test]
+    async fn the_first_open_of_a_path_to_an_entry_node_uses_no_warm_link() {
+        let contact = |seed| NodeContact {
+            identity: SigningKey::from_seed(&[seed; 32]).verifying_key(),
+            addr: ([10, seed, 0, 1], 443).into(),
+            link_secret: [0; 32],
+        };
+        let (network, database, entry) = (MemoryNetwork::default(), MemoryDatabase::default(), contact(2));
+        database.add(entry.clone());
+        let _entry_node = network.join(entry.clone());
+        let links = Arc::new(LinkPool::new(Arc::new(network.join(contact(1)))));
+        let (reader, writer) = links.dial(&entry).await.unwrap().into_frames();
+        links.give_back(reader, writer);
+        let services = ExitServices {
+            database: Arc::new(database),
+            links: links.clone(),
+            counters: Arc::default(),
+            most: 1,
+            back: None,
+        };
+        let open = Open { node: entry.node_id(), handle: [1; 16], first: Vec::new() };
+        let _first = join(&open, true, &services).await.unwrap();
+        assert_eq!(links.ready(&entry), 1, "it took the warm one");
+        let _second = join(&open, false, &services).await.unwrap();
+        assert_eq!(links.ready(&entry), 0, "it dialed anew");
+    }
 }

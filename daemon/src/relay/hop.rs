@@ -8,7 +8,7 @@ use crate::driver::Taken;
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Carries cells both ways until one side ends; then the whole tunnel is over. TCP itself gives the back-pressure.
-// protocol: V2
+// protocol: V2, B2, B5
 pub async fn relay(mut a: Taken, mut b: Taken, ab: Layer, ba: Layer, relayed: Relayed) {
     // Either way of ending is the end of the tunnel; the far ends notice by their missing END cells.
     let heard = tokio::select! {
@@ -49,4 +49,91 @@ async fn one_way(
     }
     writer.shutdown().await?;
     Err(RelayError::Ended)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use phantom_proto::cell::{CELL_LEN, Direction, TunnelKey};
+    use phantom_proto::crypto::SigningKey;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+    use zeroize::Zeroizing;
+
+    use super::*;
+    use crate::driver::{Back, Event};
+    use crate::link::{Link, LinkPool, MemoryNetwork, Purpose};
+    use crate::relay::Counters;
+
+    type Halves = (LinkReader, LinkWriter);
+
+    /// A hop between two neighbours, both of which dialed it: their ends of the links, and where the links go afterwards.
+    fn hop() -> (Halves, Halves, mpsc::Receiver<Event>, Arc<Counters>) {
+        let identity = SigningKey::from_seed(&[1; 32]).verifying_key();
+        let addr = ([10, 1, 0, 1], 443).into();
+        let contact = phantom_proto::wire::NodeContact { identity, addr, link_secret: [0; 32] };
+        let pool = Arc::new(LinkPool::new(Arc::new(MemoryNetwork::default().join(contact))));
+        let (event_tx, event_rx) = mpsc::channel(8);
+        let back = Back::new(pool, event_tx);
+        let link = |stream| {
+            Link { peer: identity, remote: addr, purpose: Purpose::Frames, retires: None, stream }.into_frames()
+        };
+        let neighbour = || {
+            let (near, far) = tokio::io::duplex(1 << 20);
+            let (reader, writer) = link(Box::new(near));
+            (Taken { reader, writer, back: Some(back.clone()) }, link(Box::new(far)))
+        };
+        let ((a, left), (b, right)) = (neighbour(), neighbour());
+        let key = TunnelKey(Zeroizing::new([1; 32]));
+        let counters = Arc::new(Counters::default());
+        let relayed = counters.relay(1).unwrap();
+        tokio::spawn(relay(a, b, Layer::new(&key, Direction::Onward), Layer::new(&key, Direction::Backward), relayed));
+        (left, right, event_rx, counters)
+    }
+
+    async fn say(writer: &mut LinkWriter, kind: u8, payload: &[u8]) {
+        writer.write(kind, payload).await.unwrap();
+        writer.flush().await.unwrap();
+    }
+
+    async fn hear(reader: &mut LinkReader) -> Option<u8> {
+        let frame = timeout(Duration::from_secs(60), reader.read()).await.expect("nothing comes");
+        frame.unwrap().map(|frame| frame.kind)
+    }
+
+    // protocol: B2, V2
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_tunnel_passes_behind_its_cells_and_both_links_are_fresh() {
+        for backward in [false, true] {
+            let (left, right, mut event_rx, counters) = hop();
+            let ((mut heard, mut says), (mut hears, mut answers)) =
+                if backward { (right, left) } else { (left, right) };
+            for kind in [kind::CELL, kind::CELL, kind::CLOSE] {
+                say(&mut says, kind, if kind == kind::CELL { &[0; CELL_LEN] } else { &[] }).await;
+            }
+            for kind in [kind::CELL, kind::CELL, kind::CLOSE] {
+                assert_eq!(hear(&mut hears).await, Some(kind));
+            }
+            say(&mut answers, kind::CLOSE, &[]).await;
+            assert_eq!(hear(&mut heard).await, Some(kind::CLOSE));
+            for _ in 0..2 {
+                assert!(matches!(event_rx.recv().await, Some(Event::Fresh { .. })));
+            }
+            assert_eq!(counters.open_relays(), 0);
+        }
+    }
+
+    // protocol: B5, V2
+    #[tokio::test(start_paused = true)]
+    async fn a_link_that_ends_without_close_takes_the_other_with_it() {
+        let (left, (mut hears, _answers), mut event_rx, _) = hop();
+        let (_heard, mut says) = left;
+        say(&mut says, kind::CELL, &[0; CELL_LEN]).await;
+        says.shutdown().await.unwrap();
+        assert_eq!(hear(&mut hears).await, Some(kind::CELL), "what had come is passed on");
+        assert_eq!(hear(&mut hears).await, None);
+        assert!(event_rx.recv().await.is_none(), "a link is used again");
+    }
 }

@@ -169,6 +169,30 @@ async fn links_grow_too_old_at_different_times() {
     assert_eq!(pool.ready(&contact), 0);
 }
 
+/// However busy a link is: for its whole life it would show which uses are of one node.
+// protocol: B6
+#[tokio::test(start_paused = true)]
+async fn no_link_is_used_for_longer_than_an_hour() {
+    let network = MemoryNetwork::default();
+    let (one, (two, contact)) = (memory(&network, 1), memory(&network, 2));
+    let pool = LinkPool::new(one.0.clone());
+    let mut lives = Vec::new();
+    for _ in 0..20 {
+        let (link, _accepted) = join(pool.take(&contact), accept(&two)).await;
+        let (mut link, mut uses) = (link.ok(), 0);
+        while let Some(used) = link {
+            let (reader, writer) = used.into_frames();
+            pool.give_back(reader, writer);
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            uses += 1;
+            link = pool.take_warm(&contact);
+        }
+        lives.push(uses / 2);
+    }
+    assert!(lives.iter().all(|minutes| (10..=60).contains(minutes)), "{lives:?}");
+    assert!(lives.iter().max() > lives.iter().min(), "all have one life");
+}
+
 /// A node that cannot be reached is dialed less and less often.
 #[tokio::test(start_paused = true)]
 async fn dials_that_fail_grow_rare() {
