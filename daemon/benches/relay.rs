@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use phantom_daemon::driver::Taken;
 use phantom_daemon::link::frame::{LinkReader, LinkWriter};
 use phantom_daemon::link::{Certificate, Face, Limits, LinkConfig, MemoryNetwork, Purpose, TlsTransport, Transport};
+use phantom_daemon::relay::Taken;
 use phantom_daemon::relay::{Counters, hop};
 use phantom_proto::cell::{CELL_LEN, Direction, Layer, TunnelKey};
 use phantom_proto::crypto::SigningKey;

@@ -5,8 +5,9 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::rng;
 use phantom_proto::crypto::PathSecret;
-use phantom_proto::ident::{PathId, TunnelId};
-use phantom_proto::tunnel::{BLOCK_LEN, Block, End, EndTunnel, Hop, Open, Owner, OwnerTunnel, Side, tunnel_id};
+use phantom_proto::ident::PathId;
+use phantom_proto::tunnel::{End, EndTunnel, Hop, Owner, OwnerTunnel, Side, tunnel_id};
+use phantom_proto::wire::frame::{BLOCK_LEN, Block, TunnelFrame};
 use zeroize::Zeroizing;
 
 /// A block that was seen before, perhaps changed, or noise.
@@ -47,7 +48,7 @@ enum Op {
 #[derive(Default)]
 struct Seen {
     blocks: Vec<Block>,
-    opens: Vec<Open>,
+    opens: Vec<TunnelFrame>,
 }
 
 impl Seen {
@@ -61,14 +62,14 @@ impl Seen {
         block
     }
 
-    fn open(&self, pick: Pick) -> (TunnelId, Block, Block) {
+    fn open(&self, pick: Pick) -> TunnelFrame {
         match self.opens.get(usize::from(pick.index) % self.opens.len().max(1)) {
             Some(open) if !pick.noise => {
-                let mut r = open.r;
-                r[0] ^= pick.flip;
-                (open.id, r, open.p)
+                let mut open = open.clone();
+                open.r[0] ^= pick.flip;
+                open
             }
-            _ => (tunnel_id(&self.block(pick)), self.block(pick), self.block(pick)),
+            _ => TunnelFrame { id: tunnel_id(&self.block(pick)), r: self.block(pick), p: self.block(pick) },
         }
     }
 }
@@ -82,8 +83,8 @@ fn honest(owner: &mut Owner, hop: &mut Hop, end: &mut End, now: u64) -> Option<(
     let seed = owner.start(&mut rng, now).ok()?;
     let seed = hop.seed(now, Side::A, &seed).ok()?;
     let (at_end, open) = end.on_seed(&mut rng, &seed).ok()?;
-    let (mut at_hop, open) = hop.tunnel(Side::B, open.id, &open.r, &open.p).expect("honest");
-    let (at_owner, q) = owner.on_tunnel(open.id, &open.r, &open.p).expect("honest");
+    let (mut at_hop, open) = hop.tunnel(Side::B, &open).expect("honest");
+    let (at_owner, q) = owner.on_tunnel(&open).expect("honest");
     let (q, _) = at_hop.confirm(Side::A, &q).expect("honest");
     let (v, _) = at_end.confirm(&q).expect("honest");
     let (v, layers) = at_hop.confirm(Side::B, &v.expect("the answer")).expect("honest");
@@ -119,23 +120,20 @@ fuzz_target!(|ops: Vec<Op>| {
                 }
             }
             Op::HopTunnel { b, open } => {
-                let (id, r, p) = seen.open(open);
-                if let Ok((tunnel, open)) = hop.tunnel(side(b), id, &r, &p) {
+                if let Ok((tunnel, open)) = hop.tunnel(side(b), &seen.open(open)) {
                     at_hop.push(tunnel);
                     seen.opens.push(open);
                 }
             }
             Op::OwnerTunnel(pick) => {
-                let (id, r, p) = seen.open(pick);
-                if let Ok((tunnel, q)) = owner.on_tunnel(id, &r, &p) {
+                if let Ok((tunnel, q)) = owner.on_tunnel(&seen.open(pick)) {
                     assert!(pick.noise || pick.flip == 0, "a changed proof was taken");
                     at_owner.push(tunnel);
                     seen.blocks.push(q);
                 }
             }
             Op::EndTunnel(pick) => {
-                let (id, r, p) = seen.open(pick);
-                if let Ok((tunnel, q)) = end.on_tunnel(id, &r, &p) {
+                if let Ok((tunnel, q)) = end.on_tunnel(&seen.open(pick)) {
                     at_end.push(tunnel);
                     seen.blocks.push(q);
                 }

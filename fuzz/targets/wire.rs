@@ -8,8 +8,9 @@ use phantom_proto::record::{ApRecord, NodeRecord, RoutingEntry};
 use phantom_proto::wire::array::{
     ArrayFrame, FIRST_LEN, FirstPackage, SECOND_LEN, SecondPackage, Segment, read_padded, write_padded,
 };
-use phantom_proto::wire::cells::{Lookup, Open};
-use phantom_proto::wire::frame::Reason;
+use phantom_proto::cell::CellKind;
+use phantom_proto::wire::cells::Word;
+use phantom_proto::wire::frame::{Frame, TunnelFrame};
 use phantom_proto::wire::link::{FRAME_HEADER, Proof, Purpose, Role, frame_header, write_frame_header};
 use phantom_proto::wire::session::Message;
 use phantom_proto::wire::{NodeContact, Wire};
@@ -35,8 +36,14 @@ fuzz_target!(|data: &[u8]| {
         1 => one_encoding::<Purpose>(bytes),
         2 => one_encoding::<Segment>(bytes),
         3 => {
-            one_encoding::<Open>(bytes);
-            one_encoding::<Lookup>(bytes);
+            let Some((kind, data)) = bytes.split_first() else { return };
+            if let Some(kind) = CellKind::from_byte(*kind)
+                && let Ok(word) = Word::read(kind, data)
+            {
+                assert_eq!(word.kind(), kind);
+                // An unknown reason counts as another.
+                assert!(matches!(word, Word::Abort(_)) || word.data()[..] == *data);
+            }
         }
         4 => one_encoding::<RoutingEntry>(bytes),
         5 => one_encoding::<ApRecord>(bytes),
@@ -67,7 +74,16 @@ fuzz_target!(|data: &[u8]| {
             {
                 assert_eq!(write_frame_header(kind, length), Ok(*header));
             }
-            let _ = Reason::from_byte(*which);
+            one_encoding::<TunnelFrame>(bytes);
+            let Some((kind, payload)) = bytes.split_first() else { return };
+            // Long ones are a short one over and over.
+            let long = [4092, ArrayFrame::LEN, 65_536, 65_537].map(|length| payload.iter().copied().cycle().take(length));
+            for payload in long.into_iter().map(Iterator::collect).chain([payload.to_vec()]) {
+                if let Ok(frame) = Frame::read(*kind, &payload) {
+                    assert_eq!(frame.kind(), *kind);
+                    assert!(matches!(frame, Frame::Refused(_)) || frame.payload()[..] == payload[..]);
+                }
+            }
         }
         _ => {
             let own = phantom_fuzz::world::candidate(0).contact.clone();

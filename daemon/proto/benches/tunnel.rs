@@ -4,6 +4,7 @@ use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use phantom_proto::crypto::PathSecret;
 use phantom_proto::ident::PathId;
 use phantom_proto::tunnel::{End, Hop, Owner, Side, tunnel_id};
+use phantom_proto::wire::frame::TunnelFrame;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use zeroize::Zeroizing;
@@ -39,11 +40,11 @@ fn whole(c: &mut Criterion) {
                 let (far, mut open) = end.on_seed(&mut rng, &block).expect("a new seed");
                 let mut tunnels = Vec::new();
                 for hop in hops.iter_mut().rev() {
-                    let (tunnel, next) = hop.tunnel(Side::B, open.id, &open.r, &open.p).expect("waits");
+                    let (tunnel, next) = hop.tunnel(Side::B, &open).expect("waits");
                     tunnels.insert(0, tunnel);
                     open = next;
                 }
-                let (near, mut block) = owner.on_tunnel(open.id, &open.r, &open.p).expect("proven");
+                let (near, mut block) = owner.on_tunnel(&open).expect("proven");
                 for tunnel in &mut tunnels {
                     block = tunnel.confirm(Side::A, &block).expect("in order").0;
                 }
@@ -68,8 +69,8 @@ fn hop(c: &mut Criterion) {
             fresh,
             |mut hop| {
                 let onward = hop.seed(0, Side::A, &[1; 64]).expect("a new seed");
-                let (mut tunnel, _) =
-                    hop.tunnel(Side::B, tunnel_id(&onward), &[2; 64], &[3; 64]).expect("the seed waits");
+                let frame = TunnelFrame { id: tunnel_id(&onward), r: [2; 64], p: [3; 64] };
+                let (mut tunnel, _) = hop.tunnel(Side::B, &frame).expect("the seed waits");
                 tunnel.confirm(Side::A, &[4; 64]).expect("in order");
                 (tunnel.confirm(Side::B, &[5; 64]).expect("in order"), hop)
             },

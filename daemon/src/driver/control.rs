@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::node::{Input, PathNo};
+use phantom_proto::wire::cells::Word;
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -140,10 +141,10 @@ impl Task {
     async fn heard(&mut self, heard: Result<(CellKind, Vec<u8>), RelayError>) -> Result<(), RelayError> {
         let (kind, data) = heard?;
         let first = std::mem::replace(&mut self.begun, false);
-        let event = match (kind, self.whose) {
-            (CellKind::Padding, _) => return Ok(()),
-            (CellKind::Serve, Whose::End) => Event::Input(Input::Served { path: self.path, record: data }),
-            (CellKind::Open | CellKind::Lookup | CellKind::Incoming, whose) if first => {
+        let event = match (Word::read(kind, &data), self.whose) {
+            (Ok(Word::Padding), _) => return Ok(()),
+            (Ok(Word::Serve(_)), Whose::End) => Event::Input(Input::Served { path: self.path, record: data }),
+            (Ok(Word::Open(_) | Word::Lookup(_) | Word::Incoming(_)), whose) if first => {
                 // The other end took the same tunnel at the same moment. It ignores our padding; the tunnel is for what it said.
                 let Some(tunnel) = self.tunnel.take().map(Box::new) else { return Ok(()) };
                 Event::Used { path: self.path, whose, tunnel, kind, data }
@@ -175,11 +176,14 @@ async fn hear(tunnel: &mut Option<Tunnel>) -> Result<(CellKind, Vec<u8>), RelayE
 mod tests {
     use phantom_proto::cell::{Direction, Layer, OwnerCrypt, TunnelKey};
     use phantom_proto::crypto::SigningKey;
+    use phantom_proto::ident::NodeId;
+    use phantom_proto::wire::Wire;
+    use phantom_proto::wire::cells::Open;
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::driver::Taken;
     use crate::link::{Link, Purpose};
+    use crate::relay::Taken;
     use crate::relay::cells::Crypt;
 
     const PATH: PathNo = PathNo(1);
@@ -211,8 +215,8 @@ mod tests {
         (kind, data.to_vec())
     }
 
-    async fn says(tunnel: &mut Tunnel, kind: CellKind) {
-        tunnel.outgoing.write(kind, b"data").await.unwrap();
+    async fn says(tunnel: &mut Tunnel, word: Word<'_>) {
+        tunnel.outgoing.say(&word).await.unwrap();
         tunnel.outgoing.flush().await.unwrap();
     }
 
@@ -226,21 +230,22 @@ mod tests {
         let [end, mut owner] = tunnel(1 << 20);
         wait(&queue, end).await;
         assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
-        says(&mut owner, CellKind::Open).await;
+        let open = Open { node: NodeId([1; 32]), handle: [2; 16], first: b"data".to_vec() };
+        says(&mut owner, Word::Open(open.clone())).await;
         let Some(Event::Used { path: PATH, whose: Whose::End, mut tunnel, kind: CellKind::Open, data }) =
             event_rx.recv().await
         else {
             panic!("it is no connection");
         };
-        assert_eq!(data, b"data");
-        says(&mut owner, CellKind::Data).await;
+        assert_eq!(data, open.to_bytes());
+        says(&mut owner, Word::Data(b"data")).await;
         assert_eq!(hears(&mut tunnel).await.0, CellKind::Data);
         // On one that is for control by what both have said, it is an error.
         let [end, mut owner] = self::tunnel(1 << 20);
         wait(&queue, end).await;
         assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
-        says(&mut owner, CellKind::Padding).await;
-        says(&mut owner, CellKind::Open).await;
+        says(&mut owner, Word::Padding).await;
+        says(&mut owner, Word::Open(open)).await;
         assert!(matches!(event_rx.recv().await, Some(Event::Input(Input::Misused(PATH)))));
     }
 

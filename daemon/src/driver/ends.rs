@@ -6,8 +6,7 @@ use std::time::Duration;
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, LinkId, PathNo, Serials, Use, Work};
-use phantom_proto::wire::Wire;
-use phantom_proto::wire::cells::{Lookup, Open};
+use phantom_proto::wire::cells::{Lookup, Open, Word};
 use phantom_proto::wire::frame::Reason;
 
 use super::control::{Control, Whose};
@@ -64,11 +63,11 @@ impl Driver {
     /// The owner of a path that ends here uses a tunnel.
     // protocol: U3
     pub(super) fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
-        match kind {
-            CellKind::Open => self.open(path, *tunnel, &data),
-            CellKind::Lookup => self.look_up(path, *tunnel, &data),
-            CellKind::Padding => self.adopt(path, tunnel),
-            CellKind::Serve => {
+        match Word::read(kind, &data) {
+            Ok(Word::Open(open)) => self.open(path, *tunnel, open),
+            Ok(Word::Lookup(Lookup(address))) => self.look_up(path, *tunnel, address),
+            Ok(Word::Padding) => self.adopt(path, tunnel),
+            Ok(Word::Serve(_)) => {
                 self.adopt(path, tunnel);
                 self.node.handle(now(), Input::Served { path, record: data });
             }
@@ -79,9 +78,9 @@ impl Driver {
     /// The terminating node of an own path uses a tunnel.
     pub(super) fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
         let serves = self.ready.path(path).filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
-        match (kind, serves) {
-            (CellKind::Padding, _) => self.adopt(path, tunnel),
-            (CellKind::Incoming, Some(identity)) => {
+        match (Word::read(kind, &data), serves) {
+            (Ok(Word::Padding), _) => self.adopt(path, tunnel),
+            (Ok(Word::Incoming(_)), Some(identity)) => {
                 let arrival = Arrival { identity, path, tunnel: *tunnel, first: data };
                 if self.services.incoming_tx.try_send(arrival).is_err() {
                     tracing::warn!("more connections arrive than can be answered; one was dropped");
@@ -104,8 +103,7 @@ impl Driver {
         }
     }
 
-    fn open(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
-        let Ok(open) = Open::from_bytes(data) else { return self.misused(path, tunnel) };
+    fn open(&mut self, path: PathNo, tunnel: Tunnel, open: Open) {
         if !self.node.may_use(now(), path, Use::Connect) {
             return self.misused(path, tunnel);
         }
@@ -118,8 +116,7 @@ impl Driver {
         });
     }
 
-    fn look_up(&mut self, path: PathNo, tunnel: Tunnel, data: &[u8]) {
-        let Ok(Lookup(address)) = Lookup::from_bytes(data) else { return self.misused(path, tunnel) };
+    fn look_up(&mut self, path: PathNo, tunnel: Tunnel, address: ApAddress) {
         if !self.node.may_use(now(), path, Use::Ask) {
             return self.misused(path, tunnel);
         }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::Event;
-use super::taken::Taken;
+use crate::relay::Taken;
 
 /// Commands that may wait for one link: a standing connection forwards a few blocks at a time. A link that is further
 /// behind is stuck, and is closed.

@@ -8,7 +8,6 @@ mod link_task;
 mod order;
 mod ready;
 mod services;
-mod taken;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -24,7 +23,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError};
 use crate::relay::cells::{Crypt, Tunnel};
-use crate::relay::hop;
+use crate::relay::{Back, Fresh, Taken, hop};
 
 use control::{Control, Whose};
 pub use handle::{Handle, Snapshot};
@@ -34,7 +33,6 @@ use order::Order;
 use ready::Queue;
 pub use ready::{OwnPath, Ready, ReadyError};
 pub use services::{Arrival, Kept, NothingKept, Services};
-pub use taken::{Back, Taken};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
@@ -51,11 +49,6 @@ const WARM_LOOK: Duration = Duration::from_secs(30);
 /// What happens to the control task.
 pub(crate) enum Event {
     Accepted(Link),
-    /// A link that another node dialed has ended a use.
-    Fresh {
-        reader: LinkReader,
-        writer: LinkWriter,
-    },
     Dialed {
         id: LinkId,
         result: Result<Link, LinkError>,
@@ -80,12 +73,14 @@ pub(crate) enum Event {
 /// Starts the control task. It ends when `stop` turns true or every [`Handle`] is gone.
 pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Handle {
     let (event_tx, event_rx) = mpsc::channel(EVENTS);
+    let (fresh_tx, fresh_rx) = mpsc::channel(EVENTS);
     let ready = Arc::new(Ready::default());
     let kept = services.kept.clone();
     let driver = Driver {
         node,
         services,
         event_tx: event_tx.clone(),
+        fresh_tx,
         ready: ready.clone(),
         links: BTreeMap::new(),
         ends: BTreeMap::new(),
@@ -97,7 +92,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         judged: None,
         warmed: BTreeMap::new(),
     };
-    tokio::spawn(driver.run(event_rx, stop));
+    tokio::spawn(driver.run(event_rx, fresh_rx, stop));
     Handle { event_tx, ready, kept }
 }
 
@@ -105,6 +100,8 @@ struct Driver {
     node: Node,
     services: Services,
     event_tx: mpsc::Sender<Event>,
+    /// Links that have ended a use.
+    fresh_tx: mpsc::Sender<Fresh>,
     ready: Arc<Ready>,
     links: BTreeMap<LinkId, LinkTask>,
     /// Ready tunnels of paths that end at this node.
@@ -124,7 +121,12 @@ struct Driver {
 }
 
 impl Driver {
-    async fn run(mut self, mut event_rx: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
+    async fn run(
+        mut self,
+        mut event_rx: mpsc::Receiver<Event>,
+        mut fresh_rx: mpsc::Receiver<Fresh>,
+        mut stop: watch::Receiver<bool>,
+    ) {
         let mut tick = interval(Duration::from_millis(TICK));
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut warm_look = interval(WARM_LOOK);
@@ -135,6 +137,7 @@ impl Driver {
                 _ = tick.tick() => self.node.tick(now()),
                 _ = warm_look.tick() => self.cool(),
                 () = until(self.node.refill_due()) => self.node.refill(now()),
+                Some(Fresh { reader, writer }) = fresh_rx.recv() => self.fresh(reader, writer),
                 event = event_rx.recv() => match event {
                     Some(event) => self.event(event),
                     None => return,
@@ -162,7 +165,6 @@ impl Driver {
                 let (reader, writer) = link.into_frames();
                 self.fresh(reader, writer);
             }
-            Event::Fresh { reader, writer } => self.fresh(reader, writer),
             Event::Dialed { id, result: Ok(link) } => {
                 let (reader, writer) = link.into_frames();
                 self.link_up(id, reader, writer);
@@ -200,7 +202,7 @@ impl Driver {
     }
 
     fn back(&self) -> Back {
-        Back::new(self.services.links.clone(), self.event_tx.clone())
+        Back::new(self.services.links.clone(), self.fresh_tx.clone())
     }
 
     fn link_up(&mut self, id: LinkId, reader: LinkReader, writer: LinkWriter) {

@@ -257,8 +257,8 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::driver::Taken;
     use crate::link::{Link, Purpose as LinkPurpose, Stream};
+    use crate::relay::Taken;
     use crate::relay::cells::Crypt;
 
     const PATIENCE: Duration = Duration::from_secs(60);

@@ -11,14 +11,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::Work;
 use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::session::Session;
-use phantom_proto::wire::cells::Open;
-use phantom_proto::wire::{NodeContact, Wire};
+use phantom_proto::wire::NodeContact;
+use phantom_proto::wire::cells::{Open, Word};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -271,7 +270,7 @@ impl Network {
         let rest = first.split_off(first.len().min(Open::FIRST_MAX));
         let open = Open { node: entry.entry_node.node_id(), handle: entry.handle, first };
         let said = async {
-            tunnel.outgoing.write(CellKind::Open, &open.to_bytes()).await?;
+            tunnel.outgoing.say(&Word::Open(open)).await?;
             tunnel.outgoing.write_data(&rest).await
         };
         said.await.map_err(|_| ConnectError::Unreachable)?;

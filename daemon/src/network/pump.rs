@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use phantom_proto::cell::CellKind;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::session::{Event, Session};
+use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{Notify, oneshot};
@@ -242,21 +242,21 @@ async fn from_far(
         } else {
             incoming.read().await
         };
-        match (cell?.ok_or(RelayError::Ended)?, role) {
-            ((CellKind::Data, bytes), _) => {
+        let (kind, data) = cell?.ok_or(RelayError::Ended)?;
+        match (Word::read(kind, data), role) {
+            (Ok(Word::Data(bytes)), _) => {
                 if far_bytes(shared, bytes, role, ends, &mut connection).await? {
                     proof_due = Instant::now() + PROOF_PATIENCE;
                 }
             }
-            ((CellKind::Abort, [reason]), role) => {
-                let reason = Reason::from_byte(*reason);
+            (Ok(Word::Abort(reason)), role) => {
                 if let Role::Client(client) = role {
                     client.say(Err(refusal(reason)));
                 }
                 return Err(RelayError::Aborted(reason));
             }
-            ((CellKind::Padding, _), _) => {}
-            ((CellKind::End, _), _) => {
+            (Ok(Word::Padding), _) => {}
+            (Ok(Word::End), _) => {
                 let whole = lock(&shared.session).is_over();
                 return if whole { Ok(()) } else { Err(RelayError::Ended) };
             }
@@ -354,7 +354,7 @@ async fn to_far(shared: &Shared, outgoing: &mut CellWriter) -> Result<(), RelayE
             outgoing.write_data(&bytes).await?;
             bytes.clear();
         } else if over {
-            outgoing.write(CellKind::End, &[]).await?;
+            outgoing.say(&Word::End).await?;
             return outgoing.flush().await;
         } else {
             outgoing.flush().await?;

@@ -8,8 +8,7 @@ use phantom_proto::cell::CellKind;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::Work;
 use phantom_proto::record::{ApRecord, RoutingEntry, Signed};
-use phantom_proto::wire::Wire;
-use phantom_proto::wire::cells::Lookup;
+use phantom_proto::wire::cells::{Lookup, Word};
 use phantom_proto::wire::frame::Reason;
 use rand::seq::SliceRandom;
 use tokio::sync::Mutex as Turns;
@@ -145,7 +144,7 @@ async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Inst
     let patience = deadline.saturating_duration_since(Instant::now());
     let (_, mut tunnel) = handle.tunnel(from, Work::Ask, patience).await.map_err(|_| ConnectError::TimedOut)?;
     let answer = async {
-        tunnel.outgoing.write(CellKind::Lookup, &Lookup(to).to_bytes()).await?;
+        tunnel.outgoing.say(&Word::Lookup(Lookup(to))).await?;
         tunnel.outgoing.flush().await?;
         loop {
             match tunnel.incoming.read().await? {
@@ -159,11 +158,15 @@ async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Inst
     let answer = timeout_at(limit, answer).await;
     // Its link may serve again, which is nothing to wait for.
     tokio::spawn(tunnel.close());
-    match answer {
-        Ok(Ok(Some((CellKind::Found, bytes)))) => checked(to, &bytes).ok_or(ConnectError::Unreachable),
-        Ok(Ok(Some((CellKind::Abort, reason)))) if reason == [Reason::Busy as u8] => Err(ConnectError::TimedOut),
-        Ok(_) => Err(ConnectError::Unreachable),
-        Err(_) => Err(ConnectError::TimedOut),
+    let (kind, data) = match answer {
+        Ok(Ok(Some(answer))) => answer,
+        Ok(_) => return Err(ConnectError::Unreachable),
+        Err(_) => return Err(ConnectError::TimedOut),
+    };
+    match Word::read(kind, &data) {
+        Ok(Word::Found(record)) => checked(to, record).ok_or(ConnectError::Unreachable),
+        Ok(Word::Abort(Reason::Busy)) => Err(ConnectError::TimedOut),
+        _ => Err(ConnectError::Unreachable),
     }
 }
 

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use phantom_proto::cell::{CELL_DATA_MAX, CELL_LEN, Cell, CellKind, Layer, OwnerCrypt};
+use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::{Reason, kind};
 
-use super::RelayError;
-use crate::driver::{Back, Taken};
+use super::{Back, RelayError, Taken};
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// How long the last word of an end may take.
@@ -50,7 +50,7 @@ impl Tunnel {
     /// Says why this end gives up, as far as the link still takes it, and ends the tunnel.
     pub async fn abort(mut self, reason: Reason) {
         let say = async {
-            self.outgoing.write(CellKind::Abort, &[reason as u8]).await?;
+            self.outgoing.say(&Word::Abort(reason)).await?;
             self.outgoing.flush().await
         };
         // A neighbour that reads nothing must not hold the tunnel.
@@ -120,6 +120,11 @@ impl CellWriter {
         };
         debug_assert!(fits, "the buffer has the length of a cell");
         Ok(self.writer.write(kind::CELL, &self.cell[..]).await?)
+    }
+
+    /// Sends one cell that says this.
+    pub async fn say(&mut self, word: &Word<'_>) -> Result<(), RelayError> {
+        self.write(word.kind(), &word.data()).await
     }
 
     /// Sends bytes in as many DATA cells as they need.

@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use phantom_proto::cell::{CELL_DATA_MAX, CellKind};
-use phantom_proto::wire::frame::{Reason, kind};
+use phantom_proto::wire::frame::{Frame, Reason};
 use tokio::time::timeout;
 
-use super::RelayError;
 use super::cells::Tunnel;
 use super::join::{Joined, carry};
-use crate::driver::Taken;
+use super::{RelayError, Taken};
 
 /// How long a neighbour may take to take the few bytes of an answer.
 const WRITE_LIMIT: Duration = Duration::from_secs(10);
@@ -40,9 +39,9 @@ pub async fn serve(mut tunnel: Tunnel, joined: Joined, first: BytesMut) -> Resul
 
 /// Tells an exit node that no tunnel can be had. What it has sent meanwhile is thrown away.
 pub async fn refuse(exit: Joined, reason: Reason) {
-    let mut link = exit.link;
+    let (mut link, refused) = (exit.link, Frame::Refused(reason));
     // The exit node has a time limit of its own: nothing is lost when this does not arrive.
-    if let Ok(Ok(())) = timeout(WRITE_LIMIT, link.writer.write(kind::REFUSED, &[reason as u8])).await {
+    if let Ok(Ok(())) = timeout(WRITE_LIMIT, link.writer.write(refused.kind(), &refused.payload())).await {
         link.close(false).await;
     }
 }

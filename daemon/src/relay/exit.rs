@@ -12,8 +12,7 @@ use tokio::time::timeout;
 
 use super::cells::Tunnel;
 use super::join::{Joined, carry};
-use super::{Counters, RelayError, Relayed};
-use crate::driver::{Back, Taken};
+use super::{Back, Counters, RelayError, Relayed, Taken};
 use crate::link::LinkPool;
 use crate::netdb::Database;
 
@@ -115,6 +114,7 @@ mod tests {
     use super::*;
     use crate::link::{Link, MemoryNetwork, Purpose};
     use crate::netdb::MemoryDatabase;
+    use crate::relay::Taken;
     use crate::relay::cells::Crypt;
 
     /// A tunnel at its terminating node and at its owner, who has one hop.

@@ -3,8 +3,7 @@
 use phantom_proto::cell::Layer;
 use phantom_proto::wire::frame::kind;
 
-use super::{RelayError, Relayed};
-use crate::driver::Taken;
+use super::{RelayError, Relayed, Taken};
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Carries cells both ways until one side ends; then the whole tunnel is over. TCP itself gives the back-pressure.
@@ -63,20 +62,21 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
-    use crate::driver::{Back, Event};
+
     use crate::link::{Link, LinkPool, MemoryNetwork, Purpose};
     use crate::relay::Counters;
+    use crate::relay::taken::{Back, Fresh};
 
     type Halves = (LinkReader, LinkWriter);
 
     /// A hop between two neighbours, both of which dialed it: their ends of the links, and where the links go afterwards.
-    fn hop() -> (Halves, Halves, mpsc::Receiver<Event>, Arc<Counters>) {
+    fn hop() -> (Halves, Halves, mpsc::Receiver<Fresh>, Arc<Counters>) {
         let identity = SigningKey::from_seed(&[1; 32]).verifying_key();
         let addr = ([10, 1, 0, 1], 443).into();
         let contact = phantom_proto::wire::NodeContact { identity, addr, link_secret: [0; 32] };
         let pool = Arc::new(LinkPool::new(Arc::new(MemoryNetwork::default().join(contact))));
-        let (event_tx, event_rx) = mpsc::channel(8);
-        let back = Back::new(pool, event_tx);
+        let (fresh_tx, fresh_rx) = mpsc::channel(8);
+        let back = Back::new(pool, fresh_tx);
         let link = |stream| {
             Link { peer: identity, remote: addr, purpose: Purpose::Frames, retires: None, stream }.into_frames()
         };
@@ -90,7 +90,7 @@ mod tests {
         let counters = Arc::new(Counters::default());
         let relayed = counters.relay(1).unwrap();
         tokio::spawn(relay(a, b, Layer::new(&key, Direction::Onward), Layer::new(&key, Direction::Backward), relayed));
-        (left, right, event_rx, counters)
+        (left, right, fresh_rx, counters)
     }
 
     async fn say(writer: &mut LinkWriter, kind: u8, payload: &[u8]) {
@@ -107,7 +107,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn the_end_of_a_tunnel_passes_behind_its_cells_and_both_links_are_fresh() {
         for backward in [false, true] {
-            let (left, right, mut event_rx, counters) = hop();
+            let (left, right, mut fresh_rx, counters) = hop();
             let ((mut heard, mut says), (mut hears, mut answers)) =
                 if backward { (right, left) } else { (left, right) };
             for kind in [kind::CELL, kind::CELL, kind::CLOSE] {
@@ -119,7 +119,7 @@ mod tests {
             say(&mut answers, kind::CLOSE, &[]).await;
             assert_eq!(hear(&mut heard).await, Some(kind::CLOSE));
             for _ in 0..2 {
-                assert!(matches!(event_rx.recv().await, Some(Event::Fresh { .. })));
+                assert!(matches!(fresh_rx.recv().await, Some(Fresh { .. })));
             }
             assert_eq!(counters.open_relays(), 0);
         }
@@ -128,12 +128,12 @@ mod tests {
     // protocol: B5, V2
     #[tokio::test(start_paused = true)]
     async fn a_link_that_ends_without_close_takes_the_other_with_it() {
-        let (left, (mut hears, _answers), mut event_rx, _) = hop();
+        let (left, (mut hears, _answers), mut fresh_rx, _) = hop();
         let (_heard, mut says) = left;
         say(&mut says, kind::CELL, &[0; CELL_LEN]).await;
         says.shutdown().await.unwrap();
         assert_eq!(hear(&mut hears).await, Some(kind::CELL), "what had come is passed on");
         assert_eq!(hear(&mut hears).await, None);
-        assert!(event_rx.recv().await.is_none(), "a link is used again");
+        assert!(fresh_rx.recv().await.is_none(), "a link is used again");
     }
 }

@@ -1,19 +1,18 @@
 //! The link between exit node and entry node, and its splice with the tunnel on either node.
 
 use bytes::BytesMut;
-use phantom_proto::cell::CellKind;
-use phantom_proto::wire::frame::{Reason, kind};
+use phantom_proto::wire::cells::Word;
+use phantom_proto::wire::frame::{Frame, kind};
 
-use super::RelayError;
 use super::cells::{CellReader, CellWriter, Tunnel};
-use crate::driver::Taken;
+use super::{RelayError, Taken};
 use crate::link::frame::{LinkReader, LinkWriter};
 
 /// Largest BYTES frame that we send; a reader accepts up to the protocol's 65 536.
-const BYTES_MAX: usize = 16 * 1024;
+const GATHERED: usize = 16 * 1024;
 
-/// Largest BYTES frame that we take (docs/protocol.md, section "Frames").
-const BYTES_LIMIT: usize = 65_536;
+/// What is said to who sends anything else on a joined link.
+const STRANGE: RelayError = RelayError::Misbehaved("a frame that does not belong on a joined link");
 
 /// A link on which JOIN went through.
 pub struct Joined {
@@ -33,23 +32,10 @@ impl Joined {
     /// The next frame, which must be BYTES.
     pub async fn bytes(&mut self) -> Result<BytesMut, RelayError> {
         let frame = self.link.reader.read().await?.ok_or(RelayError::Ended)?;
-        match frame.kind {
-            kind::BYTES => session_bytes(frame.payload),
-            _ => Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
+        match Frame::read(frame.kind, &frame.payload) {
+            Ok(Frame::Bytes(_)) => Ok(frame.payload),
+            _ => Err(STRANGE),
         }
-    }
-}
-
-/// The payload of REFUSED.
-fn refusal(payload: &[u8]) -> Reason {
-    if let [reason] = payload { Reason::from_byte(*reason) } else { Reason::Protocol }
-}
-
-fn session_bytes(payload: BytesMut) -> Result<BytesMut, RelayError> {
-    if (1..=BYTES_LIMIT).contains(&payload.len()) {
-        Ok(payload)
-    } else {
-        Err(RelayError::Misbehaved("a BYTES frame of a wrong length"))
     }
 }
 
@@ -79,27 +65,27 @@ pub async fn carry(mut tunnel: Tunnel, joined: Joined) -> Result<(), RelayError>
 }
 
 async fn cells_to_bytes(incoming: &mut CellReader, writer: &mut LinkWriter) -> Result<(), RelayError> {
-    let mut gathered = Vec::with_capacity(BYTES_MAX);
+    let mut gathered = Vec::with_capacity(GATHERED);
     loop {
         if !incoming.has_frame() {
             send_gathered(&mut gathered, writer).await?;
             writer.flush().await?;
         }
-        match incoming.read().await? {
-            Some((CellKind::Data, data)) => {
-                if gathered.len() + data.len() > BYTES_MAX {
+        let (kind, data) = incoming.read().await?.ok_or(RelayError::Ended)?;
+        match Word::read(kind, data) {
+            Ok(Word::Data(data)) => {
+                if gathered.len() + data.len() > GATHERED {
                     send_gathered(&mut gathered, writer).await?;
                 }
                 gathered.extend_from_slice(data);
             }
-            Some((CellKind::End, _)) => {
+            Ok(Word::End) => {
                 send_gathered(&mut gathered, writer).await?;
                 writer.write(kind::END, &[]).await?;
                 return Ok(writer.flush().await?);
             }
-            Some((CellKind::Padding, _)) => {}
-            Some(_) => return Err(RelayError::Misbehaved("a cell that does not belong here")),
-            None => return Err(RelayError::Ended),
+            Ok(Word::Padding) => {}
+            _ => return Err(RelayError::Misbehaved("a cell that does not belong here")),
         }
     }
 }
@@ -124,18 +110,18 @@ async fn bytes_to_cells(
             outgoing.flush().await?;
         }
         let frame = reader.read().await?.ok_or(RelayError::Ended)?;
-        match frame.kind {
-            kind::BYTES => outgoing.write_data(&session_bytes(frame.payload)?).await?,
-            kind::END => {
-                outgoing.write(CellKind::End, &[]).await?;
+        match Frame::read(frame.kind, &frame.payload) {
+            Ok(Frame::Bytes(bytes)) => outgoing.write_data(bytes).await?,
+            Ok(Frame::End) => {
+                outgoing.say(&Word::End).await?;
                 return outgoing.flush().await;
             }
-            kind::CLOSE if frame.payload.is_empty() => {
+            Ok(Frame::Close) => {
                 *closed = true;
                 return Err(RelayError::Ended);
             }
-            kind::REFUSED if asked => return Err(RelayError::Aborted(refusal(&frame.payload))),
-            _ => return Err(RelayError::Misbehaved("a frame that does not belong on a joined link")),
+            Ok(Frame::Refused(reason)) if asked => return Err(RelayError::Aborted(reason)),
+            _ => return Err(STRANGE),
         }
         asked = false;
     }

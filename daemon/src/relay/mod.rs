@@ -5,8 +5,11 @@ pub mod entry;
 pub mod exit;
 pub mod hop;
 pub mod join;
+mod taken;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use taken::{Back, Fresh, Taken};
 
 /// Counts of the data plane, for `phantom status`.
 #[derive(Debug, Default)]

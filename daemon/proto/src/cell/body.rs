@@ -1,54 +1,8 @@
 //! What is inside a cell, once all layers are off.
 
-use super::CELL_LEN;
 use crate::crypto::hash::same;
-
-/// Redundancy at the start of a cell: zeros, which a changed cell shows with probability 2⁻¹²⁸.
-pub const TAG_LEN: usize = 16;
-
-const HEADER_LEN: usize = TAG_LEN + 1 + 2;
-
-/// Most bytes of data in one cell.
-pub const CELL_DATA_MAX: usize = CELL_LEN - HEADER_LEN;
-
-/// What a cell is for (docs/protocol.md, section "Cells").
-// protocol: U1
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum CellKind {
-    /// Owner to terminating node: join this handle at this entry node; the session's first bytes.
-    Open = 1,
-    /// Owner to terminating node: the AP record of this address, please.
-    Lookup = 2,
-    /// Bytes of the session.
-    Data = 3,
-    /// No more data from this side.
-    End = 4,
-    /// This side gives up; a reason.
-    Abort = 5,
-    /// Nothing.
-    Padding = 6,
-    /// Terminating node to owner: somebody connects; the session's first bytes.
-    Incoming = 7,
-    /// Owner to terminating node: serve and publish this AP record, or, empty, serve no more.
-    Serve = 8,
-    /// Terminating node to owner: the AP record that was asked for.
-    Found = 9,
-}
-
-impl CellKind {
-    pub(super) const ALL: [Self; 9] = [
-        Self::Open,
-        Self::Lookup,
-        Self::Data,
-        Self::End,
-        Self::Abort,
-        Self::Padding,
-        Self::Incoming,
-        Self::Serve,
-        Self::Found,
-    ];
-}
+use crate::wire::cells::{CELL_HEADER_LEN, CellKind, TAG_LEN};
+use crate::wire::frame::CELL_LEN;
 
 /// Why bytes are no cell: they were changed on their way, or the other end is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,7 +26,7 @@ pub enum CellError {
 pub struct Cell<'a> {
     /// What it is for.
     pub kind: CellKind,
-    /// At most [`CELL_DATA_MAX`] bytes.
+    /// At most [`CELL_DATA_MAX`](super::CELL_DATA_MAX) bytes.
     pub data: &'a [u8],
 }
 
@@ -81,12 +35,12 @@ impl<'a> Cell<'a> {
     // protocol: X1
     pub fn encode(&self, out: &mut [u8; CELL_LEN]) -> Result<(), CellError> {
         let len = u16::try_from(self.data.len()).map_err(|_| CellError::TooLong)?;
-        let end = HEADER_LEN + self.data.len();
+        let end = CELL_HEADER_LEN + self.data.len();
         out.get(..end).ok_or(CellError::TooLong)?;
         out[..TAG_LEN].fill(0);
         out[TAG_LEN] = self.kind as u8;
-        out[TAG_LEN + 1..HEADER_LEN].copy_from_slice(&len.to_be_bytes());
-        out[HEADER_LEN..end].copy_from_slice(self.data);
+        out[TAG_LEN + 1..CELL_HEADER_LEN].copy_from_slice(&len.to_be_bytes());
+        out[CELL_HEADER_LEN..end].copy_from_slice(self.data);
         out[end..].fill(0);
         Ok(())
     }
@@ -102,7 +56,7 @@ impl<'a> Cell<'a> {
             return Err(CellError::Changed);
         }
         let ([kind, high, low], rest) = rest.split_first_chunk().ok_or(CellError::Malformed)?;
-        let kind = CellKind::ALL.into_iter().find(|known| *known as u8 == *kind).ok_or(CellError::Malformed)?;
+        let kind = CellKind::from_byte(*kind).ok_or(CellError::Malformed)?;
         let len = usize::from(u16::from_be_bytes([*high, *low]));
         let (data, padding) = rest.split_at_checked(len).ok_or(CellError::Malformed)?;
         // No early exit: that compares many bytes at a time.

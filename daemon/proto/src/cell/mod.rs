@@ -22,18 +22,14 @@
 
 mod body;
 
-pub use body::{CELL_DATA_MAX, Cell, CellError, CellKind, TAG_LEN};
+pub use crate::wire::cells::{CELL_DATA_MAX, CellKind, TAG_LEN};
+pub use crate::wire::frame::CELL_LEN;
+pub use body::{Cell, CellError};
 
 use zeroize::Zeroizing;
 
 use crate::crypto::derive;
 use crate::crypto::wide::WideKey;
-
-/// Length of a cell in bytes. Four cells with their frame headers fill one TLS record of 16 KiB.
-///
-/// Chosen by measurement (benches/crypto.rs, GiB/s of one layer on one core): 1020 bytes 2.2, 2044 3.0, 4092 4.1, 8188 4.7,
-/// 16 380 5.2. Beyond 4 KiB a layer gains little, while a message of one byte takes twice the time on every link.
-pub const CELL_LEN: usize = 4092;
 
 /// One hop's key of one tunnel.
 #[derive(Clone)]

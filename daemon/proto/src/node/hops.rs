@@ -14,7 +14,7 @@ use crate::record::{ApRecord, RecordError, STEP, Signed};
 use crate::tunnel;
 use crate::wire::NodeContact;
 use crate::wire::array::Segment;
-use crate::wire::cells::Handle;
+use crate::wire::frame::Handle;
 
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
 // protocol: Q16
@@ -347,8 +347,7 @@ impl Node {
 
     /// JOIN from an exit node: the handle names the path that serves; the data plane takes the link.
     // protocol: F8
-    pub(super) fn join_frame(&mut self, link: LinkId, payload: &[u8]) -> bool {
-        let Ok(handle) = Handle::try_from(payload) else { return false };
+    pub(super) fn join_frame(&mut self, link: LinkId, handle: Handle) -> bool {
         let Some(path) = self.served.get(&handle).copied() else { return false };
         self.hand_over(link);
         self.out.push_back(Output::Join { link, path });

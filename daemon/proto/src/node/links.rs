@@ -1,10 +1,10 @@
 //! Links while they are under the node's control: what each is for, and where its frames go.
 
 use super::{LinkId, Node, Output};
-use crate::ident::{NodeId, PathId, TunnelId};
+use crate::ident::{NodeId, PathId};
+use crate::wire::NodeContact;
 use crate::wire::array::{ArrayFrame, BuildId};
-use crate::wire::frame::kind;
-use crate::wire::{NodeContact, Wire};
+use crate::wire::frame::{Frame, TunnelFrame};
 
 /// How long an ATTACH may wait for its round-2 package or for its answer, in milliseconds.
 const EARLY_LIMIT: u64 = 10_000;
@@ -57,7 +57,7 @@ pub(super) enum Errand {
     /// Be the standing connection of a segment.
     Attach(PathId),
     /// Be a segment of a tunnel: its set-up, and the TUNNEL frame.
-    Tunnel { setup: u64, side: usize, payload: Vec<u8> },
+    Tunnel { setup: u64, side: usize, frame: TunnelFrame },
 }
 
 impl Node {
@@ -100,16 +100,16 @@ impl Node {
                 None
             }
             Errand::Array(frame, _) => {
-                self.send(link, kind::ARRAY, frame.to_bytes());
+                self.send(link, &Frame::Array(*frame));
                 self.out.push_back(Output::Release { link });
                 None
             }
             Errand::Attach(path) => {
-                self.send(link, kind::ATTACH, path.0.to_vec());
+                self.send(link, &Frame::Attach(path));
                 Some(Role::Attaching(path))
             }
-            Errand::Tunnel { setup, side, payload } => {
-                self.send(link, kind::TUNNEL, payload);
+            Errand::Tunnel { setup, side, frame } => {
+                self.send(link, &Frame::Tunnel(frame));
                 self.setup_dialed(setup, side, link).then_some(Role::Tunnel(setup)).or_else(|| {
                     self.out.push_back(Output::Close { link });
                     None
@@ -149,14 +149,14 @@ impl Node {
         // Frames read before the shell learned that a link left the node.
         let Some(state) = self.links.get(&link) else { return };
         let (peer, role) = (state.peer, state.role);
-        let accepted = match (role, frame_kind) {
-            (Role::Fresh | Role::Arrays, kind::ARRAY) => self.array_frame(now, link, peer, payload),
-            (Role::Fresh | Role::Arrays, kind::ATTACH) => self.attach_frame(now, link, peer, payload),
-            (Role::Fresh | Role::Arrays, kind::TUNNEL) => self.tunnel_frame(now, link, peer, payload),
-            (Role::Fresh | Role::Arrays, kind::JOIN) => self.join_frame(link, payload),
-            (Role::Attaching(path), kind::ATTACHED) if payload.is_empty() => self.attached(link, path),
-            (Role::Standing(path), kind::SEED) => self.seed_frame(now, path, payload),
-            (Role::Tunnel(setup), kind::CONFIRM) => self.confirm_frame(now, setup, link, payload),
+        let accepted = match (role, Frame::read(frame_kind, payload)) {
+            (Role::Fresh | Role::Arrays, Ok(Frame::Array(frame))) => self.array_frame(now, link, peer, frame),
+            (Role::Fresh | Role::Arrays, Ok(Frame::Attach(path))) => self.attach_frame(now, link, peer, path),
+            (Role::Fresh | Role::Arrays, Ok(Frame::Tunnel(frame))) => self.tunnel_frame(now, link, peer, &frame),
+            (Role::Fresh | Role::Arrays, Ok(Frame::Join(handle))) => self.join_frame(link, handle),
+            (Role::Attaching(path), Ok(Frame::Attached)) => self.attached(link, path),
+            (Role::Standing(path), Ok(Frame::Seed(seed))) => self.seed_frame(now, path, &seed),
+            (Role::Tunnel(setup), Ok(Frame::Confirm(proof))) => self.confirm_frame(now, setup, link, &proof),
             _ => false,
         };
         if !accepted {
@@ -165,9 +165,8 @@ impl Node {
         }
     }
 
-    /// An array that does not fit is dropped in silence, and so is only a malformed one answered by closing.
-    fn array_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
-        let Ok(frame) = ArrayFrame::from_bytes(payload) else { return false };
+    /// An array that does not fit is dropped in silence.
+    fn array_frame(&mut self, now: u64, link: LinkId, peer: NodeId, frame: ArrayFrame) -> bool {
         self.set_role(link, Role::Arrays);
         self.touch(now, link);
         self.array(now, peer, frame);
@@ -175,8 +174,7 @@ impl Node {
     }
 
     // protocol: F6, F9
-    fn attach_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
-        let Ok(path) = payload.try_into().map(PathId) else { return false };
+    fn attach_frame(&mut self, now: u64, link: LinkId, peer: NodeId, path: PathId) -> bool {
         if self.segments.contains_key(&path) {
             self.attach(link, peer, path)
         } else {
@@ -198,7 +196,7 @@ impl Node {
             return false;
         }
         self.set_role(link, Role::Standing(path));
-        self.send(link, kind::ATTACHED, Vec::new());
+        self.send(link, &Frame::Attached);
         self.stand(path, link)
     }
 
@@ -247,11 +245,4 @@ impl Node {
             self.out.push_back(Output::Close { link });
         }
     }
-}
-
-/// Splits the payload of a TUNNEL frame.
-pub(super) fn tunnel_payload(payload: &[u8]) -> Option<(TunnelId, [u8; 64], [u8; 64])> {
-    let (id, blocks) = payload.split_first_chunk::<16>()?;
-    let (r, p) = blocks.split_first_chunk::<64>()?;
-    Some((TunnelId(*id), *r, p.try_into().ok()?))
 }

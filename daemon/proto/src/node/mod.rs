@@ -37,7 +37,7 @@ use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
 use crate::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Seen, Sets, Spread};
 use crate::wire::NodeContact;
 use crate::wire::array::BuildId;
-use crate::wire::cells::Handle;
+use crate::wire::frame::{Frame, Handle};
 
 use build::Building;
 use hops::{Ending, Path};
@@ -406,8 +406,8 @@ impl Node {
         self.next
     }
 
-    fn send(&mut self, link: LinkId, kind: u8, payload: Vec<u8>) {
-        self.out.push_back(Output::Send { link, kind, payload });
+    fn send(&mut self, link: LinkId, frame: &Frame<'_>) {
+        self.out.push_back(Output::Send { link, kind: frame.kind(), payload: frame.payload().into_owned() });
     }
 }
 

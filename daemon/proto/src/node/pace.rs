@@ -10,9 +10,8 @@ use rand::{CryptoRng, RngExt};
 
 use super::links::Errand;
 use super::{LinkId, Node, Output, PathNo};
-use crate::tunnel::Block;
 use crate::wire::NodeContact;
-use crate::wire::frame::kind;
+use crate::wire::frame::{Block, Frame};
 
 /// Shortest and longest constant part, in milliseconds: what distances in the world come to.
 // protocol: T13
@@ -62,11 +61,11 @@ impl Node {
         match step {
             // Its set-up may be gone: then the link is closed as soon as it stands.
             Paced::Dial(to, errand) => self.dial(to, errand),
-            Paced::Confirm(link, q) if self.links.contains_key(&link) => self.send(link, kind::CONFIRM, q.to_vec()),
+            Paced::Confirm(link, q) if self.links.contains_key(&link) => self.send(link, &Frame::Confirm(q)),
             // Its path may have ended meanwhile: a ready tunnel of no path would wait for ever.
             Paced::Stand { link, path, .. } if !self.paths.contains_key(&path) => self.close(link),
             Paced::Stand { link, path, v, tunnel } if self.links.contains_key(&link) => {
-                self.send(link, kind::CONFIRM, v.to_vec());
+                self.send(link, &Frame::Confirm(*v));
                 self.stands_now(now, link, path, *tunnel);
             }
             Paced::Confirm(..) | Paced::Stand { .. } => {}

@@ -19,7 +19,7 @@ use super::{Node, Output, PathNo, Work};
 use crate::crypto::SigningKey;
 use crate::path::Persona;
 use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
-use crate::wire::cells::Handle;
+use crate::wire::frame::Handle;
 
 /// Length of a step in milliseconds.
 const STEP_MS: u64 = STEP * 1000;

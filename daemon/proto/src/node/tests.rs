@@ -13,9 +13,8 @@ use crate::crypto::PathSecret;
 use crate::crypto::dh::DhSecret;
 use crate::crypto::kem::KemSecret;
 use crate::path::{HopPath, Sides};
-use crate::tunnel::BLOCK_LEN;
 use crate::wire::array::Segment;
-use crate::wire::frame::kind;
+use crate::wire::frame::{BLOCK_LEN, kind};
 
 const NOW: u64 = 1_800_000_000_000;
 

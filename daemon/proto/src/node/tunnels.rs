@@ -10,12 +10,12 @@
 use rand::RngExt;
 
 use super::hops::{Ending, Part, Path};
-use super::links::{Errand, Role, tunnel_payload};
+use super::links::{Errand, Role};
 use super::pace::Paced;
 use super::{LinkId, Node, Output, PathNo};
 use crate::ident::{NodeId, PathId};
-use crate::tunnel::{self, BLOCK_LEN, Block, EndLayers, Open, OwnerLayers, Side, tunnel_id};
-use crate::wire::frame::kind;
+use crate::tunnel::{self, EndLayers, OwnerLayers, Side, tunnel_id};
+use crate::wire::frame::{Block, Frame, TunnelFrame};
 
 /// How long a set-up may take, in milliseconds (docs/protocol.md, section "Tunnels").
 const SETUP_LIMIT: u64 = 10_000;
@@ -63,44 +63,35 @@ fn side(index: usize) -> Side {
     if index == 0 { Side::A } else { Side::B }
 }
 
-fn block(payload: &[u8]) -> Option<[u8; BLOCK_LEN]> {
-    payload.try_into().ok()
-}
-
-fn open_payload(open: &Open) -> Vec<u8> {
-    [&open.id.0[..], &open.r, &open.p].concat()
-}
-
 impl Node {
     /// SEED on a standing connection: pass it on, or answer it with a new tunnel when we are the far end.
-    pub(super) fn seed_frame(&mut self, now: u64, segment: PathId, payload: &[u8]) -> bool {
-        let Some(seed) = block(payload) else { return false };
+    pub(super) fn seed_frame(&mut self, now: u64, segment: PathId, seed: &Block) -> bool {
         let Some((no, from)) = self.segments.get(&segment).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
         if path.ready >= MAX_READY {
             return true;
         }
         let rng = &mut *self.rng;
-        let (phase, open) = match &mut path.part {
+        let (phase, frame) = match &mut path.part {
             Part::Middle(hop) => {
                 // A refused seed is dropped in silence: a replay must not tell its sender anything.
-                let Ok(onward) = hop.seed(now, side(from), &seed) else { return true };
+                let Ok(onward) = hop.seed(now, side(from), seed) else { return true };
                 self.seeds.insert(tunnel_id(&onward), (no, now));
                 if let Some(link) = self.standing(no, 1 - from) {
-                    self.send(link, kind::SEED, onward.to_vec());
+                    self.send(link, &Frame::Seed(onward));
                 }
                 return true;
             }
-            Part::End(end, ..) => match end.on_seed(rng, &seed) {
-                Ok((tunnel, open)) => (Phase::End(tunnel), open),
+            Part::End(end, ..) => match end.on_seed(rng, seed) {
+                Ok((tunnel, frame)) => (Phase::End(tunnel), frame),
                 Err(_) => return true,
             },
-            Part::Own(owner, _) => match owner.on_seed(rng, &seed) {
-                Ok((tunnel, open)) => (Phase::Own(tunnel), open),
+            Part::Own(owner, _) => match owner.on_seed(rng, seed) {
+                Ok((tunnel, frame)) => (Phase::Own(tunnel), frame),
                 Err(_) => return true,
             },
         };
-        self.begin(now, no, phase, [None, None], 0, &open);
+        self.begin(now, no, phase, [None, None], 0, frame);
         true
     }
 
@@ -113,12 +104,12 @@ impl Node {
         phase: Phase,
         links: [Option<LinkId>; 2],
         towards: usize,
-        open: &Open,
+        frame: TunnelFrame,
     ) -> u64 {
         let setup = self.id();
         self.setups.insert(setup, Setup { path: no, since: now, started: false, phase, links });
         if let Some(neighbour) = self.neighbour(no, towards) {
-            let errand = Errand::Tunnel { setup, side: towards, payload: open_payload(open) };
+            let errand = Errand::Tunnel { setup, side: towards, frame };
             self.paced(now, no, Paced::Dial(neighbour, errand));
         }
         setup
@@ -133,8 +124,8 @@ impl Node {
 
     /// TUNNEL on a new link: the answer to a seed that we sent or passed on.
     // protocol: F7, T5
-    pub(super) fn tunnel_frame(&mut self, now: u64, link: LinkId, peer: NodeId, payload: &[u8]) -> bool {
-        let Some((id, r, p)) = tunnel_payload(payload) else { return false };
+    pub(super) fn tunnel_frame(&mut self, now: u64, link: LinkId, peer: NodeId, frame: &TunnelFrame) -> bool {
+        let id = frame.id;
         let Some((no, _)) = self.seeds.get(&id).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
         let Some(from) = path.sides.iter().position(|side| side.segment.neighbour.node_id() == peer) else {
@@ -142,18 +133,18 @@ impl Node {
         };
         match &mut path.part {
             Part::Middle(hop) => {
-                let Ok((tunnel, open)) = hop.tunnel(side(from), id, &r, &p) else { return false };
+                let Ok((tunnel, onward)) = hop.tunnel(side(from), frame) else { return false };
                 let mut links = [None, None];
                 links[from] = Some(link);
-                let setup = self.begin(now, no, Phase::Hop(tunnel), links, 1 - from, &open);
+                let setup = self.begin(now, no, Phase::Hop(tunnel), links, 1 - from, onward);
                 self.set_role(link, Role::Tunnel(setup));
             }
             Part::End(end, ..) => {
-                let Ok((tunnel, q)) = end.on_tunnel(id, &r, &p) else { return false };
+                let Ok((tunnel, q)) = end.on_tunnel(frame) else { return false };
                 self.answered(now, no, link, Phase::End(tunnel), &q);
             }
             Part::Own(owner, _) => {
-                let Ok((tunnel, q)) = owner.on_tunnel(id, &r, &p) else { return false };
+                let Ok((tunnel, q)) = owner.on_tunnel(frame) else { return false };
                 self.answered(now, no, link, Phase::Own(tunnel), &q);
             }
         }
@@ -163,7 +154,7 @@ impl Node {
     }
 
     /// The starter got TUNNEL and answers Q.
-    fn answered(&mut self, now: u64, no: PathNo, link: LinkId, phase: Phase, q: &[u8; BLOCK_LEN]) {
+    fn answered(&mut self, now: u64, no: PathNo, link: LinkId, phase: Phase, q: &Block) {
         let setup = self.id();
         let links = [Some(link), None];
         self.setups.insert(setup, Setup { path: no, since: now, started: true, phase, links });
@@ -172,15 +163,14 @@ impl Node {
     }
 
     /// CONFIRM: Q towards the far end or V towards the starter.
-    pub(super) fn confirm_frame(&mut self, now: u64, id: u64, link: LinkId, payload: &[u8]) -> bool {
-        let Some(proof) = block(payload) else { return false };
+    pub(super) fn confirm_frame(&mut self, now: u64, id: u64, link: LinkId, proof: &Block) -> bool {
         let Some(mut setup) = self.setups.remove(&id) else { return false };
         match setup.phase {
             Phase::Hop(ref mut tunnel) => {
                 let from = usize::from(setup.links[0] != Some(link));
-                let Ok((onward, layers)) = tunnel.confirm(side(from), &proof) else { return self.abandon(setup) };
+                let Ok((onward, layers)) = tunnel.confirm(side(from), proof) else { return self.abandon(setup) };
                 let [Some(a), Some(b)] = setup.links else { return self.abandon(setup) };
-                self.send(if from == 0 { b } else { a }, kind::CONFIRM, onward.to_vec());
+                self.send(if from == 0 { b } else { a }, &Frame::Confirm(onward));
                 match layers {
                     None => {
                         self.setups.insert(id, setup);
@@ -194,7 +184,7 @@ impl Node {
                 }
             }
             Phase::End(tunnel) => {
-                let Ok((v, EndLayers { incoming, outgoing })) = tunnel.confirm(&proof) else { return false };
+                let Ok((v, EndLayers { incoming, outgoing })) = tunnel.confirm(proof) else { return false };
                 self.confirmed(
                     now,
                     link,
@@ -204,7 +194,7 @@ impl Node {
                 );
             }
             Phase::Own(tunnel) => {
-                let Ok((v, OwnerLayers { incoming, outgoing })) = tunnel.confirm(&proof) else {
+                let Ok((v, OwnerLayers { incoming, outgoing })) = tunnel.confirm(proof) else {
                     self.in_vain(setup.path, setup.started);
                     return false;
                 };
@@ -320,7 +310,7 @@ impl Node {
         let Ok(seed) = seed else { return };
         if let Some(link) = self.standing(no, 0) {
             self.seeds.insert(tunnel_id(&seed), (no, now));
-            self.send(link, kind::SEED, seed.to_vec());
+            self.send(link, &Frame::Seed(seed));
         }
     }
 

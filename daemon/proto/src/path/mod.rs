@@ -26,7 +26,7 @@ use std::ops::RangeInclusive;
 use crate::crypto::{PathSecret, derive};
 use crate::wire::NodeContact;
 use crate::wire::array::ArrayFrame;
-use crate::wire::cells::HANDLE_LEN;
+use crate::wire::frame::{HANDLE_LEN, Handle};
 
 pub use choice::{Case, Choice, How, Sets};
 pub use hop::{Hop, HopError, HopPath, PathKeys, Seen, Sides};
@@ -69,7 +69,7 @@ pub enum Class {
 /// The path's name in routing entries and in JOIN (docs/protocol.md, section 4.3): the owner and the terminating node, who
 /// share `secret`, compute it, and it is never sent along the path.
 // protocol: Q4
-pub fn handle(secret: &PathSecret) -> [u8; HANDLE_LEN] {
+pub fn handle(secret: &PathSecret) -> Handle {
     let hash = derive("phantom v1 handle", &[&secret.0[..]]);
     let mut handle = [0; HANDLE_LEN];
     handle.copy_from_slice(&hash[..HANDLE_LEN]);

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use rand::CryptoRng;
 
-use super::{Block, Letter, ONLY, Open, Seeds, TunnelError, begun, check, proof, random_block, tunnel_key};
+use super::{Letter, ONLY, Seeds, TunnelError, begun, check, proof, random_block, tunnel_key};
 use crate::cell::{Direction, Layer, TunnelKey};
 use crate::crypto::PathSecret;
-use crate::ident::TunnelId;
+use crate::wire::frame::{Block, TunnelFrame};
 
 /// The terminating node of one path.
 pub struct End {
@@ -47,19 +47,19 @@ impl End {
 
     /// Answers the owner's seed with what goes on a new link.
     // protocol: T4
-    pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(EndTunnel, Open), TunnelError> {
+    pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(EndTunnel, TunnelFrame), TunnelError> {
         let id = self.seeds.first_sight(begun(&self.secret), ONLY, seed)?;
         let r = random_block(rng);
         let key = tunnel_key(&self.secret, seed, &r);
-        let open = Open { id, r, p: proof(&key, Letter::P) };
-        Ok((EndTunnel { _path: self.secret.clone(), key, starter: false }, open))
+        let frame = TunnelFrame { id, r, p: proof(&key, Letter::P) };
+        Ok((EndTunnel { _path: self.secret.clone(), key, starter: false }, frame))
     }
 
     /// Takes the owner's answer to our seed; returns Q.
-    pub fn on_tunnel(&mut self, id: TunnelId, r: &Block, p: &Block) -> Result<(EndTunnel, Block), TunnelError> {
-        let seed = self.seeds.answered(id)?;
-        let key = tunnel_key(&self.secret, &seed, r);
-        check(&key, Letter::P, p)?;
+    pub fn on_tunnel(&mut self, frame: &TunnelFrame) -> Result<(EndTunnel, Block), TunnelError> {
+        let seed = self.seeds.answered(frame.id)?;
+        let key = tunnel_key(&self.secret, &seed, &frame.r);
+        check(&key, Letter::P, &frame.p)?;
         let q = proof(&key, Letter::Q);
         Ok((EndTunnel { _path: self.secret.clone(), key, starter: true }, q))
     }

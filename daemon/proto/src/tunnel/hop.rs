@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Block, Letter, Open, Seeds, TunnelError, begun, passed, tunnel_id, tunnel_key, tweak, wide_key};
+use super::{Letter, Seeds, TunnelError, begun, passed, tunnel_id, tunnel_key, tweak, wide_key};
 use crate::cell::{Direction, Layer, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::crypto::wide::WideKey;
 use crate::ident::{PathId, TunnelId};
+use crate::wire::frame::{Block, TunnelFrame};
 
 /// One of a hop's two neighbours on a path. Which is which has no meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -69,16 +70,16 @@ impl Hop {
 
     /// Takes the TUNNEL of a new link from one side; returns what goes on a new link to the other.
     // protocol: T10, F7
-    pub fn tunnel(&mut self, from: Side, id: TunnelId, r: &Block, p: &Block) -> Result<(HopTunnel, Open), TunnelError> {
-        if self.seeds.waits(id).is_some_and(|passed| passed.from == from) {
+    pub fn tunnel(&mut self, from: Side, frame: &TunnelFrame) -> Result<(HopTunnel, TunnelFrame), TunnelError> {
+        if self.seeds.waits(frame.id).is_some_and(|passed| passed.from == from) {
             return Err(TunnelError::Order);
         }
-        let Passed { from: starter, seed } = self.seeds.answered(id)?;
+        let Passed { from: starter, seed } = self.seeds.answered(frame.id)?;
         let name = tunnel_id(&seed);
         let onward = |letter, block| passed(&self.wide, tweak(letter, &name.0), block);
-        let open = Open { id: name, r: onward(Letter::R, r), p: onward(Letter::P, p) };
-        let key = tunnel_key(&self.secret, &seed, r);
-        Ok((HopTunnel { wide: self.wide.clone(), key, name, starter, waits_for: Some(Letter::Q) }, open))
+        let passed = TunnelFrame { id: name, r: onward(Letter::R, &frame.r), p: onward(Letter::P, &frame.p) };
+        let key = tunnel_key(&self.secret, &seed, &frame.r);
+        Ok((HopTunnel { wide: self.wide.clone(), key, name, starter, waits_for: Some(Letter::Q) }, passed))
     }
 
     /// Forgets seeds that were not answered in time. `now` in milliseconds.

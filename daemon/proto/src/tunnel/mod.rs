@@ -34,12 +34,7 @@ use crate::crypto::hash::{derive_into, same};
 use crate::crypto::wide::WideKey;
 use crate::crypto::{PathSecret, derive};
 use crate::ident::TunnelId;
-
-/// Length of a tunnel block in bytes.
-pub const BLOCK_LEN: usize = 64;
-
-/// A tunnel block.
-pub type Block = [u8; BLOCK_LEN];
+use crate::wire::frame::{BLOCK_LEN, Block};
 
 /// Tunnels of one path that are being set up at once, whether they wait for their answer or for their proofs. An end keeps a handful
 /// ready; more would only serve a neighbour that floods us.
@@ -76,17 +71,6 @@ pub enum TunnelError {
     /// The block does not fit the state of the tunnel.
     #[error("block out of order")]
     Order,
-}
-
-/// What goes on a new link as its TUNNEL frame.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Open {
-    /// Names the tunnel on this segment.
-    pub id: TunnelId,
-    /// Block R.
-    pub r: Block,
-    /// Block P.
-    pub p: Block,
 }
 
 /// The tunnel's name on the segment on which `seed` was sent.

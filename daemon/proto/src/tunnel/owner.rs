@@ -5,13 +5,13 @@ use std::sync::Arc;
 use rand::CryptoRng;
 
 use super::{
-    Block, Letter, ONLY, Open, Seeds, TunnelError, begun, check, passed, proof, random_block, tunnel_id, tunnel_key,
-    tweak, wide_key,
+    Letter, ONLY, Seeds, TunnelError, begun, check, passed, proof, random_block, tunnel_id, tunnel_key, tweak, wide_key,
 };
 use crate::cell::{Direction, OwnerCrypt, TunnelKey};
 use crate::crypto::PathSecret;
 use crate::crypto::wide::WideKey;
-use crate::ident::{PathId, TunnelId};
+use crate::ident::PathId;
+use crate::wire::frame::{Block, TunnelFrame};
 
 /// The owner of one path.
 pub struct Owner {
@@ -65,7 +65,11 @@ impl Owner {
     }
 
     /// Answers the terminating node's seed with what goes on a new link.
-    pub fn on_seed(&mut self, rng: &mut dyn CryptoRng, seed: &Block) -> Result<(OwnerTunnel, Open), TunnelError> {
+    pub fn on_seed(
+        &mut self,
+        rng: &mut dyn CryptoRng,
+        seed: &Block,
+    ) -> Result<(OwnerTunnel, TunnelFrame), TunnelError> {
         let id = self.seeds.first_sight(begun(&self.hops), ONLY, seed)?;
         let r = random_block(rng);
         let seeds = self.hops.inward(Letter::S, &self.hops.outer(), seed);
@@ -73,19 +77,19 @@ impl Owner {
         let rs = self.hops.outward(Letter::R, &names, &r);
         let keys = self.hops.keys(&seeds, &rs);
         let tunnel = OwnerTunnel { hops: self.hops.clone(), names, keys, starter: false };
-        let open = Open { id, r, p: tunnel.prove(Letter::P) };
-        Ok((tunnel, open))
+        let frame = TunnelFrame { id, r, p: tunnel.prove(Letter::P) };
+        Ok((tunnel, frame))
     }
 
     /// Takes the terminating node's answer to our seed; returns Q.
-    pub fn on_tunnel(&mut self, id: TunnelId, r: &Block, p: &Block) -> Result<(OwnerTunnel, Block), TunnelError> {
-        let seed = self.seeds.answered(id)?;
+    pub fn on_tunnel(&mut self, frame: &TunnelFrame) -> Result<(OwnerTunnel, Block), TunnelError> {
+        let seed = self.seeds.answered(frame.id)?;
         let seeds = self.hops.outward(Letter::S, &self.hops.inner(), &seed);
         let names = self.hops.names(&seeds);
-        let rs = self.hops.inward(Letter::R, &names, r);
+        let rs = self.hops.inward(Letter::R, &names, &frame.r);
         let keys = self.hops.keys(&seeds, &rs);
         let tunnel = OwnerTunnel { hops: self.hops.clone(), names, keys, starter: true };
-        tunnel.check(Letter::P, p)?;
+        tunnel.check(Letter::P, &frame.p)?;
         let q = tunnel.prove(Letter::Q);
         Ok((tunnel, q))
     }

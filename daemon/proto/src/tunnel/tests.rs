@@ -12,6 +12,7 @@ use rand::rngs::StdRng;
 use super::*;
 use crate::cell::{CELL_LEN, Cell, CellKind};
 use crate::ident::PathId;
+use crate::wire::frame::TunnelFrame;
 
 const NOW: u64 = 1_000;
 
@@ -19,7 +20,7 @@ const NOW: u64 = 1_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Frame {
     Seed(Block),
-    Tunnel(Open),
+    Tunnel(TunnelFrame),
     Confirm(Block),
 }
 
@@ -169,7 +170,7 @@ impl Row {
                 Some(Frame::Tunnel(open))
             }
             Frame::Tunnel(open) => {
-                let (begun, q) = self.owner.on_tunnel(open.id, &open.r, &open.p).ok()?;
+                let (begun, q) = self.owner.on_tunnel(open).ok()?;
                 *tunnel = Some(begun);
                 Some(Frame::Confirm(q))
             }
@@ -189,7 +190,7 @@ impl Row {
                 Some(Frame::Tunnel(open))
             }
             Frame::Tunnel(open) => {
-                let (begun, q) = self.end.on_tunnel(open.id, &open.r, &open.p).ok()?;
+                let (begun, q) = self.end.on_tunnel(open).ok()?;
                 *tunnel = Some(begun);
                 Some(Frame::Confirm(q))
             }
@@ -212,7 +213,7 @@ fn at_hop(
     match frame {
         Frame::Seed(seed) => Some(Frame::Seed(hop.seed(NOW, from, seed).ok()?)),
         Frame::Tunnel(open) => {
-            let (begun, next) = hop.tunnel(from, open.id, &open.r, &open.p).ok()?;
+            let (begun, next) = hop.tunnel(from, open).ok()?;
             *tunnel = Some(begun);
             Some(Frame::Tunnel(next))
         }

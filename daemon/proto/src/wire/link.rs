@@ -188,12 +188,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cell::CELL_LEN;
-    use crate::ident::{PathId, TunnelId};
-    use crate::tunnel::BLOCK_LEN;
-    use crate::wire::array::ArrayFrame;
-    use crate::wire::cells::HANDLE_LEN;
-    use crate::wire::frame::kind;
 
     proptest! {
         #[test]
@@ -304,39 +298,6 @@ mod tests {
         let opening = Opening { proof, purpose: Purpose::Frames };
         assert_eq!(opening.to_bytes(), vector("opening"));
         assert_eq!(Opening::from_bytes(&vector("opening")), Ok(opening));
-        for (name, kind, len) in [
-            ("array", kind::ARRAY, ArrayFrame::LEN),
-            ("attach", kind::ATTACH, size_of::<PathId>()),
-            ("attached", kind::ATTACHED, 0),
-            ("seed", kind::SEED, BLOCK_LEN),
-            ("tunnel", kind::TUNNEL, size_of::<TunnelId>() + 2 * BLOCK_LEN),
-            ("confirm", kind::CONFIRM, BLOCK_LEN),
-            ("cell", kind::CELL, CELL_LEN),
-            ("join", kind::JOIN, HANDLE_LEN),
-            ("refused", kind::REFUSED, 1),
-            ("largest-bytes", kind::BYTES, 65_536),
-            ("end", kind::END, 0),
-        ] {
-            assert_eq!(write_frame_header(kind, len).unwrap().to_vec(), vector(&format!("{name}-header")), "{name}");
-        }
-        let (id, block, cell) = (0xa0..0xb0, 0..64, [0; CELL_LEN]);
-        let (id, block): (Vec<u8>, Vec<u8>) = (id.collect(), block.collect());
-        let tunnel = [&id[..], &block, &block].concat();
-        for (name, kind, payload) in [
-            ("attach", kind::ATTACH, &id[..]),
-            ("attached", kind::ATTACHED, b""),
-            ("seed", kind::SEED, &block),
-            ("tunnel", kind::TUNNEL, &tunnel),
-            ("confirm", kind::CONFIRM, &block),
-            ("cell", kind::CELL, &cell),
-            ("join", kind::JOIN, &id),
-            ("refused", kind::REFUSED, &[3]),
-            ("bytes", kind::BYTES, b"bytes"),
-            ("end", kind::END, b""),
-        ] {
-            let header = write_frame_header(kind, payload.len()).unwrap();
-            assert_eq!([&header[..], payload].concat(), vector(&format!("{name}-frame")), "{name}");
-        }
         assert_eq!(write_frame_header(1, MAX_FRAME).unwrap().to_vec(), vector("largest-header"));
         let too_large: [u8; FRAME_HEADER] = vector("too-large-header").try_into().unwrap();
         assert_eq!(frame_header(too_large), Err(WireError::TooLong));

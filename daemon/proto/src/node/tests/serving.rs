@@ -3,6 +3,8 @@
 use super::*;
 use crate::path::handle;
 use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
+use crate::wire::Wire;
+use crate::wire::frame::TunnelFrame;
 
 const STEP_MS: u64 = STEP * 1000;
 
@@ -194,8 +196,8 @@ fn a_tunnel_does_not_stand_after_its_path_has_ended() {
         Output::Send { kind: kind::TUNNEL, payload, .. } => Some(payload),
         _ => None,
     });
-    let (id, r, p) = links::tunnel_payload(&tunnel.unwrap()).unwrap();
-    let (_, q) = owner.on_tunnel(id, &r, &p).unwrap();
+    let frame = TunnelFrame::from_bytes(&tunnel.unwrap()).unwrap();
+    let (_, q) = owner.on_tunnel(&frame).unwrap();
     node.handle(NOW + 500, Input::Frame { link, kind: kind::CONFIRM, payload: q.to_vec() });
     node.handle(NOW + 501, Input::LinkDown { link: LinkId(1) });
     assert!(outputs(&mut node).iter().any(|output| matches!(output, Output::PathDown { .. })));

@@ -15,12 +15,12 @@ fn replays_are_dropped() {
     let third = row.hops[1].seed(NOW, Side::A, &second).unwrap();
     let (end_tunnel, open) = row.end.on_seed(&mut row.rng, &third).unwrap();
     assert!(matches!(row.end.on_seed(&mut row.rng, &third), Err(TunnelError::Replay)));
-    let (mut outer, open) = row.hops[1].tunnel(Side::B, open.id, &open.r, &open.p).unwrap();
-    let again = row.hops[0].tunnel(Side::B, open.id, &open.r, &open.p);
+    let (mut outer, open) = row.hops[1].tunnel(Side::B, &open).unwrap();
+    let again = row.hops[0].tunnel(Side::B, &open);
     let (mut inner, last) = again.unwrap();
-    assert!(matches!(row.hops[0].tunnel(Side::B, open.id, &open.r, &open.p), Err(TunnelError::Unknown)));
-    let (owner_tunnel, q) = row.owner.on_tunnel(last.id, &last.r, &last.p).unwrap();
-    assert!(matches!(row.owner.on_tunnel(last.id, &last.r, &last.p), Err(TunnelError::Unknown)));
+    assert!(matches!(row.hops[0].tunnel(Side::B, &open), Err(TunnelError::Unknown)));
+    let (owner_tunnel, q) = row.owner.on_tunnel(&last).unwrap();
+    assert!(matches!(row.owner.on_tunnel(&last), Err(TunnelError::Unknown)));
     let (q2, _) = inner.confirm(Side::A, &q).unwrap();
     assert_eq!(inner.confirm(Side::A, &q).map(|_| ()), Err(TunnelError::Order));
     let (q3, _) = outer.confirm(Side::A, &q2).unwrap();
@@ -42,8 +42,8 @@ fn blocks_out_of_order_are_dropped() {
     let onward = row.hops[0].seed(NOW, Side::A, &seed).unwrap();
     let (_, open) = row.end.on_seed(&mut row.rng, &onward).unwrap();
     // From the seed's own side: not an answer. It spoils nothing.
-    assert!(matches!(row.hops[0].tunnel(Side::A, open.id, &open.r, &open.p), Err(TunnelError::Order)));
-    let (mut tunnel, _) = row.hops[0].tunnel(Side::B, open.id, &open.r, &open.p).unwrap();
+    assert!(matches!(row.hops[0].tunnel(Side::A, &open), Err(TunnelError::Order)));
+    let (mut tunnel, _) = row.hops[0].tunnel(Side::B, &open).unwrap();
     assert_eq!(tunnel.confirm(Side::B, &[0; BLOCK_LEN]).map(|_| ()), Err(TunnelError::Order));
     assert!(tunnel.confirm(Side::A, &[0; BLOCK_LEN]).is_ok());
 }
@@ -93,7 +93,11 @@ fn tunnels_that_are_being_confirmed_are_bounded() {
     let mut begun = Vec::new();
     for _ in 0..100 {
         if let Ok(onward) = row.hops[0].seed(NOW, Side::A, &random(&mut row.rng)) {
-            begun.extend(row.hops[0].tunnel(Side::B, tunnel_id(&onward), &[0; BLOCK_LEN], &[0; BLOCK_LEN]).ok());
+            begun.extend(
+                row.hops[0]
+                    .tunnel(Side::B, &TunnelFrame { id: tunnel_id(&onward), r: [0; BLOCK_LEN], p: [0; BLOCK_LEN] })
+                    .ok(),
+            );
         }
     }
     assert_eq!(begun.len(), MAX_PENDING);
@@ -129,7 +133,7 @@ proptest! {
             let block = [bytes, bytes].concat().try_into().unwrap();
             let frame = match kind {
                 0 => Frame::Seed(block),
-                1 => Frame::Tunnel(Open { id: tunnel_id(&block), r: block, p: block }),
+                1 => Frame::Tunnel(TunnelFrame { id: tunnel_id(&block), r: block, p: block }),
                 _ => Frame::Confirm(block),
             };
             row.at_owner(&frame, &mut owner_tunnel, &mut outcome);

@@ -39,6 +39,11 @@ fn independently_computed_vectors() {
     let at = |starter: &str, name: &str, segment: usize| -> Block {
         values(starter, name)[segment].clone().try_into().unwrap()
     };
+    let frame = |starter: &str, segment: usize| TunnelFrame {
+        id: TunnelId(values(starter, "id")[segment].clone().try_into().unwrap()),
+        r: at(starter, "R", segment),
+        p: at(starter, "P", segment),
+    };
     for starter in ["owner", "end"] {
         let secrets: Vec<_> = (1..=3).map(|n| PathSecret(Zeroizing::new([n; 32]))).collect();
         let segment = |number: u8| PathId([0x10 * number; 16]);
@@ -51,22 +56,14 @@ fn independently_computed_vectors() {
         let (q, v) = if starter == "owner" {
             assert_eq!(owner.start(&mut rng, NOW), Ok(at(starter, "S", 0)));
             let (tunnel, open) = end.on_seed(&mut rng, &at(starter, "S", 2)).unwrap();
-            assert_eq!(
-                (open.id.0.to_vec(), open.r, open.p),
-                (values(starter, "id")[2].clone(), at(starter, "R", 2), at(starter, "P", 2))
-            );
-            let id = TunnelId(values(starter, "id")[0].clone().try_into().unwrap());
-            let (_, q) = owner.on_tunnel(id, &at(starter, "R", 0), &at(starter, "P", 0)).unwrap();
+            assert_eq!(open, frame(starter, 2));
+            let (_, q) = owner.on_tunnel(&frame(starter, 0)).unwrap();
             (q, tunnel.confirm(&at(starter, "Q", 2)).unwrap().0.unwrap())
         } else {
             assert_eq!(end.start(&mut rng, NOW), Ok(at(starter, "S", 2)));
             let (tunnel, open) = owner.on_seed(&mut rng, &at(starter, "S", 0)).unwrap();
-            assert_eq!(
-                (open.id.0.to_vec(), open.r, open.p),
-                (values(starter, "id")[0].clone(), at(starter, "R", 0), at(starter, "P", 0))
-            );
-            let id = TunnelId(values(starter, "id")[2].clone().try_into().unwrap());
-            let (_, q) = end.on_tunnel(id, &at(starter, "R", 2), &at(starter, "P", 2)).unwrap();
+            assert_eq!(open, frame(starter, 0));
+            let (_, q) = end.on_tunnel(&frame(starter, 2)).unwrap();
             (q, tunnel.confirm(&at(starter, "Q", 0)).unwrap().0.unwrap())
         };
         assert_eq!((q, v), (at(starter, "Q", here), at(starter, "V", there)));
@@ -77,9 +74,8 @@ fn independently_computed_vectors() {
             let segments = if starter == "owner" { [inner, outer] } else { [outer, inner] };
             let mut hop = Hop::new(secret.clone(), segments);
             assert_eq!(hop.seed(NOW, Side::A, &at(starter, "S", near)), Ok(at(starter, "S", far)));
-            let id = TunnelId(values(starter, "id")[far].clone().try_into().unwrap());
-            let (mut tunnel, open) = hop.tunnel(Side::B, id, &at(starter, "R", far), &at(starter, "P", far)).unwrap();
-            assert_eq!((open.r, open.p), (at(starter, "R", near), at(starter, "P", near)));
+            let (mut tunnel, open) = hop.tunnel(Side::B, &frame(starter, far)).unwrap();
+            assert_eq!(open, frame(starter, near));
             let key = tunnel_key(secret, &at(starter, "S", near), &at(starter, "R", far));
             assert_eq!(key.0.to_vec(), values(starter, "key")[number]);
             assert_eq!(tunnel.confirm(Side::A, &at(starter, "Q", near)).unwrap().0, at(starter, "Q", far));

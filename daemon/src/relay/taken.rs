@@ -14,10 +14,9 @@ use phantom_proto::wire::frame::kind;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::Event;
+use super::RelayError;
 use crate::link::LinkPool;
 use crate::link::frame::{LinkReader, LinkWriter};
-use crate::relay::RelayError;
 
 /// How long the other side may take to end its side, too. A neighbour does it at once, so this is a slow round trip.
 const CLOSE_LIMIT: Duration = Duration::from_secs(2);
@@ -42,12 +41,21 @@ pub struct Taken {
 #[derive(Clone)]
 pub struct Back {
     links: Arc<LinkPool>,
-    event_tx: mpsc::Sender<Event>,
+    fresh_tx: mpsc::Sender<Fresh>,
+}
+
+/// A link that another node dialed, and that has ended a use.
+pub struct Fresh {
+    /// Frames that arrive.
+    pub reader: LinkReader,
+    /// Frames to send.
+    pub writer: LinkWriter,
 }
 
 impl Back {
-    pub(crate) fn new(links: Arc<LinkPool>, event_tx: mpsc::Sender<Event>) -> Self {
-        Self { links, event_tx }
+    /// Links that were dialed go to `links`, others to the node.
+    pub fn new(links: Arc<LinkPool>, fresh_tx: mpsc::Sender<Fresh>) -> Self {
+        Self { links, fresh_tx }
     }
 
     /// A link that is fresh again: its dialer keeps it for the next use, the other side waits for that.
@@ -57,7 +65,7 @@ impl Back {
             self.links.give_back(reader, writer);
         } else {
             // The control task is gone only when the daemon stops.
-            let _ = self.event_tx.send(Event::Fresh { reader, writer }).await;
+            let _ = self.fresh_tx.send(Fresh { reader, writer }).await;
         }
     }
 }
@@ -113,7 +121,7 @@ mod tests {
         pool: Arc<LinkPool>,
         dialed: Taken,
         accepted: Taken,
-        event_rx: mpsc::Receiver<Event>,
+        fresh_rx: mpsc::Receiver<Fresh>,
     }
 
     impl World {
@@ -121,8 +129,8 @@ mod tests {
             let network = MemoryNetwork::default();
             let (near, far) = (network.join(contact(1)), network.join(contact(2)));
             let pool = Arc::new(LinkPool::new(Arc::new(near)));
-            let (event_tx, event_rx) = mpsc::channel(8);
-            let back = || Some(Back::new(pool.clone(), event_tx.clone()));
+            let (fresh_tx, fresh_rx) = mpsc::channel(8);
+            let back = || Some(Back::new(pool.clone(), fresh_tx.clone()));
             let to = contact(2);
             let (dialed, accepted) = tokio::join!(pool.take(&to), far.accept());
             assert_eq!(accepted.as_ref().unwrap().purpose, Purpose::Frames);
@@ -130,7 +138,7 @@ mod tests {
                 let (reader, writer) = link.into_frames();
                 Taken { reader, writer, back: back() }
             });
-            Self { pool, dialed, accepted, event_rx }
+            Self { pool, dialed, accepted, fresh_rx }
         }
     }
 
@@ -142,11 +150,11 @@ mod tests {
     // protocol: B1, B2, B4
     #[tokio::test(start_paused = true)]
     async fn a_link_whose_use_has_ended_in_order_is_fresh_at_both_sides() {
-        let World { pool, mut dialed, accepted, mut event_rx } = World::new().await;
+        let World { pool, mut dialed, accepted, mut fresh_rx } = World::new().await;
         // What was on its way when the other side ended.
         say(&mut dialed, kind::CELL, &[7; 4092]).await;
         tokio::join!(dialed.close(false), accepted.close(false));
-        let Some(Event::Fresh { mut reader, .. }) = event_rx.recv().await else { panic!("it is lost") };
+        let Some(Fresh { mut reader, .. }) = fresh_rx.recv().await else { panic!("it is lost") };
         let again = pool.take_warm(&contact(2)).expect("its dialer keeps it");
         let (_reader, mut writer) = again.into_frames();
         writer.write(kind::TUNNEL, b"next").await.unwrap();
@@ -163,11 +171,11 @@ mod tests {
     // protocol: B4
     #[tokio::test(start_paused = true)]
     async fn the_next_use_may_follow_at_once() {
-        let World { mut dialed, accepted, mut event_rx, .. } = World::new().await;
+        let World { mut dialed, accepted, mut fresh_rx, .. } = World::new().await;
         dialed.writer.write(kind::CLOSE, &[]).await.unwrap();
         say(&mut dialed, kind::JOIN, &[1; 16]).await;
         accepted.close(false).await;
-        let Some(Event::Fresh { mut reader, .. }) = event_rx.recv().await else { panic!("it is lost") };
+        let Some(Fresh { mut reader, .. }) = fresh_rx.recv().await else { panic!("it is lost") };
         assert_eq!(reader.read().await.unwrap().unwrap().kind, kind::JOIN);
     }
 
@@ -208,10 +216,10 @@ mod tests {
         let mut world = World::new().await;
         say(&mut world.accepted, kind::CLOSE, &[]).await;
         say(&mut world.accepted, kind::TUNNEL, b"out of turn").await;
-        let World { pool, dialed, accepted, mut event_rx } = world;
+        let World { pool, dialed, accepted, mut fresh_rx } = world;
         dialed.close(false).await;
         assert!(pool.take_warm(&contact(2)).is_none());
-        assert!(event_rx.recv().now_or_never().is_none());
+        assert!(fresh_rx.recv().now_or_never().is_none());
         drop(accepted);
     }
 }
