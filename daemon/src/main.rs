@@ -11,6 +11,7 @@ use phantom_daemon::gate;
 use phantom_daemon::logging;
 use phantom_daemon::names::Peer;
 use phantom_daemon::node;
+use phantom_daemon::random::system_rng;
 use phantom_daemon::service::{self, complain};
 use phantom_daemon::startup::{self, Initialized, StartError};
 use phantom_proto::wire::NodeContact;
@@ -51,7 +52,7 @@ fn folders() -> Folders {
 fn init(options: &Options) -> anyhow::Result<Initialized> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     let consent = startup::consent(options, &mut input, &mut output);
-    Ok(startup::init(options, &folders(), consent, &mut service::system_rng()?)?)
+    Ok(startup::init(options, &folders(), consent, &mut system_rng()?)?)
 }
 
 /// What `init` tells: where things are, and what to give to others.

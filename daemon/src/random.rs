@@ -25,6 +25,14 @@ pub fn follow_seed(seed: u64) {
     SEEDED.with_borrow_mut(|rng| *rng = Some(StdRng::seed_from_u64(seed)));
 }
 
+/// Randomness for keys, seeded by the system.
+///
+/// # Errors
+/// When the system has none, which no key should be made without.
+pub fn system_rng() -> anyhow::Result<StdRng> {
+    StdRng::try_from_rng(&mut SysRng).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))
+}
+
 impl Random {
     fn draw<T>(
         seeded: impl FnOnce(&mut StdRng) -> Result<T, Infallible>,

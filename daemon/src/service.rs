@@ -6,8 +6,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
@@ -114,14 +112,6 @@ pub fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Res
     let result = runtime.block_on(work);
     runtime.shutdown_timeout(ABORT_TIME);
     result
-}
-
-/// Randomness for keys, seeded by the system.
-///
-/// # Errors
-/// When the system has none, which no key should be made without.
-pub fn system_rng() -> anyhow::Result<StdRng> {
-    StdRng::try_from_rng(&mut SysRng).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))
 }
 
 /// Says an error with its causes on standard error.

@@ -7,7 +7,14 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::ways::Walls;
+/// What surrounds the program besides.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Walls {
+    /// Namespaces of its own.
+    Own,
+    /// None: it lives among the user's other programs.
+    None,
+}
 
 /// Asks for the version instead of a rule set.
 const VERSION: libc::c_ulong = 1;

@@ -18,13 +18,19 @@ use rustix::net::{
     recvmsg, sendmsg,
 };
 
-use crate::isolate::Namespaces;
-
 /// A gate may have to be made first, which takes milliseconds; paths of a fresh identity are not waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Descriptors beside an answer: the network namespace, and the user namespace that owns it.
 const MAX_DESCRIPTORS: usize = 2;
+
+/// Where a program lives whose only network is Phantom.
+pub(crate) struct Namespaces {
+    /// The phantom namespace.
+    pub(crate) network: OwnedFd,
+    /// The user namespace that owns it, if the daemon needed one.
+    pub(crate) user: Option<OwnedFd>,
+}
 
 /// What the daemon gives.
 pub(crate) struct Session {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 
-use crate::mounts::Masked;
+use crate::way_in::WayIn;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
 const DEPUTIES: [&str; 30] = [
@@ -57,6 +57,16 @@ const IN_FOLDERS: [(&str, &str, Option<&str>); 4] = [
 
 /// The same below the user's runtime directory.
 const USER_IN_FOLDERS: [(&str, &str, Option<&str>); 1] = [("gnupg", "d.", Some("S.dirmngr"))];
+
+/// Which daemons' sockets the program must not see.
+pub(crate) enum Masked<'a> {
+    /// That of the daemon in use, and those at the known places.
+    All(PathBuf),
+    /// Those at the known places but this one, which the preloaded library speaks to.
+    AllBut(PathBuf),
+    /// All; in the place of the daemon in use lies another socket, where it serves the program's library.
+    Through(PathBuf, WayIn<'a>),
+}
 
 /// Variables that name such services where they are not at their usual places.
 const VARIABLES: [&str; 9] = [

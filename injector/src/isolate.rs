@@ -1,24 +1,17 @@
 //! The namespace way: the program's only network is the phantom namespace, its only resolver the gate.
 
 use std::fs;
-use std::os::fd::{AsFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, RawFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::apart::Walls;
+use crate::control::Namespaces;
 use crate::filter::Doors;
 use crate::mounts::{self, View};
-use crate::ways::Walls;
 use crate::{apart, doors, privileges, sys};
-
-/// What the daemon hands over.
-pub(crate) struct Namespaces {
-    /// The phantom namespace.
-    pub(crate) network: OwnedFd,
-    /// The user namespace that owns it, if the daemon needed one.
-    pub(crate) user: Option<OwnedFd>,
-}
 
 /// Moves this process into the namespaces for good. On any error the program must not be started.
 ///

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use rustix::fs::CWD;
@@ -13,24 +13,13 @@ use rustix::mount::{
     open_tree,
 };
 
-use crate::deputies::deputies;
+use crate::deputies::{Masked, deputies};
 use crate::host::{self, Cover};
 use crate::scratch::Scratch;
-use crate::way_in::WayIn;
 use crate::{kernel_files, own_names};
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
-
-/// Which daemons' sockets the program must not see.
-pub(crate) enum Masked<'a> {
-    /// That of the daemon in use, and those at the known places.
-    All(PathBuf),
-    /// Those at the known places but this one, which the preloaded library speaks to.
-    AllBut(PathBuf),
-    /// All; in the place of the daemon in use lies another socket, where it serves the program's library.
-    Through(PathBuf, WayIn<'a>),
-}
 
 /// What surrounds a program whose mounts are its own.
 pub(crate) struct View<'a> {

@@ -12,12 +12,13 @@ use anyhow::{Context, Result};
 use phantom_ipc::ENV_DOOR;
 
 use crate::activation::Listener;
-use crate::control::{Contact, Line, Session, Wanted};
+use crate::apart::Walls;
+use crate::control::{Contact, Line, Namespaces, Session, Wanted};
+use crate::deputies::Masked;
 use crate::filter::{self, Doors};
-use crate::isolate::Namespaces;
 use crate::likeness::Model;
 use crate::local::{self, Port};
-use crate::mounts::{Masked, View};
+use crate::mounts::View;
 use crate::options::{Isolation, OnLoss, Options};
 use crate::process::Ways;
 use crate::resolver::{self, StandIn};
@@ -43,15 +44,6 @@ enum How {
     Preload,
     /// The same, and the daemon emulates the sockets.
     Emulate,
-}
-
-/// What surrounds the program besides.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Walls {
-    /// Namespaces of its own.
-    Own,
-    /// None: it lives among the user's other programs.
-    None,
 }
 
 /// A way as it is tried.

@@ -9,7 +9,7 @@ use tokio::time::interval;
 
 use super::args::{Nodes, Testnet};
 use super::{json, print, table::table};
-use crate::service::system_rng;
+use crate::random::system_rng;
 use crate::testnet::{self, Network, Plan};
 
 /// How often `run` looks whether all nodes live: nobody tells it, they are watched by process id.

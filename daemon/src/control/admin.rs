@@ -13,7 +13,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER_TIME, Connection, Control, Owner, in_time};
 use crate::identity::{ApIdentity, IdentityError};
-use crate::service::system_rng;
+use crate::random::system_rng;
 
 /// How long the programs of one identity may take to say where they are reached: who asks for the status is not to wait
 /// for a namespace that hangs.

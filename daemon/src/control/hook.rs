@@ -13,7 +13,7 @@ use super::doors::{Door, MAX_DOORS_OF_RUN, is_door};
 use super::{ANSWER_TIME, Beside, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
-use crate::service::system_rng;
+use crate::random::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
 const MAX_HOLDS: usize = 8;

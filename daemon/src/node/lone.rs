@@ -20,7 +20,7 @@ pub(super) struct Lone {
 }
 
 pub(super) fn driver() -> Lone {
-    let mut rng = crate::service::system_rng().unwrap();
+    let mut rng = crate::random::system_rng().unwrap();
     let identity = SigningKey::generate(&mut rng).verifying_key();
     let contact = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [1; 32] };
     let keys = PathKeys::generate(&mut rng);

@@ -98,7 +98,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let counters = Arc::new(Counters::default());
     let settings = settings(&setup);
     let choice = choice(&setup.store, &contact, settings.spread)?;
-    let node = Node::new(own.candidate, hop, choice, settings, Box::new(crate::service::system_rng()?));
+    let node = Node::new(own.candidate, hop, choice, settings, Box::new(crate::random::system_rng()?));
     let services = Services {
         links,
         database: Arc::new(database.clone()),

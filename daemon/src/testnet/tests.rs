@@ -40,7 +40,7 @@ fn plays_phantomd() {
 
 fn play(arguments: &str) -> anyhow::Result<()> {
     let options = Cli::parse_from(std::iter::once("phantomd").chain(arguments.lines())).options;
-    let ready = startup::init(&options, &Folders::default(), Consent::Nobody, &mut service::system_rng()?)?;
+    let ready = startup::init(&options, &Folders::default(), Consent::Nobody, &mut crate::random::system_rng()?)?;
     let setup = startup::prepare(ready)?;
     service::block_on(service::run(setup, async |setup| {
         let hangs = std::env::var_os(HANGS).is_some();

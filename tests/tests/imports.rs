@@ -1,0 +1,172 @@
+//! Who may import whom: a level knows only those below it (docs/architecture.md). Levels are the modules at the root of a crate.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::{fs, io};
+
+use anyhow::{Context, Result, ensure};
+
+/// A folder of sources, and its levels from the ground up; those of one row do not know each other.
+type Building = (&'static str, &'static [&'static [&'static str]]);
+
+const PROTOCOL: Building = (
+    "daemon/proto/src",
+    &[&["crypto"], &["ident"], &["wire"], &["record", "cell", "session"], &["netdb", "path", "tunnel"], &["node"]],
+);
+
+const DAEMON: Building = (
+    "daemon/src",
+    &[
+        &["clock", "random", "datadir", "store", "logging", "names", "link", "gate", "client"],
+        &["config", "identity", "eula", "opened", "path_keys", "netdb", "resolver"],
+        &["args", "relay", "control"],
+        &["startup", "driver", "emulation"],
+        &["network", "service", "testnet"],
+        &["node", "cli"],
+    ],
+);
+
+const LAUNCHER: Building = (
+    "injector/src",
+    &[
+        &[
+            "apart",
+            "control",
+            "filter",
+            "kernel_files",
+            "link",
+            "own_names",
+            "place",
+            "privileges",
+            "proxies",
+            "reason",
+            "say",
+            "scratch",
+            "seccomp",
+            "sys",
+        ],
+        &["activation", "doors", "host", "likeness", "local", "preload", "publish", "stdio", "supervise", "way_in"],
+        &["deputies", "options", "second_door", "service"],
+        &["mounts"],
+        &["enclose", "isolate", "resolver"],
+        &["process"],
+        &["ways"],
+    ],
+);
+
+const HOOK: Building = ("hook/src", &[&["names", "outcome"], &["unix"]]);
+
+const IPC: Building = ("ipc/src", &[&["admin", "hook", "name"]]);
+
+/// Roots of programs and libraries know all.
+const ROOTS: [&str; 3] = ["main", "lib", "bin"];
+
+fn sources(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            found.extend(sources(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The code of a file, without comments and without the tests, which may step two levels against each other.
+fn code(text: &str) -> String {
+    let own = text.find("#[cfg(test)]\nmod tests").map_or(text, |at| &text[..at]);
+    own.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+}
+
+fn name(text: &str) -> &str {
+    let end = text.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(text.len());
+    &text[..end]
+}
+
+/// The first names of a path that begins at the root of the crate, of which braces hold several.
+fn heads(text: &str) -> Vec<&str> {
+    let Some(group) = text.strip_prefix('{') else { return vec![name(text)] };
+    let (mut depth, mut begins, mut found) = (0, true, Vec::new());
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => begins = true,
+            _ if begins && !letter.is_whitespace() => {
+                begins = false;
+                found.push(name(&group[at..]));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// What a file takes from the root of its crate. In a file at the root that is also what it takes from `super`.
+fn imports(text: &str, at_root: bool) -> BTreeSet<&str> {
+    let from = |prefix: &'static str| text.match_indices(prefix).map(move |(at, _)| &text[at + prefix.len()..]);
+    let above = at_root.then(|| from("super::")).into_iter().flatten();
+    from("crate::").chain(above).flat_map(heads).collect()
+}
+
+/// The levels of a building, with what each imports of the others.
+fn arrows(folder: &Path) -> Result<BTreeMap<String, BTreeSet<String>>> {
+    let mut arrows = BTreeMap::<String, BTreeSet<String>>::new();
+    for path in sources(folder)? {
+        let within = path.strip_prefix(folder)?.with_extension("");
+        let parts: Vec<_> = within.iter().filter_map(|part| part.to_str()).collect();
+        let level = *parts.first().context("a file has a name")?;
+        if ROOTS.contains(&level) || parts.contains(&"tests") {
+            continue;
+        }
+        let at_root = parts.len() == 1 || parts[1..] == ["mod"];
+        let code = code(&fs::read_to_string(&path)?);
+        let imports = imports(&code, at_root).into_iter().filter(|import| *import != level).map(str::to_owned);
+        arrows.entry(level.to_owned()).or_default().extend(imports);
+    }
+    // The rest are items of the root itself.
+    let levels: BTreeSet<_> = arrows.keys().cloned().collect();
+    arrows.values_mut().for_each(|imports| imports.retain(|import| levels.contains(import)));
+    Ok(arrows)
+}
+
+fn holds((folder, floors): Building) -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let floor = |level: &str| floors.iter().position(|floor| floor.contains(&level));
+    let arrows = arrows(&root.join(folder))?;
+    ensure!(arrows.len() == floors.concat().len(), "{folder}: the table names levels that are not there");
+    for (level, imports) in arrows {
+        let own = floor(&level).with_context(|| format!("{folder}: {level} has no place in the table"))?;
+        for import in imports {
+            let below = floor(&import).is_some_and(|other| other < own);
+            ensure!(below, "{folder}: {level} must not import {import}, which is not below it");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn levels_of_the_protocol_know_only_those_below() -> Result<()> {
+    holds(PROTOCOL)
+}
+
+#[test]
+fn levels_of_the_daemon_know_only_those_below() -> Result<()> {
+    holds(DAEMON)
+}
+
+#[test]
+fn levels_of_launcher_hook_and_ipc_know_only_those_below() -> Result<()> {
+    [LAUNCHER, HOOK, IPC].into_iter().try_for_each(holds)
+}
+
+#[test]
+fn imports_are_found_in_every_form() {
+    let text = "use crate::a::B;\nuse crate::{c, d::{E, f}, g as h};\nfn x() { crate::i() }\nuse super::j;";
+    assert_eq!(imports(text, true), BTreeSet::from(["a", "c", "d", "g", "i", "j"]));
+    assert!(!imports(text, false).contains("j"));
+    assert_eq!(code("use crate::a;\n// crate::b\n#[cfg(test)]\nmod tests {\nuse crate::c;\n}"), "use crate::a;");
+}
