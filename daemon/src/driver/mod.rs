@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::NodeId;
-use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, TICK};
+use phantom_proto::node::{Input, LinkId, Node, Note, Output, PathNo, TICK, Weight};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -263,6 +263,7 @@ impl Driver {
             }
             Output::Opened(seen) => (self.services.opened)(seen),
             Output::Choice(choice) => drop(self.services.choice_tx.send_replace(choice)),
+            Output::Note(note) => log(&note),
         }
     }
 
@@ -323,6 +324,14 @@ impl Driver {
                 tracing::debug!(%error, "an AP record could not be published");
             }
         });
+    }
+}
+
+fn log(note: &Note) {
+    match note.weight() {
+        Weight::Trouble => tracing::warn!("{note}"),
+        Weight::Normal => tracing::info!("{note}"),
+        Weight::Quiet => tracing::debug!("{note}"),
     }
 }
 

@@ -127,7 +127,9 @@ fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: 
         return format!("another node: none of the known ones answers{tries} (give one with --peer)");
     }
     if exit_paths == 0 || tunnels == 0 {
-        let step = step.unwrap_or_else(|| "a path for what goes out, or a tunnel of one".to_owned());
+        // The node names a step whenever there is something to wait for; the counts are of a moment later.
+        let step =
+            step.unwrap_or_else(|| "a tunnel that has just been used up; the next one follows at once".to_owned());
         return format!("{step} ({} other nodes are known)", known.nodes.len());
     }
     String::new()

@@ -8,7 +8,7 @@ use super::hops::{Owned, Part, Path};
 use super::links::Errand;
 use super::pace;
 use super::personas::exponential;
-use super::{Node, Output, PathNo, Work};
+use super::{Node, Note, Output, PathNo, Work};
 use crate::ident::NodeId;
 use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Step};
 use crate::tunnel;
@@ -21,7 +21,7 @@ const MAX_BUILDS: usize = 6;
 /// How long the owner waits for an array to come home, in milliseconds: five times what sixteen hops across the world take. The
 /// nodes in between wait longer (`BUILD_LIFE`).
 // protocol: Z5
-const BUILD_PATIENCE: u64 = 12_000;
+pub(super) const BUILD_PATIENCE: u64 = 12_000;
 
 /// How long a node that did not answer is left out of plans, in milliseconds: in a small network two or three that were
 /// merely slow once leave too few for a circle.
@@ -56,6 +56,15 @@ pub(super) enum CannotBuild {
     Build(#[from] BuildError),
 }
 
+impl From<CannotBuild> for Note {
+    fn from(why: CannotBuild) -> Self {
+        match why {
+            CannotBuild::Plan(why) => Self::NoPlan(why),
+            CannotBuild::Build(why) => Self::BuildFailed(why),
+        }
+    }
+}
+
 impl Node {
     /// The sample is new: bring guards and layers up to date before anything is planned with it.
     // protocol: J7
@@ -66,6 +75,7 @@ impl Node {
         }
         if self.choice.sample(&mut *self.rng, now / 1000, sample) {
             self.out.push_back(Output::Choice(self.choice.to_bytes()));
+            self.note(now, Note::Guards);
         }
         self.pursue(now);
     }
@@ -111,7 +121,8 @@ impl Node {
     pub(super) fn try_guards(&mut self, now: u64) {
         let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
         let Some((plan, case)) = self.choice.trial(&mut *self.rng, now / 1000, &away) else { return };
-        if self.start(now, None, plan, case.clone()).is_err() {
+        if let Err(why) = self.start(now, None, plan, case.clone()) {
+            self.note(now, why.into());
             self.choice.went(now / 1000, &case, How::Failed);
         }
     }
@@ -137,6 +148,7 @@ impl Node {
     /// The first node of one of our circles did not answer: that says nothing about the others.
     pub(super) fn first_node_away(&mut self, now: u64, build: BuildId) {
         let Some(building) = self.builds.remove(&build) else { return };
+        self.note(now, Note::FirstAway);
         if let Some(first) = building.build.nodes().first() {
             self.guard_away(now, *first);
         }
@@ -182,7 +194,10 @@ impl Node {
         }
         let done = self.hop.handle(&mut *self.rng, now / 1000, peer, frame);
         self.out.extend(self.hop.take_noted().into_iter().map(Output::Opened));
-        let Ok(done) = done else { return };
+        let done = match done {
+            Ok(done) => done,
+            Err(why) => return self.note(now, Note::Array(why)),
+        };
         // Known before the array goes on: the neighbour may attach as soon as it has its own package.
         if let Some(path) = done.path {
             self.join_path(now, path);
@@ -202,7 +217,7 @@ impl Node {
             (Ok(Step::Built(path)), Some((persona, class))) => self.built(now, persona, class, case, path),
             // Its nodes drop it when no tunnel stands on it.
             (Ok(Step::Built(_)), None) => self.choice.went(now / 1000, &case, How::Built),
-            (Err(_), _) => self.failed(now, whose, &case, &nodes),
+            (Err(why), _) => self.failed(now, whose, &case, &nodes, why),
         }
     }
 
@@ -223,7 +238,8 @@ impl Node {
         }
     }
 
-    fn failed(&mut self, now: u64, whose: Option<(Persona, Class)>, case: &Case, nodes: &[NodeId]) {
+    fn failed(&mut self, now: u64, whose: Option<(Persona, Class)>, case: &Case, nodes: &[NodeId], why: BuildError) {
+        self.note(now, Note::BuildFailed(why));
         self.choice.went(now / 1000, case, How::Failed);
         self.look_later(now, nodes);
         if let Some((persona, class)) = whose {
@@ -240,7 +256,7 @@ impl Node {
             .collect();
         for id in over {
             if let Some(building) = self.builds.remove(&id) {
-                self.failed(now, building.whose, &building.case, &building.build.nodes());
+                self.failed(now, building.whose, &building.case, &building.build.nodes(), BuildError::Late);
             }
         }
     }
@@ -249,7 +265,9 @@ impl Node {
     pub(super) fn path_proven(&mut self, now: u64, no: PathNo) {
         let Some(Part::Own(_, owned)) = self.paths.get(&no).map(|path| &path.part) else { return };
         let (persona, class) = (owned.persona, owned.class);
-        self.choice.went(now / 1000, &owned.case, How::Built);
+        let case = owned.case.clone();
+        self.note(now, Note::PathUp);
+        self.choice.went(now / 1000, &case, How::Built);
         self.build_worked(persona, class);
         self.put_to_work(now, persona);
         self.thin_spares(now, persona, class);

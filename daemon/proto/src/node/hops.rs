@@ -6,7 +6,7 @@ use rand::RngExt;
 
 use super::links::Errand;
 use super::pace;
-use super::{LinkId, Node, Output, PathNo, Use, Work};
+use super::{LinkId, Node, Note, Output, PathNo, Use, Work};
 use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
 use crate::path::{self, Case, Class, HopPath, How, Persona, Sides};
@@ -18,7 +18,7 @@ use crate::wire::frame::Handle;
 
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
 // protocol: Q16
-const STAND_LIMIT: u64 = 20_000;
+pub(super) const STAND_LIMIT: u64 = 20_000;
 
 /// Records that a terminating node takes of one path within a step of their grid. One is due, two begin a service, and one out of turn
 /// costs its owner all paths that the last one named; each costs us a look at a signature and a publication.
@@ -168,7 +168,7 @@ impl Node {
     /// A round-2 package made us an X-node.
     pub(super) fn join_path(&mut self, now: u64, path: HopPath) {
         if self.relayed_paths() >= self.settings.relayed_paths {
-            return;
+            return self.note(now, Note::PathsFull);
         }
         let until = path.until.saturating_mul(1000);
         let mut pace = 0;
@@ -185,7 +185,9 @@ impl Node {
         };
         let mut path = Path::new(now, until, part, segments);
         path.pace = pace;
-        self.add_path(path);
+        if self.add_path(path).is_none() {
+            self.note(now, Note::Misused);
+        }
     }
 
     /// Registers a path and brings up its standing connections.
@@ -252,14 +254,22 @@ impl Node {
                 self.close(link);
             }
         }
-        self.drop_setups_of(no);
+        self.drop_setups_of(now, no);
         if !matches!(path.part, Part::Middle(_)) {
             self.out.push_back(Output::PathDown { path: no });
         }
         let how = path.how(now, ending);
         match path.part {
-            Part::Own(_, owned) => self.path_ended(now, &owned, how),
-            Part::End(_, terminating) => drop(self.served.remove(&terminating.handle)),
+            Part::Own(_, owned) => {
+                self.note(now, Note::PathDown(how));
+                self.path_ended(now, &owned, how);
+            }
+            Part::End(_, terminating) => {
+                if ending == Ending::Mute {
+                    self.note(now, Note::Misused);
+                }
+                self.served.remove(&terminating.handle);
+            }
             Part::Middle(_) => {}
         }
     }
@@ -272,13 +282,21 @@ impl Node {
         }
     }
 
+    /// What is known of a path that ends here.
+    fn terminating(&mut self, no: PathNo) -> Option<&mut Terminating> {
+        match &mut self.paths.get_mut(&no)?.part {
+            Part::End(_, terminating) => Some(terminating),
+            Part::Middle(_) | Part::Own(..) => None,
+        }
+    }
+
     /// The owner of a path that ends here uses it. False, and the path ends: it was used for something else before.
     // protocol: U5
     pub(super) fn used_for(&mut self, now: u64, no: PathNo, wanted: Use) -> bool {
-        let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return false };
+        let Some(terminating) = self.terminating(no) else { return false };
         let same = *terminating.used_for.get_or_insert(wanted) == wanted;
         if !same {
-            self.drop_path(now, no);
+            self.end_path(now, no, Ending::Mute);
         }
         same
     }
@@ -291,37 +309,46 @@ impl Node {
             return;
         }
         let own = self.own.contact.identity;
-        let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
+        let Some(terminating) = self.terminating(no) else { return };
+        let handle = terminating.handle;
         if !terminating.takes_record(now) {
-            return self.drop_path(now, no);
+            return self.end_path(now, no, Ending::Mute);
         }
         if record.is_empty() {
             terminating.next = None;
-            self.served.remove(&terminating.handle);
+            self.served.remove(&handle);
             return;
         }
-        let names_us = |record: &ApRecord| {
-            let mut entries = record.entries.iter();
-            entries.any(|entry| entry.entry_node.identity == own && entry.handle == terminating.handle)
+        let checked = match checked_ahead(now / 1000, &record) {
+            Ok(checked) => checked,
+            Err(why) => {
+                self.note(now, Note::Record(why));
+                return self.drop_path(now, no);
+            }
         };
-        let Ok(checked) = checked_ahead(now / 1000, &record) else { return self.drop_path(now, no) };
+        let names_us = checked.entries.iter().any(|entry| entry.entry_node.identity == own && entry.handle == handle);
         let address = checked.address();
-        if !names_us(&checked) || *terminating.address.get_or_insert(address) != address {
-            return self.drop_path(now, no);
+        let Some(terminating) = self.terminating(no) else { return };
+        if !names_us || *terminating.address.get_or_insert(address) != address {
+            return self.end_path(now, no, Ending::Mute);
         }
         let issued = checked.issued * 1000;
         if issued <= now {
             self.publish(no, record);
         } else {
             // Anywhere in its step, by our clock: nobody learns from it when its owner did anything.
-            terminating.next = Some((issued + self.rng.random_range(0..STEP * 1000), record));
+            let at = issued + self.rng.random_range(0..STEP * 1000);
+            if let Some(terminating) = self.terminating(no) {
+                terminating.next = Some((at, record));
+            }
         }
     }
 
     fn publish(&mut self, no: PathNo, record: Vec<u8>) {
-        let Some(Part::End(_, terminating)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
+        let Some(terminating) = self.terminating(no) else { return };
         terminating.next = None;
-        self.served.insert(terminating.handle, no);
+        let handle = terminating.handle;
+        self.served.insert(handle, no);
         self.out.push_back(Output::Publish(record));
     }
 
@@ -340,7 +367,10 @@ impl Node {
             match checked_ahead(now / 1000, &record) {
                 Ok(_) => self.publish(no, record),
                 // It expired while this computer slept.
-                Err(_) => self.drop_path(now, no),
+                Err(why) => {
+                    self.note(now, Note::Record(why));
+                    self.drop_path(now, no);
+                }
             }
         }
     }

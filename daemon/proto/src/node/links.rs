@@ -1,6 +1,6 @@
 //! Links while they are under the node's control: what each is for, and where its frames go.
 
-use super::{LinkId, Node, Output};
+use super::{LinkId, Node, Note, Output};
 use crate::ident::{NodeId, PathId};
 use crate::wire::NodeContact;
 use crate::wire::array::{ArrayFrame, BuildId};
@@ -121,7 +121,7 @@ impl Node {
     pub(super) fn dial_failed(&mut self, now: u64, link: LinkId) {
         match self.errands.remove(&link) {
             Some(Errand::Attach(path)) => self.segment_lost(now, path),
-            Some(Errand::Tunnel { setup, .. }) => self.drop_setup(setup),
+            Some(Errand::Tunnel { setup, .. }) => self.drop_setup(now, setup),
             Some(Errand::Array(_, Some(build))) => self.first_node_away(now, build),
             Some(Errand::Probe(node)) => self.guard_away(now, node),
             // A lost array is silence: its owner gives up by itself.
@@ -132,7 +132,7 @@ impl Node {
     pub(super) fn link_down(&mut self, now: u64, link: LinkId) {
         match self.links.remove(&link).map(|state| state.role) {
             Some(Role::Attaching(path) | Role::Standing(path)) => self.segment_lost(now, path),
-            Some(Role::Tunnel(setup)) => self.drop_setup(setup),
+            Some(Role::Tunnel(setup)) => self.drop_setup(now, setup),
             Some(Role::Fresh | Role::Arrays | Role::Early(_)) | None => {}
         }
     }
@@ -160,6 +160,7 @@ impl Node {
             _ => false,
         };
         if !accepted {
+            self.note(now, Note::Frame);
             self.link_down(now, link);
             self.out.push_back(Output::Close { link });
         }

@@ -15,12 +15,14 @@ mod build;
 mod hops;
 mod leaps;
 mod links;
+mod notes;
 mod pace;
 mod personas;
 mod progress;
 mod service;
 mod tunnels;
 
+pub use notes::{Note, Weight};
 pub use personas::SPARES;
 pub use service::Serials;
 
@@ -229,6 +231,8 @@ pub enum Output {
     Opened(Seen),
     /// The guards changed; keep them.
     Choice(Vec<u8>),
+    /// For the log; [`Node::notes`] has it, too.
+    Note(Note),
 }
 
 /// One node: hop for others, owner for its identities.
@@ -276,6 +280,9 @@ pub struct Node {
     problem: Option<String>,
     /// Builds that failed since the last one that worked.
     failures: u32,
+    notes: notes::Notes,
+    /// What was last true of the choice of nodes.
+    known: Vec<crate::path::choice::Note>,
 }
 
 impl Node {
@@ -319,6 +326,8 @@ impl Node {
             looks: BTreeMap::new(),
             problem: None,
             failures: 0,
+            notes: notes::Notes::default(),
+            known: Vec::new(),
         }
     }
 
@@ -332,7 +341,7 @@ impl Node {
             Input::Sample(sample) => self.take_sample(now, sample),
             Input::Silent(silent) => self.take_silent(now, silent),
             Input::Back(nodes) => self.away.retain(|node, _| !nodes.contains(node)),
-            Input::Lasting { identity, secret, sets } => self.settle(identity, &secret, sets),
+            Input::Lasting { identity, secret, sets } => self.settle(now, identity, &secret, sets),
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),
@@ -371,6 +380,7 @@ impl Node {
             self.relieve(now);
             self.serve(now);
             self.publish_due(now);
+            self.note_choice(now);
         }
     }
 
@@ -382,11 +392,6 @@ impl Node {
     /// Paths carried for others.
     pub fn relayed_paths(&self) -> usize {
         self.paths.values().filter(|path| path.owned().is_none()).count()
-    }
-
-    /// What the operator should know about the choice of nodes, in words.
-    pub fn notes(&self, now: u64) -> Vec<String> {
-        self.choice.notes(now / 1000).iter().map(ToString::to_string).collect()
     }
 
     /// Everything that this node holds for others and for itself, as counts: for tests of the bounds.

@@ -9,7 +9,7 @@ use rand::{CryptoRng, RngExt};
 
 use super::hops::{Owned, Part, Path};
 use super::service::{Serials, Service};
-use super::{Node, Output, PathNo, Work};
+use super::{Node, Note, Output, PathNo, Work};
 use crate::crypto::SigningKey;
 use crate::ident::ApAddress;
 use crate::path::{Class, How, Persona, Sets};
@@ -118,10 +118,14 @@ impl Node {
     }
 
     /// The layers of an identity that outlives this run. What cannot be read is drawn anew, as for a new identity.
-    pub(super) fn settle(&mut self, identity: ApAddress, secret: &[u8; 32], sets: Option<Vec<u8>>) {
+    pub(super) fn settle(&mut self, now: u64, identity: ApAddress, secret: &[u8; 32], sets: Option<Vec<u8>>) {
         if self.persona_of(identity).is_none() {
-            let restored = sets.and_then(|bytes| Sets::restored(*secret, &bytes).ok());
-            self.settled.insert(identity, restored.unwrap_or_else(|| Sets::persistent(*secret)));
+            let restored = sets.map(|bytes| Sets::restored(*secret, &bytes));
+            if matches!(restored, Some(Err(_))) {
+                self.note(now, Note::LayersLost);
+            }
+            let sets = restored.and_then(Result::ok).unwrap_or_else(|| Sets::persistent(*secret));
+            self.settled.insert(identity, sets);
         }
     }
 
@@ -210,6 +214,7 @@ impl Node {
                     Ok(()) => self.problem = None,
                     Err(problem) => {
                         self.problem = Some(problem.to_string());
+                        self.note(now, problem.into());
                         self.build_failed(now, persona, class);
                     }
                 }
@@ -298,6 +303,7 @@ impl Node {
                         owned.work = work;
                         self.look_at = 0;
                         self.out.push_back(Output::PathWorks { path: no, identity, work });
+                        self.note(now, Note::PathWorks(work));
                     }
                 }
             }

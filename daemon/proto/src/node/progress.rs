@@ -12,16 +12,35 @@ impl Node {
         (out, own().filter(|owned| owned.work == Work::Serve).count())
     }
 
-    /// The step that the nearest own path is at, while none works, or an identity lacks one. `None`: there is nothing to wait for.
+    /// The step that the nearest own path is at, while none that works has a tunnel to spare for what goes out, or an identity lacks
+    /// one. `None`: there is nothing to wait for.
     pub fn progress(&self, now: u64) -> Option<String> {
         let own = || self.paths.values().filter(|path| path.owned().is_some());
-        if own().any(|path| path.proven) && !self.someone_lacks(now) {
+        let out = |path: &&Path| path.proven && path.owned().is_some_and(|owned| owned.class == Class::Out);
+        let ready = own().any(|path| path.proven && path.ready > 0);
+        if own().any(|path| out(&path)) && ready && !self.someone_lacks(now) {
             return None;
         }
-        let own = || own().filter(|path| !path.proven);
-        if let Some(since) = own().map(Path::since).min() {
-            let step = if own().any(Path::stands) { "the first tunnel" } else { "the standing connections" };
-            return Some(format!("{step} of a path that was built {}", ago(now, since)));
+        let unproven = || own().filter(|path| !path.proven);
+        if let Some(since) = unproven().map(Path::since).min() {
+            let step = if unproven().any(Path::stands) { "the first tunnel" } else { "the standing connections" };
+            let left = (since + super::hops::STAND_LIMIT).saturating_sub(now) / 1000;
+            return Some(format!(
+                "{step} of a path that was built {}; if none stands in {left} s, another path is built",
+                ago(now, since)
+            ));
+        }
+        if let Some(path) = own().find(out)
+            && !ready
+        {
+            let under_way = match path.vain {
+                0 => "tunnels are being set up".to_owned(),
+                vain => format!(
+                    "tunnels are being set up, {vain} in a row in vain; after {} it is given up",
+                    super::tunnels::MUTE
+                ),
+            };
+            return Some(format!("a tunnel of a path that stands since {}: {under_way}", ago(now, path.since())));
         }
         let failed = match self.failures {
             0 => String::new(),
@@ -29,10 +48,14 @@ impl Node {
             failures => format!("; {failures} builds have failed"),
         };
         if let Some(since) = self.oldest_build() {
-            return Some(format!("a build that began {} to come home{failed}", ago(now, since)));
+            let left = (since + super::build::BUILD_PATIENCE).saturating_sub(now) / 1000;
+            return Some(format!(
+                "a build that began {} to come home, which is given up in {left} s{failed}",
+                ago(now, since)
+            ));
         }
         if self.sampled.is_none() {
-            return Some("records of other nodes, to choose a path from".to_owned());
+            return Some("records of other nodes, to choose a path from; it is built when enough have come".to_owned());
         }
         let next = self.next_build().map_or(String::new(), |at| match at.saturating_sub(now).div_ceil(1000) {
             0 => ", which begins now".to_owned(),
@@ -44,7 +67,7 @@ impl Node {
     }
 }
 
-fn ago(now: u64, since: u64) -> String {
+pub(super) fn ago(now: u64, since: u64) -> String {
     match now.saturating_sub(since) / 1000 {
         0 => "just now".to_owned(),
         seconds => format!("{seconds} s ago"),

@@ -12,9 +12,9 @@ use rand::RngExt;
 use super::hops::{Ending, Part, Path};
 use super::links::{Errand, Role};
 use super::pace::Paced;
-use super::{LinkId, Node, Output, PathNo};
+use super::{LinkId, Node, Note, Output, PathNo};
 use crate::ident::{NodeId, PathId};
-use crate::tunnel::{self, EndLayers, OwnerLayers, Side, tunnel_id};
+use crate::tunnel::{self, EndLayers, OwnerLayers, Side, TunnelError, tunnel_id};
 use crate::wire::frame::{Block, Frame, TunnelFrame};
 
 /// How long a set-up may take, in milliseconds (docs/protocol.md, section "Tunnels").
@@ -40,7 +40,7 @@ const MAX_READY: usize = 64;
 /// Tunnels in a row that come to nothing after which an owner takes its path for mute and drops it. Each has had [`SETUP_LIMIT`], and
 /// an end with nothing ready starts them faster than that, so it takes little longer than one.
 // protocol: O17
-const MUTE: u32 = 5;
+pub(super) const MUTE: u32 = 5;
 
 /// A tunnel that is being set up.
 pub(super) struct Setup {
@@ -64,7 +64,8 @@ fn side(index: usize) -> Side {
 }
 
 impl Node {
-    /// SEED on a standing connection: pass it on, or answer it with a new tunnel when we are the far end.
+    /// SEED on a standing connection: pass it on, or answer it with a new tunnel when we are the far end. A refused seed is dropped
+    /// in silence: a replay must not tell its sender anything.
     pub(super) fn seed_frame(&mut self, now: u64, segment: PathId, seed: &Block) -> bool {
         let Some((no, from)) = self.segments.get(&segment).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
@@ -72,26 +73,26 @@ impl Node {
             return true;
         }
         let rng = &mut *self.rng;
-        let (phase, frame) = match &mut path.part {
-            Part::Middle(hop) => {
-                // A refused seed is dropped in silence: a replay must not tell its sender anything.
-                let Ok(onward) = hop.seed(now, side(from), seed) else { return true };
-                self.seeds.insert(tunnel_id(&onward), (no, now));
-                if let Some(link) = self.standing(no, 1 - from) {
-                    self.send(link, &Frame::Seed(onward));
-                }
-                return true;
-            }
-            Part::End(end, ..) => match end.on_seed(rng, seed) {
-                Ok((tunnel, frame)) => (Phase::End(tunnel), frame),
-                Err(_) => return true,
+        let answer = match &mut path.part {
+            Part::Middle(hop) => match hop.seed(now, side(from), seed) {
+                Ok(onward) => return self.pass_seed(now, no, 1 - from, onward),
+                Err(why) => Err(why),
             },
-            Part::Own(owner, _) => match owner.on_seed(rng, seed) {
-                Ok((tunnel, frame)) => (Phase::Own(tunnel), frame),
-                Err(_) => return true,
-            },
+            Part::End(end, ..) => end.on_seed(rng, seed).map(|(tunnel, frame)| (Phase::End(tunnel), frame)),
+            Part::Own(owner, _) => owner.on_seed(rng, seed).map(|(tunnel, frame)| (Phase::Own(tunnel), frame)),
         };
-        self.begin(now, no, phase, [None, None], 0, frame);
+        match answer {
+            Ok((phase, frame)) => drop(self.begin(now, no, phase, [None, None], 0, frame)),
+            Err(why) => self.note(now, Note::Block(why)),
+        }
+        true
+    }
+
+    fn pass_seed(&mut self, now: u64, no: PathNo, to: usize, seed: Block) -> bool {
+        self.seeds.insert(tunnel_id(&seed), (no, now));
+        if let Some(link) = self.standing(no, to) {
+            self.send(link, &Frame::Seed(seed));
+        }
         true
     }
 
@@ -131,21 +132,26 @@ impl Node {
         let Some(from) = path.sides.iter().position(|side| side.segment.neighbour.node_id() == peer) else {
             return false;
         };
-        match &mut path.part {
-            Part::Middle(hop) => {
-                let Ok((tunnel, onward)) = hop.tunnel(side(from), frame) else { return false };
-                let mut links = [None, None];
-                links[from] = Some(link);
-                let setup = self.begin(now, no, Phase::Hop(tunnel), links, 1 - from, onward);
-                self.set_role(link, Role::Tunnel(setup));
-            }
-            Part::End(end, ..) => {
-                let Ok((tunnel, q)) = end.on_tunnel(frame) else { return false };
-                self.answered(now, no, link, Phase::End(tunnel), &q);
-            }
-            Part::Own(owner, _) => {
-                let Ok((tunnel, q)) = owner.on_tunnel(frame) else { return false };
-                self.answered(now, no, link, Phase::Own(tunnel), &q);
+        let answer = match &mut path.part {
+            Part::Middle(hop) => match hop.tunnel(side(from), frame) {
+                Ok((tunnel, onward)) => {
+                    let mut links = [None, None];
+                    links[from] = Some(link);
+                    let setup = self.begin(now, no, Phase::Hop(tunnel), links, 1 - from, onward);
+                    self.set_role(link, Role::Tunnel(setup));
+                    Ok(None)
+                }
+                Err(why) => Err(why),
+            },
+            Part::End(end, ..) => end.on_tunnel(frame).map(|(tunnel, q)| Some((Phase::End(tunnel), q))),
+            Part::Own(owner, _) => owner.on_tunnel(frame).map(|(tunnel, q)| Some((Phase::Own(tunnel), q))),
+        };
+        match answer {
+            Ok(Some((phase, q))) => self.answered(now, no, link, phase, &q),
+            Ok(None) => {}
+            Err(why) => {
+                self.note(now, Note::Block(why));
+                return false;
             }
         }
         // Only now: a TUNNEL that did not hold must not use the seed up.
@@ -168,7 +174,13 @@ impl Node {
         match setup.phase {
             Phase::Hop(ref mut tunnel) => {
                 let from = usize::from(setup.links[0] != Some(link));
-                let Ok((onward, layers)) = tunnel.confirm(side(from), proof) else { return self.abandon(setup) };
+                let (onward, layers) = match tunnel.confirm(side(from), proof) {
+                    Ok(confirmed) => confirmed,
+                    Err(why) => {
+                        self.note(now, Note::Block(why));
+                        return self.abandon(setup);
+                    }
+                };
                 let [Some(a), Some(b)] = setup.links else { return self.abandon(setup) };
                 self.send(if from == 0 { b } else { a }, &Frame::Confirm(onward));
                 match layers {
@@ -184,7 +196,10 @@ impl Node {
                 }
             }
             Phase::End(tunnel) => {
-                let Ok((v, EndLayers { incoming, outgoing })) = tunnel.confirm(proof) else { return false };
+                let (v, EndLayers { incoming, outgoing }) = match tunnel.confirm(proof) {
+                    Ok(confirmed) => confirmed,
+                    Err(why) => return self.unproven_tunnel(now, setup.path, setup.started, why),
+                };
                 self.confirmed(
                     now,
                     link,
@@ -194,9 +209,9 @@ impl Node {
                 );
             }
             Phase::Own(tunnel) => {
-                let Ok((v, OwnerLayers { incoming, outgoing })) = tunnel.confirm(proof) else {
-                    self.in_vain(setup.path, setup.started);
-                    return false;
+                let (v, OwnerLayers { incoming, outgoing }) = match tunnel.confirm(proof) {
+                    Ok(confirmed) => confirmed,
+                    Err(why) => return self.unproven_tunnel(now, setup.path, setup.started, why),
                 };
                 self.confirmed(
                     now,
@@ -226,6 +241,13 @@ impl Node {
         self.hand_over(link);
         self.prove(now, path);
         self.out.push_back(tunnel);
+    }
+
+    /// At an end: the other one has not proven itself.
+    fn unproven_tunnel(&mut self, now: u64, path: PathNo, started: bool, why: TunnelError) -> bool {
+        self.note(now, Note::Block(why));
+        self.in_vain(now, path, started);
+        false
     }
 
     fn abandon(&mut self, setup: Setup) -> bool {
@@ -320,24 +342,25 @@ impl Node {
         self.seeds.values_mut().for_each(|(_, since)| *since = (*since).min(now));
     }
 
-    pub(super) fn drop_setup(&mut self, id: u64) {
+    pub(super) fn drop_setup(&mut self, now: u64, id: u64) {
         if let Some(setup) = self.setups.remove(&id) {
-            self.in_vain(setup.path, setup.started);
+            self.in_vain(now, setup.path, setup.started);
             self.abandon(setup);
         }
     }
 
     /// A tunnel of ours came to nothing, however far it had come: who answers every seed and confirms none must not keep a path.
-    fn in_vain(&mut self, no: PathNo, started: bool) {
-        if let Some(path) = self.paths.get_mut(&no) {
-            path.vain += u32::from(started);
+    fn in_vain(&mut self, now: u64, no: PathNo, started: bool) {
+        if started && let Some(path) = self.paths.get_mut(&no) {
+            path.vain += 1;
+            self.note(now, Note::TunnelInVain);
         }
     }
 
-    pub(super) fn drop_setups_of(&mut self, no: PathNo) {
+    pub(super) fn drop_setups_of(&mut self, now: u64, no: PathNo) {
         let of_path: Vec<_> = self.setups.iter().filter(|(_, setup)| setup.path == no).map(|(id, _)| *id).collect();
         for id in of_path {
-            self.drop_setup(id);
+            self.drop_setup(now, id);
         }
         self.seeds.retain(|_, (path, _)| *path != no);
     }
@@ -345,8 +368,10 @@ impl Node {
     /// Forgets seeds that nobody answered, and drops own paths on which nothing comes of any.
     fn drop_mute(&mut self, now: u64) {
         let late = |since: u64| now > since + SETUP_LIMIT;
-        for (no, _) in self.seeds.values().filter(|(_, since)| late(*since)) {
-            self.paths.get_mut(no).into_iter().for_each(|path| path.vain += 1);
+        let unanswered: Vec<_> = self.seeds.values().filter(|(_, since)| late(*since)).map(|(no, _)| *no).collect();
+        for no in unanswered {
+            let ours = self.paths.get(&no).is_some_and(|path| !matches!(path.part, Part::Middle(_)));
+            self.in_vain(now, no, ours);
         }
         self.seeds.retain(|_, (_, since)| !late(*since));
         let mute = |path: &Path| path.owned().is_some() && path.vain >= MUTE;
@@ -360,7 +385,7 @@ impl Node {
         let late: Vec<_> =
             self.setups.iter().filter(|(_, setup)| now > setup.since + SETUP_LIMIT).map(|(id, _)| *id).collect();
         for id in late {
-            self.drop_setup(id);
+            self.drop_setup(now, id);
         }
         self.drop_mute(now);
         for path in self.paths.values_mut() {

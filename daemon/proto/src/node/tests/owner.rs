@@ -225,11 +225,47 @@ fn a_node_says_what_its_first_path_waits_for() {
     let no = build(&mut node, NOW + 60_000, persona, Class::Out);
     node.paths.get_mut(&no).unwrap().proven = false;
     let said = node.progress(NOW + 64_000).unwrap();
-    assert_eq!(said, "the first tunnel of a path that was built 4 s ago");
+    let next = "if none stands in 16 s, another path is built";
+    assert_eq!(said, format!("the first tunnel of a path that was built 4 s ago; {next}"));
     node.paths.get_mut(&no).unwrap().sides[0].link = None;
     assert!(node.progress(NOW + 64_000).unwrap().contains("the standing connections"));
+    // It works, and all its tunnels are used: then that is what is waited for.
     node.paths.get_mut(&no).unwrap().proven = true;
+    node.paths.get_mut(&no).unwrap().vain = 2;
+    let said = node.progress(NOW + 64_000).unwrap();
+    assert!(said.contains("a path that stands since 4 s") && said.contains("2 in a row in vain; after 5"), "{said}");
+    node.paths.get_mut(&no).unwrap().ready = 1;
     assert_eq!(node.progress(NOW + 64_000), None);
+    // One for what comes in serves nobody who wants out.
+    let Some(Part::Own(_, owned)) = node.paths.get_mut(&no).map(|path| &mut path.part) else { panic!("it is gone") };
+    owned.class = Class::In;
+    assert!(node.progress(NOW + 64_000).unwrap().contains("the next build"));
+}
+
+/// What happened is told with its reason and its number, and so it is in the log.
+#[test]
+fn what_went_wrong_is_noted_and_told() {
+    let mut node = owner(9, Settings::default());
+    node.handle(NOW, Input::Sample(Vec::new()));
+    node.handle(NOW + 2_000, Input::Sample(Vec::new()));
+    node.tick(NOW + 2_100);
+    let persona = unborn(&node)[0];
+    let lost = build(&mut node, NOW + 3_000, persona, Class::Out);
+    node.end_path(NOW + 63_000, lost, Ending::Lost);
+    let said = node.notes(NOW + 65_000).join("\n");
+    assert!(said.contains("a path was ended by others after 60 of") && said.contains("(2 s ago)"), "{said}");
+    let logged = |node: &mut Node| {
+        let note = |output| if let Output::Note(note) = output { Some(note) } else { None };
+        std::iter::from_fn(|| node.poll()).filter_map(note).collect::<Vec<_>>()
+    };
+    let notes = logged(&mut node);
+    assert!(notes.contains(&Note::PathUp), "{notes:?}");
+    assert!(notes.iter().any(|note| matches!(note, Note::PathDown(How::Died { lived: 60, .. }))), "{notes:?}");
+    // Again and again within a minute is said once, and counted.
+    (0..20).for_each(|number| node.note(NOW + 70_000 + number, Note::FirstAway));
+    assert_eq!(logged(&mut node).iter().filter(|note| **note == Note::FirstAway).count(), 1);
+    assert_eq!(node.happened().iter().filter(|(_, note)| **note == Note::FirstAway).count(), 8);
+    assert!(node.notes(NOW + 71_000).iter().any(|said| said.contains("8 times or more")), "{:?}", node.notes(NOW));
 }
 
 /// A path whose tunnels all failed was kept, and seeded for ever.
