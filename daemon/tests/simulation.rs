@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::FutureExt;
 use phantom_daemon::clock;
-use phantom_daemon::driver::{self, Handle, NothingKept, Services};
+use phantom_daemon::driver::{self, Handle, NothingKept, Services, Snapshot};
 use phantom_daemon::gate::{ConnectError, Stream};
 use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
 use phantom_daemon::netdb::{Database, MemoryDatabase};
@@ -468,11 +468,42 @@ fn closing_an_identity_leaves_nothing_behind() {
         // Longer than any warm link, set-up or build lives.
         tokio::time::sleep(Duration::from_secs(900)).await;
         for node in &world.nodes {
-            assert!(node.handle.ready().paths().is_empty());
             assert_eq!(node.counters.open_relays(), 0);
-            let load = node.handle.snapshot().await.unwrap().load;
+            let Snapshot { paths, load, .. } = node.handle.snapshot().await.unwrap();
+            assert!(paths.is_empty());
             assert_eq!(load.iter().sum::<usize>(), 0, "{load:?}");
         }
+    });
+}
+
+/// A path that had retired was still given to new connections, and stood with ready tunnels for up to a day.
+#[test]
+fn a_path_that_retires_ends_when_the_last_connection_over_it_has() {
+    simulate(1, async {
+        // Out of work after five to eleven minutes, over after an hour.
+        let settings = Settings { unborn: 0, path_life: 3_600..=4_000, ..Settings::hurried() };
+        let mut world = World::with(17, 12, settings).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        let newest = |world: &World| {
+            let open = world.nodes[2].network.connections().into_iter().rev().find(|connection| connection.open);
+            open.unwrap().path.unwrap().no
+        };
+        let mut long = world.connect(2, client, server).await;
+        let old = newest(&world);
+        let stands = async |world: &World| {
+            let paths = world.nodes[2].handle.snapshot().await.unwrap().paths;
+            paths.iter().any(|(path, _)| path.no == old)
+        };
+        tokio::time::sleep(Duration::from_secs(900)).await;
+        let short = world.connect(2, client, server).await;
+        assert_ne!(newest(&world), old, "it is still given to new connections");
+        long.write_all(b"still").await.unwrap();
+        long.read_exact(&mut [0; 5]).await.unwrap();
+        assert!(stands(&world).await, "a connection was open");
+        drop((long, short));
+        tokio::time::sleep(Duration::from_secs(900)).await;
+        assert!(!stands(&world).await, "it stands although nobody uses it");
     });
 }
 

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arbitrary::Arbitrary;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, Node, Output, PathNo, Serials, Settings};
+use phantom_proto::node::{
+    Input, LinkId, Node, Of, Output, PathNo, Serials, Settings, TunnelNo, WantNo, Work,
+};
 use phantom_proto::path::Spread;
 use phantom_proto::record::{ApRecord, STEP, Signed};
 
@@ -40,9 +42,11 @@ pub enum Op {
         node: u8,
         identity: u8,
     },
-    Spent {
+    /// A ready tunnel, or one that was or never will be, is used by its other end, or breaks.
+    Gone {
         node: u8,
-        path: u8,
+        tunnel: u8,
+        used: bool,
     },
     /// An owner, or who says that it is, sends a record.
     Served {
@@ -67,6 +71,18 @@ pub enum Op {
         length: u8,
         count: u8,
     },
+    /// Somebody wants a tunnel, of one path or of an identity's.
+    Want {
+        node: u8,
+        path: Option<u8>,
+        identity: u8,
+        limit: u16,
+    },
+    /// Whoever was granted it has gone away.
+    Declined {
+        node: u8,
+        tunnel: u8,
+    },
 }
 
 type End = (u8, LinkId);
@@ -77,6 +93,7 @@ pub struct Net {
     links: BTreeMap<End, End>,
     queue: VecDeque<(u8, Input)>,
     paths: Vec<(u8, PathNo)>,
+    tunnels: Vec<(PathNo, TunnelNo)>,
     now: u64,
     next: u64,
     dead: bool,
@@ -99,6 +116,7 @@ impl Net {
             links: BTreeMap::new(),
             queue: VecDeque::new(),
             paths: Vec::new(),
+            tunnels: Vec::new(),
             now: NOW * 1000,
             next: 1,
             dead: false,
@@ -142,13 +160,25 @@ impl Net {
             Op::WantExit { node, identity } => self.input(node_of(node), Input::WantExit(address(identity))),
             Op::WantEntry { node, identity } => self.input(node_of(node), Input::WantEntry(wanted(identity), Serials::default())),
             Op::Forget { node, identity } => self.input(node_of(node), Input::Forget(address(identity))),
-            Op::Spent { node, path } => {
-                let no = self.paths.get(usize::from(path)).map_or(PathNo(path.into()), |(_, no)| *no);
-                self.input(node_of(node), Input::TunnelSpent { path: no, used: true });
+            Op::Want { node, path, identity, limit } => {
+                let of = match path {
+                    Some(path) => Of::Path(self.path(path)),
+                    None => Of::Work(address(identity), Work::Connect),
+                };
+                self.next += 1;
+                let want = WantNo(self.next);
+                self.input(node_of(node), Input::Want { want, of, limit: limit.into() });
+            }
+            Op::Gone { node, tunnel, used } => {
+                let (_, tunnel) = self.tunnel(tunnel);
+                self.input(node_of(node), Input::TunnelGone { tunnel, used });
+            }
+            Op::Declined { node, tunnel } => {
+                let (path, tunnel) = self.tunnel(tunnel);
+                self.input(node_of(node), Input::Declined { path, tunnel });
             }
             Op::Served { node, path, record } => {
-                let no = self.paths.get(usize::from(path)).map_or(PathNo(path.into()), |(_, no)| *no);
-                self.input(node_of(node), Input::Served { path: no, record });
+                self.input(node_of(node), Input::Served { path: self.path(path), record });
             }
             Op::Rotate { node } => {
                 let node = node_of(node);
@@ -197,6 +227,16 @@ impl Net {
             assert_eq!(node.load(), [0; 6], "a node keeps something");
             assert_eq!(node.path_counts(), (0, 0));
         }
+    }
+
+    /// One that there was, or any.
+    fn path(&self, index: u8) -> PathNo {
+        self.paths.get(usize::from(index)).map_or(PathNo(index.into()), |(_, path)| *path)
+    }
+
+    fn tunnel(&self, index: u8) -> (PathNo, TunnelNo) {
+        let any = (PathNo(index.into()), TunnelNo(index.into()));
+        self.tunnels.get(usize::from(index)).copied().unwrap_or(any)
     }
 
     fn check(&self) {
@@ -255,8 +295,9 @@ impl Net {
                 Output::PathUp { path, .. } => self.paths.push((node, path)),
                 // These links belong to the data plane now.
                 Output::Relay { a, b, .. } => [a, b].into_iter().for_each(|link| self.leave((node, link))),
-                Output::EndTunnel { link, path, .. } | Output::OwnTunnel { link, path, .. } => {
+                Output::EndTunnel { link, path, tunnel, .. } | Output::OwnTunnel { link, path, tunnel, .. } => {
                     self.paths.push((node, path));
+                    self.tunnels.push((path, tunnel));
                     self.leave((node, link));
                 }
                 Output::Join { link, .. } => self.leave((node, link)),
@@ -267,7 +308,12 @@ impl Net {
                 | Output::Serials { .. }
                 | Output::Sets { .. }
                 | Output::Pinned(_)
+                | Output::PathRetired { .. }
                 | Output::PathDown { .. }
+                | Output::Grant { .. }
+                | Output::Unmet { .. }
+                | Output::DropTunnel { .. }
+                | Output::Note(_)
                 | Output::Opened(_)
                 | Output::Choice(_) => {}
             }

@@ -1,18 +1,16 @@
 //! The control tunnel of a path, at either end: one tunnel on which now and again something passes, so that what an owner tells its
 //! terminating node does not stand out (docs/protocol.md, section 5.2).
 
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
-use phantom_proto::node::{Input, PathNo};
+use phantom_proto::node::{Input, Of, PathNo};
 use phantom_proto::wire::cells::Word;
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::Event;
-use super::ready::Queue;
+use super::{Event, want};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
@@ -47,9 +45,9 @@ enum Said {
 pub(super) struct Control(mpsc::Sender<Said>);
 
 impl Control {
-    pub(super) fn start(whose: Whose, path: PathNo, queue: &Arc<Queue>, event_tx: mpsc::Sender<Event>) -> Self {
+    pub(super) fn start(whose: Whose, path: PathNo, event_tx: mpsc::Sender<Event>) -> Self {
         let (said_tx, said_rx) = mpsc::channel(SAID);
-        let task = Task { whose, path, queue: Arc::downgrade(queue), event_tx, tunnel: None, begun: false };
+        let task = Task { whose, path, event_tx, tunnel: None, begun: false };
         tokio::spawn(task.run(said_rx));
         Self(said_tx)
     }
@@ -69,7 +67,6 @@ impl Control {
 struct Task {
     whose: Whose,
     path: PathNo,
-    queue: Weak<Queue>,
     event_tx: mpsc::Sender<Event>,
     tunnel: Option<Tunnel>,
     /// This end began it, and has heard nothing on it yet.
@@ -126,8 +123,8 @@ impl Task {
 
     async fn say_once(&mut self, kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
         if self.tunnel.is_none() {
-            let Some(queue) = self.queue.upgrade() else { return Ok(()) };
-            (self.tunnel, self.begun) = (queue.take(TUNNEL_LIMIT).await, true);
+            let given = want(&self.event_tx, Of::Path(self.path), TUNNEL_LIMIT).await;
+            (self.tunnel, self.begun) = (given.map(|given| given.tunnel), true);
         }
         let Some(tunnel) = &mut self.tunnel else { return Err(RelayError::TimedOut) };
         let said = async {
@@ -182,6 +179,7 @@ mod tests {
     use zeroize::Zeroizing;
 
     use super::*;
+    use crate::driver::ready::Given;
     use crate::link::{Link, Purpose};
     use crate::relay::Taken;
     use crate::relay::cells::Crypt;
@@ -205,9 +203,12 @@ mod tests {
         [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
     }
 
-    async fn wait(queue: &Arc<Queue>, tunnel: Tunnel) {
-        tokio::spawn(Queue::wait(Arc::downgrade(queue), tunnel, || ()));
-        tokio::task::yield_now().await;
+    /// As the node, grants a tunnel of the path.
+    async fn give(event_rx: &mut mpsc::Receiver<Event>, tunnel: Tunnel) {
+        let Some(Event::Want { of: Of::Path(PATH), tunnel_tx, .. }) = event_rx.recv().await else {
+            panic!("nobody wants one");
+        };
+        assert!(tunnel_tx.send(Given { path: None, tunnel }).is_ok());
     }
 
     async fn hears(tunnel: &mut Tunnel) -> (CellKind, Vec<u8>) {
@@ -225,10 +226,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_tunnel_that_both_ends_begin_to_use_is_for_what_the_other_said() {
         let (event_tx, mut event_rx) = mpsc::channel(8);
-        let queue = Arc::new(Queue::default());
-        let _control = Control::start(Whose::End, PATH, &queue, event_tx);
+        let _control = Control::start(Whose::End, PATH, event_tx);
         let [end, mut owner] = tunnel(1 << 20);
-        wait(&queue, end).await;
+        give(&mut event_rx, end).await;
         assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
         let open = Open { node: NodeId([1; 32]), handle: [2; 16], first: b"data".to_vec() };
         says(&mut owner, Word::Open(open.clone())).await;
@@ -242,7 +242,7 @@ mod tests {
         assert_eq!(hears(&mut tunnel).await.0, CellKind::Data);
         // On one that is for control by what both have said, it is an error.
         let [end, mut owner] = self::tunnel(1 << 20);
-        wait(&queue, end).await;
+        give(&mut event_rx, end).await;
         assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
         says(&mut owner, Word::Padding).await;
         says(&mut owner, Word::Open(open)).await;
@@ -251,14 +251,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_record_that_a_broken_tunnel_does_not_take_goes_over_another() {
-        let queue = Arc::new(Queue::default());
-        let control = Control::start(Whose::Own, PATH, &queue, mpsc::channel(8).0);
+        let (event_tx, mut event_rx) = mpsc::channel(8);
+        let control = Control::start(Whose::Own, PATH, event_tx);
         // Its neighbour reads nothing; less than a cell is under way.
         let [_end, stuck] = tunnel(1024);
         let [mut end, owner] = tunnel(1 << 20);
-        wait(&queue, stuck).await;
-        wait(&queue, owner).await;
         control.serve(b"record".to_vec());
+        give(&mut event_rx, stuck).await;
+        give(&mut event_rx, owner).await;
         assert_eq!(hears(&mut end).await, (CellKind::Serve, b"record".to_vec()));
     }
 }

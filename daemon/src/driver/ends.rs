@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, PathNo, Serials, Use, Work};
+use phantom_proto::node::{Input, LinkId, Of, PathNo, Serials, TunnelNo, Use, WantNo, Work};
 use phantom_proto::wire::cells::{Lookup, Open, Word};
 use phantom_proto::wire::frame::Reason;
+use tokio::time::Instant;
 
 use super::control::{Control, Whose};
-use super::ready::{Queue, Waited};
-use super::{Arrival, Driver, Event, Kept, Services, now, taken};
-use crate::relay::cells::Tunnel;
+use super::ready::{Claimant, Given, Granted, Waited, WaitsFor};
+use super::{Arrival, Driver, Kept, Services, now, taken, want};
+use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
 
@@ -23,46 +24,83 @@ const LED: usize = 1024;
 const JOIN_WAIT: Duration = Duration::from_secs(8);
 
 impl Driver {
-    /// The ready tunnels of a path that ends here; its first one makes the path.
-    pub(super) fn end(&mut self, path: PathNo) -> Arc<Queue> {
-        if let Some(queue) = self.ends.get(&path) {
-            return queue.clone();
-        }
-        let queue = Arc::<Queue>::default();
-        self.ends.insert(path, queue.clone());
-        self.control(Whose::End, path, &queue);
-        queue
-    }
-
-    pub(super) fn control(&mut self, whose: Whose, path: PathNo, queue: &Arc<Queue>) {
-        self.controls.insert(path, Arc::new(Control::start(whose, path, queue, self.event_tx.clone())));
+    /// The control tunnel of a path; of one that ends here, its first ready tunnel makes it.
+    pub(super) fn control(&mut self, whose: Whose, path: PathNo) {
+        let start = || Arc::new(Control::start(whose, path, self.event_tx.clone()));
+        self.controls.entry(path).or_insert_with(start);
     }
 
     /// Lets a new tunnel wait for its use.
-    pub(super) fn keep(
-        &self,
-        whose: Whose,
-        path: PathNo,
-        queue: &Arc<Queue>,
-        tunnel: impl Future<Output = Option<Tunnel>> + Send + 'static,
-    ) {
-        let (queue, ready, event_tx) = (Arc::downgrade(queue), self.ready.clone(), self.event_tx.clone());
-        tokio::spawn(async move {
-            let waited = match tunnel.await {
-                Some(tunnel) => Queue::wait(queue, tunnel, || ready.put()).await,
-                None => Waited::Lost,
-            };
-            let used = !matches!(waited, Waited::Lost);
-            let _ = event_tx.send(Event::Input(Input::TunnelSpent { path, used })).await;
-            if let Waited::Used(tunnel, kind, data) = waited {
-                let _ = event_tx.send(Event::Used { path, whose, tunnel, kind, data }).await;
+    pub(super) fn keep(&mut self, kept: WaitsFor, link: LinkId, incoming: Crypt, outgoing: Crypt) {
+        let tunnel = self.tunnel(link, incoming, outgoing);
+        self.waiting.keep(kept, tunnel);
+    }
+
+    /// The wait of a ready tunnel is over.
+    pub(super) fn waited(&mut self, kept: WaitsFor, waited: Waited) {
+        let WaitsFor { tunnel: number, path, whose } = kept;
+        let (used, late) = match waited {
+            // The node knows: it has granted it.
+            Waited::Claimed => return,
+            Waited::Used { tunnel, kind, data, late } => (Some((tunnel, kind, data)), late),
+            Waited::Lost { late } => (None, late),
+        };
+        if let Some(claim) = late {
+            self.want_again(claim.want, claim.claimant);
+        }
+        self.node.handle(now(), Input::TunnelGone { tunnel: number, used: used.is_some() });
+        if let Some((tunnel, kind, data)) = used {
+            self.used(whose, path, tunnel, kind, data);
+        }
+    }
+
+    /// Somebody wants a ready tunnel.
+    pub(super) fn want(&mut self, claimant: Claimant) {
+        let of = claimant.of;
+        let limit = left(&claimant);
+        let want = self.waiting.enter(claimant);
+        self.node.handle(now(), Input::Want { want, of, limit });
+    }
+
+    fn want_again(&mut self, want: WantNo, claimant: Claimant) {
+        let (of, limit) = (claimant.of, left(&claimant));
+        self.waiting.wait_again(want, claimant);
+        self.node.handle(now(), Input::Want { want, of, limit });
+    }
+
+    /// A ready tunnel is somebody's. Those of an own path that works count as its uses until they end.
+    pub(super) fn grant(&mut self, want: WantNo, path: PathNo, tunnel: TunnelNo) {
+        let own = self.own.get(&path).map(|own| (own.path.clone(), own.uses.clone()));
+        let (own, held) = own.unzip();
+        match self.waiting.grant(want, tunnel, own, held) {
+            Granted::Given => {}
+            Granted::Missed(want, claimant) => self.want_again(want, claimant),
+            Granted::Declined => self.node.handle(now(), Input::Declined { path, tunnel }),
+        }
+    }
+
+    /// Of own paths that take no new work, those end over which nothing runs any more.
+    pub(super) fn close_unused(&mut self) {
+        let unused = self.own.iter().filter(|(_, own)| own.retired && Arc::strong_count(&own.uses) == 1);
+        for path in unused.map(|(path, _)| *path).collect::<Vec<_>>() {
+            if let Some(own) = self.own.get_mut(&path) {
+                own.retired = false;
             }
-        });
+            self.node.handle(now(), Input::Unused(path));
+        }
+    }
+
+    /// The other end of a path uses a tunnel.
+    pub(super) fn used(&mut self, whose: Whose, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+        match whose {
+            Whose::End => self.used_end(path, tunnel, kind, data),
+            Whose::Own => self.used_own(path, tunnel, kind, data),
+        }
     }
 
     /// The owner of a path that ends here uses a tunnel.
     // protocol: U3
-    pub(super) fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+    fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
         match Word::read(kind, &data) {
             Ok(Word::Open(open)) => self.open(path, *tunnel, open),
             Ok(Word::Lookup(Lookup(address))) => self.look_up(path, *tunnel, address),
@@ -76,12 +114,13 @@ impl Driver {
     }
 
     /// The terminating node of an own path uses a tunnel.
-    pub(super) fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
-        let serves = self.ready.path(path).filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
+    fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+        let own = self.own.get(&path).map(|own| own.path.clone());
+        let serves = own.as_ref().filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
         match (Word::read(kind, &data), serves) {
             (Ok(Word::Padding), _) => self.adopt(path, tunnel),
             (Ok(Word::Incoming(_)), Some(identity)) => {
-                let arrival = Arrival { identity, path, tunnel: *tunnel, first: data };
+                let arrival = Arrival { identity, path: own, tunnel: *tunnel, first: data };
                 if self.services.incoming_tx.try_send(arrival).is_err() {
                     tracing::warn!("more connections arrive than can be answered; one was dropped");
                 }
@@ -168,17 +207,22 @@ impl Driver {
 
     pub(super) fn join(&mut self, link: LinkId, path: PathNo) {
         let Some(exit) = self.take(link) else { return };
-        let (queue, joins) = (self.end(path), self.joins.clone());
+        let (event_tx, joins) = (self.event_tx.clone(), self.joins.clone());
         tokio::spawn(async move {
             let Some(exit) = taken(Some(exit)).await else { return };
             let peer = NodeId::of(&exit.reader.peer());
             let Some(_held) = joins.enter(peer) else { return entry::refuse(exit.into(), Reason::Busy).await };
             let Ok((joined, first)) = entry::greet(exit).await else { return };
-            let ready = queue.take(JOIN_WAIT).await;
-            let Some(tunnel) = ready else { return entry::refuse(joined, Reason::Busy).await };
+            let given = want(&event_tx, Of::Path(path), JOIN_WAIT).await;
+            let Some(Given { tunnel, .. }) = given else { return entry::refuse(joined, Reason::Busy).await };
             if let Err(error) = entry::serve(tunnel, joined, first).await {
                 tracing::debug!(%error, "an entry tunnel ended");
             }
         });
     }
+}
+
+/// Milliseconds that somebody waits yet.
+fn left(claimant: &Claimant) -> u64 {
+    u64::try_from(claimant.deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
 }

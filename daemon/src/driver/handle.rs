@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, Work};
+use phantom_proto::node::{Input, Of, Work};
 use phantom_proto::path::{Candidate, PathKeys};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
-use super::{Event, Kept, OwnPath, Ready, ReadyError};
+use super::ready::Given;
+use super::{Event, Kept, OwnPath, ReadyError, want};
 use crate::link::Link;
 use crate::relay::cells::Tunnel;
 
@@ -23,6 +24,8 @@ pub struct Snapshot {
     pub exit_paths: usize,
     /// Own entry paths that work.
     pub entry_paths: usize,
+    /// All own paths with the number of their ready tunnels.
+    pub paths: Vec<(OwnPath, usize)>,
     /// Paths carried for others.
     pub relayed_paths: usize,
     /// What a first own path waits for, in words.
@@ -37,16 +40,10 @@ pub struct Snapshot {
 #[derive(Clone)]
 pub struct Handle {
     pub(super) event_tx: mpsc::Sender<Event>,
-    pub(super) ready: Arc<Ready>,
     pub(super) kept: Arc<dyn Kept>,
 }
 
 impl Handle {
-    /// Own paths and their ready tunnels.
-    pub fn ready(&self) -> &Arc<Ready> {
-        &self.ready
-    }
-
     /// Gives the node the local sample of the node table.
     pub async fn sample(&self, sample: Vec<Candidate>) {
         self.input(Input::Sample(sample)).await;
@@ -117,7 +114,10 @@ impl Handle {
         work: Work,
         limit: Duration,
     ) -> Result<(OwnPath, Tunnel), ReadyError> {
-        self.ready.take(identity, work, limit).await
+        let Given { path, tunnel } =
+            want(&self.event_tx, Of::Work(identity, work), limit).await.ok_or(ReadyError::TimedOut)?;
+        // Only of own paths is a work.
+        Ok((path.ok_or(ReadyError::TimedOut)?, tunnel))
     }
 
     async fn input(&self, input: Input) {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::NodeId;
-use phantom_proto::node::{Input, LinkId, Node, Note, Output, PathNo, TICK, Weight};
+use phantom_proto::node::{Input, LinkId, Node, Note, Of, Output, PathNo, TICK, Weight, Work};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
@@ -30,8 +30,8 @@ pub use handle::{Handle, Snapshot};
 use joins::Joins;
 use link_task::{Command, LinkTask};
 use order::Order;
-use ready::Queue;
-pub use ready::{OwnPath, Ready, ReadyError};
+use ready::{Claimant, Given, Waiting, WaitsFor};
+pub use ready::{OwnPath, ReadyError};
 pub use services::{Arrival, Kept, NothingKept, Services};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
@@ -67,23 +67,44 @@ pub(crate) enum Event {
         kind: CellKind,
         data: Vec<u8>,
     },
+    /// Somebody wants a ready tunnel.
+    Want {
+        of: Of,
+        limit: Duration,
+        tunnel_tx: oneshot::Sender<Given>,
+    },
     Query(oneshot::Sender<Snapshot>),
+}
+
+/// Asks the control task for a ready tunnel, behind whoever came before. `None`: there was none in time.
+pub(crate) async fn want(event_tx: &mpsc::Sender<Event>, of: Of, limit: Duration) -> Option<Given> {
+    let (tunnel_tx, tunnel_rx) = oneshot::channel();
+    event_tx.send(Event::Want { of, limit, tunnel_tx }).await.ok()?;
+    tunnel_rx.await.ok()
+}
+
+/// An own path.
+struct Own {
+    path: OwnPath,
+    /// Held by all that runs over it.
+    uses: Arc<()>,
+    /// It takes no new work, and the node waits to hear that nothing runs over it any more.
+    retired: bool,
 }
 
 /// Starts the control task. It ends when `stop` turns true or every [`Handle`] is gone.
 pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Handle {
     let (event_tx, event_rx) = mpsc::channel(EVENTS);
     let (fresh_tx, fresh_rx) = mpsc::channel(EVENTS);
-    let ready = Arc::new(Ready::default());
     let kept = services.kept.clone();
     let driver = Driver {
         node,
         services,
         event_tx: event_tx.clone(),
         fresh_tx,
-        ready: ready.clone(),
         links: BTreeMap::new(),
-        ends: BTreeMap::new(),
+        waiting: Waiting::default(),
+        own: BTreeMap::new(),
         led: BTreeMap::new(),
         controls: BTreeMap::new(),
         saves: Order::default(),
@@ -93,7 +114,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         warmed: BTreeMap::new(),
     };
     tokio::spawn(driver.run(event_rx, fresh_rx, stop));
-    Handle { event_tx, ready, kept }
+    Handle { event_tx, kept }
 }
 
 struct Driver {
@@ -102,11 +123,10 @@ struct Driver {
     event_tx: mpsc::Sender<Event>,
     /// Links that have ended a use.
     fresh_tx: mpsc::Sender<Fresh>,
-    ready: Arc<Ready>,
     links: BTreeMap<LinkId, LinkTask>,
-    /// Ready tunnels of paths that end at this node.
-    ends: BTreeMap<PathNo, Arc<Queue>>,
-    /// Entry nodes to which these have led.
+    waiting: Waiting,
+    own: BTreeMap<PathNo, Own>,
+    /// Entry nodes to which paths that end here have led.
     led: BTreeMap<PathNo, BTreeSet<NodeId>>,
     /// Control tunnels of own paths and of those that end here.
     controls: BTreeMap<PathNo, Arc<Control>>,
@@ -135,7 +155,11 @@ impl Driver {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
                 _ = tick.tick() => self.node.tick(now()),
-                _ = warm_look.tick() => self.cool(),
+                _ = warm_look.tick() => {
+                    self.cool();
+                    self.close_unused();
+                }
+                Some((kept, waited)) = self.waiting.next() => self.waited(kept, waited),
                 () = until(self.node.refill_due()) => self.node.refill(now()),
                 Some(Fresh { reader, writer }) = fresh_rx.recv() => self.fresh(reader, writer),
                 event = event_rx.recv() => match event {
@@ -182,15 +206,12 @@ impl Driver {
                 self.node.handle(now(), Input::LinkDown { link: id });
             }
             Event::Input(input) => self.node.handle(now(), input),
-            Event::Used { path, whose: Whose::End, tunnel, kind, data } => self.used_end(path, tunnel, kind, data),
-            Event::Used { path, whose: Whose::Own, tunnel, kind, data } => self.used_own(path, tunnel, kind, data),
-            Event::Query(answer_tx) => {
-                let (exit_paths, entry_paths) = self.node.path_counts();
-                let (waiting_for, notes) = (self.node.progress(now()), self.node.notes(now()));
-                let (relayed_paths, load) = (self.node.relayed_paths(), self.node.load());
-                let snapshot = Snapshot { exit_paths, entry_paths, relayed_paths, waiting_for, notes, load };
-                let _ = answer_tx.send(snapshot);
+            Event::Used { path, whose, tunnel, kind, data } => self.used(whose, path, tunnel, kind, data),
+            Event::Want { of, limit, tunnel_tx } => {
+                self.want(Claimant { of, deadline: Instant::now() + limit, tunnel_tx });
             }
+            // Whoever asked may be gone.
+            Event::Query(answer_tx) => drop(answer_tx.send(self.snapshot())),
         }
     }
 
@@ -203,6 +224,14 @@ impl Driver {
 
     fn back(&self) -> Back {
         Back::new(self.services.links.clone(), self.fresh_tx.clone())
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let (exit_paths, entry_paths) = self.node.path_counts();
+        let paths = self.own.iter().map(|(no, own)| (own.path.clone(), self.node.ready_tunnels(*no))).collect();
+        let (waiting_for, notes) = (self.node.progress(now()), self.node.notes(now()));
+        let (relayed_paths, load) = (self.node.relayed_paths(), self.node.load());
+        Snapshot { exit_paths, entry_paths, paths, relayed_paths, waiting_for, notes, load }
     }
 
     fn link_up(&mut self, id: LinkId, reader: LinkReader, writer: LinkWriter) {
@@ -234,30 +263,41 @@ impl Driver {
                     }
                 });
             }
-            Output::EndTunnel { path, link, incoming, outgoing } => {
-                let tunnel = self.tunnel(link, Crypt::End(Box::new(incoming)), Crypt::End(Box::new(outgoing)));
-                let queue = self.end(path);
-                self.keep(Whose::End, path, &queue, tunnel);
+            Output::EndTunnel { path, tunnel, link, incoming, outgoing } => {
+                let [incoming, outgoing] = [incoming, outgoing].map(|layer| Crypt::End(Box::new(layer)));
+                self.control(Whose::End, path);
+                self.keep(WaitsFor { tunnel, path, whose: Whose::End }, link, incoming, outgoing);
             }
-            Output::OwnTunnel { path, link, incoming, outgoing } => {
-                let tunnel = self.tunnel(link, Crypt::Owner(incoming), Crypt::Owner(outgoing));
-                if let Some(queue) = self.ready.queue(path) {
-                    self.keep(Whose::Own, path, &queue, tunnel);
-                }
+            Output::OwnTunnel { path, tunnel, link, incoming, outgoing } => {
+                let [incoming, outgoing] = [incoming, outgoing].map(Crypt::Owner);
+                self.keep(WaitsFor { tunnel, path, whose: Whose::Own }, link, incoming, outgoing);
             }
+            Output::Grant { want, path, tunnel } => self.grant(want, path, tunnel),
+            Output::Unmet { want } => self.waiting.leave(want),
+            Output::DropTunnel { tunnel } => self.waiting.drop_tunnel(tunnel),
             Output::Join { link, path } => self.join(link, path),
             Output::Serials { identity, serials } => self.keep_serials(identity, serials),
             Output::Pinned(pinned) => drop(self.services.pinned_tx.send_replace(pinned)),
             Output::Sets { identity, sets } => self.keep_in_order(move |kept| kept.save_sets(identity, sets)),
             Output::Serve { path, record } => self.serve(path, record),
             Output::PathUp { path, hops } => {
-                let queue = self.ready.path_up(path, hops);
-                self.control(Whose::Own, path, &queue);
+                let own = OwnPath { no: path, work: Work::Spare, identity: None, hops, since: Instant::now() };
+                self.own.insert(path, Own { path: own, uses: Arc::default(), retired: false });
+                self.control(Whose::Own, path);
             }
-            Output::PathWorks { path, identity, work } => self.ready.works(path, identity, work),
+            Output::PathWorks { path, identity, work } => {
+                if let Some(own) = self.own.get_mut(&path) {
+                    (own.path.work, own.path.identity) = (work, Some(identity));
+                }
+            }
+            Output::PathRetired { path } => {
+                if let Some(own) = self.own.get_mut(&path) {
+                    own.retired = true;
+                }
+            }
             Output::PathDown { path } => {
-                self.ready.path_down(path);
-                self.ends.remove(&path);
+                self.own.remove(&path);
+                self.waiting.drop_path(path);
                 self.led.remove(&path);
                 self.controls.remove(&path);
             }

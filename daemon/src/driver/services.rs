@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{PathNo, Serials};
+use phantom_proto::node::Serials;
 use phantom_proto::path::Seen;
 use tokio::sync::{mpsc, watch};
 
+use super::OwnPath;
 use crate::link::LinkPool;
 use crate::netdb::Database;
 use crate::relay::Counters;
@@ -74,8 +75,8 @@ impl Kept for NothingKept {
 pub struct Arrival {
     /// Which one.
     pub identity: ApAddress,
-    /// The own path that it came along.
-    pub path: PathNo,
+    /// The own path that it came along, while it stands.
+    pub path: Option<OwnPath>,
     /// What it came on.
     pub tunnel: Tunnel,
     /// The session's first bytes.

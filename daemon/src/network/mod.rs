@@ -283,7 +283,6 @@ impl Network {
     async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<Arrival>) {
         while let Some(Arrival { identity: address, path, tunnel, first }) = incoming_rx.recv().await {
             let Some(identity) = self.identity(address) else { continue };
-            let path = self.handle.ready().path(path);
             let (place, evicted) = identity.unproven.enter();
             let incoming = Incoming { address, path, network: self.clone(), place: Mutex::new(Some(place)) };
             let session = Session::accept(identity.key.clone());

@@ -33,7 +33,7 @@ impl Running {
     pub(super) async fn status_now(&self) -> admin::Status {
         let known = self.database.known().borrow().clone();
         let snapshot = self.handle.snapshot().await.unwrap_or_default();
-        let ready_tunnels = self.handle.ready().tunnels();
+        let ready_tunnels: usize = snapshot.paths.iter().map(|(_, ready)| ready).sum();
         let waiting_for = waiting_for(&known, snapshot.exit_paths, snapshot.waiting_for, ready_tunnels);
         let open = self.network.connections().iter().filter(|connection| connection.open).count();
         admin::Status {
@@ -57,8 +57,8 @@ impl Running {
         }
     }
 
-    pub(super) fn own_paths(&self) -> Vec<admin::Path> {
-        let paths = self.handle.ready().paths();
+    pub(super) async fn own_paths(&self) -> Vec<admin::Path> {
+        let paths = self.handle.snapshot().await.unwrap_or_default().paths;
         let one = |(path, ready): &(crate::driver::OwnPath, usize)| admin::Path {
             id: path.no.0.to_string(),
             kind: match path.work {

@@ -280,7 +280,7 @@ impl Daemon for Running {
     }
 
     async fn paths(&self) -> Vec<admin::Path> {
-        self.own_paths()
+        self.own_paths().await
     }
 
     async fn peers(&self) -> Vec<admin::Peer> {

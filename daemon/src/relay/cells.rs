@@ -1,5 +1,6 @@
 //! The two ends of a tunnel: cells in and out of a link, under the end's own layers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -28,6 +29,8 @@ pub struct Tunnel {
     /// Cells to send.
     pub outgoing: CellWriter,
     back: Option<Back>,
+    /// Of an own path that works: what counts the tunnels in use.
+    pub(crate) held: Option<Arc<()>>,
 }
 
 impl Tunnel {
@@ -38,12 +41,13 @@ impl Tunnel {
             incoming: CellReader { reader, crypt: incoming, cell: BytesMut::new(), closed: false },
             outgoing: CellWriter { writer, crypt: outgoing, cell: Box::new([0; CELL_LEN]) },
             back,
+            held: None,
         }
     }
 
     /// Ends the tunnel in order: its link may serve again.
     pub async fn close(self) {
-        let Self { incoming: CellReader { reader, closed, .. }, outgoing: CellWriter { writer, .. }, back } = self;
+        let Self { incoming: CellReader { reader, closed, .. }, outgoing: CellWriter { writer, .. }, back, .. } = self;
         Taken { reader, writer, back }.close(closed).await;
     }
 

@@ -6,6 +6,7 @@ use rand::RngExt;
 
 use super::links::Errand;
 use super::pace;
+use super::personas::exponential;
 use super::{LinkId, Node, Note, Output, PathNo, Use, Work};
 use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
@@ -20,6 +21,9 @@ use crate::wire::frame::Handle;
 // protocol: Q16
 pub(super) const STAND_LIMIT: u64 = 20_000;
 
+/// Mean time for which a path that takes no new work outlives the last that ran over it, in milliseconds: those on it see both.
+const CLOSING_MEAN: u64 = 60_000;
+
 /// Records that a terminating node takes of one path within a step of their grid. One is due, two begin a service, and one out of turn
 /// costs its owner all paths that the last one named; each costs us a look at a signature and a publication.
 // protocol: H7
@@ -31,12 +35,10 @@ pub(super) struct Path {
     /// One side at the two ends, two sides in the middle.
     pub(super) sides: Vec<SideState>,
     /// When it ends, in milliseconds since 1970.
-    until: u64,
+    pub(super) until: u64,
     since: u64,
     /// A tunnel of it has stood.
     pub(super) proven: bool,
-    /// Ready tunnels that have not been used, at either end.
-    pub(super) ready: usize,
     /// A ready tunnel of it has been used: more will be.
     pub(super) used: bool,
     /// Tunnels in a row that came to nothing, of those that this end wanted.
@@ -119,7 +121,7 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, ready: 0, used: false, vain: 0, refill_at: None, pace: 0 }
+        Self { part, sides, until, since: now, proven: false, used: false, vain: 0, refill_at: None, pace: 0 }
     }
 
     pub(super) fn owned(&self) -> Option<&Owned> {
@@ -200,6 +202,11 @@ impl Node {
         }
         let no = PathNo(self.id());
         let segments: Vec<_> = path.sides.iter().map(|side| side.segment.clone()).collect();
+        match path.part {
+            Part::Middle(_) => {}
+            Part::End(..) => self.ready.open(no, segments.first().map(|segment| segment.neighbour.node_id())),
+            Part::Own(..) => self.ready.open(no, None),
+        }
         self.paths.insert(no, path);
         for (side, segment) in segments.iter().enumerate() {
             self.segments.insert(segment.path, (no, side));
@@ -212,6 +219,17 @@ impl Node {
             }
         }
         Some(no)
+    }
+
+    /// What ran over a path that takes no new work has ended: the path goes, a while later, so that its end does not say when that was.
+    // protocol: K11
+    pub(super) fn unused(&mut self, now: u64, no: PathNo) {
+        let wait = exponential(&mut *self.rng, CLOSING_MEAN);
+        if let Some(path) = self.paths.get_mut(&no)
+            && path.owned().is_some_and(|owned| now >= owned.retires)
+        {
+            path.until = path.until.min(now + wait);
+        }
     }
 
     /// Whether `peer` is the neighbour that must dial us for this segment, and has not yet.
@@ -255,6 +273,7 @@ impl Node {
             }
         }
         self.drop_setups_of(now, no);
+        self.ready.close(no);
         if !matches!(path.part, Part::Middle(_)) {
             self.out.push_back(Output::PathDown { path: no });
         }

@@ -42,6 +42,7 @@ impl Node {
     fn begin_anew(&mut self, now: u64) {
         self.restart_builds(now);
         self.restart_setups(now);
+        self.ready.restart(now);
         for link in self.links.values_mut() {
             link.restart(now);
         }

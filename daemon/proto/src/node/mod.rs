@@ -19,11 +19,13 @@ mod notes;
 mod pace;
 mod personas;
 mod progress;
+mod ready;
 mod service;
 mod tunnels;
 
 pub use notes::{Note, Weight};
 pub use personas::SPARES;
+pub use ready::{Of, TunnelNo, WantNo};
 pub use service::Serials;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -44,6 +46,7 @@ use crate::wire::frame::{Frame, Handle};
 use build::Building;
 use hops::{Ending, Path};
 use links::{Errand, LinkState};
+use ready::Ready;
 use tunnels::Setup;
 
 /// How often the shell calls [`Node::tick`], in milliseconds; refills are asked for more finely, by [`Node::refill_due`].
@@ -181,8 +184,15 @@ pub enum Input {
     WantEntry(Arc<SigningKey>, Serials),
     /// An identity is gone: drop its paths.
     Forget(ApAddress),
-    /// A ready tunnel of this path was used, or lost.
-    TunnelSpent { path: PathNo, used: bool },
+    /// Somebody wants a ready tunnel within so many milliseconds. Who says so again, after a grant that came to nothing, has its
+    /// place in the line still.
+    Want { want: WantNo, of: Of, limit: u64 },
+    /// Who was granted this tunnel has gone away without touching it.
+    Declined { path: PathNo, tunnel: TunnelNo },
+    /// The other end used a ready tunnel, or it broke.
+    TunnelGone { tunnel: TunnelNo, used: bool },
+    /// Nobody uses this path any more, which takes no new work.
+    Unused(PathNo),
     /// SERVE came from the owner of a path that ends here.
     Served { path: PathNo, record: Vec<u8> },
     /// An end of this path broke the protocol over a tunnel: the path is dropped.
@@ -208,9 +218,15 @@ pub enum Output {
     /// Carry cells between two links; `ab` is for cells from `a` to `b`.
     Relay { a: LinkId, b: LinkId, ab: Layer, ba: Layer },
     /// A ready tunnel of a path that ends here; both directions are enciphered.
-    EndTunnel { path: PathNo, link: LinkId, incoming: Layer, outgoing: Layer },
+    EndTunnel { path: PathNo, tunnel: TunnelNo, link: LinkId, incoming: Layer, outgoing: Layer },
     /// A ready tunnel of a path of our own.
-    OwnTunnel { path: PathNo, link: LinkId, incoming: OwnerCrypt, outgoing: OwnerCrypt },
+    OwnTunnel { path: PathNo, tunnel: TunnelNo, link: LinkId, incoming: OwnerCrypt, outgoing: OwnerCrypt },
+    /// A ready tunnel is theirs who want it.
+    Grant { want: WantNo, path: PathNo, tunnel: TunnelNo },
+    /// There was none in time, or its path has ended.
+    Unmet { want: WantNo },
+    /// A ready tunnel is given up.
+    DropTunnel { tunnel: TunnelNo },
     /// Send an AP record along an own path, to be served and published.
     Serve { path: PathNo, record: Vec<u8> },
     /// Keep the records of these nodes in the sample, and fresh.
@@ -225,6 +241,8 @@ pub enum Output {
     PathUp { path: PathNo, hops: Vec<NodeContact> },
     /// A spare path now works for an identity.
     PathWorks { path: PathNo, identity: ApAddress, work: Work },
+    /// An own path takes no new work. It is wanted to hear [`Input::Unused`] when what runs over it has ended.
+    PathRetired { path: PathNo },
     /// A path that we owned or ended is gone.
     PathDown { path: PathNo },
     /// A package was opened; keep it until it expires, before any later output is done.
@@ -249,6 +267,7 @@ pub struct Node {
     paths: BTreeMap<PathNo, Path>,
     seeds: BTreeMap<TunnelId, (PathNo, u64)>,
     setups: BTreeMap<u64, Setup>,
+    ready: Ready,
     /// When the next tunnel is to be started.
     refill_due: Option<u64>,
     /// What ends of paths do a while later than they could, in the order of time.
@@ -309,6 +328,7 @@ impl Node {
             paths: BTreeMap::new(),
             seeds: BTreeMap::new(),
             setups: BTreeMap::new(),
+            ready: Ready::default(),
             refill_due: None,
             waits: BTreeMap::new(),
             sampled: None,
@@ -345,7 +365,10 @@ impl Node {
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),
-            Input::TunnelSpent { path, used } => self.tunnel_spent(now, path, used),
+            Input::Want { want, of, limit } => self.want_tunnel(now, want, of, limit),
+            Input::Declined { path, tunnel } => self.tunnel_declined(now, path, tunnel),
+            Input::TunnelGone { tunnel, used } => self.tunnel_gone(now, tunnel, used),
+            Input::Unused(path) => self.unused(now, path),
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::Misused(path) => self.end_path(now, path, Ending::Mute),
             Input::Rotate(keys, own) => {
@@ -357,6 +380,7 @@ impl Node {
 
     /// The next thing that the shell must do.
     pub fn poll(&mut self) -> Option<Output> {
+        self.tell_met();
         self.out.pop_front()
     }
 
@@ -367,6 +391,7 @@ impl Node {
         self.expire_links(now);
         self.expire_paths(now);
         self.expire_setups(now);
+        self.ready.expire(now);
         self.expire_builds(now);
         self.pursue(now);
         self.try_guards(now);

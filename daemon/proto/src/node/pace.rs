@@ -9,7 +9,8 @@ use std::ops::RangeInclusive;
 use rand::{CryptoRng, RngExt};
 
 use super::links::Errand;
-use super::{LinkId, Node, Output, PathNo};
+use super::tunnels::Stood;
+use super::{LinkId, Node, PathNo};
 use crate::wire::NodeContact;
 use crate::wire::frame::{Block, Frame};
 
@@ -34,7 +35,7 @@ pub(super) enum Paced {
     /// Sends Q.
     Confirm(LinkId, Block),
     /// Sends V; then the tunnel stands.
-    Stand { link: LinkId, path: PathNo, v: Box<Block>, tunnel: Box<Output> },
+    Stand(Box<Block>, Box<Stood>),
 }
 
 impl Node {
@@ -63,12 +64,12 @@ impl Node {
             Paced::Dial(to, errand) => self.dial(to, errand),
             Paced::Confirm(link, q) if self.links.contains_key(&link) => self.send(link, &Frame::Confirm(q)),
             // Its path may have ended meanwhile: a ready tunnel of no path would wait for ever.
-            Paced::Stand { link, path, .. } if !self.paths.contains_key(&path) => self.close(link),
-            Paced::Stand { link, path, v, tunnel } if self.links.contains_key(&link) => {
-                self.send(link, &Frame::Confirm(*v));
-                self.stands_now(now, link, path, *tunnel);
+            Paced::Stand(_, stood) if !self.paths.contains_key(&stood.path) => self.close(stood.link),
+            Paced::Stand(v, stood) if self.links.contains_key(&stood.link) => {
+                self.send(stood.link, &Frame::Confirm(*v));
+                self.stands_now(now, *stood);
             }
-            Paced::Confirm(..) | Paced::Stand { .. } => {}
+            Paced::Confirm(..) | Paced::Stand(..) => {}
         }
     }
 }

@@ -302,6 +302,7 @@ impl Node {
                     if let Some(Part::Own(_, owned)) = self.paths.get_mut(&no).map(|path| &mut path.part) {
                         owned.work = work;
                         self.look_at = 0;
+                        self.ready.works(no, identity, work);
                         self.out.push_back(Output::PathWorks { path: no, identity, work });
                         self.note(now, Note::PathWorks(work));
                     }
@@ -329,6 +330,22 @@ impl Node {
         let all: Vec<_> = self.personas.keys().copied().collect();
         for persona in all {
             self.put_to_work(now, persona);
+        }
+        self.retire(now);
+    }
+
+    /// Paths whose time at work is over take nothing new, once another does their work: who kills builds must not silence an
+    /// identity sooner than its paths end. Entries go on, since records name them.
+    // protocol: K11
+    fn retire(&mut self, now: u64) {
+        let over = |(no, path): (&PathNo, &Path)| {
+            let owned = path.owned().filter(|owned| now >= owned.retires)?;
+            matches!(owned.work, Work::Connect | Work::Ask).then_some((*no, owned.persona, owned.work))
+        };
+        for (path, persona, work) in self.paths.iter().filter_map(over).collect::<Vec<_>>() {
+            if self.at_work(now, persona, work) > 0 && self.ready.retire(path) {
+                self.out.push_back(Output::PathRetired { path });
+            }
         }
     }
 

@@ -17,7 +17,7 @@ impl Node {
     pub fn progress(&self, now: u64) -> Option<String> {
         let own = || self.paths.values().filter(|path| path.owned().is_some());
         let out = |path: &&Path| path.proven && path.owned().is_some_and(|owned| owned.class == Class::Out);
-        let ready = own().any(|path| path.proven && path.ready > 0);
+        let ready = self.paths.iter().any(|(no, path)| path.owned().is_some() && self.ready.count(*no) > 0);
         if own().any(|path| out(&path)) && ready && !self.someone_lacks(now) {
             return None;
         }

@@ -12,7 +12,9 @@ use rand::RngExt;
 use super::hops::{Ending, Part, Path};
 use super::links::{Errand, Role};
 use super::pace::Paced;
-use super::{LinkId, Node, Note, Output, PathNo};
+use super::ready::Met;
+use super::{LinkId, Node, Note, Of, Output, PathNo, TunnelNo, WantNo};
+use crate::cell::{Layer, OwnerCrypt};
 use crate::ident::{NodeId, PathId};
 use crate::tunnel::{self, EndLayers, OwnerLayers, Side, TunnelError, tunnel_id};
 use crate::wire::frame::{Block, Frame, TunnelFrame};
@@ -33,10 +35,6 @@ const UNDER_WAY_DELAY: u64 = 100;
 /// Ready tunnels of a path that nobody has used yet: most are spares, and there are more of them than of those at work.
 const READY_UNUSED: usize = 2;
 
-/// Ready tunnels at one end of a path beyond which it answers no more seeds: many times what an honest other end wants.
-// protocol: T17
-const MAX_READY: usize = 64;
-
 /// Tunnels in a row that come to nothing after which an owner takes its path for mute and drops it. Each has had [`SETUP_LIMIT`], and
 /// an end with nothing ready starts them faster than that, so it takes little longer than one.
 // protocol: O17
@@ -51,6 +49,20 @@ pub(super) struct Setup {
     phase: Phase,
     /// For a hop: the links at side A and B. For an end: its one link, first.
     links: [Option<LinkId>; 2],
+}
+
+/// A tunnel that stands at an end, once that end has said its last word.
+pub(super) struct Stood {
+    pub(super) tunnel: TunnelNo,
+    pub(super) path: PathNo,
+    pub(super) link: LinkId,
+    layers: Layers,
+}
+
+/// For cells that arrive, and for those to send.
+enum Layers {
+    End(Layer, Layer),
+    Own(OwnerCrypt, OwnerCrypt),
 }
 
 enum Phase {
@@ -69,7 +81,8 @@ impl Node {
     pub(super) fn seed_frame(&mut self, now: u64, segment: PathId, seed: &Block) -> bool {
         let Some((no, from)) = self.segments.get(&segment).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
-        if path.ready >= MAX_READY {
+        // Beyond it an end answers no seeds.
+        if !matches!(path.part, Part::Middle(_)) && !self.ready.has_room(no) {
             return true;
         }
         let rng = &mut *self.rng;
@@ -200,47 +213,47 @@ impl Node {
                     Ok(confirmed) => confirmed,
                     Err(why) => return self.unproven_tunnel(now, setup.path, setup.started, why),
                 };
-                self.confirmed(
-                    now,
-                    link,
-                    setup.path,
-                    v,
-                    Output::EndTunnel { path: setup.path, link, incoming, outgoing },
-                );
+                let (path, tunnel) = (setup.path, TunnelNo(self.id()));
+                self.confirmed(now, v, Stood { tunnel, path, link, layers: Layers::End(incoming, outgoing) });
             }
             Phase::Own(tunnel) => {
                 let (v, OwnerLayers { incoming, outgoing }) = match tunnel.confirm(proof) {
                     Ok(confirmed) => confirmed,
                     Err(why) => return self.unproven_tunnel(now, setup.path, setup.started, why),
                 };
-                self.confirmed(
-                    now,
-                    link,
-                    setup.path,
-                    v,
-                    Output::OwnTunnel { path: setup.path, link, incoming, outgoing },
-                );
+                let (path, tunnel) = (setup.path, TunnelNo(self.id()));
+                self.confirmed(now, v, Stood { tunnel, path, link, layers: Layers::Own(incoming, outgoing) });
             }
         }
         true
     }
 
     /// At an end: the other one has proven itself. The far end still owes its own proof.
-    fn confirmed(&mut self, now: u64, link: LinkId, path: PathNo, v: Option<Block>, tunnel: Output) {
+    fn confirmed(&mut self, now: u64, v: Option<Block>, stood: Stood) {
         match v {
-            Some(v) => {
-                let (v, tunnel) = (Box::new(v), Box::new(tunnel));
-                self.paced(now, path, Paced::Stand { link, path, v, tunnel });
-            }
-            None => self.stands_now(now, link, path, tunnel),
+            Some(v) => self.paced(now, stood.path, Paced::Stand(Box::new(v), Box::new(stood))),
+            None => self.stands_now(now, stood),
         }
     }
 
     /// At an end: a tunnel stands, and its link leaves the node.
-    pub(super) fn stands_now(&mut self, now: u64, link: LinkId, path: PathNo, tunnel: Output) {
+    pub(super) fn stands_now(&mut self, now: u64, stood: Stood) {
+        let Stood { tunnel, path, link, layers } = stood;
         self.hand_over(link);
         self.prove(now, path);
-        self.out.push_back(tunnel);
+        self.out.push_back(match layers {
+            Layers::End(incoming, outgoing) => Output::EndTunnel { path, tunnel, link, incoming, outgoing },
+            Layers::Own(incoming, outgoing) => Output::OwnTunnel { path, tunnel, link, incoming, outgoing },
+        });
+        let excess = self.ready.put(path, tunnel);
+        self.give_up(now, excess);
+    }
+
+    fn give_up(&mut self, now: u64, excess: Option<TunnelNo>) {
+        if let Some(tunnel) = excess {
+            self.note(now, Note::TunnelsGivenUp);
+            self.out.push_back(Output::DropTunnel { tunnel });
+        }
     }
 
     /// At an end: the other one has not proven itself.
@@ -260,7 +273,6 @@ impl Node {
     /// A tunnel stands on this path.
     fn prove(&mut self, now: u64, no: PathNo) {
         let Some(path) = self.paths.get_mut(&no) else { return };
-        path.ready += usize::from(!matches!(path.part, Part::Middle(_)));
         path.refill_at = None;
         path.vain = 0;
         if !std::mem::replace(&mut path.proven, true) {
@@ -268,12 +280,42 @@ impl Node {
         }
     }
 
-    pub(super) fn tunnel_spent(&mut self, now: u64, no: PathNo, used: bool) {
-        if let Some(path) = self.paths.get_mut(&no) {
-            path.ready = path.ready.saturating_sub(1);
+    pub(super) fn want_tunnel(&mut self, now: u64, want: WantNo, of: Of, limit: u64) {
+        self.ready.want(now, want, of, limit);
+        self.tell_met();
+        self.refill(now);
+    }
+
+    pub(super) fn tunnel_declined(&mut self, now: u64, path: PathNo, tunnel: TunnelNo) {
+        let excess = self.ready.declined(path, tunnel);
+        self.give_up(now, excess);
+    }
+
+    pub(super) fn tunnel_gone(&mut self, now: u64, tunnel: TunnelNo, used: bool) {
+        if let Some(path) = self.ready.gone(tunnel).and_then(|no| self.paths.get_mut(&no)) {
             path.used |= used;
         }
         self.refill(now);
+    }
+
+    /// Ready tunnels of a path.
+    pub fn ready_tunnels(&self, path: PathNo) -> usize {
+        self.ready.count(path)
+    }
+
+    /// Says what came of those who want tunnels.
+    pub(super) fn tell_met(&mut self) {
+        for met in self.ready.take_met() {
+            self.out.push_back(match met {
+                Met::Granted { want, path: no, tunnel } => {
+                    if let Some(path) = self.paths.get_mut(&no) {
+                        path.used = true;
+                    }
+                    Output::Grant { want, path: no, tunnel }
+                }
+                Met::Unmet { want } => Output::Unmet { want },
+            });
+        }
     }
 
     /// When [`Node::refill`] has something to do, if before the next tick.
@@ -291,10 +333,11 @@ impl Node {
         self.refill_due = None;
         for (no, path) in &mut self.paths {
             let target = if path.used { many } else { few };
-            if matches!(path.part, Part::Middle(_)) || path.ready >= target || !path.stands() {
+            let ready = self.ready.count(*no);
+            if matches!(path.part, Part::Middle(_)) || ready >= target || !path.stands() || !self.ready.has_room(*no) {
                 continue;
             }
-            let longest = if path.ready == 0 { URGENT_DELAY } else { REFILL_DELAY };
+            let longest = if ready == 0 { URGENT_DELAY } else { REFILL_DELAY };
             // As far ahead as none is drawn: the clock was set back.
             path.refill_at = path.refill_at.filter(|at| *at <= now + 2 * REFILL_DELAY);
             let at = path.refill_at.get_or_insert_with(|| now + self.rng.random_range(0..=longest));

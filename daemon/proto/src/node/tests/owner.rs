@@ -234,7 +234,7 @@ fn a_node_says_what_its_first_path_waits_for() {
     node.paths.get_mut(&no).unwrap().vain = 2;
     let said = node.progress(NOW + 64_000).unwrap();
     assert!(said.contains("a path that stands since 4 s") && said.contains("2 in a row in vain; after 5"), "{said}");
-    node.paths.get_mut(&no).unwrap().ready = 1;
+    node.ready.put(no, TunnelNo(1));
     assert_eq!(node.progress(NOW + 64_000), None);
     // One for what comes in serves nobody who wants out.
     let Some(Part::Own(_, owned)) = node.paths.get_mut(&no).map(|path| &mut path.part) else { panic!("it is gone") };
@@ -266,6 +266,48 @@ fn what_went_wrong_is_noted_and_told() {
     assert_eq!(logged(&mut node).iter().filter(|note| **note == Note::FirstAway).count(), 1);
     assert_eq!(node.happened().iter().filter(|(_, note)| **note == Note::FirstAway).count(), 8);
     assert!(node.notes(NOW + 71_000).iter().any(|said| said.contains("8 times or more")), "{:?}", node.notes(NOW));
+}
+
+/// A path that had retired stood on, with ready tunnels, for up to a day, and was still given to new connections.
+// protocol: K11
+#[test]
+fn a_path_that_retires_takes_nothing_new_and_ends_with_its_last_use() {
+    let mut node = owner(10, Settings::default());
+    node.tick(NOW);
+    node.handle(NOW, Input::WantExit(address(1)));
+    let persona = node.persona_of(address(1)).unwrap();
+    let [old, ask] = [0, 1].map(|number| build(&mut node, NOW + number, persona, Class::Out));
+    let overdue = NOW + 51 * STEP_MS;
+    let mut number = 0;
+    let mut granted = |node: &mut Node, now| {
+        number += 1;
+        let of = Of::Work(address(1), Work::Connect);
+        node.handle(now, Input::Want { want: WantNo(number), of, limit: 1_000 });
+        std::iter::from_fn(|| node.poll()).find_map(|output| match output {
+            Output::Grant { path, .. } => Some(path),
+            _ => None,
+        })
+    };
+    let put = |node: &mut Node, path, tunnel| assert_eq!(node.ready.put(path, TunnelNo(tunnel)), None);
+    (0..3).for_each(|tunnel| put(&mut node, old, tunnel));
+    // Overdue, but nobody else does its work.
+    node.relieve(overdue);
+    assert_eq!(granted(&mut node, overdue), Some(old));
+    let new = build(&mut node, overdue, persona, Class::Out);
+    put(&mut node, new, 10);
+    node.relieve(overdue);
+    let retired =
+        std::iter::from_fn(|| node.poll()).any(|out| matches!(out, Output::PathRetired { path } if path == old));
+    assert!(retired && node.paths.contains_key(&old), "what runs over it goes on");
+    assert_eq!(granted(&mut node, overdue), Some(new));
+    assert_eq!(granted(&mut node, overdue), None, "it is not asked although it has tunnels");
+    // The one that asks has not retired: nobody can end it so.
+    node.handle(overdue, Input::Unused(old));
+    node.paths.get_mut(&ask).unwrap().until = u64::MAX;
+    node.expire_paths(overdue + 1);
+    assert!(node.paths.contains_key(&old), "its end says when its last use was over");
+    node.expire_paths(overdue + 1_000_000);
+    assert!(!node.paths.contains_key(&old) && node.paths.contains_key(&new) && node.paths.contains_key(&ask));
 }
 
 /// A path whose tunnels all failed was kept, and seeded for ever.
