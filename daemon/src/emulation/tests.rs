@@ -35,20 +35,20 @@ impl gate::Network for Alone {
 }
 
 /// A network in which everybody is far away; tells when an attempt is begun, and when it is given up.
-struct Far(mpsc::UnboundedSender<&'static str>);
+struct Far(mpsc::Sender<&'static str>);
 
-struct Attempt(mpsc::UnboundedSender<&'static str>);
+struct Attempt(mpsc::Sender<&'static str>);
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let _ = self.0.send("given up");
+        let _ = self.0.try_send("given up");
     }
 }
 
 #[async_trait]
 impl gate::Network for Far {
     async fn connect(&self, _: ApAddress, _: u16, _: ApAddress, _: u16) -> Result<Box<dyn Stream>, ConnectError> {
-        let _ = self.0.send("begun");
+        let _ = self.0.try_send("begun");
         let _attempt = Attempt(self.0.clone());
         std::future::pending().await
     }
@@ -348,7 +348,7 @@ async fn a_descriptor_of_something_else_connects_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_closes_while_connecting_gives_the_attempt_up() {
-    let (heard_tx, mut heard) = mpsc::unbounded_channel();
+    let (heard_tx, mut heard) = mpsc::channel(8);
     let world = World(Emulation::new(own(), Arc::new(Far(heard_tx)), SharedAliases::default()));
     let connect = Call::Connect { address: "[fd70::2]:80".parse().unwrap(), wait: false };
     let (socket, other) = (world.socket(libc::AF_INET6), world.socket(libc::AF_INET6));

@@ -399,7 +399,10 @@ mod tests {
                 }
                 Op::Want { path, who, limit } => {
                     let want = WantNo(self.id());
-                    let of = path.map_or(Of::Work(address(who), Work::Connect), |path| Of::Path(PathNo(path)));
+                    let of = match path {
+                        Some(path) => Of::Path(PathNo(path)),
+                        None => Of::Work(address(who), Work::Connect),
+                    };
                     self.want(want, of, limit);
                 }
                 Op::Pass { by } => {

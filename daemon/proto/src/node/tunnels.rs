@@ -61,7 +61,7 @@ pub(super) struct Stood {
 
 /// For cells that arrive, and for those to send.
 enum Layers {
-    End(Layer, Layer),
+    End(Box<(Layer, Layer)>),
     Own(OwnerCrypt, OwnerCrypt),
 }
 
@@ -214,7 +214,11 @@ impl Node {
                     Err(why) => return self.unproven_tunnel(now, setup.path, setup.started, why),
                 };
                 let (path, tunnel) = (setup.path, TunnelNo(self.id()));
-                self.confirmed(now, v, Stood { tunnel, path, link, layers: Layers::End(incoming, outgoing) });
+                self.confirmed(
+                    now,
+                    v,
+                    Stood { tunnel, path, link, layers: Layers::End(Box::new((incoming, outgoing))) },
+                );
             }
             Phase::Own(tunnel) => {
                 let (v, OwnerLayers { incoming, outgoing }) = match tunnel.confirm(proof) {
@@ -242,7 +246,10 @@ impl Node {
         self.hand_over(link);
         self.prove(now, path);
         self.out.push_back(match layers {
-            Layers::End(incoming, outgoing) => Output::EndTunnel { path, tunnel, link, incoming, outgoing },
+            Layers::End(layers) => {
+                let (incoming, outgoing) = *layers;
+                Output::EndTunnel { path, tunnel, link, incoming, outgoing }
+            }
             Layers::Own(incoming, outgoing) => Output::OwnTunnel { path, tunnel, link, incoming, outgoing },
         });
         let excess = self.ready.put(path, tunnel);
