@@ -54,12 +54,27 @@ pub(crate) enum Attack {
 impl Attack {
     pub(crate) const ALL: [Self; 7] =
         [Self::Watch, Self::Drop, Self::Select, Self::Stealth, Self::Steer, Self::Nearest, Self::Late];
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Watch => "look on",
+            Self::Drop => "fail every build",
+            Self::Select => "fail all but theirs at both ends",
+            Self::Stealth => "the same, in 35 of 100 cases",
+            Self::Steer => "fail all that do not end at them",
+            Self::Nearest => "guards fail all in which they are not nearest",
+            Self::Late => "kill all but theirs after two minutes",
+        }
+    }
 }
 
 pub(crate) struct Net {
     pub(crate) nodes: Vec<Candidate>,
     pub(crate) by_id: BTreeMap<NodeId, usize>,
     hostile: Vec<bool>,
+    /// Of the operators that the owner may meet: all but its own.
+    share: f64,
     gone: Vec<u64>,
     seed: u64,
 }
@@ -99,13 +114,19 @@ impl Net {
         let candidate = |contact| Candidate { contact, path_dh: [0; 32], path_kem: path_kem.clone(), weight: 1 };
         let nodes: Vec<_> = nodes.into_iter().map(candidate).collect();
         let by_id = nodes.iter().enumerate().map(|(index, node)| (node.contact.node_id(), index)).collect();
+        let share = evil.iter().filter(|evil| **evil).count() as f64 / (operators - 1) as f64;
         let hostile: Vec<bool> = (0..size).map(|number| evil[number % operators]).collect();
         let life = |hostile: &bool, rng: &mut dyn CryptoRng| match hostile {
             true => u64::MAX,
             false => START + (-rng.random::<f64>().max(1e-9).ln() * GONE_AFTER * DAY as f64) as u64,
         };
         let gone = hostile.iter().map(|hostile| life(hostile, rng)).collect();
-        Self { nodes, by_id, hostile, gone, seed: rng.random() }
+        Self { nodes, by_id, hostile, share, gone, seed: rng.random() }
+    }
+
+    /// What chance gives the attacker in each place.
+    pub(crate) fn share(&self) -> f64 {
+        self.share
     }
 
     pub(crate) fn hostile(&self, node: usize) -> bool {
