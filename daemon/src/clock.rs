@@ -28,3 +28,12 @@ pub fn unix_seconds() -> u64 {
 pub fn follow_tokio(base: Duration) {
     VIRTUAL.set(Some((Instant::now(), base)));
 }
+
+/// In a simulation: the wall clock leaps by so many seconds, while no other clock moves, as when the computer slept or its clock was
+/// set.
+pub fn leap(seconds: i64) {
+    if let Some((start, base)) = VIRTUAL.get() {
+        let base = base.as_secs().saturating_add_signed(seconds);
+        VIRTUAL.set(Some((start, Duration::from_secs(base))));
+    }
+}
