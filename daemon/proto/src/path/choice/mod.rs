@@ -163,7 +163,13 @@ impl Choice {
             self.large = Some(now);
         }
         self.personas.values_mut().for_each(|sets| sets.update(now, &self.pool));
-        self.guards.refresh(rng, now, &self.pool)
+        let provisional = !self.guards.settled();
+        let changed = self.guards.refresh(rng, now, &self.pool);
+        if provisional && self.guards.settled() {
+            // What was found out is of other guards, and must not hold up a trial of these.
+            (self.trials, self.no_three_work) = (Trials::default(), false);
+        }
+        changed
     }
 
     /// An identity begins to have paths.
@@ -229,9 +235,6 @@ impl Choice {
 
     /// A circle that puts guards to the test, when one is due.
     pub fn trial(&mut self, rng: &mut dyn CryptoRng, now: u64, away: &dyn Fn(&NodeId) -> bool) -> Option<(Plan, Case)> {
-        if !self.guards.settled() {
-            return None;
-        }
         let testable = self.guards.testable(now, self.pool.bounded);
         let ids = self.trials.next(now, &testable)?;
         let circle = self.trial_circle(rng, now, &ids, away);

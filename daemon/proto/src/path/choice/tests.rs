@@ -226,6 +226,26 @@ fn a4_a_guard_that_drops_arrays_is_found_and_stands_back() {
     );
 }
 
+/// A newcomer's guards are drawn for good after an hour where few nodes are known: until then nobody was put to the test, and one
+/// killer among them left its owner without a path.
+#[test]
+fn a4_a_newcomers_guard_that_kills_every_build_is_found_too() {
+    let mut owner = Owner::new(23, Spread::Prefixes);
+    let all = nodes(0..20);
+    owner.sample(&all);
+    let bad = owner.guards()[0];
+    let stands = |plan: &Plan| !plan.nodes().contains(&bad);
+    owner.build(200, stands);
+    assert!(owner.now < NOW + HOUR && owner.build(50, stands).len() > 40, "it stands in every circle");
+    // Of the draw that counts, those who kill are looked for at once, whenever the last trial was.
+    owner.now = NOW + HOUR;
+    owner.sample(&all);
+    let bad = owner.guards()[0];
+    let stands = |plan: &Plan| !plan.nodes().contains(&bad);
+    owner.build(200, stands);
+    assert!(owner.build(50, stands).len() > 40, "it stands in every circle");
+}
+
 /// It killed what did not have it nearest and its friend at the end: every path that stood was theirs at both ends.
 #[test]
 fn a4_a_guard_that_kills_selectively_does_not_get_all_paths() {
