@@ -6,12 +6,13 @@
 //! | `wires` | links: which stand, break, are held up; what an observer of a node's uplink sees |
 //! | `books` | the network database, and who reads all of it |
 //! | `hostile` | what hostile nodes do to frames and records |
-//! | `scenes`, `storms` | what must go as it is written, one scene for each promise; restarts |
+//! | `scenes`, `storms`, `attacks` | what must go as it is written, one scene for each promise; restarts; hostile nodes |
 //! | `steps`, `stage` | random lives of a network, of steps of users, nodes and attackers, and how they are played |
 //! | `model` | what must be true of each such life |
 //! | `lives` | plays them from seeds, makes a life that fails smaller, and plays those of `regressions.jsonl` |
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+mod attacks;
 mod books;
 mod hostile;
 mod lives;
