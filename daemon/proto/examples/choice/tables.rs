@@ -138,11 +138,11 @@ fn month(builds_per_day: u64, seed: u64, size: usize, hostile: usize, attack: At
 }
 
 /// Each attack by each share of hostile operators, in a network of one size.
-pub(crate) fn attacks(owners: u64, builds: u64, seed: u64, size: usize) {
+pub(crate) fn attacks(owners: u64, builds: u64, seed: u64, size: usize, shares: &[usize]) {
     head(owners, builds);
-    for hostile in [5, 10, 20, 30] {
+    for hostile in shares {
         for attack in Attack::ALL {
-            print(&Line::run(month(builds, seed, size, hostile, attack), owners));
+            print(&Line::run(month(builds, seed, size, *hostile, attack), owners));
         }
     }
 }
