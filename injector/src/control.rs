@@ -70,6 +70,12 @@ impl Line {
         Ok(Self(line))
     }
 
+    /// One request, and the connection for whoever reads what comes.
+    pub(crate) fn say(mut self, request: &Request) -> Result<UnixStream> {
+        self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;
+        Ok(self.0)
+    }
+
     /// A descriptor that tells whether the connection is still open.
     pub(crate) fn try_clone(&self) -> io::Result<OwnedFd> {
         Ok(self.0.try_clone()?.into())

@@ -17,6 +17,7 @@ mod likeness;
 mod link;
 mod local;
 mod mounts;
+mod notes;
 mod options;
 mod own_names;
 mod place;
@@ -42,7 +43,8 @@ use std::process::exit;
 use anyhow::{Result, bail};
 use clap::Parser;
 
-use control::Contact;
+use control::{Contact, Line};
+use notes::Notes;
 use options::Options;
 use process::FAILED;
 use ways::Launch;
@@ -70,6 +72,9 @@ fn launch(options: &Options) -> Result<()> {
         );
     }
     let ports = local::open(&mut session.line, &contact.identity, &options.allow_local)?;
-    session.published = publish::ports(&mut session.line, &contact.identity, &options.publish)?;
-    process::run(&Launch::new(options, contact, &session, &ports))
+    // Before anything is published, so that nothing about it is missed.
+    let follow = || Notes::follow(Line::open(&contact.socket)?, &session.identity);
+    let notes = if options.quiet && !options.publish_or_fail { None } else { Some(follow()?) };
+    session.published = publish::open(&mut session.line, &contact.identity, &options.publish()?)?;
+    process::run(&Launch::new(options, contact, &session, &ports), notes)
 }

@@ -4,18 +4,17 @@ use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Parser, ValueEnum};
-use phantom_ipc::ENV_IDENTITY;
 use phantom_ipc::name::{NameError, check};
-
-use crate::publish::Port;
+use phantom_ipc::publish::Publish;
+use phantom_ipc::{ENV_IDENTITY, ENV_PUBLISH};
 
 /// Starts a program so that its only network is Phantom.
 ///
 /// Whatever the program connects to goes through the phantom network; whatever is no phantom address is refused; names
-/// are resolved by Phantom alone. The program needs no settings for it. Others reach the ports that it listens on at the
-/// identity's address; those below 1024 need no privilege.
+/// are resolved by Phantom alone. The program needs no settings for it. Others reach those of its ports that --publish names,
+/// and nothing else; ports below 1024 need no privilege.
 #[derive(Debug, Parser)]
 #[command(name = "phantom-run", version, after_long_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
 pub(crate) struct Options {
@@ -38,12 +37,17 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) allow_local: Vec<u16>,
 
-    /// Let others reach this port of the program, and no port that is not named so; at once, before it listens. With
-    /// :NAME they reach it at the persistent identity NAME, made if there is none, while the program connects as another:
-    /// address and path do not link the two, what it says and when it answers still may. May be repeated [default: all
-    /// ports, as soon as the program listens]
-    #[arg(long, value_name = "PORT[:NAME]")]
-    pub(crate) publish: Vec<Port>,
+    /// Let others reach these ports of the program, or all that it listens on; at once, before it listens. Nothing else of it
+    /// is reached. With :NAME they reach it at the persistent identity NAME, made if there is none, while the program
+    /// connects as another: address and path do not link the two, what it says and when it answers still may. May be
+    /// repeated [default: PHANTOM_PUBLISH, else nothing]
+    // Not clap's `env`: it splits at commas, and an empty variable counts as unset.
+    #[arg(long, value_name = "PORT[,PORT...][:NAME]|all[:NAME]")]
+    pub(crate) publish: Vec<Publish>,
+
+    /// End the program, and fail, when a visit from outside does not reach what is published within five minutes
+    #[arg(long)]
+    pub(crate) publish_or_fail: bool,
 
     /// What becomes of the program when the daemon ends, and with it the program's network
     #[arg(long, value_enum, default_value_t = OnLoss::Wait, value_name = "WHAT")]
@@ -74,6 +78,20 @@ impl Options {
         }
         let Some(set) = env::var_os(ENV_IDENTITY).filter(|set| !set.is_empty()) else { return Ok(None) };
         name(&set.to_string_lossy()).map(Some).with_context(|| format!("the variable {ENV_IDENTITY} holds no name"))
+    }
+
+    /// What others are to reach.
+    pub(crate) fn publish(&self) -> Result<Vec<Publish>> {
+        if !self.publish.is_empty() {
+            return Ok(self.publish.clone());
+        }
+        let set = env::var_os(ENV_PUBLISH).unwrap_or_default();
+        let publish: Result<Vec<_>, _> = set.to_string_lossy().split_whitespace().map(str::parse).collect();
+        let publish = publish.with_context(|| format!("the variable {ENV_PUBLISH}"))?;
+        if publish.is_empty() && self.publish_or_fail {
+            bail!("--publish-or-fail without --publish: say which ports others are to reach");
+        }
+        Ok(publish)
     }
 }
 
@@ -113,13 +131,13 @@ Examples:
   phantom-run curl http://NAME.phantom/
   phantom-run ssh USER@NAME.phantom
   phantom-run bash                         a shell, and all that is started from it
-  phantom address new shop                 once: an identity that lasts, and then as it:
-  phantom-run --identity shop -- python3 -m http.server 80
-  phantom-run --publish 80:shop ./server   others reach port 80 at `shop`; it connects as another
+  phantom-run --publish 80:web python3 -m http.server 80
+                                           others reach port 80 at the address `web`, which lasts
+  phantom-run --publish all ./peer         others reach all that it listens on, as long as it runs
   phantom-run --allow-local 5432 ./server  a database on this computer stays within reach
 
-Environment: PHANTOM_SOCKET and PHANTOM_IDENTITY stand for --daemon and --identity; PHANTOM_LIBRARY says where \
+Environment: PHANTOM_SOCKET, PHANTOM_IDENTITY and PHANTOM_PUBLISH stand for --daemon, --identity and --publish; PHANTOM_LIBRARY says where \
 libphantom.so is, if neither beside phantom-run nor in ../lib.
 
-Exit status: the program's own; 125 if phantom-run failed or ended the program with its daemon, 126 if the program cannot be \
+Exit status: the program's own; 125 if phantom-run failed or ended the program (--on-daemon-loss, --publish-or-fail), 126 if the program cannot be \
 executed, 127 if it was not found.";

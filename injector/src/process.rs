@@ -8,13 +8,14 @@
 //! For supervisors the front is the program: what ends it ends the program, also what cannot be caught (the keeper notices).
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::exit;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use phantom_ipc::hook::Note;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -22,6 +23,7 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::isolate;
 use crate::link::{self, News};
+use crate::notes::Notes;
 use crate::options::OnLoss;
 use crate::reason::{self, Passing};
 use crate::sys::{self, Fork, Signals, Target};
@@ -56,6 +58,8 @@ pub(crate) trait Ways {
     fn session(&self) -> io::Result<OwnedFd>;
     /// In the front, when it is not: tells people, and says what is to become of the program.
     fn lost(&self) -> OnLoss;
+    /// In the front, what the daemon says of the run: tells people, and says what is to become of the program.
+    fn heard(&self, note: &Note) -> OnLoss;
     /// In the keeper: this way could not be had. If the reason is one that passes, no other is tried.
     fn failed(&self, way: usize, why: &str, is_passing: bool);
     /// In the keeper: none of them could be had.
@@ -63,13 +67,13 @@ pub(crate) trait Ways {
 }
 
 /// Runs a program with a keeper, which holds the session; does not return on success.
-pub(crate) fn run(ways: &dyn Ways) -> Result<()> {
+pub(crate) fn run(ways: &dyn Ways, notes: Option<Notes>) -> Result<()> {
     let signals = sys::signals()?;
     let (news, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let front = Target::new(rustix::process::getpid());
     match sys::fork()? {
         Fork::Child => {
-            drop(news);
+            drop((news, notes));
             exit(keep(signals, &report, &front, ways).map_or(FAILED, |()| 0));
         }
         Fork::Parent(keeper) => {
@@ -78,32 +82,36 @@ pub(crate) fn run(ways: &dyn Ways) -> Result<()> {
             // They are the program's: who waits for their end waits for the program alone.
             isolate::inherited()?.into_iter().filter(|number| *number > 2).for_each(sys::close);
             sys::become_stdio(&null()?, 0..=1)?;
-            Ok(attend(&signals.arriving, &news, keeper, ways)?)
+            Ok(attend(&signals.arriving, &news, keeper, ways, notes)?)
         }
     }
 }
 
-/// In the front: waits for the program's end and passes signals on meanwhile.
-fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways) -> io::Result<()> {
+/// In the front: waits for the program's end, passes signals on and hears notes meanwhile.
+fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut notes: Option<Notes>) -> io::Result<()> {
     let lost = || io::Error::other("the keeper of the session was killed, and so its program");
     let started = read_number(news)?.ok_or_else(lost)?;
     if started == NO_PROGRAM {
         exit(FAILED);
     }
     let program = Target::new(Pid::from_raw(started).ok_or_else(lost)?);
-    // Until when it may end by itself, once the daemon is gone.
+    // Until when it may end by itself, once it is to be ended.
     let (mut last, mut is_over) = (None::<Instant>, false);
+    let mut is_to_end = false;
     loop {
-        let mut polled = [PollFd::new(news, PollFlags::IN), PollFd::new(signals, PollFlags::IN)];
-        let left = last.map(|end| end.saturating_duration_since(Instant::now()));
-        let left =
-            left.map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() });
-        if rustix::io::retry_on_intr(|| poll(&mut polled, left.as_ref()))? == 0 {
+        for note in notes.as_mut().map(Notes::heard).unwrap_or_default() {
+            is_to_end |= ways.heard(&note) == OnLoss::Exit;
+        }
+        if is_to_end && !is_over {
+            program.send(Signal::TERM);
+            program.send(Signal::CONT);
+            (last, is_over) = (Some(Instant::now() + LAST_WORDS), true);
+        }
+        let Some([news_ready, signal_ready, notes_ready]) = wait(news, signals, notes.as_ref(), last)? else {
             program.send(Signal::KILL);
             last = None;
             continue;
-        }
-        let [news_ready, signal_ready] = [&polled[0], &polled[1]].map(|p| !p.revents().is_empty());
+        };
         if news_ready {
             let Some(status) = read_number(news)? else {
                 // Nobody else would know of its end.
@@ -111,15 +119,14 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways) -> io
                 return Err(lost());
             };
             match status {
-                LOST if ways.lost() == OnLoss::Exit => {
-                    program.send(Signal::TERM);
-                    program.send(Signal::CONT);
-                    (last, is_over) = (Some(Instant::now() + LAST_WORDS), true);
-                }
-                LOST => {}
+                LOST => is_to_end |= ways.lost() == OnLoss::Exit,
                 _ if is_over => exit(FAILED),
                 _ => end_like(status),
             }
+        }
+        if notes_ready && notes.as_mut().is_some_and(|notes| notes.fill().is_err()) {
+            // The daemon has ended it, and says no more.
+            notes = None;
         }
         if signal_ready {
             let signal = sys::next_signal(signals)?;
@@ -130,6 +137,26 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways) -> io
             }
         }
     }
+}
+
+/// Which of them are readable; none when it is `last` first.
+fn wait(
+    news: &OwnedFd,
+    signals: &OwnedFd,
+    notes: Option<&Notes>,
+    last: Option<Instant>,
+) -> io::Result<Option<[bool; 3]>> {
+    // In the place of notes that are over: nothing is asked of it.
+    let (third, what) = notes.map_or((news.as_fd(), PollFlags::empty()), |notes| (notes.as_fd(), PollFlags::IN));
+    let mut polled =
+        [PollFd::new(news, PollFlags::IN), PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(third, what)];
+    let left = last.map(|end| end.saturating_duration_since(Instant::now()));
+    let left = left.map(|left| Timespec { tv_sec: left.as_secs().cast_signed(), tv_nsec: left.subsec_nanos().into() });
+    if rustix::io::retry_on_intr(|| poll(&mut polled, left.as_ref()))? == 0 {
+        return Ok(None);
+    }
+    let [news, signals, third] = polled.map(|one| !one.revents().is_empty());
+    Ok(Some([news, signals, third && notes.is_some()]))
 }
 
 /// Ends as the program ended.

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_DOOR;
+use phantom_ipc::hook::{About, Note};
 
 use crate::activation::Listener;
 use crate::apart::Walls;
@@ -341,6 +342,18 @@ impl Ways for Launch<'_> {
         };
         eprintln!("phantom-run: the daemon is gone, and with it the network of the program: {what}");
         self.options.on_daemon_loss
+    }
+
+    fn heard(&self, note: &Note) -> OnLoss {
+        let text = &note.text;
+        if note.about == About::Unreached && self.options.publish_or_fail {
+            eprintln!("phantom-run: {text}; the program is ended");
+            return OnLoss::Exit;
+        }
+        if !self.options.quiet {
+            eprintln!("phantom-run: {text}");
+        }
+        OnLoss::Wait
     }
 
     fn failed(&self, way: usize, why: &str, is_passing: bool) {

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use phantom_ipc::hook::{IdentityRef, format_session};
+use phantom_ipc::hook::{About, IdentityRef, Note, format_session};
 use rustix::process::{Pid, Signal, kill_process};
 
 use daemon::{Daemon, PATIENCE};
@@ -43,6 +43,28 @@ fn the_exit_status_is_the_programs_own() {
     assert_eq!(daemon.output(&["/etc/passwd"]).status.code(), Some(126));
     assert_eq!(daemon.output(&["--no-such-option", "true"]).status.code(), Some(125));
     assert_eq!(daemon.output(&["--help"]).status.code(), Some(0));
+}
+
+#[test]
+fn a_program_that_nobody_reaches_is_ended_where_that_is_wanted() {
+    let daemon = Daemon::start();
+    daemon.will_note(Note::new(About::Hint, "a hint"));
+    daemon.will_note(Note::new(About::Unreached, "not reachable at web"));
+    let output = daemon.output(&["--publish", "80", "--publish-or-fail", "sleep", "1000"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{said}");
+    assert!(said.contains("publishes port 80") && said.contains("a hint"), "{said}");
+    assert!(said.contains("not reachable at web; the program is ended"), "{said}");
+    let output = daemon.output(&["-q", "--publish", "80", "--publish-or-fail", "sleep", "1000"]);
+    assert_eq!(output.stderr, b"phantom-run: not reachable at web; the program is ended\n");
+    // Else it is said, and everything goes on: also when the daemon says no more.
+    let output = daemon.output(&["--publish", "80", "sh", "-c", "sleep 1; exit 7"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.code() == Some(7) && said.ends_with("phantom-run: not reachable at web\n"), "{said}");
+    let output = daemon.output(&["-q", "--publish", "80", "sh", "-c", "sleep 1; exit 7"]);
+    assert!(output.status.code() == Some(7) && output.stderr.is_empty(), "{output:?}");
+    // Nothing was to be published.
+    assert_eq!(daemon.output(&["--publish-or-fail", "true"]).status.code(), Some(125));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! The admin dialect: what people and scripts ask of the daemon, one JSON object per line.
 //!
 //! ```text
-//!  {"version":3,"request":"status"}                          -> {"ok":{"node_id":"…","ready":true,…}}
-//!  {"version":3,"request":{"address-new":{"name":"web"}}}    -> {"ok":{"name":"web","address":"fd70:…","phantom_name":"….phantom"}}
-//!  {"version":3,"request":{"address-show":{"name":"no"}}}    -> {"error":{"message":"…","hint":"…"}}
+//!  {"version":4,"request":"status"}                          -> {"ok":{"node_id":"…","ready":true,…}}
+//!  {"version":4,"request":{"address-new":{"name":"web"}}}    -> {"ok":{"name":"web","address":"fd70:…","phantom_name":"….phantom"}}
+//!  {"version":4,"request":{"address-show":{"name":"no"}}}    -> {"error":{"message":"…","hint":"…"}}
 //! ```
 //!
 //! One reply per request, in order, any number of requests per connection. What `--json` prints is the value after `ok`.

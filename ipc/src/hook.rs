@@ -18,16 +18,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::VERSION;
+pub use crate::publish::Ports;
 use bytes::{Reader, Writer};
 
 mod bytes;
 mod emulated;
+mod note;
 pub mod policy;
 mod socket;
 
 pub use emulated::{
     Call, CallFrame, CallReply, MAX_OPTION, NAME, OptionValue, RECORD, SocketName, decode_record, encode_record,
 };
+pub use note::{About, Note};
 pub use socket::{SocketFrame, SocketReply};
 
 /// First bytes of a connection: two letters, a zero that no text protocol would send, the version.
@@ -119,15 +122,23 @@ pub enum Request {
         /// As whom.
         identity: IdentityRef,
     },
-    /// A port to be reachable from the phantom network, and no other but what is published too; until this connection
-    /// ends. Only for an identity that the connection has entered. Answered by [`Reply::Info`] about who is reached.
+    /// Ports to be reachable from the phantom network; nothing else is. Answered by [`Reply::Info`] about who is reached.
     Publish {
         /// As whom the program runs.
         identity: IdentityRef,
-        /// The program's port, not 0.
-        port: u16,
+        /// The program's.
+        ports: Ports,
         /// The persistent identity at which it is reached, made if there is none of that name; none for the program's own.
         at: Option<String>,
+        /// Until when: as long as the identity is open, for programs that keep no connection; else as long as this
+        /// connection, which must have entered the identity.
+        stays: bool,
+    },
+    /// To hear what the person who started the run should know. Answered by [`Reply::Done`]; from then on the daemon alone
+    /// speaks, in [`Reply::Note`]s, until either closes.
+    Follow {
+        /// Whose run.
+        identity: IdentityRef,
     },
     /// A token that means a named identity, until this connection ends: for processes that may not name it themselves, like
     /// workers that gave root up. Only for an identity that the connection has entered. Answered by [`Reply::Info`].
@@ -211,6 +222,8 @@ pub enum Reply {
     Done,
     /// An emulated connection has begun.
     Pending,
+    /// Something for the person who started the run.
+    Note(Note),
 }
 
 impl Request {
@@ -223,6 +236,7 @@ impl Request {
             | Self::Reverse { identity, .. }
             | Self::Info { identity }
             | Self::Publish { identity, .. }
+            | Self::Follow { identity }
             | Self::Lend { identity, .. }
             | Self::Emulated { identity, .. }
             | Self::Hold { identity }
@@ -238,9 +252,12 @@ impl Request {
             | Self::Resolve { .. }
             | Self::Reverse { .. }
             | Self::Info { .. } => true,
-            Self::Enter { .. } | Self::Hold { .. } | Self::Publish { .. } | Self::Lend { .. } | Self::Door { .. } => {
-                false
-            }
+            Self::Enter { .. }
+            | Self::Hold { .. }
+            | Self::Publish { .. }
+            | Self::Follow { .. }
+            | Self::Lend { .. }
+            | Self::Door { .. } => false,
         }
     }
 
@@ -257,6 +274,7 @@ impl Request {
             Self::Info { .. } => 5,
             Self::Publish { .. } => 6,
             Self::Lend { .. } => 7,
+            Self::Follow { .. } => 8,
             Self::Emulated { .. } => 16,
             Self::Hold { .. } => 17,
             Self::Door { .. } => 18,
@@ -270,17 +288,15 @@ impl Request {
             }
             Self::Resolve { name, .. } => to.text(name, MAX_NAME)?,
             Self::Reverse { address, .. } => put_address(&mut to, *address),
-            Self::Publish { port, at, .. } => {
-                if *port == 0 {
-                    return Err(Malformed::Port);
-                }
-                to.bytes(&port.to_be_bytes());
+            Self::Publish { ports, at, stays, .. } => {
+                put_ports(&mut to, *ports)?;
                 to.u8(u8::from(at.is_some()));
                 at.iter().try_for_each(|name| to.text(name, MAX_IDENTITY))?;
+                to.u8(u8::from(*stays));
             }
             Self::Lend { token, .. } => to.bytes(token),
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
-            Self::Enter { .. } | Self::Info { .. } | Self::Hold { .. } | Self::Door { .. } => {}
+            Self::Enter { .. } | Self::Info { .. } | Self::Follow { .. } | Self::Hold { .. } | Self::Door { .. } => {}
         }
         Ok(to.finish())
     }
@@ -292,7 +308,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !matches!(tag, 1..=7 | 16..=18) {
+        if !matches!(tag, 1..=8 | 16..=18) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -303,13 +319,17 @@ impl Request {
             4 => Self::Reverse { identity, address: take_address(&mut from)? },
             5 => Self::Info { identity },
             7 => Self::Lend { identity, token: from.array()? },
+            8 => Self::Follow { identity },
             16 => {
                 let (socket, call) = Call::take(&mut from)?;
                 Self::Emulated { identity, socket, call }
             }
             17 => Self::Hold { identity },
             18 => Self::Door { identity },
-            _ => Self::Publish { identity, port: take_port(&mut from)?, at: take_optional_name(&mut from)? },
+            _ => {
+                let (ports, at) = (take_ports(&mut from)?, take_optional_name(&mut from)?);
+                Self::Publish { identity, ports, at, stays: from.flag()? }
+            }
         };
         from.finish(request)
     }
@@ -319,8 +339,7 @@ impl Reply {
     /// A failure; `message` is cut to [`MAX_MESSAGE`] bytes, and is "failed" when empty.
     pub fn failed(errno: i32, message: &str) -> Self {
         let clean = message.replace('\0', " ");
-        let end = (0..=MAX_MESSAGE.min(clean.len())).rev().find(|end| clean.is_char_boundary(*end)).unwrap_or(0);
-        let message = if end == 0 { "failed" } else { &clean[..end] };
+        let message = Some(cut(&clean)).filter(|cut| !cut.is_empty()).unwrap_or("failed");
         Self::Failed { errno, message: message.to_owned() }
     }
 
@@ -377,6 +396,11 @@ impl Reply {
             }
             Self::Done => Writer::new(18),
             Self::Pending => Writer::new(19),
+            Self::Note(note) => {
+                let mut to = Writer::new(20);
+                note.put(&mut to)?;
+                to
+            }
         };
         Ok(to.finish())
     }
@@ -404,6 +428,7 @@ impl Reply {
             17 => Self::Value(emulated::take_value(&mut from)?),
             18 => Self::Done,
             19 => Self::Pending,
+            20 => Self::Note(Note::take(&mut from)?),
             tag => return Err(Malformed::Tag(tag)),
         };
         from.finish(reply)
@@ -427,6 +452,11 @@ pub fn split_frame(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
     let Some((header, rest)) = buffer.split_first_chunk::<HEADER>() else { return Ok(None) };
     let length = body_length(*header)?;
     Ok(rest.get(..length).map(|body| (body, HEADER + length)))
+}
+
+/// The first [`MAX_MESSAGE`] bytes of a message, whole characters.
+fn cut(message: &str) -> &str {
+    &message[..message.floor_char_boundary(MAX_MESSAGE)]
 }
 
 /// Reads a session token as [`crate::ENV_SESSION`] has it: exactly 32 lower-case hexadecimal digits.
@@ -477,11 +507,22 @@ fn take_identity(from: &mut Reader) -> Result<IdentityRef, Malformed> {
     }
 }
 
-fn take_port(from: &mut Reader) -> Result<u16, Malformed> {
-    match u16::from_be_bytes(from.array()?) {
-        0 => Err(Malformed::Port),
-        port => Ok(port),
-    }
+/// 0, which is no port, stands for all.
+fn put_ports(to: &mut Writer, ports: Ports) -> Result<(), Malformed> {
+    let number = match ports {
+        Ports::One(0) => return Err(Malformed::Port),
+        Ports::One(port) => port,
+        Ports::All => 0,
+    };
+    to.bytes(&number.to_be_bytes());
+    Ok(())
+}
+
+fn take_ports(from: &mut Reader) -> Result<Ports, Malformed> {
+    Ok(match u16::from_be_bytes(from.array()?) {
+        0 => Ports::All,
+        port => Ports::One(port),
+    })
 }
 
 fn take_optional_name(from: &mut Reader) -> Result<Option<String>, Malformed> {

@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 pub mod admin;
 pub mod hook;
 pub mod name;
+pub mod publish;
 
 /// Version of both dialects. Raised with every change of either.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// Environment: path of the daemon's socket.
 pub const ENV_SOCKET: &str = "PHANTOM_SOCKET";
@@ -32,6 +33,9 @@ pub const ENV_SESSION: &str = "PHANTOM_SESSION";
 
 /// Environment: set, sockets are emulated even where the daemon has a phantom namespace.
 pub const ENV_EMULATE: &str = "PHANTOM_EMULATE";
+
+/// Environment: what others are to reach of the program, see [`publish`]; several sayings with spaces between them.
+pub const ENV_PUBLISH: &str = "PHANTOM_PUBLISH";
 
 /// Environment: name of an abstract socket by which the library reaches the daemon too, where no path leads to it.
 pub const ENV_DOOR: &str = "PHANTOM_DOOR";

@@ -131,9 +131,9 @@ fn another_version_is_refused_whatever_it_asks() {
 #[test]
 fn what_is_unknown_or_too_long_is_refused() {
     for line in [
-        r#"{"version":3,"request":"dance"}"#,
-        r#"{"version":3,"request":"status","more":1}"#,
-        r#"{"version":3,"request":{"address-new":{"name":"a","more":1}}}"#,
+        r#"{"version":4,"request":"dance"}"#,
+        r#"{"version":4,"request":"status","more":1}"#,
+        r#"{"version":4,"request":{"address-new":{"name":"a","more":1}}}"#,
         r#"{"request":"status"}"#,
         "{",
         "",

@@ -35,6 +35,15 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
+fn ports() -> impl Strategy<Value = Ports> {
+    prop_oneof![(1u16..).prop_map(Ports::One), Just(Ports::All)]
+}
+
+fn note() -> impl Strategy<Value = Note> {
+    let about = prop_oneof![Just(About::Reached), Just(About::Unreached), Just(About::Hint)];
+    (about, "[^\0]{1,60}").prop_map(|(about, text)| Note { about, text })
+}
+
 fn request() -> impl Strategy<Value = Request> {
     let socket = (identity(), any::<[i32; 3]>()).prop_map(|(identity, [domain, kind, protocol])| Request::Socket {
         identity,
@@ -56,11 +65,9 @@ fn request() -> impl Strategy<Value = Request> {
         identity().prop_map(|identity| Request::Hold { identity }),
         identity().prop_map(|identity| Request::Door { identity }),
         (identity(), any::<[u8; 16]>()).prop_map(|(identity, token)| Request::Lend { identity, token }),
-        (identity(), 1u16.., prop::option::of("[^\0]{1,16}")).prop_map(|(identity, port, at)| Request::Publish {
-            identity,
-            port,
-            at
-        }),
+        (identity(), ports(), prop::option::of("[^\0]{1,16}"), any::<bool>())
+            .prop_map(|(identity, ports, at, stays)| Request::Publish { identity, ports, at, stays }),
+        identity().prop_map(|identity| Request::Follow { identity }),
     ]
 }
 
@@ -83,6 +90,7 @@ fn reply() -> impl Strategy<Value = Reply> {
         value().prop_map(Reply::Value),
         Just(Reply::Done),
         Just(Reply::Pending),
+        note().prop_map(Reply::Note),
     ]
 }
 
@@ -265,6 +273,7 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
     let web = || IdentityRef::Named("web".to_owned());
     let name = || "a.phantom".to_owned();
     let emulated = |socket, call| Request::Emulated { identity: web(), socket, call };
+    let publish = |ports, at, stays| Request::Publish { identity: web(), ports, at, stays };
     let value = OptionValue::new(&[1, 0, 0, 0]).unwrap();
     let requests = BTreeMap::from([
         ("socket", Request::Socket { identity: web(), domain: 10, kind: 0x80801, protocol: -1 }),
@@ -273,7 +282,9 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("reverse6", Request::Reverse { identity: web(), address: ADDRESS.into() }),
         ("reverse4", Request::Reverse { identity: web(), address: IPV4.into() }),
         ("info", Request::Info { identity: web() }),
-        ("publish", Request::Publish { identity: web(), port: 80, at: Some("shop".to_owned()) }),
+        ("publish", publish(Ports::One(80), Some("shop".to_owned()), false)),
+        ("publish-all", publish(Ports::All, None, true)),
+        ("follow", Request::Follow { identity: web() }),
         ("lend", Request::Lend { identity: web(), token: [0x22; 16] }),
         ("hold", Request::Hold { identity: token() }),
         ("door", Request::Door { identity: token() }),
@@ -302,6 +313,7 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("value", Reply::Value(value)),
         ("done", Reply::Done),
         ("pending", Reply::Pending),
+        ("note", Reply::Note(Note { about: About::Reached, text: "ready".to_owned() })),
     ]);
     (requests, replies)
 }

@@ -141,10 +141,11 @@ impl Network {
         })
     }
 
-    /// A program in the background as `identity` on the server's node, as soon as its address can be found.
+    /// A program in the background as `identity` on the server's node, as soon as its address can be found. All that it
+    /// listens on is published.
     pub fn serve(&self, way: Way, identity: &str, program: &[&str], says: &str) -> Result<(Server, String)> {
         let name = self.address(SERVER, identity)?;
-        let server = Server::start_until(self.program(SERVER, way, Some(identity), program), says)?;
+        let server = Server::start_until(self.offering(SERVER, way, Some(identity), program), says)?;
         self.published(&name)?;
         Ok((server, name))
     }
@@ -152,7 +153,7 @@ impl Network {
     /// As [`Self::serve`], and keeps listening to what the program says.
     pub fn serve_heard(&self, way: Way, identity: &str, program: &[&str], says: &str) -> Result<(Heard, String)> {
         let name = self.address(SERVER, identity)?;
-        let server = Server::start_heard(&mut self.program(SERVER, way, Some(identity), program), says)?;
+        let server = Server::start_heard(&mut self.offering(SERVER, way, Some(identity), program), says)?;
         self.published(&name)?;
         Ok((server, name))
     }
@@ -180,14 +181,23 @@ impl Network {
             .with_context(|| format!("node {node} does not run"))
     }
 
-    /// A program under `phantom-run` on a node.
+    /// A program under `phantom-run` on a node; nobody reaches it.
     pub fn program(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
+        self.run_with(node, way, identity, &[], program)
+    }
+
+    /// A program under `phantom-run` on a node; others reach all that it listens on.
+    pub fn offering(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
+        self.run_with(node, way, identity, &["--publish", "all"], program)
+    }
+
+    fn run_with(&self, node: usize, way: Way, identity: Option<&str>, options: &[&str], program: &[&str]) -> Command {
         let mut command = self.tool("phantom-run");
         command.arg("--daemon").arg(&self.nodes[node].socket).args(["--quiet", "--isolation", way.flag()]);
         if let Some(identity) = identity {
             command.args(["--identity", identity]);
         }
-        command.arg("--").args(program);
+        command.args(options).arg("--").args(program);
         command
     }
 

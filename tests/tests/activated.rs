@@ -37,7 +37,7 @@ fn visitors_reach_what_a_service_manager_listens_to() -> Result<()> {
     let network = Network::shared()?;
     for way in Way::KERNEL {
         let name = network.address(SERVER, "activated")?;
-        let run = network.program(SERVER, way, Some("activated"), &["python3", "-c", ACTIVATED]);
+        let run = network.offering(SERVER, way, Some("activated"), &["python3", "-c", ACTIVATED]);
         let mut manager = Command::new("python3");
         manager.args(["-c", MANAGER]).arg(run.get_program()).args(run.get_args());
         let (_server, line) = Server::start_first_line(&mut manager)?;

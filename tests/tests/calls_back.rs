@@ -1,7 +1,7 @@
 //! Programs that listen and tell the other side where, who connects back at once: active FTP, DCC, RMI, BitTorrent.
 
 use anyhow::{Result, ensure};
-use phantom_tests::{CLIENT, Network, Way, stdout};
+use phantom_tests::{CLIENT, Network, Way, phantom_run, stdout};
 
 /// Connects to whoever says a port, on that port, once.
 const SERVER: &str = "
@@ -33,9 +33,28 @@ fn who_has_just_begun_to_listen_is_reached() -> Result<()> {
     for way in Way::ALL {
         let (_server, name) = network.serve(way, "calls-back", &["python3", "-c", SERVER], "listening")?;
         for _ in 0..3 {
-            let said = network.run(way, &["python3", "-c", CLIENT_CODE, &name])?;
+            let said = stdout(&network.offering(CLIENT, way, None, &["python3", "-c", CLIENT_CODE, &name]).output()?)?;
             ensure!(said == "done\n", "{way:?}: {said}");
         }
+    }
+    Ok(())
+}
+
+/// A visited server that calls back comes to nothing that was not published: neither at an identity that nobody can find, nor
+/// at one of which something else is published.
+#[test]
+fn who_has_not_published_is_not_called_back() -> Result<()> {
+    let network = Network::shared()?;
+    for way in Way::ALL {
+        let (_server, name) = network.serve(way, "calls-back-too", &["python3", "-c", SERVER], "listening")?;
+        let visit = ["python3", "-c", CLIENT_CODE, &name];
+        let said = network.run(way, &visit)?;
+        ensure!(said.contains("No route to host"), "{way:?}: {said}");
+        // It can be found now, and may be called at another port.
+        let mut command = phantom_run(&network.nodes[CLIENT].socket, way);
+        command.args(["--quiet", "--publish", "1", "--", "sh", "-c", "sleep 5; exec \"$@\"", "sh"]).args(visit);
+        let said = stdout(&command.output()?)?;
+        ensure!(["Connection refused", "No route to host"].iter().any(|end| said.contains(end)), "{way:?}: {said}");
     }
     Ok(())
 }

@@ -82,7 +82,7 @@ impl Ordinary {
         let user = self.guest.as_ref().map_or_else(|| self.network.user(), Ok)?;
         let mut command = user.tool("phantom-run");
         command.arg("--daemon").arg(&self.network.nodes[node].socket);
-        command.args(["--isolation", way.flag(), "--"]).args(program).stdin(Stdio::null());
+        command.args(["--isolation", way.flag(), "--publish", "all", "--"]).args(program).stdin(Stdio::null());
         Ok(command)
     }
 

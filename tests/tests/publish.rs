@@ -1,11 +1,13 @@
-//! What others can reach of a program: all that it listens on, or exactly what `--publish` names, at which identity.
+//! What others can reach of a program: exactly what `--publish` names, at which identity, and nothing without it.
 #![allow(missing_docs)]
 
 use std::io::{BufRead, BufReader};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Server, Way, drain, eventually, phantom_run};
+use phantom_tests::{CLIENT, Network, PATIENCE, SERVER, Server, Way, binary, drain, eventually, phantom_run};
 
 /// Listens on two ports, on loopback and on one that the kernel chooses; says on each who it is and who is there.
 const SERVER_PROGRAM: &str = "
@@ -30,8 +32,8 @@ for port in sys.argv[2:]:
     try:
         with socket.create_connection((sys.argv[1], int(port)), timeout=60) as c:
             print(c.makefile().read().split()[0])
-    except ConnectionRefusedError:
-        print('refused')
+    except ConnectionRefusedError: print('refused')
+    except OSError as error: print(error.strerror.replace(' ', '-'))
 ";
 
 /// What a client hears on each of these ports.
@@ -45,10 +47,26 @@ fn heard(network: &Network, way: Way, name: &str, ports: &[u16]) -> Result<Strin
 /// A program of a test, and where it is reached.
 struct Running {
     _server: Server,
-    /// What phantom-run said on standard error before the program listened.
+    /// What phantom-run said on standard error before the program started.
     said: Vec<String>,
+    /// What it says later.
+    later: Receiver<String>,
     /// The port that the kernel chose.
     chosen: u16,
+}
+
+impl Running {
+    /// Waits for a line that contains `word`.
+    fn hears(&self, word: &str) -> Result<String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let line = self.later.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let line = line.with_context(|| format!("never said {word:?}"))?;
+            if line.contains(word) {
+                return Ok(line);
+            }
+        }
+    }
 }
 
 /// Starts the server with these options of phantom-run.
@@ -61,12 +79,15 @@ fn start(network: &Network, way: Way, options: &[&str]) -> Result<Running> {
     let Some(first) = BufReader::new(out).lines().next() else { bail!("it ended: {}", drain(err)?) };
     let first = first?;
     let chosen = first.strip_prefix("listening ").context("not listening")?.parse()?;
-    // All that phantom-run says, it has said by now; the program says nothing.
-    let mut lines = BufReader::new(err).lines();
-    let said = lines.by_ref().take(options.iter().filter(|option| **option == "--publish").count() + 1);
-    let said: Vec<String> = said.collect::<Result<_, _>>()?;
-    std::thread::spawn(move || lines.for_each(drop));
-    Ok(Running { _server: server, said, chosen })
+    let (line_tx, later) = channel();
+    std::thread::spawn(move || {
+        BufReader::new(err).lines().map_while(Result::ok).try_for_each(|line| line_tx.send(line))
+    });
+    // As whom it runs, and a line for each port; all that by now.
+    let ports = options.iter().skip_while(|option| **option != "--publish").filter(|option| !option.starts_with("--"));
+    let lines = 1 + ports.map(|ports| ports.split(',').count()).sum::<usize>();
+    let said = later.iter().take(lines).collect();
+    Ok(Running { _server: server, said, later, chosen })
 }
 
 /// The identity and the ports that `phantom status` shows for a name.
@@ -86,12 +107,23 @@ fn name_in(line: &str) -> Result<String> {
 }
 
 #[test]
-fn all_that_listens_is_published_unless_ports_are_named() -> Result<()> {
+fn what_is_published_is_reached_and_nothing_else() -> Result<()> {
     let network = Network::shared()?;
     for way in Way::ALL {
-        let all = start(&network, way, &[])?;
+        let none = start(&network, way, &[])?;
+        let name = name_in(&none.said[0])?;
+        ensure!(none.said[0].contains("fresh for this run"), "{:?}", none.said);
+        let hint = none.hears("nobody else reaches ports")?;
+        let listens: Vec<_> = ["8001", "8002", &none.chosen.to_string()].map(str::to_owned).into();
+        ensure!(listens.iter().all(|port| hint.contains(port)) && hint.contains("`--publish "), "{hint}");
+        ensure!(!hint.contains("8003") && !hint.contains("8004"), "{hint}: those are on loopback");
+        ensure!(heard(&network, way, &name, &[8001, none.chosen])? == ["No-route-to-host"; 2].join(" "), "{way:?}");
+        ensure!(shown(&network, &name).is_err(), "{way:?}: it is shown as published");
+        ensure!(none.later.try_recv().is_err(), "{way:?}: it is said once");
+
+        let all = start(&network, way, &["--publish", "all"])?;
+        ensure!(all.said[1].contains("all ports"), "{:?}", all.said);
         let name = name_in(&all.said[0])?;
-        ensure!(all.said[0].contains("fresh for this run"), "{:?}", all.said);
         network.published(&name)?;
         let ports = [8001, 8002, 8003, 8004, all.chosen, 1];
         let expected = format!("8001 8002 refused refused {} refused", all.chosen);
@@ -100,13 +132,52 @@ fn all_that_listens_is_published_unless_ports_are_named() -> Result<()> {
         ports.sort_unstable();
         ensure!(shown(&network, &name)? == (serde_json::Value::Null, ports), "{way:?}");
 
-        let some = start(&network, way, &["--publish", "8001", "--publish", "8004"])?;
+        let some = start(&network, way, &["--publish", "8001,8004"])?;
         let name = name_in(&some.said[0])?;
         ensure!(some.said[1].contains("port 8001") && name_in(&some.said[1])? == name, "{:?}", some.said);
         network.published(&name)?;
         let ports = [8001, 8002, 8003, 8004, some.chosen];
         ensure!(heard(&network, way, &name, &ports)? == "8001 refused refused refused refused", "{way:?}");
     }
+    Ok(())
+}
+
+#[test]
+fn what_is_published_is_visited_from_outside_and_the_program_hears_nothing_of_it() -> Result<()> {
+    let network = Network::shared()?;
+    let run = start(&network, Way::Namespace, &["--publish", "8001,8005:visited", "--publish-or-fail"])?;
+    let name = network.address(SERVER, "visited")?;
+    let said = run.hears("reachable at")?;
+    ensure!(name_in(&said)? == name && !said.contains("not reachable"), "{said}");
+    ensure!(said.contains("port 8001") && said.contains("port 8005, on which nothing listens yet"), "{said}");
+    // Its own visit of before would have been answered first.
+    ensure!(heard(&network, Way::Namespace, &name, &[8001])? == "8001");
+    let incoming = network.phantom(SERVER, &["connection", "list"])?;
+    let port_8001 = |one: &&serde_json::Value| one["direction"] == "incoming" && one["port"] == 8001;
+    let visits = incoming.as_array().context("no list")?.iter().filter(|one| one["identity"] == "visited");
+    ensure!(visits.filter(port_8001).count() == 1, "{incoming}");
+    Ok(())
+}
+
+/// Without a launcher the variable says it, and what was said holds for programs that are started, too.
+#[test]
+fn the_library_alone_publishes_what_the_variable_says() -> Result<()> {
+    let network = Network::shared()?;
+    let mut command = Command::new("sh");
+    command.args(["-c", "exec env -u PHANTOM_PUBLISH python3 -c \"$0\"", SERVER_PROGRAM]);
+    command.env("LD_PRELOAD", binary("libphantom.so")).env("PHANTOM_SOCKET", &network.nodes[SERVER].socket);
+    command.env("PHANTOM_PUBLISH", "8001:preloaded 8002:other");
+    let _server = Server::start_until(command, "listening")?;
+    let (name, other) = (network.address(SERVER, "preloaded")?, network.address(SERVER, "other")?);
+    network.published(&name)?;
+    network.published(&other)?;
+    ensure!(heard(&network, Way::Preload, &name, &[8001, 8002])? == "8001 refused");
+    ensure!(heard(&network, Way::Preload, &other, &[8001, 8002])? == "refused 8002");
+    let mut wrong = Command::new("python3");
+    wrong.args(["-c", "import socket; socket.socket()"]).env("LD_PRELOAD", binary("libphantom.so"));
+    let wrong = wrong.env("PHANTOM_SOCKET", &network.nodes[SERVER].socket).env("PHANTOM_PUBLISH", "http").output()?;
+    let said = String::from_utf8(wrong.stderr)?;
+    ensure!(said.contains("PHANTOM_PUBLISH is malformed"), "{said}");
     Ok(())
 }
 
@@ -133,7 +204,7 @@ fn a_port_at_a_persistent_identity_says_nothing_about_the_program() -> Result<()
         let second = start(&network, way, &["--publish", &format!("8002:{shop}")])?;
         ensure!(heard(&network, way, &name, &[8001, 8002, 8003])? == "8001 8002 refused", "{way:?}");
         drop(second);
-        let same = start(&network, way, &["--identity", &shop])?;
+        let same = start(&network, way, &["--identity", &shop, "--publish", "all"])?;
         ensure!(name_in(&same.said[0])? == name && same.said[0].contains(&shop), "{:?}", same.said);
         let expected = format!("8001 8002 {}", same.chosen);
         ensure!(heard(&network, way, &name, &[8001, 8002, same.chosen])? == expected, "{way:?}");
@@ -182,6 +253,7 @@ fn what_cannot_be_published_is_said() -> Result<()> {
     for (port, reason) in [
         ("0", "1 to 65535"),
         ("65536", "1 to 65535"),
+        ("80,", "1 to 65535"),
         ("http", "1 to 65535"),
         ("80:", "identity"),
         ("80:No Name", "a-z"),

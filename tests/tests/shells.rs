@@ -133,7 +133,7 @@ fn daemons_stay_in_the_network() -> Result<()> {
         let pid_file = folder.at("pid");
         // The front returns with the first process; all who hold its output are gone then, too.
         let line = ["python3", "-c", DAEMON, &folder.at("."), &pid_file];
-        let output = network.program(SERVER, way, Some("daemon"), &line).output()?;
+        let output = network.offering(SERVER, way, Some("daemon"), &line).output()?;
         ensure!(output.status.success(), "{output:?} by {way:?}");
         let pid: libc::pid_t = eventually(|| Ok(fs::read_to_string(&pid_file)?.parse()?))?;
         let got = folder.at("got");

@@ -131,7 +131,7 @@ fn servers_that_give_root_up_keep_their_identity() -> Result<()> {
     for way in Way::ALL {
         let identity = format!("lent-{way:?}").to_lowercase();
         let name = network.address(SERVER, &identity)?;
-        let mut server = network.program(SERVER, way, Some(&identity), &["python3", "-c", GIVES_ROOT_UP]);
+        let mut server = network.offering(SERVER, way, Some(&identity), &["python3", "-c", GIVES_ROOT_UP]);
         // Where others than root find it too.
         server.env("PHANTOM_LIBRARY", common.path("libphantom.so"));
         let _server = Server::start_until(server, "listening").with_context(|| format!("{way:?}"))?;

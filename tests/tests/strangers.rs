@@ -107,7 +107,7 @@ def send(line, data):
 def frame(*parts):
     body = b''.join(parts)
     return struct.pack('>I', len(body)) + body
-hello = b'PH\0\2'
+hello = b'PH\0' + bytes([int(sys.argv[2])])
 token = bytes(range(16))
 def identity(): return b'\1' + token
 for n in range(8):
@@ -127,7 +127,7 @@ signal.pause()
 fn descriptors_that_are_slow_to_close_hold_up_nobody_else() -> Result<()> {
     let alone = Alone::start()?;
     let mut hostile = as_user(ALICE, Path::new("/usr/bin/python3"));
-    hostile.args(["-c", LINGERING]).arg(alone.socket());
+    hostile.args(["-c", LINGERING]).arg(alone.socket()).arg(phantom_ipc::VERSION.to_string());
     let _hostile = Server::start_until(hostile, "passed")?;
     alone.answers()?;
     // Nor other users.

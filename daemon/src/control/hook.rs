@@ -5,8 +5,10 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
-use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, Note, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
+use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use super::doors::{Door, MAX_DOORS_OF_RUN, is_door};
@@ -18,9 +20,6 @@ use crate::random::system_rng;
 /// Identities that one connection may hold: phantom-run holds one.
 const MAX_HOLDS: usize = 8;
 
-/// Ports that one connection may publish.
-const MAX_PUBLISHED: usize = 64;
-
 /// What lasts as long as a connection.
 #[derive(Default)]
 struct Session {
@@ -29,12 +28,14 @@ struct Session {
     lent: Vec<[u8; 16]>,
     /// By which its programs come.
     doors: Vec<Door>,
+    /// What it follows: from then on it says nothing.
+    notes: Option<broadcast::Receiver<Note>>,
 }
 
 /// A port of a space that is reachable at an identity.
 struct Publication {
     space: Arc<dyn Space>,
-    port: u16,
+    ports: Ports,
     at: ApAddress,
 }
 
@@ -54,8 +55,8 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
     }
     let mut session = Session::default();
     let ended = talk(&mut connection, control, &mut session).await;
-    for Publication { space, port, at } in session.published {
-        space.unpublish(port, at).await;
+    for Publication { space, ports, at } in session.published {
+        space.unpublish(ports, at).await;
     }
     control.take_back(&session.lent);
     ended
@@ -79,8 +80,30 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         in_time(connection.send_with(&frame, descriptors)).await?;
+        if let Some(notes) = session.notes.take() {
+            return tell(connection, notes).await;
+        }
     }
     Ok(())
+}
+
+/// Passes notes on until the identity is closed or the program says something, if only its end.
+async fn tell(connection: &mut Connection, mut notes: broadcast::Receiver<Note>) -> io::Result<()> {
+    loop {
+        let note = tokio::select! {
+            note = notes.recv() => note,
+            said = connection.peek() => return said.map(drop),
+        };
+        match note {
+            Ok(note) => {
+                let frame = Reply::Note(note).encode().map_err(io::Error::other)?;
+                in_time(connection.send(&frame)).await?;
+            }
+            // Whoever does not read misses some.
+            Err(broadcast::error::RecvError::Lagged(_)) => {}
+            Err(broadcast::error::RecvError::Closed) => return Ok(()),
+        }
+    }
 }
 
 async fn read_frame(connection: &mut Connection) -> io::Result<Result<Vec<u8>, Malformed>> {
@@ -125,7 +148,7 @@ impl Control {
             }
             // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
             // user and to root only, and what outlasts the session or changes it for others is theirs.
-            Request::Enter { .. } | Request::Publish { .. } | Request::Lend { .. }
+            Request::Enter { .. } | Request::Publish { .. } | Request::Follow { .. } | Request::Lend { .. }
                 if !program.may_administer() && program.peer().uid != open.owner.uid =>
             {
                 failed(&not_their_session())
@@ -151,11 +174,16 @@ impl Control {
                 Err(refusal) => failed(&refusal),
             },
             Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
-            Request::Publish { port, at, .. } => {
-                match self.publish(which, &open, *port, at.as_deref(), session).await {
+            Request::Publish { ports, at, stays, .. } => {
+                let session = (!stays).then_some(session);
+                match self.publish(which, &open, *ports, at.as_deref(), session).await {
                     Ok(reply) => (reply, Vec::new()),
                     Err(refusal) => failed(&refusal),
                 }
+            }
+            Request::Follow { .. } => {
+                session.notes = Some(open.space.notes());
+                (Reply::Done, Vec::new())
             }
         }
     }
@@ -262,29 +290,32 @@ impl Control {
         }
     }
 
+    /// Publishes as long as the session, or, without one, as long as the identity is open.
     async fn publish(
         &self,
         which: &IdentityRef,
         open: &Open,
-        port: u16,
+        ports: Ports,
         name: Option<&str>,
-        session: &mut Session,
+        session: Option<&mut Session>,
     ) -> Result<Reply, Refusal> {
         let refused =
             |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
-        if !session.holds.iter().any(|(held, _)| held == which) {
+        if session.as_ref().is_some_and(|session| !session.holds.iter().any(|(held, _)| held == which)) {
             return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
         }
-        if session.published.len() >= MAX_PUBLISHED {
-            let hint = "without --publish all ports that the program listens on are reachable";
-            return refused(libc::EMFILE, &format!("{MAX_PUBLISHED} ports are the most that can be published"), hint);
+        if session.as_ref().is_some_and(|session| session.published.len() >= MAX_PORTS) {
+            let hint = "publish `all`: whatever the program listens on";
+            return refused(libc::EMFILE, &format!("{MAX_PORTS} ports are the most that can be published"), hint);
         }
         let at = match name {
             Some(name) => self.persistent(name).await?,
             None => Arc::clone(&open.identity),
         };
-        open.space.publish(port, &at).await?;
-        session.published.push(Publication { space: Arc::clone(&open.space), port, at: at.address() });
+        open.space.publish(ports, &at, session.is_none()).await?;
+        if let Some(session) = session {
+            session.published.push(Publication { space: Arc::clone(&open.space), ports, at: at.address() });
+        }
         let ipv4 =
             if at.address() == open.identity.address() { open.space.ipv4() } else { open.space.alias_of(at.address()) };
         let (address, name) = (at.address().octets(), at.phantom_name().to_string());

@@ -22,8 +22,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
 use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Peer, Status};
+use phantom_ipc::hook::Note;
+use phantom_ipc::publish::Ports;
 use phantom_proto::ident::ApAddress;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -115,16 +117,18 @@ pub trait Space: Send + Sync + 'static {
     /// # Errors
     /// When they do not answer.
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered>;
-    /// Makes a port of the programs reachable at an identity, theirs or another; what is not published so is reachable
-    /// no more, until as many calls of `unpublish`.
+    /// Makes ports of the programs reachable at an identity, theirs or another, until as many calls of `unpublish`; with
+    /// `stays` until [`Space::close`], however often it is called. Nothing else is reachable.
     ///
     /// # Errors
-    /// When others have that port there.
-    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal>;
-    /// Takes one `publish` back.
-    async fn unpublish(&self, port: u16, at: ApAddress);
+    /// When others have that port there, or too many stay.
+    async fn publish(&self, ports: Ports, at: &ApIdentity, stays: bool) -> Result<(), Refusal>;
+    /// Takes one `publish` back, not one that stays.
+    async fn unpublish(&self, ports: Ports, at: ApAddress);
     /// Where others reach the programs: at which identity, on which port.
     async fn published(&self) -> Vec<(ApAddress, u16)>;
+    /// What the person who started the programs should know, from now on.
+    fn notes(&self) -> broadcast::Receiver<Note>;
     /// Whether a program still has a listening or connected socket here.
     async fn in_use(&self) -> bool;
     /// Whether it serves nobody any more: to be closed, and opened anew for whoever comes.

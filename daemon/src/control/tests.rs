@@ -37,7 +37,9 @@ pub(crate) struct TestDaemon {
     pub(crate) refuse_open: AtomicBool,
     pub(crate) in_use: Arc<AtomicBool>,
     pub(crate) closed: Arc<AtomicUsize>,
-    pub(crate) published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
+    pub(crate) published: Arc<Mutex<Vec<(Ports, ApAddress)>>>,
+    /// Of all spaces.
+    pub(crate) notes: Mutex<Option<broadcast::Sender<Note>>>,
     pub(crate) node_id: String,
     /// Whether stopping takes forever.
     pub(crate) hangs: bool,
@@ -46,14 +48,15 @@ pub(crate) struct TestDaemon {
 struct TestSpace {
     broken: Arc<AtomicBool>,
     /// Of all spaces.
-    published: Arc<Mutex<Vec<(u16, ApAddress)>>>,
-    own: Mutex<Vec<(ApAddress, u16)>>,
+    published: Arc<Mutex<Vec<(Ports, ApAddress)>>>,
+    own: Mutex<Vec<(ApAddress, Ports)>>,
+    notes: broadcast::Sender<Note>,
     in_use: Arc<AtomicBool>,
     closed: Arc<AtomicUsize>,
 }
 
 /// A port that somebody else has published.
-const TAKEN: u16 = 13;
+const TAKEN: Ports = Ports::One(13);
 
 const ALIAS: Ipv4Addr = Ipv4Addr::new(198, 18, 1, 1);
 const OWN: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 2);
@@ -111,6 +114,7 @@ impl Daemon for TestDaemon {
         Ok(Arc::new(TestSpace {
             published: Arc::clone(&self.published),
             own: Mutex::default(),
+            notes: self.notes.lock().unwrap().get_or_insert_with(|| broadcast::Sender::new(4)).clone(),
             in_use: Arc::clone(&self.in_use),
             broken: Arc::clone(&self.broken),
             closed: Arc::clone(&self.closed),
@@ -166,22 +170,32 @@ impl Space for TestSpace {
     fn name_of(&self, address: ApAddress) -> Option<String> {
         (address == friend().address()).then(|| "friend.phantom".into())
     }
-    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
-        if port == TAKEN {
+    async fn publish(&self, ports: Ports, at: &ApIdentity, stays: bool) -> Result<(), Refusal> {
+        if ports == TAKEN {
             return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
         }
-        self.published.lock().unwrap().push((port, at.address()));
-        self.own.lock().unwrap().push((at.address(), port));
+        if !stays {
+            self.published.lock().unwrap().push((ports, at.address()));
+        }
+        self.own.lock().unwrap().push((at.address(), ports));
         Ok(())
     }
-    async fn unpublish(&self, port: u16, at: ApAddress) {
+    async fn unpublish(&self, ports: Ports, at: ApAddress) {
         let mut published = self.published.lock().unwrap();
-        let place = published.iter().position(|one| *one == (port, at)).unwrap();
+        let place = published.iter().position(|one| *one == (ports, at)).unwrap();
         published.remove(place);
-        self.own.lock().unwrap().retain(|one| *one != (at, port));
+        self.own.lock().unwrap().retain(|one| *one != (at, ports));
     }
     async fn published(&self) -> Vec<(ApAddress, u16)> {
-        self.own.lock().unwrap().clone()
+        let own = self.own.lock().unwrap();
+        let one = |(at, ports): &(ApAddress, Ports)| match ports {
+            Ports::One(port) => (*at, *port),
+            Ports::All => panic!("these programs listen nowhere"),
+        };
+        own.iter().map(one).collect()
+    }
+    fn notes(&self) -> broadcast::Receiver<Note> {
+        self.notes.subscribe()
     }
     async fn in_use(&self) -> bool {
         self.in_use.load(Ordering::SeqCst)

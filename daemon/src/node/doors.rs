@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use phantom_ipc::publish::Ports;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 
@@ -33,7 +34,7 @@ struct Rooms {
     /// Programs that run as the identity.
     own: Option<Arc<dyn Programs>>,
     /// Ports that programs of other identities publish here.
-    ports: BTreeMap<u16, Room>,
+    ports: BTreeMap<Ports, Room>,
 }
 
 struct Room {
@@ -49,23 +50,35 @@ impl Door {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn behind(&self, port: u16) -> Option<Arc<dyn Programs>> {
-        let rooms = self.rooms();
-        rooms.ports.get(&port).map(|room| &room.programs).or(rooms.own.as_ref()).cloned()
+    /// Whoever has published the port itself, then what runs as the identity, then whoever has published all of theirs.
+    async fn behind(&self, port: u16) -> Option<Arc<dyn Programs>> {
+        let (own, others) = {
+            let rooms = self.rooms();
+            let room = |ports| rooms.ports.get(&ports).map(|room| room.programs.clone());
+            if let Some(programs) = room(Ports::One(port)) {
+                return Some(programs);
+            }
+            (rooms.own.clone(), room(Ports::All))
+        };
+        let Some(others) = others else { return own };
+        match own {
+            Some(own) if own.listens(port).await => Some(own),
+            _ => Some(others),
+        }
     }
 }
 
 #[async_trait]
 impl Programs for Door {
     async fn listens(&self, port: u16) -> bool {
-        match self.behind(port) {
+        match self.behind(port).await {
             Some(programs) => programs.listens(port).await,
             None => false,
         }
     }
 
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
-        if let Some(programs) = self.behind(port) {
+        if let Some(programs) = self.behind(port).await {
             programs.serve(peer, src_port, port, far).await;
         }
     }
@@ -106,17 +119,17 @@ impl Doors {
         self.close_if(is_empty, address, &mut open).await;
     }
 
-    /// Makes a port of the programs that run as `host` reachable at another identity.
+    /// Makes ports of the programs that run as `host` reachable at another identity.
     pub(super) async fn publish(
         &self,
         at: &ApIdentity,
-        port: u16,
+        ports: Ports,
         host: ApAddress,
         programs: &Arc<dyn Programs>,
     ) -> Result<(), Taken> {
         let address = at.address();
         let own = self.open.lock().await.get(&address).and_then(|door| door.rooms().own.clone());
-        if let Some(own) = own
+        if let (Some(own), Ports::One(port)) = (own, ports)
             && own.listens(port).await
         {
             return Err(Taken);
@@ -126,7 +139,7 @@ impl Doors {
         {
             let mut rooms = door.rooms();
             let room =
-                rooms.ports.entry(port).or_insert_with(|| Room { programs: Arc::clone(programs), host, users: 0 });
+                rooms.ports.entry(ports).or_insert_with(|| Room { programs: Arc::clone(programs), host, users: 0 });
             if room.host != host {
                 return Err(Taken);
             }
@@ -138,15 +151,15 @@ impl Doors {
     }
 
     /// Takes one [`Doors::publish`] back.
-    pub(super) async fn unpublish(&self, address: ApAddress, port: u16, host: ApAddress) {
+    pub(super) async fn unpublish(&self, address: ApAddress, ports: Ports, host: ApAddress) {
         let mut open = self.open.lock().await;
         let Some(door) = open.get(&address) else { return };
         let is_empty = {
             let mut rooms = door.rooms();
-            if let Some(room) = rooms.ports.get_mut(&port).filter(|room| room.host == host) {
+            if let Some(room) = rooms.ports.get_mut(&ports).filter(|room| room.host == host) {
                 room.users -= 1;
                 if room.users == 0 {
-                    rooms.ports.remove(&port);
+                    rooms.ports.remove(&ports);
                 }
             }
             rooms.own.is_none() && rooms.ports.is_empty()
@@ -201,17 +214,50 @@ mod tests {
         doors.enter(&slow, programs()).await;
         let publishing = {
             let (doors, slow, programs, host) = (doors.clone(), identity(1), programs(), other.address());
-            tokio::spawn(async move { doors.publish(&slow, 80, host, &programs).await })
+            tokio::spawn(async move { doors.publish(&slow, Ports::One(80), host, &programs).await })
         };
         // It waits for the gate by now.
         tokio::task::yield_now().await;
         let others = async {
             doors.enter(&other, programs()).await;
-            doors.publish(&identity(3), 80, other.address(), &programs()).await.unwrap();
+            doors.publish(&identity(3), Ports::One(80), other.address(), &programs()).await.unwrap();
             doors.leave(other.address()).await;
         };
         timeout(PATIENCE, others).await.expect("others wait for that gate");
         let_go.add_permits(1);
         assert_eq!(timeout(PATIENCE, publishing).await.unwrap().unwrap(), Ok(()));
+    }
+
+    /// Programs that listen on some ports.
+    struct On(&'static [u16]);
+
+    #[async_trait]
+    impl Programs for On {
+        async fn listens(&self, port: u16) -> bool {
+            self.0.contains(&port)
+        }
+
+        async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
+    }
+
+    #[tokio::test]
+    async fn a_port_by_number_goes_before_ones_own_and_all_of_others_come_last() {
+        let lone = lone::driver();
+        let doors = Doors::new(Network::start(lone.handle, mpsc::channel(1).1));
+        let (shop, host) = (identity(1), identity(2).address());
+        let [one, own, all] =
+            [&[80][..], &[80, 81], &[80, 81, 82]].map(|ports| Arc::new(On(ports)) as Arc<dyn Programs>);
+        doors.publish(&shop, Ports::All, host, &all).await.unwrap();
+        assert_eq!(doors.publish(&shop, Ports::All, identity(3).address(), &all).await, Err(Taken));
+        doors.publish(&shop, Ports::One(80), identity(3).address(), &one).await.unwrap();
+        doors.enter(&shop, own.clone()).await;
+        assert_eq!(doors.publish(&shop, Ports::One(81), host, &all).await, Err(Taken), "it is in use");
+        let door = doors.open.lock().await.get(&shop.address()).cloned().unwrap();
+        for (port, programs) in [(80, &one), (81, &own), (82, &all), (83, &all)] {
+            let behind = door.behind(port).await.unwrap();
+            assert!(Arc::ptr_eq(&behind, programs), "{port}");
+        }
+        doors.unpublish(shop.address(), Ports::All, host).await;
+        assert!(Arc::ptr_eq(&door.behind(82).await.unwrap(), &own));
     }
 }

@@ -6,7 +6,10 @@ mod epochs;
 mod kept;
 #[cfg(test)]
 mod lone;
+mod published;
 mod space;
+mod unpublished;
+mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,6 +1,6 @@
 //! One open identity: its gate, what its programs reach, and what reaches them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_ipc::hook::{Call, Reply};
+use phantom_ipc::hook::{Call, Note, Reply};
+use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::{Mutex, OnceCell, broadcast};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, sleep};
 
 use crate::control::{Beside, Refusal, Space};
 use crate::emulation::Emulation;
@@ -28,15 +29,18 @@ use crate::resolver::{Dial, Resolver, ThisComputer};
 use crate::startup::Setup;
 
 use super::doors::{Doors, Taken};
-
-/// How often the gate is asked what listens: a server is on its way to be reachable this soon after it listens.
-const LISTEN_EVERY: Duration = Duration::from_millis(250);
+use super::published::{Own, Published, TooMany};
+use super::unpublished::{self, Listening};
+use super::visit::Visits;
 
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
 const ROOM_EVERY: Duration = Duration::from_millis(200);
 
 /// How often a gate that could not be made is tried again: what it takes may have come.
 const GATE_EVERY: Duration = Duration::from_secs(10);
+
+/// Notes that wait for who follows: who is slower than this misses some.
+const NOTES: usize = 32;
 
 /// An identity's use of the network. A fresh one begins with the first sign that its programs want one: most programs
 /// that a shell starts never do, and paths for them would be a burden on everybody. Nobody waits longer for that, as long
@@ -191,56 +195,6 @@ impl Programs for Inside {
     }
 }
 
-/// Ports that the programs have published, by where, and how often; nothing means that nobody wanted to choose.
-#[derive(Default)]
-struct Published(Lock<BTreeMap<(ApAddress, u16), usize>>);
-
-impl Published {
-    /// Whether the programs' own identity is to be reached on the port.
-    fn admits(&self, own: ApAddress, port: u16) -> bool {
-        let published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        published.is_empty() || published.contains_key(&(own, port))
-    }
-
-    fn add(&self, at: ApAddress, port: u16) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((at, port)).or_default() += 1;
-    }
-
-    fn list(&self) -> Vec<(ApAddress, u16)> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
-    }
-
-    fn remove(&self, at: ApAddress, port: u16) {
-        let mut published = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(times) = published.get_mut(&(at, port)) {
-            *times -= 1;
-            if *times == 0 {
-                published.remove(&(at, port));
-            }
-        }
-    }
-}
-
-/// The programs at their own identity: all that they listen on, or only what they published.
-struct Own {
-    address: ApAddress,
-    inside: Arc<dyn Programs>,
-    published: Arc<Published>,
-}
-
-#[async_trait]
-impl Programs for Own {
-    async fn listens(&self, port: u16) -> bool {
-        self.published.admits(self.address, port) && self.inside.listens(port).await
-    }
-
-    async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
-        if self.published.admits(self.address, port) {
-            self.inside.serve(peer, src_port, port, far).await;
-        }
-    }
-}
-
 /// See [`Space`].
 struct NodeSpace {
     usage: Arc<Use>,
@@ -254,6 +208,9 @@ struct NodeSpace {
     /// When it could not be made, and why.
     no_gate: Lock<Option<(Instant, Refusal)>>,
     emulation: Arc<Emulation>,
+    /// For whoever started the run.
+    notes: broadcast::Sender<Note>,
+    visits: Visits,
     watch: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -275,26 +232,30 @@ pub(super) async fn open(
         // The exit path is on its way while the namespace is made.
         usage.begin().await;
     }
+    let notes = broadcast::Sender::new(NOTES);
     let outside = Arc::new(outside(setup, &usage));
     outside.names.remember(name);
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
     let aliases = SharedAliases::default();
+    let hurry = setup.config.paths.hurry;
     let space = Arc::new(NodeSpace {
         emulation: Arc::new(Emulation::new(address, outside.clone(), aliases.clone())),
         config: GateConfig { owner, ..GateConfig::new(address, helper) },
         gate: OnceCell::new(),
         no_gate: Lock::default(),
         watch: Mutex::default(),
-        usage: usage.clone(),
-        published: published.clone(),
+        visits: Visits::new(doors.clone(), inside.clone(), published.clone(), notes.clone(), hurry),
+        notes: notes.clone(),
+        usage,
+        published,
         aliases,
         outside,
         inside,
     });
     // Set once, here.
     let _ = programs.0.set(Arc::downgrade(&space));
-    let watch = publish_when_listening(usage, Arc::downgrade(&space), published);
+    let watch = async move { unpublished::tell(&*programs, &notes).await };
     *space.watch.lock().await = Some(tokio::spawn(watch));
     Ok(space)
 }
@@ -306,17 +267,12 @@ fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
     Outside { usage: usage.clone(), names: setup.names.afresh_for(own), resolver }
 }
 
-/// The first program that listens makes the identity reachable, until it is closed.
-async fn publish_when_listening(usage: Arc<Use>, space: Weak<NodeSpace>, published: Arc<Published>) {
-    let mut look = interval(LISTEN_EVERY);
-    loop {
-        look.tick().await;
-        let Some(space) = space.upgrade() else { return };
-        let address = usage.address();
-        if space.listening_ports().await.into_iter().any(|port| published.admits(address, port)) {
-            usage.begin().await;
-            return usage.network().publish(address).await;
-        }
+#[async_trait]
+impl Listening for Inside {
+    async fn unpublished(&self) -> Option<BTreeSet<u16>> {
+        let space = self.space()?;
+        let listening = space.listening_ports().await.into_iter();
+        Some(listening.filter(|port| !space.published.admits_anywhere(*port)).collect())
     }
 }
 
@@ -406,38 +362,48 @@ impl Space for NodeSpace {
         self.outside.names.name_of(address)
     }
 
-    async fn publish(&self, port: u16, at: &ApIdentity) -> Result<(), Refusal> {
+    async fn publish(&self, ports: Ports, at: &ApIdentity, stays: bool) -> Result<(), Refusal> {
         let address = at.address();
         // Before the first connection can arrive.
-        self.published.add(address, port);
+        if !stays {
+            self.published.add(address, ports);
+        } else if !self.published.keep(address, ports).map_err(|TooMany| too_many())? {
+            return Ok(());
+        }
         if address == self.usage.address() {
             self.usage.begin().await;
             self.usage.network().publish(address).await;
-        } else if let Err(Taken) = self.usage.doors.publish(at, port, self.usage.address(), &self.inside).await {
-            self.published.remove(address, port);
-            return Err(Refusal {
-                errno: libc::EADDRINUSE,
-                message: format!("another program is reached on port {port} of that identity already"),
-                hint: "end that program, or publish another port or at another identity".into(),
-            });
+        } else if let Err(Taken) = self.usage.doors.publish(at, ports, self.usage.address(), &self.inside).await {
+            self.published.remove(address, ports, stays);
+            return Err(taken(ports));
         }
+        self.visits.begin(at);
         Ok(())
     }
 
-    async fn unpublish(&self, port: u16, at: ApAddress) {
+    async fn unpublish(&self, ports: Ports, at: ApAddress) {
         if at != self.usage.address() {
-            self.usage.doors.unpublish(at, port, self.usage.address()).await;
+            self.usage.doors.unpublish(at, ports, self.usage.address()).await;
         }
-        self.published.remove(at, port);
+        self.published.remove(at, ports, false);
+        if !self.published.all().iter().any(|(address, _)| *address == at) {
+            self.visits.end(Some(at));
+        }
     }
 
     async fn published(&self) -> Vec<(ApAddress, u16)> {
-        let named = self.published.list();
-        if !named.is_empty() {
-            return named;
+        let mut reached = Vec::new();
+        for (at, ports) in self.published.all() {
+            match ports {
+                Ports::One(port) => reached.push((at, port)),
+                Ports::All => reached.extend(self.listening_ports().await.into_iter().map(|port| (at, port))),
+            }
         }
-        let own = self.usage.address();
-        self.listening_ports().await.into_iter().map(|port| (own, port)).collect()
+        reached
+    }
+
+    fn notes(&self) -> broadcast::Receiver<Note> {
+        self.notes.subscribe()
     }
 
     async fn in_use(&self) -> bool {
@@ -454,10 +420,30 @@ impl Space for NodeSpace {
         if let Some(watch) = self.watch.lock().await.take() {
             watch.abort();
         }
+        self.visits.end(None);
+        for (at, ports) in self.published.staying() {
+            self.usage.doors.unpublish(at, ports, self.usage.address()).await;
+        }
         self.usage.end().await;
         self.emulation.cut();
         if let Some(gate) = self.standing_gate() {
             gate.cut();
         }
+    }
+}
+
+fn taken(ports: Ports) -> Refusal {
+    Refusal {
+        errno: libc::EADDRINUSE,
+        message: format!("another program is reached on {ports} of that identity already"),
+        hint: "end that program, or publish another port or at another identity".into(),
+    }
+}
+
+fn too_many() -> Refusal {
+    Refusal {
+        errno: libc::EMFILE,
+        message: format!("{MAX_PORTS} ports are the most that can be published"),
+        hint: "publish `all`: whatever the programs listen on".into(),
     }
 }

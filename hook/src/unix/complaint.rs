@@ -1,4 +1,4 @@
-//! The one line that the library may write: why the program has no network, on the program's standard error.
+//! The one line that the library may write: why the program has no network, or is not reached, on its standard error.
 //!
 //! Only on what was standard error when the library was loaded. What takes that number later is a file of the program's; a
 //! socket there is somebody's connection, whose protocol the line would break, and which it would tell what the server
@@ -28,14 +28,24 @@ fn is_journal(about: &Stat) -> bool {
     named.is_ok_and(|named| named == format!("{}:{}", about.st_dev, about.st_ino))
 }
 
-/// Writes the line, the first time only, without allocation.
+/// Says why there is no network.
 pub(super) fn complain(message: &str) {
+    write("phantom: no network for this program: ", message);
+}
+
+/// Says why others do not reach the program as it wants to be.
+pub(super) fn unpublished(message: &str) {
+    write("phantom: others do not reach this program: ", message);
+}
+
+/// Writes the line, the first time only, without allocation.
+fn write(about: &str, message: &str) {
     static COMPLAINED: AtomicBool = AtomicBool::new(false);
     let now = fstat(stderr()).ok().map(|about| (about.st_dev, about.st_ino));
     if now.is_none() || now != own().stderr || COMPLAINED.swap(true, Ordering::Relaxed) {
         return;
     }
-    let pieces = ["phantom: no network for this program: ", message, "\n"].map(|piece| IoSlice::new(piece.as_bytes()));
+    let pieces = [about, message, "\n"].map(|piece| IoSlice::new(piece.as_bytes()));
     // Where nobody reads standard error, nobody is told.
     let _ = writev(stderr(), &pieces);
 }

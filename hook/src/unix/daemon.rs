@@ -13,7 +13,7 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, connect, recvmsg, sendmsg, socket_with,
 };
 
-use super::complaint::complain;
+use super::complaint::{complain, unpublished};
 use super::own::{Own, own};
 
 /// Longest wait for the daemon: names of the ordinary DNS are looked up over Phantom, which takes seconds.
@@ -26,6 +26,7 @@ type Buffer = [u8; hook::HEADER + hook::MAX_FRAME];
 /// socket(2) promises, and closes on exec if `kind` says so.
 pub(super) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, i32> {
     let own = own();
+    publish(own, kind);
     let mut line = if own.emulate {
         let open = Call::Open { domain, kind, protocol };
         call(own, own.calls.as_ref().ok_or_else(nobody)?.with(0, &open).bytes(), None, Some(PATIENCE))?
@@ -43,6 +44,26 @@ pub(super) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, i
         }
         Ok(SocketReply::Failed(errno, message)) => Err(refused(errno, message)),
         Err(_) => Err(gone(Errno::PROTO)),
+    }
+}
+
+/// Before a socket that could listen: what the program offers is published. Each time, since the daemon forgets it with the
+/// identity, when nobody has used that for a while or the daemon itself was started again. Allocates nothing.
+fn publish(own: &Own, kind: i32) {
+    if kind & 0xf != libc::SOCK_STREAM {
+        return;
+    }
+    let Some(requests) = &own.publish else {
+        return unpublished("PHANTOM_PUBLISH is malformed; it says ports as in `80`, `80,443:shop` or `all`");
+    };
+    for request in requests {
+        // Without an answer there is no network either, which the socket's own request says.
+        let Ok(line) = call(own, request, None, Some(PATIENCE)) else { return };
+        let mut buffer = [0; size_of::<Buffer>()];
+        let Ok((length, _)) = receive(&line, &mut buffer) else { return };
+        if let Ok(SocketReply::Failed(_, message)) = SocketReply::decode(&buffer[hook::HEADER..length]) {
+            unpublished(message);
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use libc::c_char;
-use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET};
 
 use super::own::{Kept, own};
 
@@ -19,7 +19,7 @@ const SHORT: usize = 256;
 const LONGEST_PRELOAD: usize = 4096;
 
 /// Entries that may be added, and the final NULL.
-const ADDED: usize = 6;
+const ADDED: usize = 7;
 
 type Entries = *const *const c_char;
 
@@ -33,6 +33,13 @@ struct Present {
     /// Also so when there is nothing to keep.
     emulate: bool,
     door: bool,
+    publish: bool,
+}
+
+impl Present {
+    fn all(&self) -> bool {
+        self.library && self.socket && self.identity && self.emulate && self.door && self.publish
+    }
 }
 
 /// Runs `start` with the environment `envp`, completed. E2BIG when that cannot be.
@@ -43,7 +50,7 @@ pub(super) unsafe fn completed<T>(envp: Entries, start: impl FnOnce(Entries) -> 
     let kept = &own().kept;
     // SAFETY: as the caller says.
     let present = unsafe { inspect(envp, kept) };
-    if present.library && present.socket && present.identity && present.emulate && present.door {
+    if present.all() {
         return Ok(start(envp));
     }
     let mut preload = [0; LONGEST_PRELOAD];
@@ -75,7 +82,8 @@ pub(super) fn complete_own() {
     }
     let emulate = kept.emulate.as_ref().filter(|_| !present.emulate);
     let door = kept.door.as_ref().filter(|_| !present.door);
-    emulate.into_iter().chain(door).for_each(|setting| set(setting.as_bytes()));
+    let publish = kept.publish.as_ref().filter(|_| !present.publish);
+    emulate.into_iter().chain(door).chain(publish).for_each(|setting| set(setting.as_bytes()));
 }
 
 /// The environment of this process.
@@ -122,8 +130,8 @@ fn value<'a>(entry: &'a CStr, name: &str) -> Option<&'a [u8]> {
 /// # Safety
 /// As [`completed`].
 unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
-    let (emulate, door) = (kept.emulate.is_none(), kept.door.is_none());
-    let mut present = Present { emulate, door, ..Present::default() };
+    let (emulate, door, publish) = (kept.emulate.is_none(), kept.door.is_none(), kept.publish.is_none());
+    let mut present = Present { emulate, door, publish, ..Present::default() };
     // SAFETY: as the caller says.
     for entry in unsafe { entries(envp) } {
         let set = |name| value(entry, name).is_some_and(|value| !value.is_empty());
@@ -133,6 +141,7 @@ unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
         present.identity |= set(ENV_IDENTITY) || set(ENV_SESSION);
         present.emulate |= set(ENV_EMULATE);
         present.door |= set(ENV_DOOR);
+        present.publish |= set(ENV_PUBLISH);
     }
     present
 }
@@ -162,7 +171,7 @@ unsafe fn complete<T>(
         }
         // Empty settings count as none and would hide those that are added.
         let empty = |name| value(entry, name).is_some_and(<[u8]>::is_empty);
-        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE, ENV_DOOR].into_iter().any(empty) {
+        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE, ENV_DOOR, ENV_PUBLISH].into_iter().any(empty) {
             continue;
         }
         to[length] = entry.as_ptr();
@@ -173,7 +182,8 @@ unsafe fn complete<T>(
     let identity = (!present.identity).then_some(kept.identity.as_c_str());
     let emulate = kept.emulate.as_deref().filter(|_| !present.emulate);
     let door = kept.door.as_deref().filter(|_| !present.door);
-    for entry in [preload, socket, identity, emulate, door].into_iter().flatten() {
+    let publish = kept.publish.as_deref().filter(|_| !present.publish);
+    for entry in [preload, socket, identity, emulate, door, publish].into_iter().flatten() {
         to[length] = entry.as_ptr();
         length += 1;
     }

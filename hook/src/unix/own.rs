@@ -5,8 +5,11 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf, absolute};
 use std::sync::OnceLock;
 
-use phantom_ipc::hook::{CallFrame, IdentityRef, SocketFrame, format_session, parse_session};
-use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_SESSION, ENV_SOCKET, can_be_preloaded, default_socket};
+use phantom_ipc::hook::{CallFrame, IdentityRef, Request, SocketFrame, format_session, parse_session};
+use phantom_ipc::publish::Publish;
+use phantom_ipc::{
+    ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET, can_be_preloaded, default_socket,
+};
 use rustix::net::SocketAddrUnix;
 use rustix::rand::{GetRandomFlags, getrandom};
 
@@ -20,6 +23,8 @@ pub(super) struct Own {
     pub(super) frame: Option<SocketFrame>,
     /// The request for calls on emulated sockets, ready to be completed.
     pub(super) calls: Option<CallFrame>,
+    /// The requests that make the program reachable as it wants to be, ready to send; none when it says so in no known way.
+    pub(super) publish: Option<Vec<Vec<u8>>>,
     /// Whether sockets are to be emulated, whatever the daemon could do.
     pub(super) emulate: bool,
     /// Where the daemon listens; none when that is no path for a socket.
@@ -46,6 +51,8 @@ pub(super) struct Kept {
     pub(super) emulate: Option<CString>,
     /// `PHANTOM_DOOR=…`, if it is set.
     pub(super) door: Option<CString>,
+    /// `PHANTOM_PUBLISH=…`, if it is set.
+    pub(super) publish: Option<CString>,
 }
 
 /// Who this program is. After the first call, which allocates, it does no more than look.
@@ -62,7 +69,8 @@ impl Own {
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
         let calls = identity.as_ref().and_then(|identity| CallFrame::new(identity).ok());
         let identity = identity.filter(|_| frame.is_some());
-        let (emulate, door) = (variable(ENV_EMULATE), variable(ENV_DOOR));
+        let (emulate, door, published) = (variable(ENV_EMULATE), variable(ENV_DOOR), variable(ENV_PUBLISH));
+        let publish = publish(published.as_deref().unwrap_or_default(), identity.as_ref());
         let spelled = library();
         let library = speakable(&spelled);
         let kept = Kept {
@@ -72,11 +80,21 @@ impl Own {
             identity: setting,
             emulate: emulate.as_ref().map(|value| entry(ENV_EMULATE, value)),
             door: door.as_ref().map(|value| entry(ENV_DOOR, value)),
+            publish: published.as_ref().map(|value| entry(ENV_PUBLISH, value)),
         };
         let (socket, stderr) = (SocketAddrUnix::new(&path).ok(), complaint::place());
         let door = door.and_then(|name| SocketAddrUnix::new_abstract_name(name.as_bytes()).ok());
-        Self { identity, frame, calls, emulate: emulate.is_some(), socket, door, stderr, kept }
+        Self { identity, frame, calls, publish, emulate: emulate.is_some(), socket, door, stderr, kept }
     }
+}
+
+/// The requests for what a value of the variable says; none when it cannot be understood.
+fn publish(said: &OsStr, identity: Option<&IdentityRef>) -> Option<Vec<Vec<u8>>> {
+    let said: Vec<Publish> = said.to_str()?.split_whitespace().map(str::parse).collect::<Result<_, _>>().ok()?;
+    let request = |ports, at: &Option<String>| {
+        Request::Publish { identity: identity?.clone(), ports, at: at.clone(), stays: true }.encode().ok()
+    };
+    said.iter().flat_map(|Publish { ports, at }| ports.iter().map(move |ports| request(*ports, at))).collect()
 }
 
 /// A variable of the environment that is set and not empty.

@@ -88,6 +88,7 @@ fn answer(request: &Request) -> (Reply, Option<OwnedFd>) {
         Request::Info { .. }
         | Request::Enter { .. }
         | Request::Publish { .. }
+        | Request::Follow { .. }
         | Request::Door { .. }
         | Request::Lend { .. }
         | Request::Emulated { .. }

@@ -14,7 +14,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use phantom_ipc::hook::{HEADER, IdentityRef, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::hook::{HEADER, IdentityRef, Note, PREAMBLE, Reply, Request, body_length};
 use rustix::net::{
     AddressFamily, Protocol, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
     socket_with,
@@ -47,6 +47,8 @@ struct Space {
     /// Whether slow requests may be answered now.
     released: Mutex<bool>,
     release: Condvar,
+    /// What whoever follows a run is told at once.
+    notes: Mutex<Vec<Note>>,
     /// Connections, to be closed when the daemon is to be gone.
     lines: Mutex<Vec<UnixStream>>,
 }
@@ -80,6 +82,7 @@ impl Daemon {
             refusal,
             released: Mutex::default(),
             release: Condvar::new(),
+            notes: Mutex::default(),
             lines: Mutex::default(),
         });
         let own = Arc::clone(&space);
@@ -145,6 +148,11 @@ impl Daemon {
         self.space.socket(libc::AF_INET, libc::SOCK_STREAM, 0).unwrap()
     }
 
+    /// Tells this to whoever follows a run from now on.
+    pub(crate) fn will_note(&self, note: Note) {
+        self.space.notes.lock().unwrap().push(note);
+    }
+
     /// From here on nobody answers.
     pub(crate) fn die(&self) {
         std::fs::remove_file(self.socket()).unwrap();
@@ -186,8 +194,14 @@ fn converse(mut connection: UnixStream, space: &Space, opened: &Sender<(Identity
                     Err(error) => (Reply::failed(error.raw_os_error(), "no"), vec![]),
                 }
             }
-            Request::Lend { .. } | Request::Door { .. } => {
+            Request::Lend { .. } | Request::Door { .. } | Request::Publish { .. } => {
                 (Reply::Info { address: [0; 16], ipv4: [0; 4], name: "someone.phantom".into() }, vec![])
+            }
+            Request::Follow { .. } => {
+                send(&connection, &Reply::Done, &[]);
+                let notes = space.notes.lock().unwrap().clone();
+                notes.into_iter().for_each(|note| send(&connection, &Reply::Note(note), &[]));
+                continue;
             }
             other => panic!("{other:?}"),
         };

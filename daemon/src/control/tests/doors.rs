@@ -73,8 +73,9 @@ async fn by_a_door_nobody_is_another_and_nobody_commands() {
         hook::Request::Info { identity: session(TOKEN + 1) },
         hook::Request::Enter { identity: own() },
         hook::Request::Hold { identity: own() },
-        hook::Request::Publish { identity: own(), port: 80, at: Some("mail".into()) },
-        hook::Request::Publish { identity: own(), port: 80, at: None },
+        hook::Request::Publish { identity: own(), ports: Ports::One(80), at: Some("mail".into()), stays: false },
+        hook::Request::Publish { identity: own(), ports: Ports::All, at: None, stays: true },
+        hook::Request::Follow { identity: own() },
         hook::Request::Lend { identity: own(), token: [1; 16] },
         hook::Request::Door { identity: own() },
     ];

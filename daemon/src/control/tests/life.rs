@@ -250,7 +250,7 @@ async fn a_token_that_was_lent_means_the_name_until_the_lender_goes() {
     assert_eq!(errno_of(&worker.ask(&lend(session(9), 7)).await.0), libc::ENETDOWN, "the lender's to lend");
     // A worker's hold does not make the name its own.
     worker.ask(&hook::Request::Hold { identity: session(9) }).await;
-    let publish = hook::Request::Publish { identity: session(9), port: 9, at: None };
+    let publish = hook::Request::Publish { identity: session(9), ports: Ports::One(9), at: None, stays: false };
     let enter = hook::Request::Enter { identity: session(9) };
     assert_eq!(errno_of(&worker.ask(&lend(session(9), 7)).await.0), libc::ENETDOWN, "not the worker's to lend");
     assert_eq!(errno_of(&worker.ask(&publish).await.0), libc::ENETDOWN, "nor to publish at");

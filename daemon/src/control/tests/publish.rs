@@ -4,6 +4,7 @@ use super::*;
 
 /// Waits until exactly these ports are published, by where.
 async fn published(world: &World, expected: &[(u16, ApAddress)]) {
+    let expected: Vec<_> = expected.iter().map(|(port, at)| (Ports::One(*port), *at)).collect();
     let ends = async {
         while *world.daemon.published.lock().unwrap() != expected {
             tokio::task::yield_now().await;
@@ -12,12 +13,15 @@ async fn published(world: &World, expected: &[(u16, ApAddress)]) {
     timeout(REQUEST_TIME, ends).await.expect("published as expected");
 }
 
+fn publish(which: u8, ports: Ports, at: Option<&str>, stays: bool) -> hook::Request {
+    hook::Request::Publish { identity: session(which), ports, at: at.map(str::to_owned), stays }
+}
+
 #[tokio::test]
 async fn ports_are_published_as_long_as_the_connection() {
     let world = world();
     let mut program = world.hook().await;
-    let publish =
-        |port, at: Option<&str>| hook::Request::Publish { identity: session(1), port, at: at.map(str::to_owned) };
+    let publish = |port, at: Option<&str>| publish(1, Ports::One(port), at, false);
     assert_eq!(errno_of(&program.ask(&publish(80, None)).await.0), libc::EPERM, "not entered");
     program.ask(&hook::Request::Enter { identity: session(1) }).await;
     let own = program.address(&session(1)).await;
@@ -34,7 +38,7 @@ async fn ports_are_published_as_long_as_the_connection() {
     assert_eq!(*world.daemon.created.lock().unwrap(), [shop.address()]);
     let own = ApAddress::from_bytes(own).unwrap();
     published(&world, &[(80, own), (443, shop.address())]).await;
-    for (port, name, errno) in [(TAKEN, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL)] {
+    for (port, name, errno) in [(13, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL)] {
         assert_eq!(errno_of(&program.ask(&publish(port, name)).await.0), errno);
     }
     drop(program);
@@ -51,11 +55,7 @@ async fn ports_are_published_as_long_as_the_connection() {
 async fn the_status_shows_what_the_asking_user_publishes() {
     let world = world();
     let (mut program, mut alice) = (world.hook().await, world.hook_of(ALICE).await);
-    let publish = |which, port, at: Option<&str>| hook::Request::Publish {
-        identity: session(which),
-        port,
-        at: at.map(str::to_owned),
-    };
+    let publish = |which, port, at: Option<&str>| publish(which, Ports::One(port), at, false);
     program.ask(&hook::Request::Enter { identity: session(1) }).await;
     alice.ask(&hook::Request::Enter { identity: session(2) }).await;
     for request in [publish(1, 443, None), publish(1, 80, None), publish(1, 80, Some("shop"))] {
@@ -78,4 +78,43 @@ async fn the_status_shows_what_the_asking_user_publishes() {
 
 async fn alice_address(alice: &mut Program) -> ApAddress {
     ApAddress::from_bytes(alice.address(&session(2)).await).unwrap()
+}
+
+#[tokio::test]
+async fn who_keeps_no_connection_publishes_as_long_as_the_identity_is_open() {
+    let world = world();
+    for _ in 0..2 {
+        let (reply, _) = world.hook().await.ask(&publish(1, Ports::One(80), None, true)).await;
+        assert!(matches!(reply, hook::Reply::Info { .. }), "{reply:?}");
+    }
+    let told = world.client().await.status().await.unwrap().published;
+    assert!(matches!(&told[..], [one] if one.ports == [80]), "{told:?}");
+    // Others may not, and have no names.
+    let mut bob = world.hook_of(BOB).await;
+    assert_eq!(errno_of(&bob.ask(&publish(1, Ports::All, None, true)).await.0), libc::ENETDOWN);
+    assert_eq!(errno_of(&bob.ask(&publish(2, Ports::All, Some("shop"), true)).await.0), libc::ENETDOWN);
+}
+
+#[tokio::test]
+async fn who_follows_hears_every_note_until_it_leaves() {
+    let world = world();
+    let mut alice = world.hook_of(ALICE).await;
+    alice.ask(&hook::Request::Enter { identity: session(1) }).await;
+    let follow = hook::Request::Follow { identity: session(1) };
+    assert_eq!(errno_of(&world.hook_of(BOB).await.ask(&follow).await.0), libc::ENETDOWN, "another user's");
+    let mut follower = world.hook_of(ALICE).await;
+    assert_eq!(follower.ask(&follow).await.0, hook::Reply::Done);
+    let notes = world.daemon.notes.lock().unwrap().clone().unwrap();
+    let note = |text: &str| Note::new(hook::About::Hint, text);
+    for text in ["one", "another"] {
+        notes.send(note(text)).unwrap();
+        assert_eq!(follower.read().await.0, hook::Reply::Note(note(text)));
+    }
+    drop(follower);
+    let gone = async {
+        while notes.receiver_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(REQUEST_TIME, gone).await.expect("nobody follows any more");
 }
