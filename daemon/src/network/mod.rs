@@ -128,6 +128,34 @@ struct Target<'a> {
     src_port: u16,
     record: &'a ApRecord,
     port: u16,
+    steps: &'a Steps,
+}
+
+/// What a connection takes, in this order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The other end's record, asked for over a path of the identity's own.
+    #[default]
+    Record,
+    /// A tunnel of the identity's own.
+    Path,
+    /// The other end's answer, by one of its entry nodes.
+    Answer,
+}
+
+/// In which step a connection is, or has failed: for people.
+#[derive(Debug, Default)]
+pub struct Steps(Mutex<Step>);
+
+impl Steps {
+    fn begin(&self, step: Step) {
+        *lock(&self.0) = step;
+    }
+
+    /// The step of now.
+    pub fn now(&self) -> Step {
+        *lock(&self.0)
+    }
 }
 
 /// One identity that is in use.
@@ -201,18 +229,31 @@ impl Network {
         to: ApAddress,
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
+        self.connect_by(from, src_port, to, port, &Steps::default()).await
+    }
+
+    /// As [`Self::connect`], and says how far it came.
+    pub async fn connect_by(
+        &self,
+        from: ApAddress,
+        src_port: u16,
+        to: ApAddress,
+        port: u16,
+        steps: &Steps,
+    ) -> Result<Box<dyn Stream>, ConnectError> {
         let deadline = Instant::now() + TUNNEL_PATIENCE;
         let identity = self.identity(from).ok_or(ConnectError::Unreachable)?;
         let mut record = identity.records.find(&self.handle, from, to, deadline).await?;
         let renewal = deadline.min(Instant::now() + RENEWAL_PATIENCE);
         loop {
-            let target = Target { from, src_port, record: &record, port };
+            let target = Target { from, src_port, record: &record, port, steps };
             let answer = self.try_entries(&identity, &target, deadline).await;
             let error = match answer {
                 Err(error @ (ConnectError::TimedOut | ConnectError::Unreachable)) => error,
                 answer => return answer,
             };
-            let newer = identity.records.renew(&self.handle, from, &record, deadline).await?;
+            let newer = identity.records.renew(&self.handle, from, &record, deadline).await;
+            let newer = newer.inspect_err(|_| steps.begin(Step::Record))?;
             let same = newer.serial == record.serial;
             record = newer;
             if same {
@@ -257,10 +298,12 @@ impl Network {
         deadline: Instant,
         limit: Duration,
     ) -> Result<Box<dyn Stream>, ConnectError> {
-        let Target { from, src_port, record, port } = *target;
+        let Target { from, src_port, record, port, steps } = *target;
         let patience = deadline.saturating_duration_since(Instant::now());
+        steps.begin(Step::Path);
         let tunnel = self.handle.tunnel(from, Work::Connect, patience).await;
         let (path, mut tunnel) = tunnel.map_err(|_| ConnectError::TimedOut)?;
+        steps.begin(Step::Answer);
         let to = record.address();
         let mut session = Session::connect(&mut crate::random(), &identity.key, to, port, src_port)
             .and_then(|mut session| session.expect_record(&record.key).map(|()| session))

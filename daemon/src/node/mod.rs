@@ -3,6 +3,7 @@
 mod answers;
 mod doors;
 mod epochs;
+mod explain;
 mod kept;
 #[cfg(test)]
 mod lone;

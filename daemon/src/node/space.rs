@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_ipc::hook::{Call, Note, Reply};
+use phantom_ipc::hook::{About, Call, Note, Reply};
 use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell, broadcast};
@@ -24,11 +24,12 @@ use crate::gate::{
 };
 use crate::identity::ApIdentity;
 use crate::names::{self, Names};
-use crate::network::{Network, Programs};
+use crate::network::{Network, Programs, Steps};
 use crate::resolver::{Dial, Resolver, ThisComputer};
 use crate::startup::Setup;
 
 use super::doors::{Doors, Taken};
+use super::explain::{Explains, Trouble};
 use super::published::{Own, Published, TooMany};
 use super::unpublished::{self, Listening};
 use super::visit::Visits;
@@ -91,6 +92,36 @@ struct Outside {
     names: Names,
     /// Who is asked for names of the ordinary DNS; this identity's own.
     resolver: Option<Resolver>,
+    /// For whoever started the run.
+    notes: broadcast::Sender<Note>,
+    explains: Explains,
+}
+
+impl Outside {
+    /// Says what did not work, if anybody wants to know.
+    async fn explain(&self, trouble: Trouble) {
+        if self.notes.receiver_count() == 0 {
+            return;
+        }
+        let Some(left_out) = self.explains.is_due(&trouble, Instant::now()) else { return };
+        let waits_for = self.usage.network().handle().snapshot().await.and_then(|snapshot| snapshot.waiting_for);
+        let more = if left_out > 0 { format!(" ({left_out} others were left out)") } else { String::new() };
+        let line = format!("{}{more}", trouble.line(waits_for.as_deref()));
+        // Whoever followed may be gone.
+        let _ = self.notes.send(Note::new(About::Hint, &line));
+    }
+
+    async fn known(&self, name: &str) -> Result<Option<Found>, Unanswered> {
+        if let Some(address) = self.names.resolve(name) {
+            // Who asks for an address is about to connect to it.
+            self.usage.begin().await;
+            return Ok(Some(Found { address, lifetime: OWN_LIFETIME }));
+        }
+        match &self.resolver {
+            Some(resolver) => resolver.resolve(name).await,
+            None => Ok(None),
+        }
+    }
 }
 
 /// How long a name of ours holds, in seconds: until the configuration changes, and the daemon is started again then.
@@ -125,19 +156,24 @@ impl gate::Network for Outside {
         port: u16,
     ) -> Result<Box<dyn Stream>, ConnectError> {
         self.usage.begin().await;
-        self.usage.network().connect(from, source_port, destination, port).await
+        let steps = Steps::default();
+        let network = self.usage.network();
+        let connected = network.connect_by(from, source_port, destination, port, &steps).await;
+        if let Err(error) = &connected {
+            let to = self.names.name_of(destination).unwrap_or_else(|| destination.ipv6().to_string());
+            self.explain(Trouble::Connect { to, port, step: steps.now(), cause: (*error).into() }).await;
+        }
+        connected
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered> {
-        if let Some(address) = self.names.resolve(name) {
-            // Who asks for an address is about to connect to it.
-            self.usage.begin().await;
-            return Ok(Some(Found { address, lifetime: OWN_LIFETIME }));
+        let found = self.known(name).await;
+        match &found {
+            Ok(Some(_)) => {}
+            Ok(None) => self.explain(Trouble::no_such_name(name, self.resolver.is_some())).await,
+            Err(Unanswered) => self.explain(Trouble::no_answer(name)).await,
         }
-        match &self.resolver {
-            Some(resolver) => resolver.resolve(name).await,
-            None => Ok(None),
-        }
+        found
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {
@@ -233,7 +269,7 @@ pub(super) async fn open(
         usage.begin().await;
     }
     let notes = broadcast::Sender::new(NOTES);
-    let outside = Arc::new(outside(setup, &usage));
+    let outside = Arc::new(outside(setup, &usage, notes.clone()));
     outside.names.remember(name);
     // The running executable itself, also when an update has replaced its file meanwhile.
     let helper = PathBuf::from("/proc/self/exe");
@@ -260,11 +296,12 @@ pub(super) async fn open(
     Ok(space)
 }
 
-fn outside(setup: &Setup, usage: &Arc<Use>) -> Outside {
+fn outside(setup: &Setup, usage: &Arc<Use>, notes: broadcast::Sender<Note>) -> Outside {
     let dial = |to| ToResolver { usage: usage.clone(), to };
     let resolver = setup.config.resolver.map(|to| Resolver::new(dial(to), ThisComputer::now()));
     let own = usage.identity.name.clone().map(|name| (name, usage.address()));
-    Outside { usage: usage.clone(), names: setup.names.afresh_for(own), resolver }
+    let (usage, names) = (usage.clone(), setup.names.afresh_for(own));
+    Outside { usage, names, resolver, notes, explains: Explains::default() }
 }
 
 #[async_trait]

@@ -1,0 +1,45 @@
+//! Whatever does not come about is explained by phantom-run: which step, which cause, what to do.
+#![allow(missing_docs)]
+
+use std::process::Stdio;
+
+use anyhow::{Result, ensure};
+use phantom_tests::{CLIENT, Network, SERVER, Way, phantom_run};
+
+/// What phantom-run and the program say on standard error, which fails.
+fn said(network: &Network, way: Way, options: &[&str], program: &[&str]) -> Result<String> {
+    let mut command = phantom_run(&network.nodes[CLIENT].socket, way);
+    let output = command.args(options).arg("--").args(program).stdin(Stdio::null()).output()?;
+    ensure!(!output.status.success(), "{program:?} by {way:?}");
+    Ok(String::from_utf8(output.stderr)?)
+}
+
+#[test]
+fn failed_connections_and_names_are_explained() -> Result<()> {
+    let network = Network::shared()?;
+    let idle = ["sh", "-c", "echo up; exec sleep 1000"];
+    let (_server, name) = network.serve(Way::Namespace, "idle", &idle, "up")?;
+    let nobody = network.address(SERVER, "never-published")?;
+    for way in Way::ALL {
+        for (host, cause) in [
+            (&*name, "refused by the other end"),
+            (&nobody, "nobody has published that address"),
+            ("www.example.com", "no such name: www.example.com; known are `.phantom` names"),
+        ] {
+            let url = format!("http://{host}:81/");
+            let curl = ["curl", "-sS", "-m", "80", &url];
+            let heard = said(&network, way, &[], &curl)?;
+            ensure!(heard.contains(cause), "{way:?} {host}: {heard}");
+            ensure!(
+                host.ends_with(".com") || heard.contains(&format!("no connection to port 81 of {host}")),
+                "{heard}"
+            );
+            ensure!(!said(&network, way, &["--quiet"], &curl)?.contains("phantom-run"), "{way:?} {host}");
+        }
+        // Once, however often it is tried.
+        let often = format!("for i in 1 2 3 4 5; do curl -sS -m 80 http://{name}:81/ 2>/dev/null; done; exit 1");
+        let heard = said(&network, way, &[], &["sh", "-c", &often])?;
+        ensure!(heard.matches("no connection to port 81").count() == 1, "{way:?}: {heard}");
+    }
+    Ok(())
+}
