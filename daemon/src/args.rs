@@ -13,6 +13,7 @@ Examples:
   phantomd init                          make identity and configuration, show the agreement (once)
   phantomd                               run with them
   phantomd --peer phantom-peer:AAAA…     run, and join through that node
+  phantomd --check-config                see whether phantomd.toml is right, before a restart
   phantomd --data-dir ~/second --listen 0.0.0.0:9443     a second node on this computer
 
 A node's peer string is printed by `phantom status` on it. `phantom testnet up` makes a private \
@@ -28,6 +29,9 @@ pub struct Cli {
     /// What to do instead of running.
     #[command(subcommand)]
     pub command: Option<Command>,
+    /// Read command line and configuration, say what follows from them, and make and start nothing
+    #[arg(long, conflicts_with = "accept_eula")]
+    pub check_config: bool,
     /// How to run.
     #[command(flatten)]
     pub options: Options,

@@ -27,6 +27,7 @@ fn main() -> ExitCode {
     }
     let cli = Cli::parse();
     let result = match cli.command {
+        _ if cli.check_config => check(&cli.options),
         Some(Command::Init) => init(&cli.options).and_then(|made| Ok(describe(&made)?)),
         None => run(&cli.options),
     };
@@ -53,6 +54,23 @@ fn init(options: &Options) -> anyhow::Result<Initialized> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     let consent = startup::consent(options, &mut input, &mut output);
     Ok(startup::init(options, &folders(), consent, &mut system_rng()?)?)
+}
+
+/// Nothing is made or bound: a daemon may run with the same.
+fn check(options: &Options) -> anyhow::Result<()> {
+    let config = Config::load(&options.overrides(), &folders()).map_err(StartError::from)?;
+    let mut out = io::stdout().lock();
+    writeln!(out, "data           {}", config.data_dir.display())?;
+    writeln!(out, "socket         {}", config.socket.display())?;
+    writeln!(out, "listen         {}", config.listen)?;
+    if let Some(advertise) = config.advertise {
+        writeln!(out, "advertise      {advertise}")?;
+    }
+    writeln!(out, "peers          {}", config.peers.len())?;
+    writeln!(out, "aliases        {}", config.aliases.len())?;
+    writeln!(out, "resolver       {}", if config.resolver.is_some() { "as configured" } else { "none" })?;
+    writeln!(out, "log            {}", config.log)?;
+    Ok(writeln!(out, "the configuration is right")?)
 }
 
 /// What `init` tells: where things are, and what to give to others.

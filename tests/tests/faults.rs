@@ -108,6 +108,9 @@ fn configurations_that_cannot_be_used_are_refused_with_place_and_reason() -> Res
     let run = |file: &Path| -> Result<Output> {
         Ok(home.phantomd(&["--accept-eula", "--config", file.to_str().context("path")?]).output()?)
     };
+    let check = |file: &Path| -> Result<Output> {
+        Ok(home.phantomd(&["--check-config", "--config", file.to_str().context("path")?]).output()?)
+    };
     refused(&run(&home.path("missing"))?, CONFIG, &["missing", "cannot read", "phantomd init"])?;
     refused(&run(home.0.path())?, CONFIG, &["cannot read"])?;
     let file = home.path("phantomd.toml");
@@ -120,7 +123,11 @@ fn configurations_that_cannot_be_used_are_refused_with_place_and_reason() -> Res
     ] {
         fs::write(&file, text)?;
         refused(&run(&file)?, CONFIG, &["phantomd.toml", reason]).with_context(|| text.to_owned())?;
+        refused(&check(&file)?, CONFIG, &["phantomd.toml", reason]).with_context(|| text.to_owned())?;
     }
+    fs::write(&file, "log = \"warn\"\n")?;
+    let said = phantom_tests::stdout(&check(&file)?)?;
+    ensure!(said.contains("log            warn") && said.contains("is right"), "{said}");
     fs::write(&file, b"\xff\xfe\x00")?;
     refused(&run(&file)?, CONFIG, &["phantomd.toml"])?;
     ensure!(!home.path("data").join("node.key").exists(), "an identity was made all the same");
