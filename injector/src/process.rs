@@ -147,7 +147,8 @@ fn wait(
     last: Option<Instant>,
 ) -> io::Result<Option<[bool; 3]>> {
     // In the place of notes that are over: nothing is asked of it.
-    let (third, what) = notes.map_or((news.as_fd(), PollFlags::empty()), |notes| (notes.as_fd(), PollFlags::IN));
+    let none = || (news.as_fd(), PollFlags::empty());
+    let (third, what) = notes.map_or_else(none, |notes| (notes.as_fd(), PollFlags::IN));
     let mut polled =
         [PollFd::new(news, PollFlags::IN), PollFd::new(signals, PollFlags::IN), PollFd::from_borrowed_fd(third, what)];
     let left = last.map(|end| end.saturating_duration_since(Instant::now()));

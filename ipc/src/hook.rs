@@ -456,7 +456,8 @@ pub fn split_frame(buffer: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
 
 /// The first [`MAX_MESSAGE`] bytes of a message, whole characters.
 fn cut(message: &str) -> &str {
-    &message[..message.floor_char_boundary(MAX_MESSAGE)]
+    let most = MAX_MESSAGE.min(message.len());
+    &message[..(0..=most).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0)]
 }
 
 /// Reads a session token as [`crate::ENV_SESSION`] has it: exactly 32 lower-case hexadecimal digits.

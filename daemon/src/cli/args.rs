@@ -8,7 +8,7 @@ const EXAMPLES: &str = "\
 Examples:
   phantom status                              is the daemon ready, or what does it wait for?
   phantom address new web                     make an address; offer something at it:
-  phantom-run --identity web python3 -m http.server 80
+  phantom-run --publish 80:web python3 -m http.server 80
   phantom netdb lookup NAME.phantom           can others reach it yet?
   phantom connection list                     which way do the bytes take?
   phantom --json status | jq .ready           for scripts: one JSON value

@@ -300,7 +300,7 @@ impl Daemon for Running {
             Ok(Some((record, _))) => Ok(answers::lookup(&record)),
             Ok(None) => Err(admin::Failure {
                 message: "the network database has no entry for this address".into(),
-                hint: Some("its owner must be online with a program that listens".into()),
+                hint: Some("its owner must be online with something published (`phantom-run --publish`)".into()),
             }),
             Err(error) => Err(admin::Failure {
                 message: error.to_string(),
