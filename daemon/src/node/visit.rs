@@ -206,8 +206,8 @@ impl Drop for Leaves {
 #[async_trait]
 impl Way for Visit {
     async fn stands(&self) -> bool {
-        let paths = self.doors.network().handle().ready().paths();
-        paths.iter().any(|(path, _)| path.work == Work::Serve && path.identity == Some(self.at))
+        let Some(now) = self.doors.network().handle().snapshot().await else { return false };
+        now.paths.iter().any(|(path, _)| path.work == Work::Serve && path.identity == Some(self.at))
     }
 
     async fn visit(&self) -> Result<(), ConnectError> {
