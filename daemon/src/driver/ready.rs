@@ -191,7 +191,11 @@ async fn wait(tunnel: impl Future<Output = Option<Tunnel>> + Send, mut claim_rx:
     let came = tokio::select! {
         biased;
         claim = &mut claim_rx => {
-            let Ok(claim) = claim else { return Waited::Lost { late: None } };
+            let Ok(claim) = claim else {
+                // Nobody waits for its end.
+                tokio::spawn(tunnel.close());
+                return Waited::Lost { late: None };
+            };
             claim.give(tunnel);
             return Waited::Claimed;
         }
@@ -199,7 +203,10 @@ async fn wait(tunnel: impl Future<Output = Option<Tunnel>> + Send, mut claim_rx:
     };
     match came {
         Ok(Some((kind, data))) => Waited::Used { tunnel: Box::new(tunnel), kind, data, late: late(&mut claim_rx) },
-        Ok(None) => Waited::Lost { late: late(&mut claim_rx) },
+        Ok(None) => {
+            tokio::spawn(tunnel.close());
+            Waited::Lost { late: late(&mut claim_rx) }
+        }
         // Noise: somebody on the way changed it.
         Err(error) => {
             let late = late(&mut claim_rx);

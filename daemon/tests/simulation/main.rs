@@ -14,6 +14,7 @@
 
 mod attacks;
 mod books;
+mod bursts;
 mod hostile;
 mod lives;
 mod model;

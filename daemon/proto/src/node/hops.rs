@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use rand::RngExt;
 
+use super::demand::Demand;
 use super::links::Errand;
 use super::pace;
 use super::personas::exponential;
@@ -39,8 +40,8 @@ pub(super) struct Path {
     since: u64,
     /// A tunnel of it has stood.
     pub(super) proven: bool,
-    /// A ready tunnel of it has been used: more will be.
-    pub(super) used: bool,
+    /// How many ready tunnels it takes.
+    pub(super) demand: Demand,
     /// Tunnels in a row that came to nothing, of those that this end wanted.
     pub(super) vain: u32,
     /// When this end starts its next tunnel by itself.
@@ -121,7 +122,17 @@ pub(super) struct SideState {
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
         let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
-        Self { part, sides, until, since: now, proven: false, used: false, vain: 0, refill_at: None, pace: 0 }
+        Self {
+            part,
+            sides,
+            until,
+            since: now,
+            proven: false,
+            demand: Demand::default(),
+            vain: 0,
+            refill_at: None,
+            pace: 0,
+        }
     }
 
     pub(super) fn owned(&self) -> Option<&Owned> {

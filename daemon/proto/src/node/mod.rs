@@ -12,6 +12,7 @@
 //! No byte of a connection passes here: once a tunnel stands, its links leave the node with the cell layers for them.
 
 mod build;
+mod demand;
 mod hops;
 mod leaps;
 mod links;
@@ -380,7 +381,7 @@ impl Node {
 
     /// The next thing that the shell must do.
     pub fn poll(&mut self) -> Option<Output> {
-        self.tell_met();
+        self.tell_met(self.ticked.unwrap_or_default());
         self.out.pop_front()
     }
 
@@ -403,6 +404,7 @@ impl Node {
             self.keep_sets();
             self.pin();
             self.relieve(now);
+            self.drop_surplus(now);
             self.serve(now);
             self.publish_due(now);
             self.note_choice(now);

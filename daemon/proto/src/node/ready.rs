@@ -112,6 +112,18 @@ impl Ready {
         self.shelves.get(&path).map_or(0, |shelf| shelf.tunnels.len())
     }
 
+    /// The one that has waited for longest.
+    pub(super) fn oldest(&self, path: PathNo) -> Option<TunnelNo> {
+        self.shelves.get(&path)?.tunnels.front().copied()
+    }
+
+    /// Those who wait for a tunnel of this path, or of one like it.
+    pub(super) fn waiting(&self, path: PathNo) -> usize {
+        let works = self.shelves.get(&path).and_then(|shelf| shelf.works);
+        let lines = [Some(Of::Path(path)), works.map(|(identity, work)| Of::Work(identity, work))];
+        lines.iter().flatten().filter_map(|of| self.lines.get(of)).map(BTreeMap::len).sum()
+    }
+
     /// Whether another one of this path would be kept.
     pub(super) fn has_room(&self, path: PathNo) -> bool {
         let Some(shelf) = self.shelves.get(&path) else { return false };

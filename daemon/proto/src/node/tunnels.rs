@@ -289,7 +289,7 @@ impl Node {
 
     pub(super) fn want_tunnel(&mut self, now: u64, want: WantNo, of: Of, limit: u64) {
         self.ready.want(now, want, of, limit);
-        self.tell_met();
+        self.tell_met(now);
         self.refill(now);
     }
 
@@ -300,7 +300,9 @@ impl Node {
 
     pub(super) fn tunnel_gone(&mut self, now: u64, tunnel: TunnelNo, used: bool) {
         if let Some(path) = self.ready.gone(tunnel).and_then(|no| self.paths.get_mut(&no)) {
-            path.used |= used;
+            if used {
+                path.demand.used(now);
+            }
         }
         self.refill(now);
     }
@@ -311,12 +313,12 @@ impl Node {
     }
 
     /// Says what came of those who want tunnels.
-    pub(super) fn tell_met(&mut self) {
+    pub(super) fn tell_met(&mut self, now: u64) {
         for met in self.ready.take_met() {
             self.out.push_back(match met {
                 Met::Granted { want, path: no, tunnel } => {
                     if let Some(path) = self.paths.get_mut(&no) {
-                        path.used = true;
+                        path.demand.used(now);
                     }
                     Output::Grant { want, path: no, tunnel }
                 }
@@ -339,28 +341,44 @@ impl Node {
         let mut due = Vec::new();
         self.refill_due = None;
         for (no, path) in &mut self.paths {
-            let target = if path.used { many } else { few };
+            let target = if path.demand.is_none() { few } else { path.demand.target(now, many) };
             let ready = self.ready.count(*no);
             if matches!(path.part, Part::Middle(_)) || ready >= target || !path.stands() || !self.ready.has_room(*no) {
                 continue;
             }
-            let longest = if ready == 0 { URGENT_DELAY } else { REFILL_DELAY };
+            // As much more often as more are wanted.
+            let refill = REFILL_DELAY * many as u64 / target.max(many) as u64;
+            let longest = if ready == 0 { URGENT_DELAY } else { refill };
             // As far ahead as none is drawn: the clock was set back.
             path.refill_at = path.refill_at.filter(|at| *at <= now + 2 * REFILL_DELAY);
             let at = path.refill_at.get_or_insert_with(|| now + self.rng.random_range(0..=longest));
             if now >= *at {
                 // The next one, should this fail, or more be missing.
                 *at = now + longest / 2 + self.rng.random_range(0..=longest);
-                due.push(*no);
+                due.push((*no, target + self.ready.waiting(*no)));
             }
             self.refill_due = Some(self.refill_due.map_or(*at, |earlier| earlier.min(*at)));
         }
-        for no in due {
+        for (no, wanted) in due {
             self.start_tunnel(now, no);
-            if self.under_way(no) >= many
+            if self.under_way(no) >= wanted
                 && let Some(path) = self.paths.get_mut(&no)
             {
                 path.refill_at = path.refill_at.map(|at| at.max(now + UNDER_WAY_DELAY));
+            }
+        }
+    }
+
+    /// Ready tunnels beyond what both ends want: one goes at a time, and its links may serve again.
+    // protocol: T21
+    pub(super) fn drop_surplus(&mut self, now: u64) {
+        let many = self.settings.ready_tunnels;
+        let has_many = |(no, path): &(&PathNo, &Path)| self.ready.count(**no) > path.demand.surplus(now, many);
+        let full: Vec<_> = self.paths.iter().filter(has_many).map(|(no, _)| *no).collect();
+        for no in full {
+            if let Some(tunnel) = self.ready.oldest(no) {
+                self.ready.gone(tunnel);
+                self.out.push_back(Output::DropTunnel { tunnel });
             }
         }
     }
