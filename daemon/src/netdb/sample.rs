@@ -28,18 +28,28 @@ const RENEW_AGAIN: u64 = 300;
 /// A node that cannot be reached may have moved: its record is asked for within so many seconds.
 const MOVED_WITHIN: u64 = 60;
 
+/// A pinned node of which nothing new was heard is asked for by itself only within so many seconds before its keys are over.
+const LAST_HOUR: u64 = 3600;
+
 /// The sample, and which of its nodes do not answer.
+///
+/// Whom this node asks for by name is seen by those whom it asks. So that depends on the sample alone, which chance fills, and not on
+/// who is pinned: what look-ups of random keys bring of pinned nodes is kept aside. Only when they bring nothing for hours, in a network
+/// of many thousand nodes, is a pinned node asked for.
 #[derive(Default)]
 pub(super) struct Sample {
     nodes: BTreeMap<NodeId, Known>,
-    /// Bounded by the sample: only nodes in it are noted.
+    /// Bounded: only nodes of which there is a record are noted.
     silent: HashSet<NodeId>,
-    /// Guards and members of layers: they stay, beside as many others as ever.
+    /// Guards and members of layers.
     pinned: BTreeSet<NodeId>,
-    /// Pinned nodes that are not here, and when to ask for them.
+    /// What is known of them, whether the sample has them or not.
+    held: BTreeMap<NodeId, Known>,
+    /// Pinned nodes that are to be asked for by themselves, and when.
     missing: BTreeMap<NodeId, u64>,
 }
 
+#[derive(Clone)]
 struct Known {
     record: Arc<NodeRecord>,
     /// As it was signed: what the disk keeps.
@@ -57,25 +67,56 @@ impl Sample {
         if self.nodes.get(&id).is_some_and(|known| known.record.version() >= record.version()) {
             return false;
         }
-        let others = self.nodes.keys().filter(|id| !self.pinned.contains(*id));
-        if !self.nodes.contains_key(&id) && !self.pinned.contains(&id) && others.clone().count() >= SIZE {
+        if !self.nodes.contains_key(&id) && self.nodes.len() >= SIZE {
             // A random one makes room: whoever floods the table cannot choose who goes.
-            let gone = others.choose(rng).copied();
+            let gone = self.nodes.keys().choose(rng).copied();
             if let Some(id) = gone {
-                self.forget(&id);
+                self.nodes.remove(&id);
+                self.quiet(&id);
             }
         }
-        self.missing.remove(&id);
-        let seen = self.nodes.get(&id).and_then(|known| known.seen);
+        let seen = self.of(&id).and_then(|known| known.seen);
         let renew_at = record.epoch.end() + rng.random_range(0..RENEW_WITHIN);
-        self.nodes.insert(id, Known { record: Arc::new(record), bytes, renew_at, seen });
+        let known = Known { record: Arc::new(record), bytes, renew_at, seen };
+        self.hold(&id, &known);
+        self.nodes.insert(id, known);
         true
     }
 
-    /// From now on these stay.
+    /// Keeps a record aside if its node is pinned and it is not older than what is there.
+    fn hold(&mut self, id: &NodeId, known: &Known) {
+        let newest = |held: &Known| held.record.version() <= known.record.version();
+        if self.pinned.contains(id) && self.held.get(id).is_none_or(newest) {
+            self.missing.remove(id);
+            self.held.insert(*id, known.clone());
+        }
+    }
+
+    fn of(&self, id: &NodeId) -> Option<&Known> {
+        self.nodes.get(id).or_else(|| self.held.get(id))
+    }
+
+    /// From now on what is heard of these stays.
     // protocol: J5
     pub(super) fn pin(&mut self, nodes: BTreeSet<NodeId>) {
         self.pinned = nodes;
+        let gone: Vec<_> = self.held.keys().filter(|id| !self.pinned.contains(*id)).copied().collect();
+        for id in gone {
+            self.held.remove(&id);
+            self.quiet(&id);
+        }
+        for id in self.pinned.clone() {
+            if let Some(known) = self.nodes.get(&id).cloned() {
+                self.hold(&id, &known);
+            }
+        }
+    }
+
+    /// A node of which there is no record any more is not noted as silent.
+    fn quiet(&mut self, id: &NodeId) {
+        if self.of(id).is_none() {
+            self.silent.remove(id);
+        }
     }
 
     /// Some records, at most `most`, for which it is time to ask; each is due again later, should there be no newer one.
@@ -86,11 +127,15 @@ impl Sample {
         due
     }
 
-    /// Pinned nodes of an earlier run, or whose records ended while they were away: asked for now and again.
+    /// Pinned nodes of an earlier run, or of which nothing was heard while their keys came to an end: asked for now and again.
+    // protocol: J10
     fn take_missing(&mut self, rng: &mut impl Rng, now: u64, most: usize) -> Vec<NodeId> {
         self.missing.retain(|id, _| self.pinned.contains(id));
-        for id in self.pinned.iter().filter(|id| !self.nodes.contains_key(*id)) {
-            self.missing.entry(*id).or_insert_with(|| now + rng.random_range(0..RENEW_AGAIN));
+        for id in &self.pinned {
+            let over = self.held.get(id).map(|held| held.record.expires());
+            if over.is_none_or(|over| now >= over.saturating_sub(LAST_HOUR)) && !self.nodes.contains_key(id) {
+                self.missing.entry(*id).or_insert_with(|| now + rng.random_range(0..LAST_HOUR / 2));
+            }
         }
         let due = self.missing.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id);
         let due = due.sample(rng, most);
@@ -114,20 +159,18 @@ impl Sample {
     /// Throws out what has expired, by our own clock.
     // protocol: J6
     pub(super) fn sweep(&mut self, now: u64) {
-        let over = self.nodes.iter().filter(|(_, known)| known.record.expires() <= now);
-        let over: Vec<_> = over.map(|(id, _)| *id).collect();
-        over.iter().for_each(|id| self.forget(id));
-    }
-
-    fn forget(&mut self, id: &NodeId) {
-        self.nodes.remove(id);
-        self.silent.remove(id);
+        for nodes in [&mut self.nodes, &mut self.held] {
+            nodes.retain(|_, known| known.record.expires() > now);
+        }
+        let silent: Vec<_> = self.silent.iter().copied().collect();
+        silent.iter().for_each(|id| self.quiet(id));
     }
 
     /// A node could not be reached.
     pub(super) fn unreachable(&mut self, rng: &mut impl Rng, now: u64, id: NodeId) {
-        if let Some(known) = self.nodes.get_mut(&id)
+        if self.of(&id).is_some()
             && self.silent.insert(id)
+            && let Some(known) = self.nodes.get_mut(&id)
         {
             known.renew_at = known.renew_at.min(now + rng.random_range(0..MOVED_WITHIN));
         }
@@ -136,24 +179,30 @@ impl Sample {
     /// A node is connected, or was until now.
     pub(super) fn connected(&mut self, now: u64, id: &NodeId) {
         self.silent.remove(id);
-        if let Some(known) = self.nodes.get_mut(id) {
+        for known in [self.nodes.get_mut(id), self.held.get_mut(id)].into_iter().flatten() {
             known.seen = Some(now);
         }
     }
 
     /// When nodes were last connected, as far as they were.
     pub(super) fn seen(&self) -> impl Iterator<Item = (NodeId, u64)> {
-        self.nodes.iter().filter_map(|(id, known)| Some((*id, known.seen?)))
+        self.all().filter_map(|(id, known)| Some((*id, known.seen?)))
     }
 
     /// Some nodes that do not answer, at most `most`: to be tried again.
     pub(super) fn some_silent(&self, rng: &mut impl Rng, most: usize) -> Vec<NodeContact> {
-        let contact = |id: &NodeId| self.nodes.get(id).map(|known| known.record.contact.clone());
+        let contact = |id: &NodeId| self.of(id).map(|known| known.record.contact.clone());
         self.silent.iter().filter_map(contact).sample(rng, most)
     }
 
+    /// Whether chance has filled the sample with it: then it is not asked for when it is heard of again.
     pub(super) fn contains(&self, id: &NodeId) -> bool {
         self.nodes.contains_key(id)
+    }
+
+    /// The sample, and those that are held beside it.
+    fn all(&self) -> impl Iterator<Item = (&NodeId, &Known)> {
+        self.nodes.iter().chain(self.held.iter().filter(|(id, _)| !self.nodes.contains_key(*id)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -165,12 +214,12 @@ impl Sample {
     }
 
     pub(super) fn records(&self) -> impl Iterator<Item = &Arc<NodeRecord>> {
-        self.nodes.values().map(|known| &known.record)
+        self.all().map(|(_, known)| &known.record)
     }
 
     /// Every record as it was signed, by node.
     pub(super) fn signed(&self) -> impl Iterator<Item = (NodeId, &[u8])> {
-        self.nodes.iter().map(|(id, known)| (*id, known.bytes.as_slice()))
+        self.all().map(|(id, known)| (*id, known.bytes.as_slice()))
     }
 }
 
@@ -259,24 +308,72 @@ mod tests {
         assert_eq!(sample.seen().collect::<Vec<_>>(), [(id, begin + 7)]);
     }
 
-    /// A3: who is used for weeks is not lost with the rest of the sample, and is asked for when it is not there.
+    fn id(number: u16) -> NodeId {
+        record(number, NOW).contact.node_id()
+    }
+
+    fn knows(sample: &Sample, number: u16) -> bool {
+        sample.records().any(|record| record.contact.node_id() == id(number))
+    }
+
+    /// A3: who is used for weeks is not lost with the rest of the sample, and is asked for when nothing is known of it.
     // protocol: J5
     #[test]
     fn pinned_nodes_stay_and_are_asked_for_when_they_are_missing() {
         let (mut full, mut rng) = sample(SIZE as u16);
-        let id = |number| record(number, NOW).contact.node_id();
         full.pin([id(0), id(1), id(7000)].into());
-        for number in 0..2000 {
-            assert!(full.learn(&mut rng, record(1000 + number, NOW), vec![1]));
+        for number in 0..4000 {
+            assert!(full.learn(&mut rng, record(8000 + number, NOW), vec![1]));
         }
-        assert!(full.contains(&id(0)) && full.contains(&id(1)) && full.len() == SIZE + 2);
-        let asked: Vec<_> = (NOW..NOW + RENEW_AGAIN).flat_map(|now| full.take_due(&mut rng, now, 8)).collect();
-        assert!(asked.contains(&id(7000)));
-        assert!(full.learn(&mut rng, record(7000, NOW), vec![1]) && full.contains(&id(7000)));
+        assert!(knows(&full, 0) && knows(&full, 1) && full.len() == SIZE);
+        let due = |sample: &mut Sample, rng: &mut StdRng| -> Vec<_> {
+            (NOW..NOW + LAST_HOUR).flat_map(|now| sample.take_due(rng, now, 8)).collect()
+        };
+        let asked = due(&mut full, &mut rng);
+        assert!(asked.contains(&id(7000)) && !asked.contains(&id(0)));
+        assert!(full.learn(&mut rng, record(7000, NOW), vec![1]) && knows(&full, 7000));
         full.pin(BTreeSet::new());
-        assert!(full.learn(&mut rng, record(6000, NOW), vec![1]));
-        let again: Vec<_> = (NOW..NOW + 900).flat_map(|now| full.take_due(&mut rng, now, 8)).collect();
-        assert!(!again.contains(&id(7000)), "who is not pinned any more is not asked for");
+        assert!(!due(&mut full, &mut rng).contains(&id(7000)), "who is not pinned any more is not asked for");
+        assert!(full.held.is_empty() && !knows(&full, 0), "nothing is left of who was");
+    }
+
+    /// Those whom a node asks would see who its guards are: by name it asks for whom chance brings, pinned or not, and alike.
+    // protocol: J5
+    #[test]
+    fn who_is_pinned_does_not_show_by_what_is_asked_for() {
+        let (pins, mut counts) = (0..10_u16, [0, 0]);
+        let (mut full, mut rng) = sample(SIZE as u16);
+        let ids: Vec<_> = (0..2000).map(id).collect();
+        full.pin(ids[..pins.len()].iter().copied().collect());
+        // 2000 nodes; a look-up meets 20 of them every 30 s, and asks for those that the sample does not have.
+        for now in (NOW..NOW + 24 * 3600).step_by(30) {
+            full.sweep(now);
+            let met: Vec<_> = (0..20).map(|_| rng.random_range(0..ids.len())).collect();
+            let due: BTreeSet<_> = full.take_due(&mut rng, now, 8).into_iter().collect();
+            let due = (0..ids.len()).filter(|number| due.contains(&ids[*number]));
+            for number in met.into_iter().filter(|number| !full.contains(&ids[*number])).chain(due).collect::<Vec<_>>()
+            {
+                counts[usize::from(number < pins.len())] += 1;
+                full.learn(&mut rng, record(number as u16, now), vec![1]);
+            }
+        }
+        let [others, pinned] = [counts[0] / (ids.len() - pins.len()), counts[1] / pins.len()];
+        assert!(others > 10 && pinned.abs_diff(others) <= 3, "asked for {pinned} times a day, others {others} times");
+        assert!(pins.into_iter().all(|number| knows(&full, number)));
+    }
+
+    /// Of a node that look-ups never meet the last chance is taken, at a time of its own.
+    // protocol: J10
+    #[test]
+    fn a_pinned_node_of_which_nothing_is_heard_is_asked_for_before_its_keys_are_over() {
+        let (mut alone, mut rng) = sample(1);
+        alone.pin([id(0)].into());
+        // Others have pushed it out of the sample.
+        alone.nodes.clear();
+        let over = record(0, NOW).expires();
+        let asked = (NOW..over).find(|now| alone.take_due(&mut rng, *now, 8).contains(&id(0)));
+        assert!(asked.is_some_and(|at| (over - LAST_HOUR..over - 60).contains(&at)), "{asked:?}, over at {over}");
+        assert!(knows(&alone, 0));
     }
 
     // protocol: J1
