@@ -85,10 +85,11 @@ impl Node {
         self.builds.values().map(|building| building.since).min()
     }
 
-    /// Guards that the database cannot reach count as dials in vain; one that it reaches again has answered.
+    /// A guard that the database cannot reach any more counts as one dial in vain, however often it says so; one that it reaches again has
+    /// answered.
     pub(super) fn take_silent(&mut self, now: u64, silent: BTreeSet<NodeId>) {
         for guard in self.choice.guards().collect::<Vec<_>>() {
-            if silent.contains(&guard) || self.silent.contains(&guard) {
+            if silent.contains(&guard) != self.silent.contains(&guard) {
                 self.choice.dialed(now / 1000, &guard, !silent.contains(&guard));
             }
         }
@@ -113,6 +114,8 @@ impl Node {
         self.away.retain(|_, until| now < *until);
         let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
         let hops = self.settings.hops;
+        // On disk as soon as it is met: drawn anew, it would be somebody else.
+        self.keep_sets();
         let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
         self.start(now, Some((persona, class)), plan, case)
     }

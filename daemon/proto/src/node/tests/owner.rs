@@ -527,3 +527,23 @@ fn a_clock_that_is_set_back_holds_up_neither_clocks_nor_records() {
     let ticks = node.personas.values_mut().flat_map(|own| own.stocks().map(|stock| stock.next()));
     assert!(ticks.into_iter().all(|tick| tick < NOW + 20 * 60_000), "a clock waits for the time that was wrong");
 }
+
+/// A guard that was away for a week with a look or two was as one that had been dialed in vain for ages.
+#[test]
+fn a_guard_that_stays_silent_counts_as_one_dial_in_vain() {
+    let mut node = owner(17, Settings::default());
+    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() }).collect();
+    for now in [NOW, NOW + 2 * STEP_MS] {
+        node.handle(now, Input::Sample(sample.clone()));
+    }
+    let guard = node.choice.guards().next().unwrap();
+    let silent = |node: &mut Node, at| node.handle(at, Input::Silent([guard].into()));
+    let before = node.choice.to_bytes();
+    silent(&mut node, NOW + 3 * STEP_MS);
+    let once = node.choice.to_bytes();
+    assert_ne!(before, once);
+    (0..100).for_each(|number| silent(&mut node, NOW + 3 * STEP_MS + number * 2_000));
+    assert_eq!(node.choice.to_bytes(), once, "each time that the database said so counted");
+    node.handle(NOW + 4 * STEP_MS, Input::Silent(BTreeSet::new()));
+    assert_eq!(node.choice.to_bytes(), before, "it has answered");
+}
