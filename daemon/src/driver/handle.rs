@@ -86,6 +86,11 @@ impl Handle {
 
     /// All keys with which others build paths from now on, and what this node's record says.
     pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
+        /// Tells by how many milliseconds the clocks of others are ahead of ours, as far as that is known.
+        pub async fn clock(&self, ahead: Option<i64>) {
+            self.input(Input::Clock(ahead)).await;
+        }
+
         self.input(Input::Rotate(keys, Box::new(own))).await;
     }
 

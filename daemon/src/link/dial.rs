@@ -18,7 +18,7 @@ use tokio_rustls::client::TlsStream;
 use super::gulp::Gulps;
 use super::scope::may_dial;
 use super::tls::{is_post_quantum, prepare};
-use super::{Link, LinkError, Purpose};
+use super::{Clocks, Link, LinkError, Purpose};
 
 /// Longest head of an answer. A web server's is far shorter.
 const HEAD_MAX: usize = 8 * 1024;
@@ -35,6 +35,7 @@ pub(super) struct Dialer {
     pub(super) own: IpAddr,
     pub(super) identity: Arc<SigningKey>,
     pub(super) tls: TlsConnector,
+    pub(super) clocks: Arc<Clocks>,
     /// Longest wait for each step.
     pub(super) step: Duration,
 }
@@ -52,12 +53,13 @@ impl Dialer {
             return Err(LinkError::NotTheNode("it agrees to no post-quantum key exchange"));
         }
         let exporter = exporter(tls.get_ref().1)?;
-        self.step(request(&mut tls, peer, &exporter)).await??;
+        let date = self.step(request(&mut tls, peer, &exporter)).await??;
         let server = self.step(server_proof(&mut tls, &exporter)).await??;
         // protocol: L17
         if server != peer.identity {
             return Err(LinkError::Misbehaved("it has another identity key"));
         }
+        self.clocks.heard(peer.addr.ip(), &date);
         let proof = Proof::new(&self.identity, Role::Client(server), &exporter);
         let opening = Opening { proof, purpose }.to_bytes();
         self.step(send(&mut tls, &opening)).await?.map_err(LinkError::Unreachable)?;
@@ -89,17 +91,19 @@ fn no_tls(error: io::Error) -> LinkError {
     }
 }
 
-/// Sends the request and waits for the switch to our protocol.
+/// Sends the request and waits for the switch to our protocol; gives the Date of the answer, which may be missing.
 // protocol: L13
-async fn request(tls: &mut Tls, peer: &NodeContact, exporter: &Exporter) -> Result<(), LinkError> {
+async fn request(tls: &mut Tls, peer: &NodeContact, exporter: &Exporter) -> Result<Vec<u8>, LinkError> {
     send(tls, head(peer, exporter).as_bytes()).await.map_err(LinkError::Unreachable)?;
     let answer = read_head(tls).await?;
     let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
     let mut response = httparse::Response::new(&mut headers);
     match response.parse(&answer) {
-        Ok(httparse::Status::Complete(_)) if response.code == Some(101) => Ok(()),
-        _ => Err(LinkError::NotTheNode("it answers as a web server")),
+        Ok(httparse::Status::Complete(_)) if response.code == Some(101) => {}
+        _ => return Err(LinkError::NotTheNode("it answers as a web server")),
     }
+    let date = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("date"));
+    Ok(date.map_or_else(Vec::new, |date| date.value.to_vec()))
 }
 
 /// The key that the accepting node proves to have.

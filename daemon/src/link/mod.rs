@@ -5,6 +5,7 @@
 mod accept;
 mod admission;
 mod certificate;
+mod clocks;
 mod dial;
 pub mod face;
 pub mod frame;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 
 pub use admission::Limits;
 pub use certificate::Certificate;
+pub use clocks::Clocks;
 pub use face::Face;
 pub use memory::{MemoryNetwork, MemoryTransport};
 pub use pool::{LinkPool, PoolLimits};

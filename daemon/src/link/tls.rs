@@ -17,7 +17,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::admission::Door;
-use super::{Certificate, Face, Limits, Link, LinkError, Purpose, Transport, accept, dial};
+use super::{Certificate, Clocks, Face, Limits, Link, LinkError, Purpose, Transport, accept, dial};
 
 /// Links that wait to be taken by the daemon: what comes in while it is busy for a moment. More are dropped.
 pub(super) const BACKLOG: usize = 256;
@@ -59,6 +59,11 @@ pub struct TlsTransport {
 }
 
 impl TlsTransport {
+    /// The clocks of the nodes to which links were opened.
+    pub fn clocks(&self) -> Arc<Clocks> {
+        self.dialer.clocks.clone()
+    }
+
     /// Starts to listen. Needs to be called inside a tokio runtime.
     ///
     /// # Errors
@@ -102,6 +107,7 @@ impl TlsTransport {
                 own: config.listen.ip(),
                 identity: config.identity,
                 tls: Arc::new(client).into(),
+                clocks: Arc::default(),
                 step: config.limits.step,
             },
             link_rx: Mutex::new(link_rx),

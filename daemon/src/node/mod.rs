@@ -31,7 +31,7 @@ use crate::clock::unix_seconds;
 use crate::control::{Daemon, Owner, Refusal, Space};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
-use crate::link::{Certificate, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
+use crate::link::{Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
 use crate::netdb::{Database, Known, NetDb, NetDbConfig};
 use crate::network::Network;
 use crate::opened::Opened;
@@ -48,6 +48,9 @@ const INCOMING: usize = 256;
 
 /// How often known nodes are written to disk.
 const SAVE_EVERY: Duration = Duration::from_secs(60);
+
+/// How often the own clock is compared with those of others.
+const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
 /// Time for the last frames after the listener is closed.
 const GOODBYE: Duration = Duration::from_millis(100);
@@ -74,7 +77,9 @@ pub(crate) struct Running {
 /// When a part cannot start; says which and why.
 pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let contact = setup.contact.clone();
-    let transport: Arc<dyn Transport> = Arc::new(bind(&setup)?);
+    let transport = bind(&setup)?;
+    let clocks = transport.clocks();
+    let transport: Arc<dyn Transport> = Arc::new(transport);
     let links = Arc::new(LinkPool::new(transport.clone()));
     let (database_tx, database_rx) = mpsc::channel(DATABASE_LINKS);
     let records = known_records(&setup.store)?;
@@ -122,6 +127,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
     tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
     tokio::spawn(pin(pinned_rx, database.clone()));
+    tokio::spawn(compare_clocks(clocks, handle.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
     Ok(Arc::new(Running {
@@ -259,6 +265,15 @@ async fn pin(mut pinned_rx: watch::Receiver<BTreeSet<NodeId>>, database: NetDb) 
     while pinned_rx.changed().await.is_ok() {
         let pinned = pinned_rx.borrow_and_update().clone();
         database.pin(pinned).await;
+    }
+}
+
+/// Until the control task is gone, which is when the daemon stops.
+async fn compare_clocks(clocks: Arc<Clocks>, handle: Handle) {
+    let mut look = interval(CLOCK_EVERY);
+    loop {
+        look.tick().await;
+        handle.clock(clocks.ahead()).await;
     }
 }
 

@@ -131,8 +131,9 @@ impl Node {
     }
 
     fn start(&mut self, now: u64, whose: Option<(Persona, Class)>, plan: Plan, case: Case) -> Result<(), CannotBuild> {
-        let until = now / 1000 + self.rng.random_range(self.settings.path_life.clone());
-        let (build, send) = Build::start(&mut *self.rng, now / 1000, plan, &self.own, until)?;
+        let stamp = self.network_time(now) / 1000;
+        let until = stamp + self.rng.random_range(self.settings.path_life.clone());
+        let (build, send) = Build::start(&mut *self.rng, stamp, plan, &self.own, until)?;
         let id = build.build_id();
         self.builds.insert(id, Building { build, whose, case, since: now });
         self.deliver(send.to, send.frame, Some(id));
@@ -211,7 +212,8 @@ impl Node {
     fn array_home(&mut self, now: u64, peer: NodeId, building: Building, frame: ArrayFrame) {
         let Building { build, whose, case, since } = building;
         let nodes = build.nodes();
-        match (build.handle(&mut *self.rng, now / 1000, peer, frame), whose) {
+        let stamp = self.network_time(now) / 1000;
+        match (build.handle(&mut *self.rng, stamp, peer, frame), whose) {
             (Ok(Step::Send(build, send)), _) => {
                 let id = build.build_id();
                 self.builds.insert(id, Building { build: *build, whose, case, since });
@@ -250,11 +252,12 @@ impl Node {
         }
     }
 
+        let stamp = self.network_time(now) / 1000;
     pub(super) fn expire_builds(&mut self, now: u64) {
         let over: Vec<_> = self
             .builds
             .iter()
-            .filter(|(_, building)| now > building.since + BUILD_PATIENCE || now / 1000 >= building.build.deadline())
+            .filter(|(_, building)| now > building.since + BUILD_PATIENCE || stamp >= building.build.deadline())
             .map(|(id, _)| *id)
             .collect();
         for id in over {

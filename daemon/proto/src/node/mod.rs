@@ -12,6 +12,7 @@
 //! No byte of a connection passes here: once a tunnel stands, its links leave the node with the cell layers for them.
 
 mod build;
+mod clock;
 mod demand;
 mod hops;
 mod leaps;
@@ -194,6 +195,8 @@ pub enum Input {
     TunnelGone { tunnel: TunnelNo, used: bool },
     /// Nobody uses this path any more, which takes no new work.
     Unused(PathNo),
+    /// By how many milliseconds the clocks of other nodes are ahead of ours, as far as that is known.
+    Clock(Option<i64>),
     /// SERVE came from the owner of a path that ends here.
     Served { path: PathNo, record: Vec<u8> },
     /// An end of this path broke the protocol over a tunnel: the path is dropped.
@@ -290,6 +293,8 @@ pub struct Node {
     started: bool,
     /// Paths that end here and serve, by handle.
     served: BTreeMap<Handle, PathNo>,
+    /// What [`Input::Clock`] said last.
+    ahead: Option<i64>,
     /// When time was last looked at.
     ticked: Option<u64>,
     /// When records, works and guards are looked at next.
@@ -342,6 +347,7 @@ impl Node {
             settled: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
+            ahead: None,
             ticked: None,
             look_at: 0,
             looks: BTreeMap::new(),
@@ -370,6 +376,7 @@ impl Node {
             Input::Declined { path, tunnel } => self.tunnel_declined(now, path, tunnel),
             Input::TunnelGone { tunnel, used } => self.tunnel_gone(now, tunnel, used),
             Input::Unused(path) => self.unused(now, path),
+            Input::Clock(ahead) => self.ahead = ahead,
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::Misused(path) => self.end_path(now, path, Ending::Mute),
             Input::Rotate(keys, own) => {
@@ -405,7 +412,7 @@ impl Node {
             self.pin();
             self.relieve(now);
             self.drop_surplus(now);
-            self.serve(now);
+            self.serve(self.network_time(now));
             self.publish_due(now);
             self.note_choice(now);
         }

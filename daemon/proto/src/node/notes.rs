@@ -209,7 +209,8 @@ impl Node {
     /// What the operator should know, in words: what is true of the choice of nodes, then what went wrong of late.
     pub fn notes(&self, now: u64) -> Vec<String> {
         let lasting = self.choice.notes(now / 1000);
-        lasting.iter().map(ToString::to_string).chain(self.notes.news(now)).collect()
+        let lasting = self.clock_note().into_iter().chain(lasting.iter().map(ToString::to_string));
+        lasting.chain(self.notes.news(now)).collect()
     }
 
     /// Everything that has happened and is kept, oldest first: when, and what.

@@ -106,11 +106,12 @@ impl Node {
     /// An identity listens: what it offers is served and published.
     pub(super) fn want_entry(&mut self, now: u64, key: Arc<SigningKey>, serials: Serials) {
         let persona = self.want(now, ApAddress::of(&key.verifying_key()), Class::In);
-        let first = now + self.rng.random_range(0..=self.settings.publish_within);
+        let time = self.network_time(now);
+        let first = time + self.rng.random_range(0..=self.settings.publish_within);
         if let Some(own) = self.personas.get_mut(&persona) {
             own.service.get_or_insert_with(|| Service::new(key, serials, first));
         }
-        self.serve(now);
+        self.serve(time);
     }
 
     pub(super) fn persona_of(&self, identity: ApAddress) -> Option<Persona> {

@@ -36,9 +36,13 @@ pub use plan::{Candidate, Plan, PlanError, Spread};
 /// Life of a build in seconds: some ten links' round trips, twice.
 pub const BUILD_LIFE: u64 = 30;
 
-/// How far ahead packages of round 1 expire, in seconds: longer than a build lives, also when clocks differ somewhat.
-/// Drawn for each node, since a common value would show that two packages are of one build.
-pub const EXPIRES_AHEAD: RangeInclusive<u64> = 40..=100;
+/// How far ahead packages of round 1 expire at least, in seconds: longer than a build lives, also when clocks differ somewhat.
+pub const EXPIRES_AHEAD: u64 = 40;
+
+/// They expire at full minutes, in seconds: a value that is common to all builds of a minute shows neither that two packages are of
+/// one build, nor how far its owner's clock is off.
+// protocol: P19
+pub const EXPIRES_GRID: u64 = 60;
 
 /// How far ahead a node lets a package expire, in seconds: bounds its replay cache.
 pub const EXPIRES_MAX: u64 = 120;
@@ -47,7 +51,8 @@ pub const EXPIRES_MAX: u64 = 120;
 // protocol: C1
 pub const PATH_LIFE: RangeInclusive<u64> = 600..=86_400;
 
-/// By how much the end of a path's life differs between its nodes, in seconds; drawn as [`EXPIRES_AHEAD`] is.
+/// By how much the end of a path's life differs between its nodes, in seconds; drawn for each, since a common value would show that two
+/// packages are of one build.
 // protocol: P17
 pub const UNTIL_SPREAD: u64 = 600;
 

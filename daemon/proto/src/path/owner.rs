@@ -19,7 +19,7 @@ use super::array::{ArrayKey, Shared, first_tag, prologue, slot_key};
 use super::plan::{Candidate, Plan};
 use super::way::Way;
 use super::weave::{Expected, Weave};
-use super::{BUILD_LIFE, EXPIRES_AHEAD, PATH_LIFE, Send};
+use super::{BUILD_LIFE, EXPIRES_AHEAD, EXPIRES_GRID, PATH_LIFE, Send};
 use crate::crypto::dh::DhSecret;
 use crate::crypto::hash::same;
 use crate::crypto::kem::{self, KemSecret};
@@ -242,7 +242,7 @@ impl Circle {
         for (stage, array_key) in raw.iter().enumerate().rev() {
             let ephemeral = KemSecret::generate();
             let package = FirstPackage {
-                expires: now + rng.random_range(EXPIRES_AHEAD),
+                expires: (now + EXPIRES_AHEAD).next_multiple_of(EXPIRES_GRID),
                 ephemeral: Box::new(*ephemeral.public()),
                 array_key: array_key.clone(),
                 array_mac: weave.mac(stage),

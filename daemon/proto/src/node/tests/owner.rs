@@ -547,3 +547,38 @@ fn a_guard_that_stays_silent_counts_as_one_dial_in_vain() {
     node.handle(NOW + 4 * STEP_MS, Input::Silent(BTreeSet::new()));
     assert_eq!(node.choice.to_bytes(), before, "it has answered");
 }
+
+/// An owner is not known by the error of its clock: what it stamps is everybody's time. What others would believe is bounded.
+// protocol: E6, E7
+#[test]
+fn records_bear_the_time_of_the_network() {
+    let step_of_first = |now: u64, ahead: Option<i64>| {
+        let mut node = owner(14, Settings { publish_within: 0, ..Settings::default() });
+        node.handle(now, Input::Clock(ahead));
+        node.handle(now, Input::WantEntry(key(1), Serials::default()));
+        let persona = node.persona_of(address(1)).unwrap();
+        build(&mut node, now, persona, Class::In);
+        node.look_at = 0;
+        node.tick(now);
+        let record = std::iter::from_fn(|| node.poll()).find_map(|output| match output {
+            Output::Serve { record, .. } => Some(record),
+            _ => None,
+        });
+        let record = Signed::<ApRecord>::from_bytes(&record.unwrap()).unwrap();
+        let checked = [now - STEP_MS, now, now + STEP_MS].into_iter().find_map(|time| record.check(time / 1000).ok());
+        (checked.unwrap().step_of() * STEP_MS).cast_signed() - (NOW - NOW % STEP_MS).cast_signed()
+    };
+    let begin = NOW - NOW % STEP_MS;
+    // Our clock says that the step has just begun; it began 90 s ago, or begins in 90 s.
+    assert_eq!(step_of_first(begin + 30_000, None), 0);
+    assert_eq!(step_of_first(begin - 30_000, Some(90_000)), 0);
+    assert_eq!(step_of_first(begin + 30_000, Some(-90_000)), -STEP_MS.cast_signed());
+    // Hours are no correction.
+    assert_eq!(step_of_first(begin + 600_000, Some(4 * STEP_MS.cast_signed())), 0);
+    let mut node = owner(15, Settings::default());
+    node.handle(NOW, Input::Clock(Some(119_000)));
+    assert!(!node.notes(NOW).iter().any(|note| note.contains("clock")));
+    node.handle(NOW, Input::Clock(Some(-600_000)));
+    let notes = node.notes(NOW);
+    assert!(notes.iter().any(|note| note.contains("off by about 10 minutes (ahead of")), "{notes:?}");
+}

@@ -1,5 +1,7 @@
 //! Invariants I5 and I7: replays and floods create no state beyond named bounds, and garbage costs no asymmetric operation.
 
+use std::collections::BTreeSet;
+
 use proptest::prelude::*;
 use rand::Rng;
 
@@ -148,7 +150,7 @@ fn a_package_opened_before_a_restart_is_refused_after_it() {
     // New ones are taken: by who knows, at once; by who does not, when they cannot be of before.
     let (_, new) = world.start(&plan);
     assert_eq!(give(&mut knowing, &mut world.rng, NOW + 1, &new.frame), None);
-    world.now = NOW + EXPIRES_MAX - EXPIRES_AHEAD.start() + 2;
+    world.now = NOW + EXPIRES_MAX - EXPIRES_AHEAD + 2;
     let (_, new) = world.start(&plan);
     assert_eq!(give(&mut unsure, &mut world.rng, world.now, &new.frame), None);
 }
@@ -228,4 +230,20 @@ proptest! {
         prop_assert!(node.hop.handle(&mut rng, now, NodeId([2; 32]), frame).is_err());
         prop_assert_eq!(node.hop.pending(), 0);
     }
+}
+
+/// A value drawn by an owner from its own clock would show whose clock it is, and which packages are of one build.
+// protocol: P19
+#[test]
+fn the_packages_of_all_owners_expire_at_full_minutes() {
+    let mut seen = BTreeSet::new();
+    for (seed, second) in [(55, 0), (56, 7), (57, 19)] {
+        let mut world = World::new(seed, 10);
+        world.now = NOW + second;
+        let plan = world.plan(2);
+        world.run(&plan, |_, _, _| {}).unwrap();
+        let opened = world.nodes.values_mut().flat_map(|node| node.hop.take_noted());
+        seen.extend(opened.map(|package| package.expires));
+    }
+    assert_eq!(seen, BTreeSet::from([NOW + 60]));
 }
