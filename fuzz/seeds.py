@@ -46,10 +46,10 @@ seed("session_pair", "dropped", talk + [(1, 0, 50), (4, 0, short(0)), (7, 0, sho
 seed("session_pair", "cut", talk + [(2, 0), (5,), (10,)], 11)
 seed("session_pair", "bits", [(4, 0, short(100)), (4, 0, short(999)), (5,), (3, 1), (5,)], 11)
 
-# session: 3 real bytes, 7 verdict, 8 record, 9 program's bytes, 10 its end
+# session: 3 real bytes, 7 verdict, 8 knock, 9 program's bytes, 10 its end
 seed("session", "server", [(3, short(9000)), (7, 1), (9, text(b"hello")), (10,)], 14, b"\1")
-seed("session", "client", [(8, 1), (3, short(9000)), (9, text(b"hello")), (10,)], 14, b"\0")
-seed("session", "no-record", [(3, short(9000))], 14, b"\0")
+seed("session", "client", [(3, short(9000)), (9, text(b"hello")), (10,)], 14, b"\0")
+seed("session", "knock", [(8, short(80), text(b"first")), (7, 1), (1, short(80))], 14, b"\1")
 
 # tunnel: 0 start, 2 seed at the hop, 4 seed at the end, 5 tunnel at the hop, 6 at the owner, 8 and on: confirm, 12 honest
 seed("tunnel", "honest", [(12,)] * 3, 13)

@@ -7,9 +7,8 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::{key, rng};
 use phantom_proto::crypto::SigningKey;
-use phantom_proto::ident::ApAddress;
-use phantom_proto::session::{Event, Session};
-use phantom_proto::wire::session::{Message, ResetCode};
+use phantom_proto::session::{Event, Session, hello};
+use phantom_proto::wire::session::{Hello, Message, ResetCode};
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -28,7 +27,11 @@ enum Op {
     Fin(u32),
     Reset,
     Verdict(bool),
-    Record(bool),
+    /// HELLO and a first flight of somebody who knows the address.
+    Knock {
+        port: u16,
+        bytes: Vec<u8>,
+    },
     App(Vec<u8>),
     AppEnd,
     AppAbort,
@@ -44,8 +47,7 @@ struct Case {
 
 fn pair(server: bool) -> (Session, Session) {
     let owner = SigningKey::from_seed(key(2).seed());
-    let target = ApAddress::of(&owner.verifying_key());
-    let mut client = Session::connect(&mut rng(1), key(1), target, 80, 4000).expect("good keys");
+    let mut client = Session::connect(&mut rng(1), key(1), &owner.verifying_key(), 80, 4000).expect("good keys");
     let mut accepted = Session::accept(Arc::new(owner));
     if server {
         return (accepted, client);
@@ -67,7 +69,14 @@ fuzz_target!(|case: Case| {
         let _ = match op {
             Op::Raw(bytes) => session.far_input(&bytes),
             Op::Hello(port) => {
-                Message::Hello { session: [0; 16], port }.write(&mut message);
+                let hello = Hello { session: [0; 16], port: port.to_be_bytes(), knock: [0; 16] };
+                Message::Hello(hello).write(&mut message);
+                session.far_input(&message)
+            }
+            Op::Knock { port, bytes } => {
+                Message::Hello(hello(&key(2).verifying_key(), [0; 16], port, &bytes)).write(&mut message);
+                Message::Data { offset: 0, bytes: &bytes }.write(&mut message);
+                sent = sent.max(bytes.len() as u64);
                 session.far_input(&message)
             }
             Op::Data { skew, bytes } => {
@@ -92,7 +101,6 @@ fuzz_target!(|case: Case| {
                 session.far_input(&message)
             }
             Op::Verdict(accepted) => session.verdict(accepted),
-            Op::Record(right) => session.expect_record(&key(if right { 2 } else { 3 }).verifying_key()),
             Op::App(bytes) => session.app_input(&bytes),
             Op::AppEnd => session.app_end(),
             Op::AppAbort => {

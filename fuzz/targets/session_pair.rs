@@ -91,9 +91,7 @@ fn carry(sides: &mut [Side; 2], from: usize, limit: usize) -> bool {
 
 fuzz_target!(|ops: Vec<Op>| {
     let owner = SigningKey::from_seed(key(2).seed());
-    let target = ApAddress::of(&owner.verifying_key());
-    let mut client = Session::connect(&mut rng(1), key(1), target, 80, 4000).expect("good keys");
-    client.expect_record(&owner.verifying_key()).expect("its key");
+    let client = Session::connect(&mut rng(1), key(1), &owner.verifying_key(), 80, 4000).expect("good keys");
     let mut sides = [Side::new(client), Side::new(Session::accept(Arc::new(owner)))];
     let mut tampered = false;
     for op in ops.into_iter().take(64) {

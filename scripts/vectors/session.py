@@ -14,10 +14,10 @@ def u64(value):
 SESSION, TOKEN = b"\xab" * 16, b"\xcd" * 32
 
 print("# name bytes; made by scripts/vectors/session.py")
-print("# Session id: 16 times ab; port 80; data `bytes` at 0102030405060708; acknowledged 65 536; end 2^64 - 1; code protocol; resumed at")
+print("# Session id: 16 times ab; covered port 0050, knock 16 times cd; data `bytes` at 0102030405060708; acknowledged 65 536; end 2^64 - 1; code protocol; resumed at")
 print("# the second attempt, 2^40 bytes received, token 32 times cd.")
 for name, value in (
-    ("hello", message(1, b"\x01", SESSION, (80).to_bytes(2, "big"))),
+    ("hello", message(1, b"\x01", SESSION, (80).to_bytes(2, "big"), b"\xcd" * 16)),
     ("data", message(2, bytes(range(1, 9)), b"bytes")),
     ("ack", message(3, u64(65_536))),
     ("fin", message(4, u64(2**64 - 1))),

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use phantom_proto::cell::CELL_DATA_MAX;
 use phantom_proto::crypto::SigningKey;
-use phantom_proto::ident::ApAddress;
 use phantom_proto::session::{Event, Session};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -28,9 +27,7 @@ fn opened() -> (Session, Session) {
     let (client_key, server_key) = (SigningKey::from_seed(&[1; 32]), SigningKey::from_seed(&[2; 32]));
     let record = server_key.verifying_key();
     let mut rng = StdRng::seed_from_u64(1);
-    let mut client =
-        Session::connect(&mut rng, &client_key, ApAddress::of(&record), 80, 40_000).expect("TLS takes the key");
-    client.expect_record(&record).expect("the key of the address");
+    let mut client = Session::connect(&mut rng, &client_key, &record, 80, 40_000).expect("TLS takes the key");
     let mut server = Session::accept(Arc::new(server_key));
     let mut bytes = Vec::new();
     carry(&mut client, &mut server, &mut bytes);

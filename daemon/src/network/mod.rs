@@ -12,18 +12,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_proto::crypto::SigningKey;
-use phantom_proto::ident::ApAddress;
+use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::Work;
 use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::session::Session;
 use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::cells::{Open, Word};
 use tokio::sync::mpsc;
+use phantom_proto::wire::frame::Handle as EntryHandle;
 use tokio::time::{Instant, sleep};
 
 use crate::driver::{Arrival, Handle, OwnPath};
 use crate::gate::{ConnectError, Stream};
 
+use crate::relay::RelayError;
+use crate::relay::cells::Tunnel;
 use records::Records;
 use unproven::Unproven;
 
@@ -305,18 +308,10 @@ impl Network {
         let (path, mut tunnel) = tunnel.map_err(|_| ConnectError::TimedOut)?;
         steps.begin(Step::Answer);
         let to = record.address();
-        let mut session = Session::connect(&mut crate::random(), &identity.key, to, port, src_port)
-            .and_then(|mut session| session.expect_record(&record.key).map(|()| session))
-            .map_err(|_| ConnectError::Unreachable)?;
-        let mut first = Vec::new();
-        session.take_far(&mut first);
-        let rest = first.split_off(first.len().min(Open::FIRST_MAX));
-        let open = Open { node: entry.entry_node.node_id(), handle: entry.handle, first };
-        let said = async {
-            tunnel.outgoing.say(&Word::Open(open)).await?;
-            tunnel.outgoing.write_data(&rest).await
-        };
-        said.await.map_err(|_| ConnectError::Unreachable)?;
+        let session = Session::connect(&mut crate::random(), &identity.key, &record.key, port, src_port);
+        let mut session = session.map_err(|_| ConnectError::Unreachable)?;
+        let (opening, rest) = opening(&mut session, entry.entry_node.node_id(), entry.handle);
+        open(&mut tunnel, opening, &rest).await.map_err(|_| ConnectError::Unreachable)?;
         let mut connection = Connection::new(from, to, port, false, Some(path));
         connection.entry = Some(entry.entry_node.clone());
         let connect = pump::connect(session, tunnel, self.remember(connection));
@@ -374,6 +369,19 @@ impl Drop for ConnectionEntry {
         if connections.list.len() > REMEMBERED {
             connections.list.remove(&self.id);
         }
+/// OPEN with the session's first bytes, as many as fit into the same cell, and the rest of them.
+fn opening(session: &mut Session, node: NodeId, handle: EntryHandle) -> (Open, Vec<u8>) {
+    let mut first = Vec::new();
+    session.take_far(&mut first);
+    let rest = first.split_off(first.len().min(Open::FIRST_MAX));
+    (Open { node, handle, first }, rest)
+}
+
+async fn open(tunnel: &mut Tunnel, opening: Open, rest: &[u8]) -> Result<(), RelayError> {
+    tunnel.outgoing.say(&Word::Open(opening)).await?;
+    tunnel.outgoing.write_data(rest).await
+}
+
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client                                                server
-//!   HELLO port, ClientHello ──────────────────────────▶   does anything listen on the port?
+//!   HELLO knock, port, ClientHello ───────────────────▶   knows it the address? does anything listen on the port?
 //!   ◀──── ServerHello, verdict as ALPN, … Finished ────
 //!   accepted: connect() returns
 //!   Certificate … Finished, ports, program's bytes ───▶   peer = hash of its key; connect to the program
@@ -14,6 +14,7 @@
 //! contiguous run that the caller's buffer takes over; back-pressure is [`Session::wants_app`] one way and, the other way,
 //! [`Session::app_took`], without which the other end's window closes. No timers: acknowledgements go by bytes.
 
+mod knock;
 mod resume;
 mod stream;
 mod tls;
@@ -27,7 +28,8 @@ use rustls::Connection;
 
 use crate::crypto::{SigningKey, VerifyingKey};
 use crate::ident::ApAddress;
-use crate::wire::session::{Message, ResetCode};
+use crate::wire::session::{Hello, Message, ResetCode};
+pub use knock::hello;
 pub use resume::{End, ResumeKey};
 use stream::{Stream, WINDOW};
 
@@ -95,8 +97,8 @@ pub enum Event {
 }
 
 enum Side {
-    Client { target: ApAddress, record: Option<VerifyingKey> },
-    Server { key: Arc<SigningKey>, port: Option<u16> },
+    Client { owner: VerifyingKey },
+    Server { key: Arc<SigningKey>, hello: Option<Hello>, port: Option<u16> },
 }
 
 /// One end of a session.
@@ -125,32 +127,35 @@ pub struct Session {
     app_ended: bool,
     ended_there: bool,
     over: bool,
+    /// Server: the other end does not know the address. It hears nothing, and nothing is done for it.
+    deaf: bool,
     /// Goes out after everything else.
     last_word: Option<ResetCode>,
 }
 
 impl Session {
-    /// A client that wants `dst_port` of `target`; its first flight waits in [`Session::take_far`].
+    /// A client that wants `dst_port` of the owner of this AP key; its first flight waits in [`Session::take_far`].
     pub fn connect(
         rng: &mut dyn CryptoRng,
         key: &SigningKey,
-        target: ApAddress,
+        owner: &VerifyingKey,
         dst_port: u16,
         src_port: u16,
     ) -> Result<Self, SessionError> {
-        let tls = tls::client(key, target)?.into();
-        let mut session = Self::new(Side::Client { target, record: None }, Some(tls));
+        let tls = tls::client(key, ApAddress::of(owner))?.into();
+        let mut session = Self::new(Side::Client { owner: *owner }, Some(tls));
         rng.fill_bytes(&mut session.id);
-        Message::Hello { session: session.id, port: dst_port }.write(&mut session.control);
         let ports = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
         session.write_plain(&ports)?;
         session.flush_tls()?;
+        let first = session.stream.writer().make_contiguous();
+        Message::Hello(hello(owner, session.id, dst_port, first)).write(&mut session.control);
         Ok(session)
     }
 
     /// A server for one full connection that arrives.
     pub fn accept(key: Arc<SigningKey>) -> Self {
-        Self::new(Side::Server { key, port: None }, None)
+        Self::new(Side::Server { key, hello: None, port: None }, None)
     }
 
     fn new(side: Side, tls: Option<Connection>) -> Self {
@@ -170,28 +175,14 @@ impl Session {
             app_ended: false,
             ended_there: false,
             over: false,
+            deaf: false,
             last_word: None,
         }
     }
 
-    /// Client: the key in the AP record that the exit node found. Must be known before the server's answer, and be the server's.
-    pub fn expect_record(&mut self, key: &VerifyingKey) -> Result<(), SessionError> {
-        let Side::Client { target, record } = &mut self.side else {
-            return Err(SessionError::Local("a record for a server"));
-        };
-        if ApAddress::of(key) != *target {
-            self.reset(ResetCode::Protocol);
-            return Err(SessionError::Misbehaved("the AP record is of another address"));
-        }
-        if record.is_none() {
-            *record = Some(*key);
-        }
-        Ok(())
-    }
-
     /// Server: the answer to [`Event::Hello`], once.
     pub fn verdict(&mut self, accepted: bool) -> Result<(), SessionError> {
-        let Side::Server { key, port: Some(_) } = &self.side else {
+        let Side::Server { key, port: Some(_), .. } = &self.side else {
             return Err(SessionError::Local("a verdict that nobody asked for"));
         };
         if self.over {
@@ -211,13 +202,18 @@ impl Session {
         result
     }
 
-    /// Bytes of the full connection that arrived. An error ends the session; tell the other end with [`Session::take_far`].
+    /// Bytes of the full connection that arrived. An error ends the session; tell the other end with [`Session::take_far`]. One that
+    /// does not know the address makes no error: nothing comes of what it says.
     // protocol: S16
     pub fn far_input(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        if self.over {
+        if self.over || self.deaf {
             return Ok(());
         }
         let result = self.far_bytes(bytes);
+        if result.is_err() && matches!(self.side, Side::Server { port: None, .. }) {
+            (self.deaf, self.partial) = (true, Vec::new());
+            return Ok(());
+        }
         if result.is_err() {
             self.reset(ResetCode::Protocol);
         }
@@ -349,16 +345,11 @@ impl Session {
 
     // protocol: S19, S20
     fn message(&mut self, message: Message<'_>) -> Result<(), SessionError> {
-        if let Side::Server { port: port @ None, .. } = &mut self.side {
-            let Message::Hello { session, port: wanted } = message else {
-                return Err(SessionError::Misbehaved("does not begin with HELLO"));
-            };
-            (self.id, *port) = (session, Some(wanted));
-            self.events.push_back(Event::Hello { port: wanted });
-            return Ok(());
+        if matches!(self.side, Side::Server { port: None, .. }) {
+            return self.stranger(message);
         }
         match message {
-            Message::Hello { .. } => Err(SessionError::Misbehaved("a second HELLO")),
+            Message::Hello(_) => Err(SessionError::Misbehaved("a second HELLO")),
             Message::Data { offset, bytes } => {
                 let new = self.stream.data(offset, bytes)?;
                 self.tls_input(new)
@@ -376,6 +367,25 @@ impl Session {
             }
             Message::Resume { .. } => Err(SessionError::Misbehaved("resumes a session that is not interrupted")),
         }
+    }
+
+    /// Server: a message of somebody who has not shown yet that it knows the address.
+    // protocol: S24, S25, S26
+    fn stranger(&mut self, message: Message<'_>) -> Result<(), SessionError> {
+        let Side::Server { key, hello, port } = &mut self.side else { return Ok(()) };
+        match (message, hello.take()) {
+            (Message::Hello(first), None) => *hello = Some(first),
+            (Message::Data { offset: 0, bytes }, Some(first)) => {
+                let wanted = knock::wanted(&key.verifying_key(), &first, bytes);
+                let wanted = wanted.ok_or(SessionError::Misbehaved("does not know the address"))?;
+                (self.id, *port) = (first.session, Some(wanted));
+                let new = self.stream.data(0, bytes)?;
+                self.tls_input(new)?;
+                self.events.push_back(Event::Hello { port: wanted });
+            }
+            _ => return Err(SessionError::Misbehaved("does not begin with HELLO")),
+        }
+        Ok(())
     }
 
     fn tls_input(&mut self, mut bytes: &[u8]) -> Result<(), SessionError> {
@@ -419,10 +429,7 @@ impl Session {
         let key = tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));
         let key = key.ok_or(SessionError::Misbehaved("no AP key"))?;
         match (&self.side, tls.alpn_protocol()) {
-            (Side::Client { record: None, .. }, _) => {
-                Err(SessionError::Misbehaved("answers before its AP record is known"))
-            }
-            (Side::Client { record: Some(record), .. }, _) if *record != key => {
+            (Side::Client { owner }, _) if *owner != key => {
                 Err(SessionError::Misbehaved("the AP record has another key"))
             }
             (Side::Client { .. }, Some(tls::ACCEPTED)) => {

@@ -24,17 +24,28 @@ pub enum ResetCode {
     Busy = 3,
 }
 
+/// The client's first message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hello {
+    /// Random; names the session.
+    pub session: [u8; 16],
+    /// The port that the client dialed, covered.
+    pub port: [u8; 2],
+    /// Shows that the client knows the address.
+    pub knock: [u8; Hello::KNOCK],
+}
+
+impl Hello {
+    /// Length of a knock: nobody guesses it, one try per tunnel.
+    pub const KNOCK: usize = 16;
+}
+
 /// One message.
 // protocol: S1
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message<'a> {
-    /// The client's first: session id and destination port.
-    Hello {
-        /// Random; names the session.
-        session: [u8; 16],
-        /// The port that the client dialed.
-        port: u16,
-    },
+    /// See [`Hello`].
+    Hello(Hello),
     /// Bytes of the TLS stream at an absolute offset.
     Data {
         /// Where they belong.
@@ -65,7 +76,7 @@ impl<'a> Message<'a> {
     /// Appends the encoding; `bytes` of DATA must be within [`DATA_MAX`].
     pub fn write(&self, out: &mut Vec<u8>) {
         let (kind, len) = match self {
-            Self::Hello { .. } => (1, 19),
+            Self::Hello(_) => (1, 19 + Hello::KNOCK),
             Self::Data { bytes, .. } => (2, 8 + bytes.len().min(DATA_MAX)),
             Self::Ack(_) => (3, 8),
             Self::Fin(_) => (4, 8),
@@ -75,10 +86,11 @@ impl<'a> Message<'a> {
         out.push(kind);
         out.extend_from_slice(&(len as u16).to_be_bytes());
         match self {
-            Self::Hello { session, port } => {
+            Self::Hello(Hello { session, port, knock }) => {
                 out.push(VERSION);
                 out.extend_from_slice(session);
-                out.extend_from_slice(&port.to_be_bytes());
+                out.extend_from_slice(port);
+                out.extend_from_slice(knock);
             }
             Self::Data { offset, bytes } => {
                 out.extend_from_slice(&offset.to_be_bytes());
@@ -113,7 +125,7 @@ impl<'a> Message<'a> {
                 if reader.u8()? != VERSION {
                     return Err(WireError::Value);
                 }
-                Self::Hello { session: reader.array()?, port: reader.u16()? }
+                Self::Hello(Hello { session: reader.array()?, port: reader.array()?, knock: reader.array()? })
             }
             2 => match (reader.u64()?, reader.rest()) {
                 (_, []) => return Err(WireError::Value),
@@ -152,7 +164,7 @@ mod tests {
             let (name, bytes) = line.split_once(' ').unwrap();
             let bytes = hex::decode(bytes).unwrap();
             let expected = match name {
-                "hello" => Message::Hello { session: [0xab; 16], port: 80 },
+                "hello" => Message::Hello(Hello { session: [0xab; 16], port: [0, 80], knock: [0xcd; 16] }),
                 "data" => Message::Data { offset: 0x0102_0304_0506_0708, bytes: b"bytes" },
                 "ack" => Message::Ack(65_536),
                 "fin" => Message::Fin(u64::MAX),
