@@ -6,6 +6,7 @@ use std::time::Duration;
 use phantom_proto::cell::CellKind;
 use phantom_proto::node::{Input, Of, PathNo};
 use phantom_proto::wire::cells::Word;
+use phantom_proto::wire::frame::Reason;
 use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
@@ -47,7 +48,7 @@ pub(super) struct Control(mpsc::Sender<Said>);
 impl Control {
     pub(super) fn start(whose: Whose, path: PathNo, event_tx: mpsc::Sender<Event>) -> Self {
         let (said_tx, said_rx) = mpsc::channel(SAID);
-        let task = Task { whose, path, event_tx, tunnel: None, begun: false };
+        let task = Task { whose, path, event_tx, tunnel: None, begun: false, unheard: None };
         tokio::spawn(task.run(said_rx));
         Self(said_tx)
     }
@@ -71,6 +72,8 @@ struct Task {
     tunnel: Option<Tunnel>,
     /// This end began it, and has heard nothing on it yet.
     begun: bool,
+    /// The last record that was said on such a tunnel: the other end may have closed it for one that it began itself.
+    unheard: Option<Vec<u8>>,
 }
 
 impl Task {
@@ -80,11 +83,8 @@ impl Task {
             let said = tokio::select! {
                 biased;
                 said = said_rx.recv() => match said {
-                    Some(Said::Record(record)) => self.say(CellKind::Serve, &record).await,
-                    Some(Said::Adopt(tunnel)) => {
-                        self.adopt(tunnel);
-                        Ok(())
-                    }
+                    Some(Said::Record(record)) => self.say_record(record).await,
+                    Some(Said::Adopt(tunnel)) => self.adopt(tunnel).await,
                     None => return,
                 },
                 () = sleep_until(padding) => {
@@ -100,12 +100,22 @@ impl Task {
         }
     }
 
-    /// Both ends may begin one at the same time: then the terminating node's stays.
-    // protocol: U15
-    fn adopt(&mut self, tunnel: Box<Tunnel>) {
+    /// Both ends may begin one at the same time: then the terminating node's stays. What was said on the other is said again.
+    // protocol: U15, U28
+    async fn adopt(&mut self, tunnel: Box<Tunnel>) -> Result<(), RelayError> {
         if self.tunnel.is_none() || self.whose == Whose::Own {
             (self.tunnel, self.begun) = (Some(*tunnel), false);
         }
+        match self.unheard.take() {
+            Some(record) => self.say(CellKind::Serve, &record).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn say_record(&mut self, record: Vec<u8>) -> Result<(), RelayError> {
+        let said = self.say(CellKind::Serve, &record).await;
+        self.unheard = Some(record).filter(|_| self.begun);
+        said
     }
 
     /// Says it over the control tunnel; when that has broken, over another.
@@ -138,6 +148,7 @@ impl Task {
     async fn heard(&mut self, heard: Result<(CellKind, Vec<u8>), RelayError>) -> Result<(), RelayError> {
         let (kind, data) = heard?;
         let first = std::mem::replace(&mut self.begun, false);
+        self.unheard = None;
         let event = match (Word::read(kind, &data), self.whose) {
             (Ok(Word::Padding), _) => return Ok(()),
             (Ok(Word::Serve(_)), Whose::End) => Event::Input(Input::Served { path: self.path, record: data }),
@@ -146,7 +157,11 @@ impl Task {
                 let Some(tunnel) = self.tunnel.take().map(Box::new) else { return Ok(()) };
                 Event::Used { path: self.path, whose, tunnel, kind, data }
             }
-            _ => Event::Input(Input::Misused(self.path)),
+            _ => {
+                // Beside us: its sender may be slow to hear so.
+                self.tunnel.take().into_iter().for_each(|tunnel| drop(tokio::spawn(tunnel.abort(Reason::Protocol))));
+                Event::Input(Input::Misused(self.path))
+            }
         };
         let _ = self.event_tx.send(event).await;
         Ok(())
@@ -247,6 +262,28 @@ mod tests {
         says(&mut owner, Word::Padding).await;
         says(&mut owner, Word::Open(open)).await;
         assert!(matches!(event_rx.recv().await, Some(Event::Input(Input::Misused(PATH)))));
+        assert_eq!(hears(&mut owner).await, (CellKind::Abort, vec![Reason::Protocol as u8]), "its sender hears so");
+    }
+
+    /// The terminating node had closed the owner's tunnel for its own when the record was on its way: it was lost for an hour.
+    // protocol: U28
+    #[tokio::test(start_paused = true)]
+    async fn a_record_that_crosses_the_other_ends_tunnel_is_said_again_on_it() {
+        let (event_tx, mut event_rx) = mpsc::channel(8);
+        let control = Control::start(Whose::Own, PATH, event_tx);
+        let [_closed, owner] = tunnel(1 << 20);
+        control.serve(b"record".to_vec());
+        give(&mut event_rx, owner).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let [mut end, owner] = tunnel(1 << 20);
+        control.adopt(Box::new(owner));
+        assert_eq!(hears(&mut end).await, (CellKind::Serve, b"record".to_vec()));
+        // It is heard: the next tunnel says it no more.
+        says(&mut end, Word::Padding).await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let [mut next, owner] = tunnel(1 << 20);
+        control.adopt(Box::new(owner));
+        assert_eq!(hears(&mut next).await.0, CellKind::Padding);
     }
 
     #[tokio::test(start_paused = true)]

@@ -223,6 +223,7 @@ impl Client {
 }
 
 /// Tunnel to session, until the session or the tunnel ends.
+// protocol: U29
 async fn from_far(
     shared: &Shared,
     first: Vec<u8>,

@@ -64,6 +64,7 @@ pub async fn carry(mut tunnel: Tunnel, joined: Joined) -> Result<(), RelayError>
     done.map(|_| ())
 }
 
+// protocol: U29
 async fn cells_to_bytes(incoming: &mut CellReader, writer: &mut LinkWriter) -> Result<(), RelayError> {
     let mut gathered = Vec::with_capacity(GATHERED);
     loop {
