@@ -127,6 +127,8 @@ pub struct Published {
     pub phantom_name: String,
     /// On which ports, ascending.
     pub ports: Vec<u16>,
+    /// When the daemon last reached it from outside, and which entry nodes fail, in words; empty while it has no paths.
+    pub seen: String,
 }
 
 /// How the daemon is.

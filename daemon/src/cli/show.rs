@@ -45,7 +45,8 @@ fn published(one: &Published) -> String {
     let ports: Vec<String> = one.ports.iter().map(ToString::to_string).collect();
     let (label, whose) = (if ports.len() == 1 { "port" } else { "ports" }, one.identity.as_deref());
     let whose = whose.map_or_else(|| "fresh for its run".to_owned(), |name| format!("identity {name}"));
-    format!("{label} {} at {} ({}), {whose}", ports.join(", "), one.phantom_name, one.address)
+    let seen = if one.seen.is_empty() { String::new() } else { format!("; {}", one.seen) };
+    format!("{label} {} at {} ({}), {whose}{seen}", ports.join(", "), one.phantom_name, one.address)
 }
 
 pub(super) fn address(address: &Address) -> String {
@@ -218,12 +219,14 @@ mod tests {
                     address: "fd70::1".parse().unwrap(),
                     phantom_name: "x.phantom".into(),
                     ports: vec![80, 443],
+                    seen: "seen from outside 3 min ago".into(),
                 },
                 Published {
                     identity: None,
                     address: "fd70::2".parse().unwrap(),
                     phantom_name: "y.phantom".into(),
                     ports: vec![22],
+                    seen: String::new(),
                 },
             ],
             relayed_paths: 3,
@@ -232,7 +235,7 @@ mod tests {
             uptime_seconds: 61,
         });
         assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
-        let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
+        let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop; seen from outside 3 min ago\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
         assert!(status.ends_with(published), "{status}");
         assert!(status.contains("note              guard 01020304 kills builds\n"), "{status}");
         assert!(status.contains("3 paths, 12 tunnels; 5.0 MB so far") && status.contains("1 min 1 s"), "{status}");

@@ -89,10 +89,15 @@ impl Control {
         for (address, port) in futures::future::join_all(look).await.into_iter().flatten().flatten() {
             ports.entry(address).or_default().insert(port);
         }
+        let mut seen = self.daemon.seen_from_outside().await;
         // A program may be reached at a persistent identity that nobody runs as.
         let identities = self.identities.list();
         let all = identities.iter().chain(open.iter().map(|one| &one.identity).filter(|one| one.name.is_none()));
-        all.filter_map(|identity| Some(published(identity, ports.get(&identity.address())?))).collect()
+        let one = |identity: &Arc<ApIdentity>| {
+            let address = identity.address();
+            Some(published(identity, ports.get(&address)?, seen.remove(&address).unwrap_or_default()))
+        };
+        all.filter_map(one).collect()
     }
 
     async fn new_address(&self, name: &str) -> Result<Address, Failure> {
@@ -126,12 +131,13 @@ fn address_of(identity: &ApIdentity) -> Address {
     }
 }
 
-fn published(identity: &ApIdentity, ports: &BTreeSet<u16>) -> Published {
+fn published(identity: &ApIdentity, ports: &BTreeSet<u16>, seen: String) -> Published {
     Published {
         identity: identity.name.as_ref().map(ToString::to_string),
         address: identity.address().ipv6(),
         phantom_name: identity.phantom_name().to_string(),
         ports: ports.iter().copied().collect(),
+        seen,
     }
 }
 

@@ -12,7 +12,7 @@ mod spaces;
 #[cfg(test)]
 pub(crate) mod tests;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
@@ -64,6 +64,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Daemon: Send + Sync + 'static {
     /// How it is; what is published, others know.
     async fn status(&self) -> Status;
+    /// How what is published is seen from outside, in words.
+    async fn seen_from_outside(&self) -> BTreeMap<ApAddress, String>;
     /// Its own routing paths.
     async fn paths(&self) -> Vec<Path>;
     /// The nodes that it knows.

@@ -84,6 +84,9 @@ impl Daemon for TestDaemon {
             uptime_seconds: 5,
         }
     }
+    async fn seen_from_outside(&self) -> BTreeMap<ApAddress, String> {
+        BTreeMap::new()
+    }
     async fn paths(&self) -> Vec<Path> {
         Vec::new()
     }

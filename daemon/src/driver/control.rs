@@ -4,10 +4,9 @@
 use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
-use phantom_proto::node::{Input, Of, PathNo};
+use phantom_proto::node::{Input, Of, PathNo, exponential};
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
-use rand::RngExt;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -15,9 +14,9 @@ use super::{Event, want};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
-/// Mean time between two cells of padding from one end: one cell then says nothing, and costs as little.
+/// Mean time between two cells of padding from one end, in milliseconds: one cell then says nothing, and costs as little.
 // protocol: U14
-const PADDING_MEAN: Duration = Duration::from_secs(600);
+const PADDING_MEAN: u64 = 600_000;
 
 /// How long a ready tunnel may take when something must be said.
 const TUNNEL_LIMIT: Duration = Duration::from_secs(30);
@@ -169,8 +168,7 @@ impl Task {
 }
 
 fn next_padding() -> Instant {
-    let uniform = (f64::from(crate::random().random::<u32>()) + 1.0) / (f64::from(u32::MAX) + 2.0);
-    Instant::now() + PADDING_MEAN.mul_f64(-uniform.ln())
+    Instant::now() + Duration::from_millis(exponential(&mut crate::random(), PADDING_MEAN))
 }
 
 /// The next cell; never without a tunnel.

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::control::{Control, Whose};
 use super::ready::{Claimant, Given, Granted, Waited, WaitsFor};
-use super::{Arrival, Driver, Kept, Services, now, taken, want};
+use super::{Arrival, Driver, Incoming, Kept, Services, Visit, now, taken, want};
 use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
@@ -116,17 +116,25 @@ impl Driver {
     /// The terminating node of an own path uses a tunnel.
     fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
         let own = self.own.get(&path).map(|own| own.path.clone());
-        let serves = own.as_ref().filter(|own| own.work == Work::Serve).and_then(|own| own.identity);
+        // One that leaves may have served: who comes now has an older record, and is told nothing, or is served.
+        let serves =
+            own.as_ref().filter(|own| matches!(own.work, Work::Serve | Work::Leaving)).and_then(|own| own.identity);
         match (Word::read(kind, &data), serves) {
             (Ok(Word::Padding), _) => self.adopt(path, tunnel),
             (Ok(Word::Incoming(_)), Some(identity)) => {
                 let arrival = Arrival { identity, path: own, tunnel: *tunnel, first: data };
-                if self.services.incoming_tx.try_send(arrival).is_err() {
+                if self.services.incoming_tx.try_send(Incoming::Arrival(arrival)).is_err() {
                     tracing::warn!("more connections arrive than can be answered; one was dropped");
                 }
             }
             _ => self.misused(path, *tunnel),
         }
+    }
+
+    /// An own entry is to be looked at from outside.
+    pub(super) fn visit(&mut self, visit: Visit) {
+        // With so much to do, nothing is learned from one that does not come about: its path ends in time.
+        let _ = self.services.incoming_tx.try_send(Incoming::Visit(visit));
     }
 
     /// An end broke the protocol: it hears so, and the path ends.

@@ -1,12 +1,12 @@
 //! How the rest of the daemon speaks to the control task.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, Of, Work};
+use phantom_proto::node::{Input, Of, PathNo, Work};
 use phantom_proto::path::{Candidate, PathKeys};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub waiting_for: Option<String>,
     /// What the operator should know, in words.
     pub notes: Vec<String>,
+    /// How own services are seen from outside, in words.
+    pub seen: BTreeMap<ApAddress, String>,
     /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
     pub load: [usize; 6],
 }
@@ -84,13 +86,13 @@ impl Handle {
         }
     }
 
+    /// Tells by how many milliseconds the clocks of others are ahead of ours, as far as that is known.
+    pub async fn clock(&self, ahead: Option<i64>) {
+        self.input(Input::Clock(ahead)).await;
+    }
+
     /// All keys with which others build paths from now on, and what this node's record says.
     pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
-        /// Tells by how many milliseconds the clocks of others are ahead of ours, as far as that is known.
-        pub async fn clock(&self, ahead: Option<i64>) {
-            self.input(Input::Clock(ahead)).await;
-        }
-
         self.input(Input::Rotate(keys, Box::new(own))).await;
     }
 
@@ -123,6 +125,16 @@ impl Handle {
             want(&self.event_tx, Of::Work(identity, work), limit).await.ok_or(ReadyError::TimedOut)?;
         // Only of own paths is a work.
         Ok((path.ok_or(ReadyError::TimedOut)?, tunnel))
+    }
+
+    /// A ready tunnel of one own path.
+    pub async fn tunnel_of(&self, path: PathNo, limit: Duration) -> Option<Tunnel> {
+        want(&self.event_tx, Of::Path(path), limit).await.map(|given| given.tunnel)
+    }
+
+    /// How a [`super::Visit`] ended: whether it came in along the entry, and was answered.
+    pub async fn visited(&self, path: PathNo, reached: bool) {
+        self.input(Input::Visited { path, reached }).await;
     }
 
     async fn input(&self, input: Input) {

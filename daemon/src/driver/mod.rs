@@ -32,7 +32,7 @@ use link_task::{Command, LinkTask};
 use order::Order;
 use ready::{Claimant, Given, Waiting, WaitsFor};
 pub use ready::{OwnPath, ReadyError};
-pub use services::{Arrival, Kept, NothingKept, Services};
+pub use services::{Arrival, Incoming, Kept, NothingKept, Services, Visit};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
@@ -231,7 +231,8 @@ impl Driver {
         let paths = self.own.iter().map(|(no, own)| (own.path.clone(), self.node.ready_tunnels(*no))).collect();
         let (waiting_for, notes) = (self.node.progress(now()), self.node.notes(now()));
         let (relayed_paths, load) = (self.node.relayed_paths(), self.node.load());
-        Snapshot { exit_paths, entry_paths, paths, relayed_paths, waiting_for, notes, load }
+        let seen = self.node.seen_from_outside(now()).into_iter().collect();
+        Snapshot { exit_paths, entry_paths, paths, relayed_paths, waiting_for, notes, seen, load }
     }
 
     fn link_up(&mut self, id: LinkId, reader: LinkReader, writer: LinkWriter) {
@@ -280,6 +281,9 @@ impl Driver {
             Output::Pinned(pinned) => drop(self.services.pinned_tx.send_replace(pinned)),
             Output::Sets { identity, sets } => self.keep_in_order(move |kept| kept.save_sets(identity, sets)),
             Output::Serve { path, record } => self.serve(path, record),
+            Output::Visit { path, identity, entry, node, handle } => {
+                self.visit(Visit { identity, path, entry, node, handle });
+            }
             Output::PathUp { path, hops } => {
                 let own = OwnPath { no: path, work: Work::Spare, identity: None, hops, since: Instant::now() };
                 self.own.insert(path, Own { path: own, uses: Arc::default(), retired: false });

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::Serials;
+use phantom_proto::node::{PathNo, Serials};
 use phantom_proto::path::Seen;
+use phantom_proto::wire::frame::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::OwnPath;
@@ -22,8 +23,8 @@ pub struct Services {
     pub database: Arc<dyn Database>,
     /// Counts of the data plane.
     pub counters: Arc<Counters>,
-    /// Tunnels that arrive on own entry paths, after INCOMING.
-    pub incoming_tx: mpsc::Sender<Arrival>,
+    /// What happens for own identities.
+    pub incoming_tx: mpsc::Sender<Incoming>,
     /// Keeps what belongs to identities.
     pub kept: Arc<dyn Kept>,
     /// Keeps the guard set.
@@ -69,6 +70,28 @@ impl Kept for NothingKept {
     }
 
     fn save_sets(&self, _: ApAddress, _: Vec<u8>) {}
+}
+
+/// What happens for an identity.
+pub enum Incoming {
+    /// Somebody connects to it.
+    Arrival(Arrival),
+    /// One of its entries is to be looked at from outside.
+    Visit(Visit),
+}
+
+/// An own entry to which to connect, over a path that does nothing else. Say how it ended by [`super::Handle::visited`].
+pub struct Visit {
+    /// Whose entry.
+    pub identity: ApAddress,
+    /// The path that leads out.
+    pub path: PathNo,
+    /// The own path that must lead home.
+    pub entry: PathNo,
+    /// The entry node.
+    pub node: NodeId,
+    /// The name of the entry path there.
+    pub handle: Handle,
 }
 
 /// Somebody connects to an identity.

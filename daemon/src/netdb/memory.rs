@@ -27,6 +27,11 @@ impl MemoryDatabase {
         self.lock().nodes.insert(contact.node_id(), contact);
     }
 
+    /// Nobody finds this node any more.
+    pub fn remove(&self, node: NodeId) {
+        self.lock().nodes.remove(&node);
+    }
+
     fn lock(&self) -> MutexGuard<'_, Records> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

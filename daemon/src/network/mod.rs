@@ -4,6 +4,7 @@ mod pump;
 mod records;
 mod stream;
 mod unproven;
+mod visits;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -22,13 +23,14 @@ use tokio::sync::mpsc;
 use phantom_proto::wire::frame::Handle as EntryHandle;
 use tokio::time::{Instant, sleep};
 
-use crate::driver::{Arrival, Handle, OwnPath};
+use crate::driver::{Arrival, Handle, Incoming as ForIdentity, OwnPath};
 use crate::gate::{ConnectError, Stream};
 
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 use records::Records;
 use unproven::Unproven;
+use visits::Visits;
 
 pub use pump::Incoming;
 
@@ -171,11 +173,13 @@ pub struct Identity {
     /// must not be felt at another.
     // protocol: U19
     unproven: Arc<Unproven>,
+    /// Own visits that are under way.
+    visits: Arc<Visits>,
 }
 
 impl Network {
     /// Over the driver; answers what arrives on `incoming_rx`.
-    pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<Arrival>) -> Arc<Self> {
+    pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<ForIdentity>) -> Arc<Self> {
         let network = Arc::new(Self { handle, identities: Mutex::default(), connections: Arc::default() });
         tokio::spawn(network.clone().answer(incoming_rx));
         network
@@ -191,11 +195,11 @@ impl Network {
     pub fn receive(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
         let address = ApAddress::of(&key.verifying_key());
         let mut identities = lock(&self.identities);
-        let (records, unproven) = match identities.get(&address) {
-            Some(before) => (before.records.clone(), before.unproven.clone()),
+        let (records, unproven, visits) = match identities.get(&address) {
+            Some(before) => (before.records.clone(), before.unproven.clone(), before.visits.clone()),
             None => Default::default(),
         };
-        identities.insert(address, Arc::new(Identity { key, programs, records, unproven }));
+        identities.insert(address, Arc::new(Identity { key, programs, records, unproven, visits }));
     }
 
     /// A program of the identity listens: make it reachable.
@@ -314,12 +318,20 @@ impl Network {
         open(&mut tunnel, opening, &rest).await.map_err(|_| ConnectError::Unreachable)?;
         let mut connection = Connection::new(from, to, port, false, Some(path));
         connection.entry = Some(entry.entry_node.clone());
-        let connect = pump::connect(session, tunnel, self.remember(connection));
+        let connect = pump::connect(session, tunnel, Some(self.remember(connection)));
         tokio::time::timeout(limit, connect).await.map_err(|_| ConnectError::TimedOut)?
     }
 
-    async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<Arrival>) {
-        while let Some(Arrival { identity: address, path, tunnel, first }) = incoming_rx.recv().await {
+    async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<ForIdentity>) {
+        while let Some(incoming) = incoming_rx.recv().await {
+            let Arrival { identity: address, path, tunnel, first } = match incoming {
+                ForIdentity::Arrival(arrival) => arrival,
+                ForIdentity::Visit(visit) => {
+                    let identity = self.identity(visit.identity);
+                    tokio::spawn(visits::visit(self.handle.clone(), identity, visit));
+                    continue;
+                }
+            };
             let Some(identity) = self.identity(address) else { continue };
             let (place, evicted) = identity.unproven.enter();
             let incoming = Incoming { address, path, network: self.clone(), place: Mutex::new(Some(place)) };
@@ -330,6 +342,7 @@ impl Network {
     }
 
     fn identity(&self, address: ApAddress) -> Option<Arc<Identity>> {
+            path.iter().for_each(|path| identity.visits.arrived(path.no, &first));
         lock(&self.identities).get(&address).cloned()
     }
 

@@ -74,16 +74,16 @@ impl Shared {
 /// The answer to a connect, sent once.
 type Answer = Mutex<Option<oneshot::Sender<Result<(), ConnectError>>>>;
 
-/// Carries a client's session; resolves when the far end has answered.
+/// Carries a client's session, with its line in the list if it is a program's; resolves when the far end has answered.
 pub(super) async fn connect(
     session: Session,
     tunnel: Tunnel,
-    entry: ConnectionEntry,
+    entry: Option<ConnectionEntry>,
 ) -> Result<Box<dyn Stream>, ConnectError> {
     let (answer_tx, answer_rx) = oneshot::channel();
     let (stream, app, ends) = pair();
     let shared = Shared::new(session);
-    shared.count(entry.traffic());
+    shared.count(entry.as_ref().and_then(ConnectionEntry::traffic));
     let client = Client { answer: Mutex::new(Some(answer_tx)), _entry: entry };
     let carrying = tokio::spawn(carry(shared, tunnel, Vec::new(), app, ends, Role::Client(client)));
     let unanswered = Unanswered(Some(carrying.abort_handle()));
@@ -138,7 +138,7 @@ pub(super) async fn answer(
 struct Client {
     answer: Answer,
     /// The connection's line in the list, as long as it lives.
-    _entry: ConnectionEntry,
+    _entry: Option<ConnectionEntry>,
 }
 
 struct Server {

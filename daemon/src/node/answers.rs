@@ -62,7 +62,7 @@ impl Running {
         let one = |(path, ready): &(crate::driver::OwnPath, usize)| admin::Path {
             id: path.no.0.to_string(),
             kind: match path.work {
-                Work::Spare => PathKind::Spare,
+                Work::Spare | Work::Leaving => PathKind::Spare,
                 Work::Connect => PathKind::Exit,
                 Work::Ask => PathKind::Lookup,
                 Work::Serve => PathKind::Entry,

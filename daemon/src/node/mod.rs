@@ -298,6 +298,10 @@ impl Daemon for Running {
         self.status_now().await
     }
 
+    async fn seen_from_outside(&self) -> BTreeMap<ApAddress, String> {
+        self.handle.snapshot().await.unwrap_or_default().seen
+    }
+
     async fn paths(&self) -> Vec<admin::Path> {
         self.own_paths().await
     }

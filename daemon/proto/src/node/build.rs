@@ -6,8 +6,7 @@ use rand::RngExt;
 
 use super::hops::{Owned, Part, Path};
 use super::links::Errand;
-use super::pace;
-use super::personas::exponential;
+use super::pace::{self, exponential};
 use super::{Node, Note, Output, PathNo, Work};
 use crate::ident::NodeId;
 use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Step};
@@ -114,9 +113,9 @@ impl Node {
         self.away.retain(|_, until| now < *until);
         let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
         let hops = self.settings.hops;
+        let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
         // On disk as soon as it is met: drawn anew, it would be somebody else.
         self.keep_sets();
-        let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
         self.start(now, Some((persona, class)), plan, case)
     }
 
@@ -231,7 +230,7 @@ impl Node {
         let Some(end) = built.hops.last() else { return };
         let (end, handle) = (end.contact.clone(), path::handle(&end.secret));
         let retires = now + 1000 * self.rng.random_range(self.settings.work_life(class));
-        let owned = Owned { persona, class, work: Work::Spare, retires, end, handle, case };
+        let owned = Owned { persona, class, work: Work::Spare, retires, leaves: None, end, handle, case };
         let secrets = built.hops.into_iter().map(|hop| (hop.secret, hop.inner)).collect();
         let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), owned);
         // As random as the hops' own: who closes first must tell nothing.
@@ -252,8 +251,8 @@ impl Node {
         }
     }
 
-        let stamp = self.network_time(now) / 1000;
     pub(super) fn expire_builds(&mut self, now: u64) {
+        let stamp = self.network_time(now) / 1000;
         let over: Vec<_> = self
             .builds
             .iter()

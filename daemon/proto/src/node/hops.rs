@@ -6,8 +6,7 @@ use rand::RngExt;
 
 use super::demand::Demand;
 use super::links::Errand;
-use super::pace;
-use super::personas::exponential;
+use super::pace::{self, exponential};
 use super::{LinkId, Node, Note, Output, PathNo, Use, Work};
 use crate::crypto::PathSecret;
 use crate::ident::{ApAddress, NodeId, PathId};
@@ -105,6 +104,8 @@ pub(super) struct Owned {
     pub(super) work: Work,
     /// When it takes no more work, in milliseconds since 1970.
     pub(super) retires: u64,
+    /// When it is ended, if that is drawn already, in milliseconds since 1970.
+    pub(super) leaves: Option<u64>,
     /// The terminating node.
     pub(super) end: NodeContact,
     pub(super) handle: Handle,
@@ -137,6 +138,13 @@ impl Path {
 
     pub(super) fn owned(&self) -> Option<&Owned> {
         match &self.part {
+            Part::Own(_, owned) => Some(owned),
+            Part::Middle(_) | Part::End(..) => None,
+        }
+    }
+
+    pub(super) fn owned_mut(&mut self) -> Option<&mut Owned> {
+        match &mut self.part {
             Part::Own(_, owned) => Some(owned),
             Part::Middle(_) | Part::End(..) => None,
         }
@@ -292,6 +300,7 @@ impl Node {
         match path.part {
             Part::Own(_, owned) => {
                 self.note(now, Note::PathDown(how));
+                self.unwatch(owned.persona, no);
                 self.path_ended(now, &owned, how);
             }
             Part::End(_, terminating) => {

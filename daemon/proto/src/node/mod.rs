@@ -24,8 +24,10 @@ mod progress;
 mod ready;
 mod service;
 mod tunnels;
+mod visits;
 
 pub use notes::{Note, Weight};
+pub use pace::exponential;
 pub use personas::SPARES;
 pub use ready::{Of, TunnelNo, WantNo};
 pub use service::Serials;
@@ -78,6 +80,8 @@ pub enum Work {
     Ask,
     /// Carries connections in.
     Serve,
+    /// Nothing any more: it ends some time later.
+    Leaving,
 }
 
 /// What a path is used for, as its terminating node sees it.
@@ -195,6 +199,8 @@ pub enum Input {
     TunnelGone { tunnel: TunnelNo, used: bool },
     /// Nobody uses this path any more, which takes no new work.
     Unused(PathNo),
+    /// How [`Output::Visit`] over this path ended: whether what was said there came in along the entry path, and was answered.
+    Visited { path: PathNo, reached: bool },
     /// By how many milliseconds the clocks of other nodes are ahead of ours, as far as that is known.
     Clock(Option<i64>),
     /// SERVE came from the owner of a path that ends here.
@@ -241,9 +247,12 @@ pub enum Output {
     Serials { identity: ApAddress, serials: Serials },
     /// An exit node asks for a tunnel of a path that ends here and serves.
     Join { link: LinkId, path: PathNo },
+    /// Connect over a tunnel of this path, which is used for nothing else, to the entry of an own identity; whether that leads home along
+    /// the own path `entry` says [`Input::Visited`].
+    Visit { path: PathNo, identity: ApAddress, entry: PathNo, node: NodeId, handle: Handle },
     /// An own path stands.
     PathUp { path: PathNo, hops: Vec<NodeContact> },
-    /// A spare path now works for an identity.
+    /// An own path now does this for an identity.
     PathWorks { path: PathNo, identity: ApAddress, work: Work },
     /// An own path takes no new work. It is wanted to hear [`Input::Unused`] when what runs over it has ended.
     PathRetired { path: PathNo },
@@ -301,6 +310,8 @@ pub struct Node {
     look_at: u64,
     /// Guards to be looked at, and when.
     looks: BTreeMap<NodeId, u64>,
+    /// Visits of own entries that are under way, by the path that they go over.
+    visits: BTreeMap<PathNo, visits::Visit>,
     /// Why the last build could not even begin.
     problem: Option<String>,
     /// Builds that failed since the last one that worked.
@@ -351,6 +362,7 @@ impl Node {
             ticked: None,
             look_at: 0,
             looks: BTreeMap::new(),
+            visits: BTreeMap::new(),
             problem: None,
             failures: 0,
             notes: notes::Notes::default(),
@@ -376,6 +388,7 @@ impl Node {
             Input::Declined { path, tunnel } => self.tunnel_declined(now, path, tunnel),
             Input::TunnelGone { tunnel, used } => self.tunnel_gone(now, tunnel, used),
             Input::Unused(path) => self.unused(now, path),
+            Input::Visited { path, reached } => self.visited(now, path, reached),
             Input::Clock(ahead) => self.ahead = ahead,
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::Misused(path) => self.end_path(now, path, Ending::Mute),
@@ -403,6 +416,7 @@ impl Node {
         self.expire_builds(now);
         self.pursue(now);
         self.try_guards(now);
+        self.leave(now);
         self.refill(now);
         // A clock that was set back must not hold this up until it is there again.
         if now >= self.look_at || self.look_at > now + LOOK {

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use rand::{CryptoRng, RngExt};
 
-use super::hops::{Owned, Part, Path};
+use super::hops::{Owned, Path};
+use super::pace::exponential;
 use super::service::{Serials, Service};
 use super::{Node, Note, Output, PathNo, Work};
 use crate::crypto::SigningKey;
@@ -44,13 +45,6 @@ pub(super) struct Stock {
     urgent: Option<u64>,
     /// The last wait after a failure; 0 after a success.
     wait: u64,
-}
-
-/// A time drawn from the exponential distribution with this mean, in its unit: what a Poisson clock waits.
-pub(super) fn exponential(rng: &mut dyn CryptoRng, mean: u64) -> u64 {
-    // Never zero, whose logarithm does not exist.
-    let uniform = (rng.random::<u32>() as f64 + 1.0) / (u32::MAX as f64 + 2.0);
-    (-uniform.ln() * mean as f64) as u64
 }
 
 impl Stock {
@@ -104,8 +98,12 @@ impl Node {
     }
 
     /// An identity listens: what it offers is served and published.
+    // protocol: K16
     pub(super) fn want_entry(&mut self, now: u64, key: Arc<SigningKey>, serials: Serials) {
-        let persona = self.want(now, ApAddress::of(&key.verifying_key()), Class::In);
+        let identity = ApAddress::of(&key.verifying_key());
+        // Paths that lead out, too: its entries are looked at from outside.
+        self.want(now, identity, Class::Out);
+        let persona = self.want(now, identity, Class::In);
         let time = self.network_time(now);
         let first = time + self.rng.random_range(0..=self.settings.publish_within);
         if let Some(own) = self.personas.get_mut(&persona) {
@@ -197,7 +195,7 @@ impl Node {
         let of = |path: &Path| path.owned().is_some_and(|owned| owned.persona == persona);
         let gone: Vec<_> = self.paths.iter().filter(|(_, path)| of(path)).map(|(no, _)| *no).collect();
         for no in gone {
-            self.drop_path(now, no);
+            self.say_farewell(now, identity, no);
         }
     }
 
@@ -300,7 +298,7 @@ impl Node {
                 // The newest: it lives longest.
                 let spares: Vec<_> = self.spares(persona, class).into_iter().rev().take(missing).collect();
                 for no in spares {
-                    if let Some(Part::Own(_, owned)) = self.paths.get_mut(&no).map(|path| &mut path.part) {
+                    if let Some(owned) = self.paths.get_mut(&no).and_then(Path::owned_mut) {
                         owned.work = work;
                         self.look_at = 0;
                         self.ready.works(no, identity, work);
@@ -312,11 +310,11 @@ impl Node {
         }
     }
 
-    /// More spares than are kept: the oldest goes.
+    /// More spares than are kept: the oldest goes, some time later.
     pub(super) fn thin_spares(&mut self, now: u64, persona: Persona, class: Class) {
         let spares = self.spares(persona, class);
         for no in &spares[..spares.len().saturating_sub(SPARES)] {
-            self.drop_path(now, *no);
+            self.let_go(now, *no);
         }
     }
 
@@ -326,7 +324,7 @@ impl Node {
         let over: Vec<_> =
             self.paths.iter().filter(|(_, path)| path.owned().is_some_and(old)).map(|(no, _)| *no).collect();
         for no in over {
-            self.drop_path(now, no);
+            self.let_go(now, no);
         }
         let all: Vec<_> = self.personas.keys().copied().collect();
         for persona in all {

@@ -7,7 +7,10 @@ use crate::path::Class;
 impl Node {
     /// Own paths that have had a tunnel: (spare or at work for what goes out, at work for what comes in).
     pub fn path_counts(&self) -> (usize, usize) {
-        let own = || self.paths.values().filter(|path| path.proven).filter_map(Path::owned);
+        let own = || {
+            let own = self.paths.values().filter(|path| path.proven).filter_map(Path::owned);
+            own.filter(|owned| owned.work != Work::Leaving)
+        };
         let out = own().filter(|owned| owned.class == Class::Out).count();
         (out, own().filter(|owned| owned.work == Work::Serve).count())
     }

@@ -14,7 +14,8 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::hops::Path;
-use super::personas::exponential;
+use super::pace::exponential;
+use super::visits::Watch;
 use super::{Node, Output, PathNo, Work};
 use crate::crypto::SigningKey;
 use crate::path::Persona;
@@ -22,7 +23,7 @@ use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
 use crate::wire::frame::Handle;
 
 /// Length of a step in milliseconds.
-const STEP_MS: u64 = STEP * 1000;
+pub(super) const STEP_MS: u64 = STEP * 1000;
 
 /// The last part of a step, in milliseconds, in which no record of the next one leaves: clocks may differ by 120 s, and a record that
 /// arrives in its own step is published at once, so that its appearance tells when it was sent.
@@ -81,13 +82,16 @@ pub(super) struct Service {
     sends: BTreeMap<PathNo, (u64, Vec<u8>)>,
     /// When a record out of turn goes out.
     revive: Option<u64>,
+    /// What is seen of it from outside.
+    pub(super) watch: Watch,
 }
 
 impl Service {
     /// `serials` are those of earlier runs.
     pub(super) fn new(key: Arc<SigningKey>, serials: Serials, first: u64) -> Self {
         let (named, sends) = (None, BTreeMap::new());
-        Self { key, serials, step: 0, first, named, whole: false, compose: u64::MAX, sends, revive: None }
+        let watch = Watch::default();
+        Self { key, serials, step: 0, first, named, whole: false, compose: u64::MAX, sends, revive: None, watch }
     }
 
     /// The clock was set back: what was published bears times to come, and counts for nobody.
@@ -95,6 +99,7 @@ impl Service {
         self.first = self.first.min(now);
         (self.named, self.whole, self.revive) = (None, false, None);
         self.sends.clear();
+        self.watch.restart();
     }
 
     /// The next record of a step.
@@ -135,7 +140,7 @@ impl Node {
     }
 
     /// Entry paths of a persona that stand and are not about to end.
-    fn serving(&self, persona: Persona, now: u64) -> Vec<(PathNo, RoutingEntry)> {
+    pub(super) fn serving(&self, persona: Persona, now: u64) -> Vec<(PathNo, RoutingEntry)> {
         let entry = |(no, path): (&PathNo, &Path)| {
             let owned = path.owned().filter(|owned| owned.persona == persona && owned.work == Work::Serve)?;
             let entry =
@@ -189,6 +194,7 @@ impl Node {
         service.whole |= live.len() >= wanted;
         service.compose = compose;
         let record = service.record(step, live.iter().map(|(_, entry)| entry.clone()).collect());
+        service.watch.named(now, step, live.iter().map(|(no, entry)| (*no, entry.entry_node.node_id())));
         service.sends.clear();
         for (no, _) in live {
             service.sends.insert(no, (self.rng.random_range(when.clone()), record.clone()));

@@ -3,6 +3,7 @@
 mod frames;
 mod owner;
 mod serving;
+mod visits;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

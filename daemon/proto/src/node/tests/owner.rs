@@ -11,7 +11,7 @@ use crate::tunnel;
 
 const STEP_MS: u64 = STEP * 1000;
 
-fn owner(seed: u64, settings: Settings) -> Node {
+pub(super) fn owner(seed: u64, settings: Settings) -> Node {
     let mut node = node();
     node.settings = settings;
     node.rng = Box::new(StdRng::seed_from_u64(seed));
@@ -19,12 +19,20 @@ fn owner(seed: u64, settings: Settings) -> Node {
 }
 
 /// A path of our own, as when it had been built and had had a tunnel.
-fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -> PathNo {
+pub(super) fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -> PathNo {
     let number = node.next as u8;
     let secrets = [1, 2, 3].map(|hop| PathSecret(Zeroizing::new([number ^ hop; 32])));
     let (end, handle) = (neighbour(number | 1), crate::path::handle(&secrets[2]));
-    let owned =
-        Owned { persona, class, work: Work::Spare, retires: now + 50 * STEP_MS, end, handle, case: Case::nobody() };
+    let owned = Owned {
+        persona,
+        class,
+        work: Work::Spare,
+        retires: now + 50 * STEP_MS,
+        leaves: None,
+        end,
+        handle,
+        case: Case::nobody(),
+    };
     let part =
         Part::Own(Box::new(tunnel::Owner::new(secrets.map(|secret| (secret, PathId([number; 16]))).into())), owned);
     let path = Path::new(now, now + 60 * STEP_MS, part, vec![segment(2, number, false)]);
@@ -43,11 +51,11 @@ fn works(node: &Node) -> Vec<(Persona, Work)> {
     node.paths.values().filter_map(Path::owned).map(|owned| (owned.persona, owned.work)).collect()
 }
 
-fn key(number: u8) -> Arc<SigningKey> {
+pub(super) fn key(number: u8) -> Arc<SigningKey> {
     Arc::new(SigningKey::from_seed(&[number; 32]))
 }
 
-fn address(number: u8) -> ApAddress {
+pub(super) fn address(number: u8) -> ApAddress {
     ApAddress::of(&key(number).verifying_key())
 }
 
@@ -85,7 +93,7 @@ fn an_identity_takes_the_persona_that_is_ready_with_its_spares() {
     let other = node.persona_of(address(2)).unwrap();
     assert!(other != ready && works(&node).iter().all(|(persona, _)| *persona != other));
     node.handle(NOW, Input::Forget(address(1)));
-    assert!(works(&node).is_empty(), "its paths go with it");
+    assert!(works(&node).iter().all(|(_, work)| *work == Work::Leaving), "its paths go with it, one by one");
 }
 
 // protocol: K4, K5
@@ -99,7 +107,9 @@ fn lost_work_passes_to_a_spare_at_once_and_the_oldest_of_many_spares_goes() {
     let work = |node: &Node, no: &PathNo| node.paths.get(no).and_then(Path::owned).map(|owned| owned.work);
     assert_eq!(work(&node, &paths[0]), Some(Work::Connect));
     assert_eq!(work(&node, &paths[1]), Some(Work::Ask));
-    assert_eq!(work(&node, &paths[2]), None, "the oldest of three spares");
+    assert_eq!(work(&node, &paths[2]), Some(Work::Leaving), "the oldest of three spares");
+    (NOW..NOW + 3_600_000).step_by(10_000).for_each(|now| node.leave(now));
+    assert_eq!(work(&node, &paths[2]), None, "some time later");
     node.drop_path(NOW + 10, paths[0]);
     assert_eq!(work(&node, &paths[4]), Some(Work::Connect), "the newest spare");
     assert_eq!(work(&node, &paths[3]), Some(Work::Spare));

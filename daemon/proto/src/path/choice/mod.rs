@@ -41,7 +41,7 @@ use crate::ident::NodeId;
 use crate::wire::{NodeContact, Reader, Wire, WireError, Writer};
 
 pub use layers::Sets;
-pub use notes::Note;
+pub use notes::{Note, Short};
 
 /// X-nodes of a trial circle: the fewest, so that little else than the guards can fail.
 const TRIAL_HOPS: usize = 2;
@@ -82,6 +82,17 @@ impl Case {
     pub(crate) fn nobody() -> Self {
         let nearest = NodeId([0; 32]);
         Self { of: None, nearest, guards: Vec::new(), x: Vec::new(), y: Vec::new() }
+    }
+
+    /// The same, beside this guard.
+    #[cfg(test)]
+    pub(crate) fn beside(nearest: NodeId) -> Self {
+        Self { nearest, ..Self::nobody() }
+    }
+
+    /// The X-node next to the owner.
+    pub fn nearest(&self) -> &NodeId {
+        &self.nearest
     }
 
     /// Whether the path is a trial: it is built to the end and then left alone.

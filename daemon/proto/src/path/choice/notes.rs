@@ -24,7 +24,7 @@ pub enum Note {
 }
 
 /// The first bytes of an id: enough for an operator to find the node, and all that a log should hold.
-struct Short(NodeId);
+pub struct Short(pub NodeId);
 
 impl fmt::Display for Short {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

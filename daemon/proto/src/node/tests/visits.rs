@@ -1,0 +1,185 @@
+//! An owner looks at its own entries from outside; what has no work any more ends at times of its own.
+
+use std::collections::BTreeSet;
+
+use super::owner::{address, build, key, owner};
+use super::*;
+use crate::node::hops::Path;
+use crate::path::{Case, Class};
+
+const HOUR: u64 = 3_600_000;
+
+/// A service with three published entries, all beside guard 1, and paths that lead out, beside guard 2.
+fn service(seed: u64) -> (Node, Persona, Vec<PathNo>) {
+    let mut node = owner(seed, Settings { publish_within: 0, ..Settings::default() });
+    node.tick(NOW);
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    let entries: Vec<_> = (0..3).map(|_| built(&mut node, NOW, persona, Class::In, 1)).collect();
+    node.serve(NOW);
+    // Connect, ask, and two spares: the next is one too many.
+    for _ in 0..4 {
+        built(&mut node, NOW, persona, Class::Out, 2);
+    }
+    while node.poll().is_some() {}
+    (node, persona, entries)
+}
+
+fn built(node: &mut Node, now: u64, persona: Persona, class: Class, guard: u8) -> PathNo {
+    let no = build(node, now, persona, class);
+    let owned = node.paths.get_mut(&no).and_then(Path::owned_mut).unwrap();
+    owned.case = Case::beside(NodeId([guard; 32]));
+    no
+}
+
+/// When the visit begins that a new spare leads to, over which path and to which entry.
+fn next_visit(node: &mut Node, mut now: u64, persona: Persona) -> Option<(u64, PathNo, PathNo)> {
+    built(node, now, persona, Class::Out, 2);
+    let until = now + HOUR;
+    while now < until {
+        now += 1_000;
+        node.leave(now);
+        while let Some(output) = node.poll() {
+            if let Output::Visit { path, entry, identity, .. } = output {
+                assert_eq!(identity, address(1));
+                return Some((now, path, entry));
+            }
+        }
+    }
+    None
+}
+
+// protocol: K15
+#[test]
+fn an_entry_that_three_exits_do_not_reach_is_dropped() {
+    let (mut node, persona, entries) = service(1);
+    let (mut now, mut exits, mut bad) = (NOW + 60_000, BTreeSet::new(), None);
+    for failed in 0..3 {
+        let (at, path, entry) = next_visit(&mut node, now, persona).expect("it is looked at");
+        assert!(node.paths.contains_key(bad.get_or_insert(entry)) && bad == Some(entry), "who has failed comes first");
+        assert!(entries.contains(&entry));
+        exits.insert(node.paths[&path].owned().unwrap().end.node_id());
+        if failed == 1 {
+            let words = node.seen_from_outside(at);
+            assert!(words[0].1.contains("was not reached by 1 of 3"), "{words:?}");
+        }
+        node.handle(at, Input::Visited { path, reached: false });
+        now = at;
+    }
+    assert_eq!(exits.len(), 3);
+    let left = entries.iter().filter(|entry| node.paths.contains_key(entry)).count();
+    assert!(left == 2 && !node.paths.contains_key(&bad.unwrap()), "that one, and no other");
+}
+
+/// A liar among three is not believed, and who was reached is looked at no sooner than another.
+#[test]
+fn an_entry_that_one_exit_reaches_stays() {
+    let (mut node, persona, entries) = service(2);
+    let (mut now, mut seen) = (NOW + 60_000, BTreeSet::new());
+    for round in 0..40 {
+        let (at, path, entry) = next_visit(&mut node, now, persona).expect("it is looked at");
+        seen.insert(entry);
+        node.handle(at, Input::Visited { path, reached: round % 3 == 2 });
+        now = at + 1;
+    }
+    assert!(entries.iter().all(|entry| node.paths.contains_key(entry)));
+    assert_eq!(seen.len(), 3, "each has its turn");
+    let words = node.seen_from_outside(now + 5 * 60_000).remove(0);
+    assert_eq!(words.0, address(1));
+    assert!(words.1.starts_with("seen from outside ") && words.1.contains(" min ago"), "{words:?}");
+}
+
+/// Which entry is due when says nothing of when anything was done: a visit waits for a clock, and then some time of its own.
+#[test]
+fn visits_come_at_times_of_their_own() {
+    let (mut node, persona, _) = service(3);
+    let mut waits = Vec::new();
+    let mut now = NOW + 60_000;
+    for _ in 0..60 {
+        let (at, path, _) = next_visit(&mut node, now, persona).unwrap();
+        waits.push(at - now);
+        node.handle(at, Input::Visited { path, reached: true });
+        now = at;
+    }
+    let mean = waits.iter().sum::<u64>() / 60;
+    assert!((70_000..200_000).contains(&mean), "{mean}");
+    let short = waits.iter().filter(|wait| **wait < 60_000).count();
+    assert!((12..40).contains(&short), "{short} of 60 in the first minute: {waits:?}");
+}
+
+/// Both ways of a visit would meet at a guard that stands next to the owner on both, and it would see that they do.
+// protocol: K13
+#[test]
+fn no_visit_leads_past_one_guard_twice_nor_to_an_entry_that_may_not_serve_yet() {
+    let (mut node, persona, _) = service(4);
+    for no in node.paths.keys().copied().collect::<Vec<_>>() {
+        let owned = node.paths.get_mut(&no).and_then(Path::owned_mut).unwrap();
+        owned.case = Case::beside(NodeId([2; 32]));
+    }
+    for _ in 0..5 {
+        assert_eq!(next_visit(&mut node, NOW + 60_000, persona), None);
+    }
+    let (mut node, persona, _) = service(4);
+    built(&mut node, NOW, persona, Class::Out, 2);
+    (NOW..NOW + 59_000).step_by(1_000).for_each(|now| node.leave(now));
+    assert!(!std::iter::from_fn(|| node.poll()).any(|output| matches!(output, Output::Visit { .. })));
+}
+
+/// What ended with the path of a visit says nothing of the entry.
+#[test]
+fn a_visit_whose_path_is_lost_counts_for_nothing() {
+    let (mut node, persona, entries) = service(5);
+    let mut now = NOW + 60_000;
+    for _ in 0..6 {
+        let (at, path, _) = next_visit(&mut node, now, persona).unwrap();
+        node.drop_path(at, path);
+        node.handle(at + 1, Input::Visited { path, reached: false });
+        now = at + 1;
+    }
+    assert!(entries.iter().all(|entry| node.paths.contains_key(entry)));
+    assert!(node.visits.is_empty());
+    assert!(!node.seen_from_outside(now)[0].1.contains("not reached"));
+}
+
+/// What closes together belongs together.
+// protocol: K21
+#[test]
+fn the_paths_of_an_identity_that_is_gone_end_one_by_one() {
+    let (mut node, ..) = service(6);
+    let own = |node: &Node| node.paths.values().filter(|path| path.owned().is_some()).count();
+    let before = own(&node);
+    node.handle(NOW, Input::Forget(address(1)));
+    let mut ends = Vec::new();
+    for now in (NOW..NOW + HOUR).step_by(100) {
+        let had = own(&node);
+        node.leave(now);
+        ends.extend(std::iter::repeat_n(now - NOW, had - own(&node)));
+    }
+    assert_eq!((before, ends.len()), (7, 7));
+    assert_eq!(ends.iter().collect::<BTreeSet<_>>().len(), ends.len(), "two at once: {ends:?}");
+    let mean = ends.iter().sum::<u64>() / 7;
+    assert!((20_000..180_000).contains(&mean), "{ends:?}");
+}
+
+/// Programs that start and end without end must not make us hold paths without end.
+// protocol: K21
+#[test]
+fn so_many_paths_linger_and_no_more() {
+    let mut node = owner(7, Settings::default());
+    node.tick(NOW);
+    for number in 0..60 {
+        node.handle(NOW, Input::WantExit(address(number)));
+        let persona = node.persona_of(address(number)).unwrap();
+        for path in 0..6_u8 {
+            let no = PathNo(10_000 + u64::from(number) * 10 + u64::from(path));
+            let made = build(&mut node, NOW, persona, Class::Out);
+            // The helper's names of segments repeat: each of these paths is kept under a number of its own.
+            let Some(path) = node.paths.remove(&made) else { continue };
+            node.segments.clear();
+            node.paths.insert(no, path);
+        }
+        node.handle(NOW, Input::Forget(address(number)));
+    }
+    let leaving = |path: &&Path| path.owned().is_some_and(|owned| owned.work == Work::Leaving);
+    assert_eq!(node.paths.values().filter(leaving).count(), 256);
+}
