@@ -14,28 +14,50 @@ const BACK: u64 = 2_000;
 /// Mean of what each class of a persona waits after a leap, in milliseconds, before its clock goes on.
 const REDRAWN_MEAN: u64 = 60_000;
 
+/// How long a computer must have slept for its paths to be exchanged, in milliseconds: those of its neighbours that had something to say
+/// meanwhile have given it up (an end speaks every ten minutes on average).
+const STALE: u64 = 600_000;
+
 impl Node {
     /// Looks how time has passed since the last call.
     pub(super) fn note_time(&mut self, now: u64) {
         let last = self.ticked.replace(now).unwrap_or(now);
         if now > last.saturating_add(ASLEEP) {
             self.redraw_clocks(now);
+            if now > last.saturating_add(STALE) {
+                self.exchange_paths(now);
+            }
         } else if now.saturating_add(BACK) < last {
             self.redraw_clocks(now);
             self.begin_anew(now);
         }
     }
 
-    /// Ticks that are overdue, or ages away, are drawn anew, each by itself.
-    // protocol: K9
+    /// Ticks that are overdue, or ages away, are drawn anew, each by itself; what an identity has lost meanwhile it replaces after a
+    /// time of its own, too.
+    // protocol: K9, K17
     fn redraw_clocks(&mut self, now: u64) {
         for own in self.personas.values_mut() {
+            let rest = now + exponential(&mut *self.rng, REDRAWN_MEAN);
             for stock in own.stocks() {
-                stock.redraw(now + exponential(&mut *self.rng, REDRAWN_MEAN));
+                stock.redraw(now + exponential(&mut *self.rng, REDRAWN_MEAN), rest);
             }
         }
         for at in self.looks.values_mut() {
             *at = now + exponential(&mut *self.rng, REDRAWN_MEAN);
+        }
+    }
+
+    /// Each path of an earlier day gives up its work, and then ends, at times of its own: else all of them would be found dead at once.
+    // protocol: K18
+    fn exchange_paths(&mut self, now: u64) {
+        for owned in self.paths.values_mut().filter_map(Path::owned_mut) {
+            let retires = now + exponential(&mut *self.rng, REDRAWN_MEAN);
+            owned.retires = owned.retires.min(retires);
+            if owned.work != Work::Spare {
+                // Its successor may need a while; a spare goes when it is retired.
+                owned.leaves = Some(retires + exponential(&mut *self.rng, 2 * REDRAWN_MEAN));
+            }
         }
     }
 

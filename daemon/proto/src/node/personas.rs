@@ -43,6 +43,8 @@ pub(super) struct Stock {
     tick: u64,
     /// When it may build out of turn, since nothing is in stock; drawn when that is seen.
     urgent: Option<u64>,
+    /// After a sleep: when it may begin to see what it lacks.
+    rest: u64,
     /// The last wait after a failure; 0 after a success.
     wait: u64,
 }
@@ -53,13 +55,18 @@ impl Stock {
         self.tick
     }
 
-    /// Its clock ticks at this time next, and what it lacks is seen anew.
-    pub(super) fn redraw(&mut self, tick: u64) {
-        (self.tick, self.urgent) = (tick, None);
+    #[cfg(test)]
+    pub(super) fn has_tried(&self) -> bool {
+        self.wait > 0
+    }
+
+    /// Its clock ticks at this time next, and what it lacks is seen anew after `rest`.
+    pub(super) fn redraw(&mut self, tick: u64, rest: u64) {
+        (self.tick, self.urgent, self.rest) = (tick, None, rest);
     }
 
     fn new(rng: &mut dyn CryptoRng, now: u64, wanted: bool) -> Self {
-        Self { wanted, tick: now + exponential(rng, BUILD_MEAN), urgent: None, wait: 0 }
+        Self { wanted, tick: now + exponential(rng, BUILD_MEAN), urgent: None, rest: 0, wait: 0 }
     }
 }
 
@@ -239,7 +246,7 @@ impl Node {
         if ticked {
             stock.tick = now + exponential(rng, BUILD_MEAN);
         }
-        let urgent = lacks && now >= *stock.urgent.get_or_insert_with(|| now + exponential(rng, mean));
+        let urgent = lacks && now >= *stock.urgent.get_or_insert_with(|| now.max(stock.rest) + exponential(rng, mean));
         if urgent {
             // Drawn anew for the next one.
             stock.urgent = None;

@@ -538,26 +538,6 @@ fn a_clock_that_is_set_back_holds_up_neither_clocks_nor_records() {
     assert!(ticks.into_iter().all(|tick| tick < NOW + 20 * 60_000), "a clock waits for the time that was wrong");
 }
 
-/// A guard that was away for a week with a look or two was as one that had been dialed in vain for ages.
-#[test]
-fn a_guard_that_stays_silent_counts_as_one_dial_in_vain() {
-    let mut node = owner(17, Settings::default());
-    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() }).collect();
-    for now in [NOW, NOW + 2 * STEP_MS] {
-        node.handle(now, Input::Sample(sample.clone()));
-    }
-    let guard = node.choice.guards().next().unwrap();
-    let silent = |node: &mut Node, at| node.handle(at, Input::Silent([guard].into()));
-    let before = node.choice.to_bytes();
-    silent(&mut node, NOW + 3 * STEP_MS);
-    let once = node.choice.to_bytes();
-    assert_ne!(before, once);
-    (0..100).for_each(|number| silent(&mut node, NOW + 3 * STEP_MS + number * 2_000));
-    assert_eq!(node.choice.to_bytes(), once, "each time that the database said so counted");
-    node.handle(NOW + 4 * STEP_MS, Input::Silent(BTreeSet::new()));
-    assert_eq!(node.choice.to_bytes(), before, "it has answered");
-}
-
 /// An owner is not known by the error of its clock: what it stamps is everybody's time. What others would believe is bounded.
 // protocol: E6, E7
 #[test]
@@ -591,4 +571,50 @@ fn records_bear_the_time_of_the_network() {
     node.handle(NOW, Input::Clock(Some(-600_000)));
     let notes = node.notes(NOW);
     assert!(notes.iter().any(|note| note.contains("off by about 10 minutes (ahead of")), "{notes:?}");
+}
+
+/// What all identities of a computer have lost while it slept they did without for two seconds, and built anew together.
+// protocol: K17
+#[test]
+fn after_a_sleep_each_identity_replaces_what_it_lost_at_a_time_of_its_own() {
+    let mut node = owner(16, Settings { unborn: 0, ..Settings::default() });
+    for number in 1..=20 {
+        node.handle(NOW, Input::WantExit(address(number)));
+    }
+    node.tick(NOW);
+    let woken = NOW + 24 * STEP_MS;
+    node.note_time(woken);
+    let mut first: Vec<u64> = Vec::new();
+    for now in (woken..woken + 600_000).step_by(100) {
+        node.pursue(now);
+        let tried = node
+            .personas
+            .values_mut()
+            .filter_map(|own| own.stocks().iter().any(|stock| stock.has_tried()).then_some(()));
+        first.resize(tried.count(), now - woken);
+    }
+    assert!(first.len() >= 19, "{first:?}");
+    let soon = first.iter().filter(|after| **after < 10_000).count();
+    assert!(soon <= 8, "{soon} of 20 within ten seconds: {first:?}");
+    assert!((30_000..120_000).contains(&(first.iter().sum::<u64>() / first.len() as u64)), "{first:?}");
+}
+
+/// A guard that was away for a week with a look or two was as one that had been dialed in vain for ages.
+#[test]
+fn a_guard_that_stays_silent_counts_as_one_dial_in_vain() {
+    let mut node = owner(17, Settings::default());
+    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() }).collect();
+    for now in [NOW, NOW + 2 * STEP_MS] {
+        node.handle(now, Input::Sample(sample.clone()));
+    }
+    let guard = node.choice.guards().next().unwrap();
+    let silent = |node: &mut Node, at| node.handle(at, Input::Silent([guard].into()));
+    let before = node.choice.to_bytes();
+    silent(&mut node, NOW + 3 * STEP_MS);
+    let once = node.choice.to_bytes();
+    assert_ne!(before, once);
+    (0..100).for_each(|number| silent(&mut node, NOW + 3 * STEP_MS + number * 2_000));
+    assert_eq!(node.choice.to_bytes(), once, "each time that the database said so counted");
+    node.handle(NOW + 4 * STEP_MS, Input::Silent(BTreeSet::new()));
+    assert_eq!(node.choice.to_bytes(), before, "it has answered");
 }

@@ -183,3 +183,28 @@ fn so_many_paths_linger_and_no_more() {
     let leaving = |path: &&Path| path.owned().is_some_and(|owned| owned.work == Work::Leaving);
     assert_eq!(node.paths.values().filter(leaving).count(), 256);
 }
+
+/// A computer that wakes up has paths that are dead or about to be, all of them: none is left to be found so together with another.
+// protocol: K18
+#[test]
+fn after_a_long_sleep_paths_are_exchanged_one_by_one() {
+    let ends = |slept: u64| {
+        let (mut node, ..) = service(8);
+        let before: BTreeSet<_> = node.paths.keys().copied().collect();
+        let woken = NOW + slept;
+        node.note_time(woken);
+        let (mut ends, mut left) = (Vec::new(), before.len());
+        for now in (woken..woken + HOUR / 3).step_by(100) {
+            node.relieve(now);
+            node.leave(now);
+            let had = std::mem::replace(&mut left, before.iter().filter(|no| node.paths.contains_key(no)).count());
+            ends.extend(std::iter::repeat_n(now - woken, had - left));
+        }
+        ends
+    };
+    let all = ends(8 * HOUR);
+    assert_eq!(all.len(), 7, "{all:?}");
+    assert!(all.iter().collect::<BTreeSet<_>>().len() == 7 && all[0] > 1_000, "{all:?}");
+    // After a short one they are as good as before.
+    assert!(ends(120_000).is_empty());
+}
