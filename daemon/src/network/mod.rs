@@ -19,15 +19,15 @@ use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::session::Session;
 use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::cells::{Open, Word};
-use tokio::sync::mpsc;
 use phantom_proto::wire::frame::Handle as EntryHandle;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use crate::driver::{Arrival, Handle, Incoming as ForIdentity, OwnPath};
 use crate::gate::{ConnectError, Stream};
-
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
+
 use records::Records;
 use unproven::Unproven;
 use visits::Visits;
@@ -189,6 +189,7 @@ impl Network {
     pub async fn open(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
         self.receive(key.clone(), programs);
         self.handle.want_exit(&key).await;
+        self.forget_if_gone(ApAddress::of(&key.verifying_key())).await;
     }
 
     /// Brings an identity into use that only receives, or changes where its connections go: no exit path.
@@ -206,6 +207,14 @@ impl Network {
     pub async fn publish(&self, address: ApAddress) {
         if let Some(identity) = self.identity(address) {
             self.handle.want_entry(identity.key.clone()).await;
+            self.forget_if_gone(address).await;
+        }
+    }
+
+    /// Before it is wanted, an identity's disk is asked; meanwhile it may have gone, and would be kept for ever.
+    async fn forget_if_gone(&self, address: ApAddress) {
+        if self.identity(address).is_none() {
+            self.handle.forget(address).await;
         }
     }
 
@@ -333,6 +342,7 @@ impl Network {
                 }
             };
             let Some(identity) = self.identity(address) else { continue };
+            path.iter().for_each(|path| identity.visits.arrived(path.no, &first));
             let (place, evicted) = identity.unproven.enter();
             let incoming = Incoming { address, path, network: self.clone(), place: Mutex::new(Some(place)) };
             let session = Session::accept(identity.key.clone());
@@ -342,7 +352,6 @@ impl Network {
     }
 
     fn identity(&self, address: ApAddress) -> Option<Arc<Identity>> {
-            path.iter().for_each(|path| identity.visits.arrived(path.no, &first));
         lock(&self.identities).get(&address).cloned()
     }
 
@@ -358,6 +367,19 @@ impl Network {
         connections.list.insert(id, connection);
         ConnectionEntry { id, connections: self.connections.clone() }
     }
+}
+
+/// OPEN with the session's first bytes, as many as fit into the same cell, and the rest of them.
+fn opening(session: &mut Session, node: NodeId, handle: EntryHandle) -> (Open, Vec<u8>) {
+    let mut first = Vec::new();
+    session.take_far(&mut first);
+    let rest = first.split_off(first.len().min(Open::FIRST_MAX));
+    (Open { node, handle, first }, rest)
+}
+
+async fn open(tunnel: &mut Tunnel, opening: Open, rest: &[u8]) -> Result<(), RelayError> {
+    tunnel.outgoing.say(&Word::Open(opening)).await?;
+    tunnel.outgoing.write_data(rest).await
 }
 
 /// A connection's line in the list; marks it closed when dropped.
@@ -382,19 +404,6 @@ impl Drop for ConnectionEntry {
         if connections.list.len() > REMEMBERED {
             connections.list.remove(&self.id);
         }
-/// OPEN with the session's first bytes, as many as fit into the same cell, and the rest of them.
-fn opening(session: &mut Session, node: NodeId, handle: EntryHandle) -> (Open, Vec<u8>) {
-    let mut first = Vec::new();
-    session.take_far(&mut first);
-    let rest = first.split_off(first.len().min(Open::FIRST_MAX));
-    (Open { node, handle, first }, rest)
-}
-
-async fn open(tunnel: &mut Tunnel, opening: Open, rest: &[u8]) -> Result<(), RelayError> {
-    tunnel.outgoing.say(&Word::Open(opening)).await?;
-    tunnel.outgoing.write_data(rest).await
-}
-
     }
 }
 

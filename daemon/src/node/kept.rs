@@ -68,11 +68,16 @@ impl Kept for Stored {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, mpsc};
+
+    use async_trait::async_trait;
     use phantom_proto::crypto::SigningKey;
     use rand::SeedableRng;
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::gate::Stream;
+    use crate::network::{Network, Programs};
 
     #[test]
     fn only_those_of_named_identities_reach_the_disk() {
@@ -90,5 +95,56 @@ mod tests {
         let after = Stored::new(store, identities);
         assert_eq!((after.serials(named), after.serials(fresh)), (serials, Serials::default()));
         assert_eq!((after.sets(named), after.sets(fresh)), (Some(vec![7]), None));
+    }
+
+    /// A disk that takes its time, and says when it is asked.
+    struct Slow(mpsc::SyncSender<()>, Mutex<mpsc::Receiver<()>>);
+
+    impl Kept for Slow {
+        fn lasts(&self, _: ApAddress) -> bool {
+            false
+        }
+        fn serials(&self, _: ApAddress) -> Serials {
+            self.0.send(()).unwrap();
+            self.1.lock().unwrap().recv().unwrap();
+            Serials::default()
+        }
+        fn save_serials(&self, _: ApAddress, _: Serials) {}
+        fn sets(&self, _: ApAddress) -> Option<Vec<u8>> {
+            None
+        }
+        fn save_sets(&self, _: ApAddress, _: Vec<u8>) {}
+    }
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Programs for Nobody {
+        async fn listens(&self, _: u16) -> bool {
+            false
+        }
+        async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
+    }
+
+    /// An identity that went while its serials were read was served for ever, with nobody behind it.
+    #[tokio::test]
+    async fn who_is_gone_before_the_disk_has_answered_is_not_served() {
+        for stays in [true, false] {
+            let ((asked_tx, asked_rx), (go_tx, go_rx)) = (mpsc::sync_channel(1), mpsc::sync_channel(1));
+            let lone = super::super::lone::driver_with(Arc::new(Slow(asked_tx, Mutex::new(go_rx))));
+            let network = Network::start(lone.handle.clone(), tokio::sync::mpsc::channel(1).1);
+            let key = Arc::new(SigningKey::from_seed(&[1; 32]));
+            let address = ApAddress::of(&key.verifying_key());
+            network.receive(key, Arc::new(Nobody));
+            let publishing = network.clone();
+            let publishing = tokio::spawn(async move { publishing.publish(address).await });
+            tokio::task::spawn_blocking(move || asked_rx.recv()).await.unwrap().unwrap();
+            if !stays {
+                network.close(address).await;
+            }
+            go_tx.send(()).unwrap();
+            publishing.await.unwrap();
+            assert_eq!(lone.handle.snapshot().await.unwrap().seen.contains_key(&address), stays);
+        }
     }
 }

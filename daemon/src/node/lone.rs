@@ -9,7 +9,7 @@ use phantom_proto::path::{Candidate, Hop, PathKeys};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, watch};
 
-use crate::driver::{self, Handle, NothingKept, Services};
+use crate::driver::{self, Handle, Kept, NothingKept, Services};
 use crate::link::{LinkPool, MemoryNetwork};
 use crate::netdb::MemoryDatabase;
 
@@ -20,6 +20,10 @@ pub(super) struct Lone {
 }
 
 pub(super) fn driver() -> Lone {
+    driver_with(Arc::new(NothingKept))
+}
+
+pub(super) fn driver_with(kept: Arc<dyn Kept>) -> Lone {
     let mut rng = crate::random::system_rng().unwrap();
     let identity = SigningKey::generate(&mut rng).verifying_key();
     let contact = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [1; 32] };
@@ -34,7 +38,7 @@ pub(super) fn driver() -> Lone {
         database: Arc::new(MemoryDatabase::default()),
         counters: Arc::default(),
         incoming_tx: mpsc::channel(1).0,
-        kept: Arc::new(NothingKept),
+        kept,
         choice_tx: watch::channel(Vec::new()).0,
         pinned_tx: watch::channel(BTreeSet::new()).0,
         opened: Box::new(|_| {}),
