@@ -1,11 +1,12 @@
 //! What must go as it is written: builds, transfers, loss and restarts of nodes, one scene for each promise.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
-use phantom_daemon::driver::Snapshot;
+use phantom_daemon::driver::{OwnPath, Snapshot};
 use phantom_daemon::gate::{ConnectError, Stream};
 use phantom_daemon::netdb::Database;
 use phantom_daemon::network::Programs;
@@ -15,13 +16,13 @@ use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{Settings, Work};
 use phantom_proto::wire::Wire;
-use phantom_proto::wire::cells::Open;
+use phantom_proto::wire::cells::{Open, Word};
 use rand::seq::SliceRandom;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-use super::world::{PATIENCE, World, simulate};
+use super::world::{Echo, PATIENCE, World, simulate};
 
 /// Joins an identity's entry path from a node of the network that proves nothing: HELLO's first byte, and silence.
 async fn join_and_say_nothing(world: &World, node: usize, from: ApAddress, to: ApAddress) -> Tunnel {
@@ -32,6 +33,12 @@ async fn join_and_say_nothing(world: &World, node: usize, from: ApAddress, to: A
     tunnel.outgoing.write(CellKind::Open, &open.to_bytes()).await.unwrap();
     tunnel.outgoing.flush().await.unwrap();
     tunnel
+}
+
+/// Own paths of a node that do this work.
+async fn paths(world: &World, node: usize, work: Work) -> Vec<OwnPath> {
+    let paths = world.nodes[node].handle.snapshot().await.unwrap().paths;
+    paths.into_iter().map(|(path, _)| path).filter(|path| path.work == work).collect()
 }
 
 /// Listens on every port, and never answers whether it does.
@@ -245,8 +252,8 @@ fn closing_an_identity_leaves_nothing_behind() {
         world.echo(2, client, server, 10_000).await;
         world.nodes[1].network.close(server).await;
         world.nodes[2].network.close(client).await;
-        // Longer than any warm link, set-up or build lives.
-        tokio::time::sleep(Duration::from_secs(900)).await;
+        // Longer than any path lingers, and any warm link, set-up or build lives.
+        tokio::time::sleep(Duration::from_secs(2400)).await;
         for node in &world.nodes {
             assert_eq!(node.counters.open_relays(), 0);
             let Snapshot { paths, load, .. } = node.handle.snapshot().await.unwrap();
@@ -340,5 +347,85 @@ fn a_network_that_is_in_no_hurry_works_too() {
         world.echo(4, late, server, 10_000).await;
         assert!(begun.elapsed() < Duration::from_secs(6), "{:?}: its spares were ready", begun.elapsed());
         world.echo(2, client, server, 10_000).await;
+    });
+}
+
+/// A cell that does not belong to a connection is its sender's error, and costs it that connection.
+// protocol: U29
+#[test]
+fn a_cell_that_does_not_belong_to_a_connection_ends_that_one() {
+    simulate(1, async {
+        let mut world = World::new(20, 12).await;
+        let server = world.server(1).await;
+        let client = world.identity(2).await;
+        world.echo(2, client, server, 1000).await;
+        let mut tunnel = join_and_say_nothing(&world, 2, client, server).await;
+        let before = paths(&world, 2, Work::Connect).await.len();
+        tunnel.outgoing.say(&Word::Serve(&[])).await.unwrap();
+        tunnel.outgoing.flush().await.unwrap();
+        let answer = timeout(PATIENCE, tunnel.incoming.read()).await.expect("it is answered").unwrap();
+        assert_eq!(answer.map(|(kind, data)| (kind, data.to_vec())), Some((CellKind::Abort, vec![4])));
+        assert_eq!((before, paths(&world, 2, Work::Connect).await.len()), (1, 1), "the path stays");
+        world.echo(2, client, server, 1000).await;
+    });
+}
+
+/// A service is reached from outside by its own owner, who notices when one of its entry nodes is not, and takes another.
+// protocol: K12, K14, K16
+#[test]
+fn an_owner_sees_its_service_from_outside_and_drops_an_entry_that_nobody_reaches() {
+    simulate(4, async {
+        let mut world = World::new(18, 16).await;
+        let server = world.server(1).await;
+        tokio::time::sleep(Duration::from_secs(90 * 60)).await;
+        let handle = world.nodes[1].handle.clone();
+        let seen = || async { handle.snapshot().await.unwrap().seen.remove(&server).unwrap() };
+        let words = seen().await;
+        assert!(words.starts_with("seen from outside") && !words.contains("not reached"), "{words}");
+        let bad = paths(&world, 1, Work::Serve).await.remove(0);
+        let hidden = bad.hops.last().unwrap().node_id();
+        // Exits find nobody by this id: each of them says so.
+        world.database.remove(hidden);
+        let dropped = async {
+            let mut failing = false;
+            while paths(&world, 1, Work::Serve).await.iter().any(|path| path.no == bad.no) {
+                failing |= seen().await.contains("not reached");
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            }
+            failing
+        };
+        let failing = timeout(Duration::from_secs(6 * 3600), dropped).await.expect("it is dropped");
+        assert!(failing, "the operator is told");
+        // Not by its time: entries are retired after ten hours at least, and stay even then.
+        assert!(paths(&world, 1, Work::Serve).await.len() >= 2);
+    });
+}
+
+/// B1: whoever made a service's daemon start anew had it draw new nodes, until those were the attacker's.
+#[test]
+fn a_service_that_lasts_has_the_same_entry_nodes_over_restarts_of_its_daemon() {
+    simulate(5, async {
+        let mut world = World::new(19, 40).await;
+        let key = Arc::new(SigningKey::generate(&mut world.rng));
+        let address = ApAddress::of(&key.verifying_key());
+        world.nodes[1].disk.name(address);
+        let (mut met, mut runs) = (BTreeSet::new(), Vec::new());
+        for _ in 0..6 {
+            let network = world.nodes[1].network.clone();
+            network.open(key.clone(), Arc::new(Echo)).await;
+            network.publish(address).await;
+            let whole = async {
+                while paths(&world, 1, Work::Serve).await.len() < 3 {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            };
+            timeout(PATIENCE, whole).await.expect("it serves");
+            let paths = paths(&world, 1, Work::Serve).await;
+            let run: BTreeSet<_> = paths.iter().map(|path| path.hops.last().unwrap().node_id()).collect();
+            met.extend(run.clone());
+            runs.push(run);
+            world.restart(1, Duration::from_secs(5)).await;
+        }
+        assert!(met.len() <= 8, "{} nodes of 38 have terminated its entry paths in minutes: {runs:?}", met.len());
     });
 }
