@@ -65,6 +65,16 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         }
     }
 
+    /// Waits until [`FrameReader::read`] would answer without waiting. Cancel-safe.
+    ///
+    /// # Errors
+    /// What the link says.
+    pub async fn arrive(&mut self) -> io::Result<()> {
+        // At the link's end, too: reading says so.
+        while !self.has_frame() && poll_fn(|cx| self.poll_fill(cx)).await? > 0 {}
+        Ok(())
+    }
+
     /// Whether [`FrameReader::read`] would answer without waiting: with a frame, or with broken framing.
     pub fn has_frame(&self) -> bool {
         !matches!(self.whole(), Ok(None))
@@ -117,6 +127,15 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
     /// # Errors
     /// `InvalidInput` when the payload is too long for a frame: nothing is queued. Else what the link says.
     pub async fn write(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
+        self.queue(kind, payload)?;
+        if self.is_full() { self.send().await } else { Ok(()) }
+    }
+
+    /// Queues a frame, to leave with [`FrameWriter::flush`]; not more than until [`FrameWriter::is_full`].
+    ///
+    /// # Errors
+    /// `InvalidInput` when the payload is too long for a frame: nothing is queued.
+    pub fn queue(&mut self, kind: u8, payload: &[u8]) -> io::Result<()> {
         let header = write_frame_header(kind, payload.len())
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         if self.buffer.is_empty() {
@@ -124,7 +143,12 @@ impl<W: AsyncWrite + Unpin> FrameWriter<W> {
         }
         self.buffer.extend_from_slice(&header);
         self.buffer.extend_from_slice(payload);
-        if self.buffer.len() >= WRITE_BATCH { self.send().await } else { Ok(()) }
+        Ok(())
+    }
+
+    /// Whether a batch waits to leave.
+    pub fn is_full(&self) -> bool {
+        self.buffer.len() >= WRITE_BATCH
     }
 
     /// Hands everything to the system. Cancel-safe: the next call goes on where this one stopped.

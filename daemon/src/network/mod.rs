@@ -344,7 +344,7 @@ impl Network {
             let Some(identity) = self.identity(address) else { continue };
             path.iter().for_each(|path| identity.visits.arrived(path.no, &first));
             let (place, evicted) = identity.unproven.enter();
-            let incoming = Incoming { address, path, network: self.clone(), place: Mutex::new(Some(place)) };
+            let incoming = Incoming { address, path, network: self.clone(), place: Some(place) };
             let session = Session::accept(identity.key.clone());
             let answer = pump::answer(session, tunnel, first, identity.programs.clone(), incoming);
             tokio::spawn(unproven::until(evicted, answer));

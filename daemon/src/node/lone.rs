@@ -14,16 +14,16 @@ use crate::link::{LinkPool, MemoryNetwork};
 use crate::netdb::MemoryDatabase;
 
 /// The driver; it ends when this is dropped.
-pub(super) struct Lone {
-    pub(super) handle: Handle,
+pub(crate) struct Lone {
+    pub(crate) handle: Handle,
     _stop_tx: watch::Sender<bool>,
 }
 
-pub(super) fn driver() -> Lone {
+pub(crate) fn driver() -> Lone {
     driver_with(Arc::new(NothingKept))
 }
 
-pub(super) fn driver_with(kept: Arc<dyn Kept>) -> Lone {
+pub(crate) fn driver_with(kept: Arc<dyn Kept>) -> Lone {
     let mut rng = crate::random::system_rng().unwrap();
     let identity = SigningKey::generate(&mut rng).verifying_key();
     let contact = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [1; 32] };

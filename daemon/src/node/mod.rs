@@ -6,7 +6,7 @@ mod epochs;
 mod explain;
 mod kept;
 #[cfg(test)]
-mod lone;
+pub(crate) mod lone;
 mod published;
 mod space;
 mod unpublished;

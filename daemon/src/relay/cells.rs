@@ -99,6 +99,14 @@ impl CellReader {
         Ok(Some((cell.kind, cell.data)))
     }
 
+    /// Waits until [`CellReader::read`] would answer without waiting. Cancel-safe.
+    pub async fn arrive(&mut self) -> Result<(), RelayError> {
+        if self.closed {
+            return Ok(());
+        }
+        Ok(self.reader.arrive().await?)
+    }
+
     /// Whether a frame has arrived already, so that reading would not wait.
     pub fn has_frame(&self) -> bool {
         self.reader.has_frame()
@@ -115,6 +123,22 @@ pub struct CellWriter {
 impl CellWriter {
     /// Sends one cell; `data` has at most [`CELL_DATA_MAX`] bytes. Leaves when flushed, or when enough have gathered.
     pub async fn write(&mut self, cell_kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
+        self.encipher(cell_kind, data)?;
+        Ok(self.writer.write(kind::CELL, &self.cell[..]).await?)
+    }
+
+    /// Queues one cell that says this, to leave when flushed; not more than until [`CellWriter::is_full`].
+    pub fn queue(&mut self, word: &Word<'_>) -> Result<(), RelayError> {
+        self.encipher(word.kind(), &word.data())?;
+        Ok(self.writer.queue(kind::CELL, &self.cell[..])?)
+    }
+
+    /// Whether enough have gathered to leave.
+    pub fn is_full(&self) -> bool {
+        self.writer.is_full()
+    }
+
+    fn encipher(&mut self, cell_kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
         Cell { kind: cell_kind, data }
             .encode(&mut self.cell)
             .map_err(|_| RelayError::Misbehaved("too much data for a cell"))?;
@@ -123,7 +147,7 @@ impl CellWriter {
             Crypt::Owner(crypt) => crypt.wrap(&mut self.cell[..]),
         };
         debug_assert!(fits, "the buffer has the length of a cell");
-        Ok(self.writer.write(kind::CELL, &self.cell[..]).await?)
+        Ok(())
     }
 
     /// Sends one cell that says this.

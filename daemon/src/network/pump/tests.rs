@@ -1,0 +1,189 @@
+//! Two ends of a session over a tunnel in memory, or one end and what a hostile other one sends.
+
+use async_trait::async_trait;
+use phantom_proto::cell::{CellKind, Direction, Layer, OwnerCrypt, TunnelKey};
+use phantom_proto::crypto::SigningKey;
+use phantom_proto::wire::session::{Message, ResetCode};
+use tokio::sync::mpsc;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::link::{Link, Purpose};
+use crate::node::lone::{self, Lone};
+use crate::relay::Taken;
+use crate::relay::cells::Crypt;
+
+const PATIENCE: Duration = Duration::from_secs(300);
+
+const PORT: u16 = 80;
+
+/// Listens on one port and hands over what arrives.
+struct Program(mpsc::Sender<Box<dyn Stream>>);
+
+#[async_trait]
+impl Programs for Program {
+    async fn listens(&self, port: u16) -> bool {
+        port == PORT
+    }
+
+    async fn serve(&self, _: ApAddress, _: u16, _: u16, far: Box<dyn Stream>) {
+        self.0.send(far).await.unwrap();
+    }
+}
+
+fn key(number: u8) -> Arc<SigningKey> {
+    Arc::new(SigningKey::from_seed(&[number; 32]))
+}
+
+fn address(number: u8) -> ApAddress {
+    ApAddress::of(&key(number).verifying_key())
+}
+
+/// A tunnel at its terminating node and at its owner, who has one hop; so many bytes are under way at once.
+fn tunnel(room: usize) -> [Tunnel; 2] {
+    let (near, far) = tokio::io::duplex(room);
+    let [near, far] = [near, far].map(|stream| {
+        let peer = key(9).verifying_key();
+        let remote = ([127, 0, 0, 1], 443).into();
+        let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
+        let (reader, writer) = link.into_frames();
+        Taken { reader, writer, back: None }
+    });
+    let key = || TunnelKey(Zeroizing::new([1; 32]));
+    let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
+    let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
+    let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
+    [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
+}
+
+/// Answers on this end of a tunnel; what arrives comes by the channel.
+fn answers(tunnel: Tunnel, first: Vec<u8>) -> (Lone, mpsc::Receiver<Box<dyn Stream>>) {
+    let lone = lone::driver();
+    let network = Network::start(lone.handle.clone(), mpsc::channel(1).1);
+    let (far_tx, far_rx) = mpsc::channel(1);
+    let incoming = Incoming { address: address(1), path: None, network, place: None };
+    tokio::spawn(answer(Session::accept(key(1)), tunnel, first, Arc::new(Program(far_tx)), incoming));
+    (lone, far_rx)
+}
+
+fn client(port: u16) -> Session {
+    Session::connect(&mut crate::random(), &key(2), &key(1).verifying_key(), port, 40_000).unwrap()
+}
+
+/// Both programs' ends of one connection.
+async fn connected(room: usize) -> (Lone, Box<dyn Stream>, Box<dyn Stream>) {
+    let [near, far] = tunnel(room);
+    let (lone, mut far_rx) = answers(near, Vec::new());
+    let ours = connect(client(PORT), far, None).await.unwrap();
+    (lone, ours, far_rx.recv().await.unwrap())
+}
+
+/// What the other end says next.
+async fn hears(tunnel: &mut Tunnel) -> Option<Word<'_>> {
+    let (kind, data) = timeout(PATIENCE, tunnel.incoming.read()).await.expect("in time").ok()??;
+    Some(Word::read(kind, data).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_one_direction_waits_for_does_not_hold_up_the_other() {
+    // Less than a cell is under way.
+    let (_lone, mut ours, theirs) = connected(1024).await;
+    let (mut read, mut write) = tokio::io::split(theirs);
+    // Their program reads nothing of this.
+    let (mut our_read, mut our_write) = tokio::io::split(&mut ours);
+    let stuck = async { our_write.write_all(&vec![1; 8 << 20]).await };
+    let sent: Vec<u8> = (0..2_000_000_u32).map(|number| number as u8).collect();
+    let (copy, mut got) = (sent.clone(), vec![0; sent.len()]);
+    let flows = async {
+        let (written, read) = tokio::join!(write.write_all(&copy), our_read.read_exact(&mut got));
+        written.unwrap();
+        read.unwrap();
+    };
+    tokio::select! {
+        _ = stuck => panic!("nobody has read it"),
+        () = async { timeout(PATIENCE, flows).await.expect("it flows") } => {}
+    }
+    assert!(got == sent, "bytes differ");
+    let mut first = [0; 1000];
+    read.read_exact(&mut first).await.unwrap();
+    assert_eq!(first, [1; 1000]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn both_programs_read_to_the_end_that_the_other_has_said() {
+    let (_lone, mut ours, mut theirs) = connected(1 << 16).await;
+    ours.write_all(b"question").await.unwrap();
+    ours.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    timeout(PATIENCE, theirs.read_to_end(&mut got)).await.unwrap().unwrap();
+    assert_eq!(got, b"question");
+    // A half-close: the other direction goes on.
+    theirs.write_all(b"answer").await.unwrap();
+    theirs.shutdown().await.unwrap();
+    got.clear();
+    timeout(PATIENCE, ours.read_to_end(&mut got)).await.unwrap().unwrap();
+    assert_eq!(got, b"answer");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_program_that_goes_away_resets_the_other() {
+    let (_lone, ours, mut theirs) = connected(1 << 16).await;
+    drop(ours);
+    let read = timeout(PATIENCE, theirs.read(&mut [0])).await.unwrap();
+    assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+/// The session's last word was lost: only ABORT left.
+#[tokio::test(start_paused = true)]
+async fn who_sends_what_is_no_session_hears_reset_and_abort() {
+    let [near, mut far] = tunnel(1 << 16);
+    let mut first = Vec::new();
+    client(PORT).take_far(&mut first);
+    let (_lone, _far_rx) = answers(near, first);
+    far.outgoing.say(&Word::Data(&[0xff; 100])).await.unwrap();
+    far.outgoing.flush().await.unwrap();
+    let mut said = Vec::new();
+    let last = loop {
+        match hears(&mut far).await {
+            Some(Word::Data(bytes)) => said.extend_from_slice(bytes),
+            other => break other.map(|word| word.kind()),
+        }
+    };
+    let (mut rest, mut word) = (&said[..], None);
+    while let Some((message, length)) = Message::read(rest).unwrap() {
+        word = Some(message);
+        rest = &rest[length..];
+    }
+    assert_eq!(word, Some(Message::Reset(ResetCode::Protocol)));
+    assert_eq!(last, Some(CellKind::Abort));
+}
+
+/// The other end's END may never come: a tunnel was held for ever.
+#[tokio::test(start_paused = true)]
+async fn an_end_that_has_said_all_does_not_wait_for_ever() {
+    let [near, mut far] = tunnel(1 << 16);
+    let mut first = Vec::new();
+    client(PORT + 1).take_far(&mut first);
+    let (_lone, _far_rx) = answers(near, first);
+    while hears(&mut far).await != Some(Word::End) {}
+    let begun = Instant::now();
+    assert_eq!(hears(&mut far).await, None);
+    assert!(begun.elapsed() >= LINGER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_proves_nothing_has_a_minute() {
+    let [near, mut far] = tunnel(1 << 16);
+    let mut first = Vec::new();
+    client(PORT).take_far(&mut first);
+    let (_lone, _far_rx) = answers(near, first);
+    let begun = Instant::now();
+    let last = loop {
+        match hears(&mut far).await {
+            Some(Word::Data(_)) => {}
+            other => break other,
+        }
+    };
+    assert_eq!(last, Some(Word::Abort(Reason::GoingAway)));
+    assert!((PROOF_PATIENCE..PROOF_PATIENCE + LINGER).contains(&begun.elapsed()));
+}
