@@ -249,9 +249,8 @@ impl Pump {
             tracing::debug!(%error, "a session ended");
             role.say(Err(ConnectError::Unreachable));
             drop(role);
-            let mut tunnel = tunnel;
             if faulty {
-                say_last(&mut tunnel, session, to_far).await;
+                return say_last(tunnel, session, to_far).await;
             }
             let misbehaved = matches!(error, RelayError::Misbehaved(_));
             return tunnel.abort(if misbehaved { Reason::Protocol } else { Reason::GoingAway }).await;
@@ -461,12 +460,21 @@ impl Server {
     }
 }
 
-/// The last word of a session that does not hold.
-async fn say_last(tunnel: &mut Tunnel, mut session: Session, mut to_far: Run) {
-    to_far.next(|bytes| session.take_far(bytes));
-    let last = tunnel.outgoing.write_data(to_far.rest());
+/// The other end broke the session: it hears RESET, behind what was said before, and that this is the end.
+// protocol: U23
+async fn say_last(mut tunnel: Tunnel, mut session: Session, mut to_far: Run) {
+    let last = async {
+        tunnel.outgoing.write_data(to_far.rest()).await?;
+        to_far = Run::default();
+        to_far.next(|bytes| session.take_far(bytes));
+        tunnel.outgoing.write_data(to_far.rest()).await?;
+        tunnel.outgoing.say(&Word::End).await?;
+        tunnel.outgoing.flush().await
+    };
     // A neighbour that reads nothing must not hold the tunnel.
-    let _ = timeout(LINGER, last).await;
+    if matches!(timeout(LINGER, last).await, Ok(Ok(()))) {
+        tunnel.close().await;
+    }
 }
 
 // protocol: S23

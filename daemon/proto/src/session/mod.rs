@@ -142,7 +142,16 @@ impl Session {
         dst_port: u16,
         src_port: u16,
     ) -> Result<Self, SessionError> {
-        let tls = tls::client(key, ApAddress::of(owner))?.into();
+        Self::connect_over(rng, tls::client(key, ApAddress::of(owner))?.into(), owner, dst_port, src_port)
+    }
+
+    fn connect_over(
+        rng: &mut dyn CryptoRng,
+        tls: Connection,
+        owner: &VerifyingKey,
+        dst_port: u16,
+        src_port: u16,
+    ) -> Result<Self, SessionError> {
         let mut session = Self::new(Side::Client { owner: *owner }, Some(tls));
         rng.fill_bytes(&mut session.id);
         let ports = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
