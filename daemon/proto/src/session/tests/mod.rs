@@ -7,6 +7,7 @@ use rand::rngs::StdRng;
 use super::*;
 
 mod hostile;
+mod transcript;
 
 const PORT: u16 = 80;
 const SRC: u16 = 40_000;
