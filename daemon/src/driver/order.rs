@@ -25,6 +25,7 @@ impl Order {
     }
 
     /// Resolves when all that came so far is done.
+    // protocol: H4
     pub(super) fn done(&self) -> impl Future<Output = ()> + Send + use<> {
         let last = self.0.clone();
         async move {
@@ -41,6 +42,7 @@ mod tests {
 
     use super::*;
 
+    // protocol: H4
     #[tokio::test]
     async fn what_came_later_overtakes_nothing_that_takes_long() {
         let (mut order, said) = (Order::default(), Arc::new(Mutex::new(Vec::new())));

@@ -12,7 +12,8 @@ use libp2p::core::muxing::{StreamMuxerBox, StreamMuxerExt, SubstreamBox};
 use libp2p::core::upgrade::OutboundConnectionUpgrade;
 use libp2p::yamux;
 use phantom_proto::crypto::SigningKey;
-use phantom_proto::record::{ApRecord, STEP, Signed};
+use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
+use phantom_proto::record::{ApRecord, Epoch, Extensions, NodeRecord, PublicPathKeys, STEP, Signed};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -197,4 +198,39 @@ async fn identify_speaks_as_the_text_says() {
     for field in fields {
         assert!(message.windows(field.len()).any(|window| *window == field[..]), "{}", hex::encode(field));
     }
+}
+
+/// Whoever floods a node with records does not choose over whom it builds.
+// protocol: J2
+#[tokio::test]
+async fn what_others_push_is_stored_and_stays_out_of_the_sample() {
+    let network = MemoryNetwork::default();
+    let asked = node(&network, 1, Vec::new());
+    let stranger = Stranger::dial(&network, 1).await;
+    let pushed = contact(9);
+    let keys = PublicPathKeys { dh: [1; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
+    let record = NodeRecord {
+        contact: pushed.clone(),
+        epoch: Epoch::at(&pushed.node_id(), unix_seconds()),
+        revision: 0,
+        keys: [keys.clone(), keys],
+        extensions: Extensions::default(),
+    };
+    let record = Signed::sign(&record, &SigningKey::from_seed(&[9; 32])).bytes().to_vec();
+    let at = phantom_proto::netdb::node_key(&pushed.node_id());
+    let old_key = &vector("find-node")[5..38];
+    let old = [field(2, old_key), field(3, &[field(1, old_key), field(2, b"value")].concat())].concat();
+    let new = [field(2, &at), field(3, &[field(1, &at), field(2, &record)].concat())].concat();
+    let put = with("put-value", &old, &new);
+    assert_eq!(stranger.ask("/phantom/kad/1", &put, put.len()).await, put);
+    let get = with("get-value", old_key, &at);
+    let stored = async {
+        while !stranger.ask("/phantom/kad/1", &get, record.len()).await.windows(32).any(|part| *part == record[1..33]) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, stored).await.expect("it holds");
+    // Rounds in which the sample is filled come every second.
+    tokio::time::sleep(Duration::from_millis(2500)).await;
+    assert!(asked.known().borrow().nodes.is_empty());
 }

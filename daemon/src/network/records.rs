@@ -206,6 +206,17 @@ mod tests {
         if count < appears { Err(ConnectError::Unreachable) } else { Ok(record()) }
     }
 
+    /// Whoever answers a LOOKUP may answer with a record that holds, of somebody else.
+    // protocol: U20
+    #[test]
+    fn a_record_of_another_address_is_no_answer() {
+        let (record, bytes) = (record(), Signed::sign(&record(), &key()).bytes().to_vec());
+        let other = ApAddress::of(&SigningKey::from_seed(&[77; 32]).verifying_key());
+        assert!(checked(record.address(), &bytes).is_some() && checked(other, &bytes).is_none());
+        let forged = Signed::sign(&record, &SigningKey::from_seed(&[77; 32]));
+        assert!(checked(record.address(), forged.bytes()).is_none());
+    }
+
     #[tokio::test(start_paused = true)]
     async fn a_record_that_appears_within_seconds_is_waited_for() {
         let (records, looks, begun) = (Records::default(), AtomicUsize::new(0), Instant::now());

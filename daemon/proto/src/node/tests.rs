@@ -130,6 +130,18 @@ fn an_attach_before_its_package_waits_for_it_and_no_longer_than_ten_seconds() {
     assert_eq!(attached_or_closed(&mut never, 1), Some(false));
 }
 
+/// Longer than any dialer keeps a link idle, so that it is the dialer who closes.
+// protocol: L30
+#[test]
+fn a_link_on_which_nothing_comes_is_closed_after_three_minutes() {
+    let mut node = node();
+    node.handle(NOW, Input::LinkUp { link: LinkId(1), peer: neighbour(2).node_id() });
+    node.tick(NOW + 180_000);
+    assert_eq!(attached_or_closed(&mut node, 1), None);
+    node.tick(NOW + 180_001);
+    assert_eq!(attached_or_closed(&mut node, 1), Some(false));
+}
+
 /// The owner learns of a loss, however far away, by its own standing connection.
 // protocol: F14
 #[test]

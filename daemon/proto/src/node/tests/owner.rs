@@ -72,7 +72,7 @@ fn sent(node: &mut Node, now: u64) -> Vec<(u64, PathNo, ApRecord)> {
     sent
 }
 
-// protocol: K1, K2
+// protocol: K1, K2, K3
 #[test]
 fn an_identity_takes_the_persona_that_is_ready_with_its_spares() {
     let mut node = owner(1, Settings::default());
