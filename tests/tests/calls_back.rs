@@ -124,6 +124,7 @@ for thread in threads: thread.join()
 print(len(ends), set(ends))
 ";
 
+// protocol: S23
 #[test]
 fn an_address_that_nobody_has_is_unreachable_for_all_who_ask() -> Result<()> {
     let network = Network::shared()?;

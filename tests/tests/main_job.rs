@@ -80,6 +80,7 @@ fn the_entry_node_that_the_client_sees_is_the_servers_last_hop() -> Result<()> {
     Ok(())
 }
 
+// protocol: S23
 #[test]
 fn nothing_listens_is_refused_and_strange_names_are_not_found() -> Result<()> {
     let network = Network::shared()?;

@@ -156,7 +156,7 @@ mod tests {
     }
 
     /// What owners had a terminating node hold for them was bounded by nothing but their patience.
-    // protocol: F16, U13
+    // protocol: F16, U13, U9, U26
     #[tokio::test]
     async fn a_node_without_room_does_nothing_for_owners_and_says_so() {
         let address = ApAddress::of(&SigningKey::from_seed(&[3; 32]).verifying_key());

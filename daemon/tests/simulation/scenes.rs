@@ -74,6 +74,7 @@ impl Programs for Rude {
     }
 }
 
+// protocol: S22
 #[test]
 fn a_reset_after_a_half_close_reaches_the_other_end() {
     simulate(12, async {
@@ -127,6 +128,7 @@ fn a_connect_that_was_given_up_leaves_nothing_open() {
     });
 }
 
+// protocol: U6, U7, U8, U9, U10
 #[test]
 fn bytes_go_over_three_and_three_hops() {
     simulate(1, async {
@@ -243,6 +245,7 @@ fn two_hundred_nodes_and_the_loss_of_a_tenth() {
 }
 
 /// What programs, neighbours and time-outs leave behind is nothing: tables are empty again when identities are gone.
+// protocol: Q17, U24
 #[test]
 fn closing_an_identity_leaves_nothing_behind() {
     simulate(1, async {
@@ -295,6 +298,7 @@ fn a_path_that_retires_ends_when_the_last_connection_over_it_has() {
 }
 
 /// Who joins a server's entry path and then says nothing does not hold its tunnel for ever.
+// protocol: U17
 #[test]
 fn a_client_that_proves_nothing_is_dropped() {
     simulate(1, async {
@@ -309,6 +313,7 @@ fn a_client_that_proves_nothing_is_dropped() {
 }
 
 /// A6: what strangers fill at one identity is felt neither at another one of the same daemon, nor by those who come to it later.
+// protocol: U19
 #[test]
 fn strangers_who_fill_one_identity_are_not_felt_at_another() {
     simulate(1, async {
