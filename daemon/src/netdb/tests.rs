@@ -200,6 +200,25 @@ async fn identify_speaks_as_the_text_says() {
     }
 }
 
+/// Providers are no table of ours: who says that it has something is heard and forgotten.
+// protocol: D13
+#[tokio::test]
+async fn providers_are_not_stored() {
+    let network = MemoryNetwork::default();
+    let _asked = node(&network, 1, Vec::new());
+    let stranger = Stranger::dial(&network, 1).await;
+    let who = super::transport::peer_id(&contact(3).identity).unwrap().to_bytes();
+    let at = super::transport::multiaddr(&contact(3)).unwrap().to_vec();
+    let provider = field(9, &[field(1, &who), field(2, &at)].concat());
+    let add = [&[8, 2], &field(2, b"something")[..], &provider].concat();
+    stranger.ask("/phantom/kad/1", &[varint(add.len()), add].concat(), 0).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let get = [&[8, 3], &field(2, b"something")[..], &[80, 10]].concat();
+    let nobody = [4, 8, 3, 80, 9];
+    let answer = stranger.ask("/phantom/kad/1", &[varint(get.len()), get].concat(), nobody.len()).await;
+    assert_eq!(hex::encode(answer), hex::encode(nobody));
+}
+
 /// Whoever floods a node with records does not choose over whom it builds.
 // protocol: J2
 #[tokio::test]
