@@ -188,3 +188,55 @@ async fn a_client_that_proves_nothing_has_a_minute() {
     assert_eq!(last, Some(Word::Abort(Reason::GoingAway)));
     assert!((PROOF_PATIENCE..PROOF_PATIENCE + LINGER).contains(&begun.elapsed()));
 }
+
+/// A connection that stands: the program's end, and the far end's tunnel and session.
+async fn connected() -> (Box<dyn Stream>, Tunnel, Session) {
+    let [mut far, near] = tunnel();
+    let key = |seed| SigningKey::from_seed(&[seed; 32]);
+    let session = Session::connect(&mut crate::random(), &key(1), &key(2).verifying_key(), 80, 1024).unwrap();
+    let entry = ConnectionEntry { id: 0, connections: Arc::default() };
+    let answer = tokio::spawn(connect(session, near, Some(entry)));
+    let mut server = Session::accept(Arc::new(key(2)));
+    let mut proven = false;
+    while !proven {
+        let Some((CellKind::Data, bytes)) = far.incoming.read().await.unwrap() else { panic!("no bytes of a session") };
+        server.far_input(bytes).unwrap();
+        while let Some(event) = server.poll() {
+            match event {
+                Event::Hello { .. } => server.verdict(true).unwrap(),
+                Event::Peer { .. } => proven = true,
+                _ => {}
+            }
+        }
+        let mut said = Vec::new();
+        server.take_far(&mut said);
+        far.outgoing.write_data(&said).await.unwrap();
+        far.outgoing.flush().await.unwrap();
+    }
+    (answer.await.unwrap().expect("accepted"), far, server)
+}
+
+/// Whatever ends a tunnel before both sessions have ended is a reset to the program, after the bytes that came before.
+// protocol: S15, U25
+#[tokio::test]
+async fn a_tunnel_that_ends_before_its_session_is_a_reset() {
+    for end in ["nothing more", "END", "ABORT"] {
+        let (mut stream, mut far, mut server) = connected().await;
+        server.app_input(b"before").unwrap();
+        let mut said = Vec::new();
+        server.take_far(&mut said);
+        far.outgoing.write_data(&said).await.unwrap();
+        match end {
+            "END" => far.outgoing.write(CellKind::End, &[]).await.unwrap(),
+            "ABORT" => far.outgoing.write(CellKind::Abort, &[2]).await.unwrap(),
+            _ => {}
+        }
+        far.outgoing.flush().await.unwrap();
+        let mut before = [0; 6];
+        stream.read_exact(&mut before).await.unwrap();
+        let far = (end != "nothing more").then_some(far);
+        let read = timeout(LINGER, stream.read(&mut [0; 9])).await.expect("it hears of it");
+        assert_eq!(read.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset), "{end}");
+        drop(far);
+    }
+}
