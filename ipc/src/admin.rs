@@ -8,7 +8,7 @@
 //!
 //! One reply per request, in order, any number of requests per connection. What `--json` prints is the value after `ok`.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -60,6 +60,26 @@ pub enum Request {
     },
     /// Open and recent connections and the way that their bytes take: `Vec<Connection>`.
     Connections,
+    /// Offer a service of this computer's loopback device at an identity: [`Forward`].
+    ForwardNew {
+        /// On which port others reach it.
+        port: u16,
+        /// Where it listens.
+        to: SocketAddr,
+        /// At which identity, made if there is none of that name; none for a fresh one.
+        identity: Option<String>,
+        /// Whether it is there after a restart of the daemon.
+        keep: bool,
+    },
+    /// What is offered so: `Vec<Forward>`.
+    ForwardList,
+    /// Take it back: how many there were, `u64`.
+    ForwardRemove {
+        /// Which port.
+        port: u16,
+        /// Of which identity, by name; none for all that offer the port.
+        identity: Option<String>,
+    },
     /// End the daemon: `null`, said before it ends.
     Stop,
 }
@@ -129,6 +149,24 @@ pub struct Published {
     pub ports: Vec<u16>,
     /// When the daemon last reached it from outside, and which entry nodes fail, in words; empty while it has no paths.
     pub seen: String,
+}
+
+/// A service of this computer that is offered at an identity.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Forward {
+    /// On which port others reach it.
+    pub port: u16,
+    /// Where it listens.
+    pub to: SocketAddr,
+    /// Name of the identity; none for a fresh one.
+    pub identity: Option<String>,
+    /// AP address.
+    pub address: Ipv6Addr,
+    /// Name that holds the whole key; others reach the service by it.
+    pub phantom_name: String,
+    /// Whether it is there after a restart of the daemon.
+    pub keep: bool,
 }
 
 /// How the daemon is.

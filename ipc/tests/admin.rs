@@ -43,6 +43,17 @@ fn status() -> Status {
     }
 }
 
+fn forward() -> Forward {
+    Forward {
+        port: 80,
+        to: "127.0.0.1:8080".parse().unwrap(),
+        identity: None,
+        address: address().address,
+        phantom_name: address().phantom_name,
+        keep: false,
+    }
+}
+
 fn path() -> Path {
     Path {
         id: "1f2e".to_owned(),
@@ -92,6 +103,9 @@ fn lines_are_those_of_the_vectors() {
         Request::PeerList,
         Request::NetdbLookup { address: "fd70::1".to_owned() },
         Request::Connections,
+        Request::ForwardNew { port: 80, to: forward().to, identity: Some(name()), keep: true },
+        Request::ForwardList,
+        Request::ForwardRemove { port: 80, identity: None },
         Request::Stop,
     ];
     for request in requests {
@@ -114,6 +128,7 @@ fn lines_are_those_of_the_vectors() {
         },
     );
     same(next(), vec![connection()]);
+    same(next(), vec![forward()]);
     same(next(), ());
     let failure = Failure { message: "there is no such identity".to_owned(), hint: Some("make it".to_owned()) };
     let error = next();

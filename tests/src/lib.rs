@@ -226,8 +226,17 @@ impl Network {
         let listen = SocketAddr::new(Ipv4Addr::new(127, 250, 250, 1).into(), 0);
         let text = format!("listen = \"{listen}\"\npeers = [\"{peer}\"]\n{config}");
         std::fs::write(folder.join("phantomd.toml"), text)?;
+        Self::start_joined(words, &folder)
+    }
+
+    /// A node that has joined before and was stopped, with what it has kept.
+    pub fn rejoin(&self, name: &str) -> Result<Joined> {
+        Self::start_joined(&[], &self.dir.path().join(name))
+    }
+
+    fn start_joined(words: &[&str], folder: &Path) -> Result<Joined> {
         let mut command = under(words, &binary("phantomd"));
-        command.arg("--data-dir").arg(&folder).arg("--accept-eula").stdin(Stdio::null()).stdout(Stdio::null());
+        command.arg("--data-dir").arg(folder).arg("--accept-eula").stdin(Stdio::null()).stdout(Stdio::null());
         let joined = Joined { daemon: Server(command.spawn()?), socket: folder.join("daemon.sock") };
         eventually(|| {
             let status = joined.phantom(&["status"])?;

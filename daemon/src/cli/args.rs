@@ -1,6 +1,8 @@
 //! The command line of `phantom`.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -9,6 +11,7 @@ Examples:
   phantom status                              is the daemon ready, or what does it wait for?
   phantom address new web                     make an address; offer something at it:
   phantom-run --publish 80:web python3 -m http.server 80
+  phantom forward 80=127.0.0.1:8080           offer what runs on this computer outside Phantom
   phantom netdb lookup NAME.phantom           can others reach it yet?
   phantom connection list                     which way do the bytes take?
   phantom --json status | jq .ready           for scripts: one JSON value
@@ -52,6 +55,8 @@ pub enum Command {
     /// What the network database holds about an address
     #[command(subcommand)]
     Netdb(Netdb),
+    /// Offer a service that runs on this computer outside Phantom; without an argument: what is offered so
+    Forward(Forward),
     /// End the daemon
     Stop,
     /// Private networks on this computer, for trying things out
@@ -74,6 +79,42 @@ pub enum Address {
         /// The local name
         name: String,
     },
+}
+
+/// See [`Command::Forward`].
+#[derive(Debug, Args)]
+pub struct Forward {
+    /// On which port others reach it, and where it listens on the loopback device, as in 80=127.0.0.1:8080
+    #[arg(value_name = "PORT=ADDRESS:PORT")]
+    pub what: Option<What>,
+    /// At which address, made if there is none of that name [default: a fresh one, which ends with the daemon]
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// Offer it after restarts of the daemon as well; needs --identity
+    #[arg(long, requires = "what", requires = "identity")]
+    pub keep: bool,
+    /// Take this port back, at --identity or wherever it is offered
+    #[arg(long, value_name = "PORT", conflicts_with = "what", value_parser = clap::value_parser!(u16).range(1..))]
+    pub remove: Option<u16>,
+}
+
+/// A port, and the service that stands behind it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct What {
+    /// For others.
+    pub port: u16,
+    /// On this computer.
+    pub to: SocketAddr,
+}
+
+impl FromStr for What {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parts = text.split_once('=').and_then(|(port, to)| Some((port.parse().ok()?, to.parse().ok()?)));
+        let what = parts.map(|(port, to)| Self { port, to }).filter(|what: &Self| what.port != 0);
+        what.ok_or("this takes a port and where the service listens, as in 80=127.0.0.1:8080")
+    }
 }
 
 /// A command that only lists.
@@ -155,6 +196,16 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_forwarded_is_refused() {
+        for line in
+            ["80", "0=127.0.0.1:1", "80=localhost:1", "80=127.0.0.1", "80=127.0.0.1:1 --keep", "--remove 0", "--keep"]
+        {
+            let words = ["phantom", "forward"].into_iter().chain(line.split(' '));
+            assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+
+    #[test]
     fn the_commands_of_the_manual_are_there() {
         for line in [
             "address new web",
@@ -164,6 +215,10 @@ mod tests {
             "peer list",
             "connection list",
             "netdb lookup fd70::1",
+            "forward",
+            "forward 80=127.0.0.1:8080",
+            "forward 80=[::1]:8080 --identity web --keep",
+            "forward --remove 80 --identity web",
             "stop",
             "testnet up --nodes 12 --dir d --json",
             "testnet down --dir d",

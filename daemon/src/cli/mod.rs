@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use crate::client::Client;
 use crate::service::complain;
-use args::{Address, Cli, Command, List, Netdb};
+use args::{Address, Cli, Command, Forward, List, Netdb, What};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
@@ -48,6 +48,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Peer(List::List) => Request::PeerList,
         Command::Connection(List::List) => Request::Connections,
         Command::Netdb(Netdb::Lookup { address }) => Request::NetdbLookup { address },
+        Command::Forward(forward) => forward_request(forward),
         Command::Stop => Request::Stop,
     };
     let exchange = Exchange { socket: cli.daemon.unwrap_or_else(phantom_ipc::default_socket), json: cli.json };
@@ -59,7 +60,18 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Request::PeerList => exchange.run(&request, |list: &Vec<admin::Peer>| show::peers(list)).await,
         Request::Connections => exchange.run(&request, |list: &Vec<admin::Connection>| show::connections(list)).await,
         Request::NetdbLookup { .. } => exchange.run(&request, show::lookup).await,
+        Request::ForwardNew { .. } => exchange.run(&request, show::forward).await,
+        Request::ForwardList => exchange.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
+        Request::ForwardRemove { .. } => exchange.run(&request, |count: &u64| show::removed(*count)).await,
         Request::Stop => exchange.run(&request, |(): &()| "stopped\n".to_owned()).await,
+    }
+}
+
+fn forward_request(Forward { what, identity, keep, remove }: Forward) -> Request {
+    match (what, remove) {
+        (Some(What { port, to }), _) => Request::ForwardNew { port, to, identity, keep },
+        (None, Some(port)) => Request::ForwardRemove { port, identity },
+        (None, None) => Request::ForwardList,
     }
 }
 

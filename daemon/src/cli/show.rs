@@ -1,7 +1,8 @@
 //! Answers of the daemon as people read them.
 
 use phantom_ipc::admin::{
-    Address, Connection, ConnectionState, Direction, Hop, Lookup, Path, PathKind, PathState, Peer, Published, Status,
+    Address, Connection, ConnectionState, Direction, Forward, Hop, Lookup, Path, PathKind, PathState, Peer, Published,
+    Status,
 };
 
 use super::table::{bytes, pairs, table};
@@ -64,6 +65,36 @@ pub(super) fn addresses(list: &[Address]) -> String {
     let rows: Vec<_> =
         list.iter().map(|one| [one.name.clone(), one.address.to_string(), one.phantom_name.clone()]).collect();
     table(["name", "address", "phantom name"], &rows)
+}
+
+pub(super) fn forward(one: &Forward) -> String {
+    let lasts = match (&one.identity, one.keep) {
+        (_, true) => "after restarts as well, until `phantom forward --remove`",
+        (Some(_), false) => "until the daemon ends",
+        (None, false) => "until the daemon ends, and the address with it",
+    };
+    pairs(&[
+        ("others reach", format!("port {} at {}", one.port, one.phantom_name)),
+        ("which leads to", one.to.to_string()),
+        ("how long", lasts.to_owned()),
+        ("mind", format!("it sees visitors come from {}: what trusts that trusts them all", one.to.ip())),
+    ])
+}
+
+pub(super) fn forwards(list: &[Forward]) -> String {
+    if list.is_empty() {
+        return "nothing is forwarded: `phantom forward 80=127.0.0.1:8080` offers what listens there\n".to_owned();
+    }
+    let row = |one: &Forward| {
+        let kept = if one.keep { "yes" } else { "no" };
+        let identity = or_dash(one.identity.clone().unwrap_or_default());
+        [one.port.to_string(), one.to.to_string(), identity, kept.to_owned(), one.phantom_name.clone()]
+    };
+    table(["port", "leads to", "identity", "kept", "at"], &list.iter().map(row).collect::<Vec<_>>())
+}
+
+pub(super) fn removed(count: u64) -> String {
+    if count == 0 { "there was none\n".to_owned() } else { format!("taken back: {count}\n") }
 }
 
 pub(super) fn paths(list: &[Path]) -> String {

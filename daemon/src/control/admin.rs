@@ -2,16 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use phantom_ipc::admin::{Address, BadLine, Failure, MAX_REPLY, MAX_REQUEST, Published, Reply, Request, Status};
+use phantom_ipc::admin::{
+    Address, BadLine, Failure, Forward, MAX_REPLY, MAX_REQUEST, Published, Reply, Request, Status,
+};
 use phantom_proto::ident::ApAddress;
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::{ANSWER_TIME, Connection, Control, Owner, in_time};
+use super::{ANSWER_TIME, Connection, Control, Owner, Refusal, in_time};
 use crate::identity::{ApIdentity, IdentityError};
 use crate::random::system_rng;
 
@@ -77,6 +79,16 @@ impl Control {
                 Some(address) => self.daemon.lookup(address).await,
                 None => Err(no_such_address()),
             }),
+            Request::ForwardNew { port, to, identity, keep } => {
+                line_of(self.forward(port, to, identity.as_deref(), keep).await.map_err(said))
+            }
+            Request::ForwardList => line_of(Ok(self.daemon.forwards().await)),
+            Request::ForwardRemove { port, identity } => {
+                line_of(match identity.map(|name| self.identities.find(&name)) {
+                    Some(None) => Err(no_such_name()),
+                    at => self.daemon.unforward(port, at.flatten().map(|at| at.address())).await.map_err(said),
+                })
+            }
             Request::Stop => line_of(Ok(())),
         }
     }
@@ -89,6 +101,11 @@ impl Control {
         for (address, port) in futures::future::join_all(look).await.into_iter().flatten().flatten() {
             ports.entry(address).or_default().insert(port);
         }
+        let forwards = self.daemon.forwards().await;
+        for one in &forwards {
+            let at = ApAddress::from_ipv6(one.address);
+            at.map(|at| ports.entry(at).or_default().insert(one.port));
+        }
         let mut seen = self.daemon.seen_from_outside().await;
         // A program may be reached at a persistent identity that nobody runs as.
         let identities = self.identities.list();
@@ -97,7 +114,29 @@ impl Control {
             let address = identity.address();
             Some(published(identity, ports.get(&address)?, seen.remove(&address).unwrap_or_default()))
         };
-        all.filter_map(one).collect()
+        let mut list: Vec<_> = all.filter_map(one).collect();
+        let fresh = forwards.into_iter().filter(|one| one.identity.is_none());
+        list.extend(fresh.map(|Forward { address, phantom_name, port, .. }| {
+            let at = ApAddress::from_ipv6(address);
+            let seen = at.and_then(|at| seen.remove(&at)).unwrap_or_default();
+            Published { identity: None, address, phantom_name, ports: vec![port], seen }
+        }));
+        list
+    }
+
+    async fn forward(&self, port: u16, to: SocketAddr, name: Option<&str>, keep: bool) -> Result<Forward, Refusal> {
+        let at = match name {
+            Some(name) => self.persistent(name).await?,
+            None => Arc::new(ApIdentity::fresh(&mut crate::random())),
+        };
+        let address = at.address();
+        self.daemon.forward(at, port, to, keep).await?;
+        let mut forwards = self.daemon.forwards().await.into_iter();
+        forwards.find(|one| one.port == port && one.address == address.ipv6()).ok_or_else(|| Refusal {
+            errno: libc::EIO,
+            message: "it was taken back at once".to_owned(),
+            hint: "see `phantom forward`".to_owned(),
+        })
     }
 
     async fn new_address(&self, name: &str) -> Result<Address, Failure> {
@@ -153,6 +192,10 @@ fn line_of<T: Serialize>(result: Result<T, Failure>) -> io::Result<String> {
 
 fn failure(message: impl Into<String>, hint: impl Into<String>) -> Failure {
     Failure { message: message.into(), hint: Some(hint.into()) }
+}
+
+fn said(refusal: Refusal) -> Failure {
+    failure(refusal.message, refusal.hint)
 }
 
 fn not_understood(bad: &BadLine) -> Failure {

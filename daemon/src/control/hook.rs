@@ -323,7 +323,7 @@ impl Control {
     }
 
     /// The persistent identity of a name, made when there is none.
-    async fn persistent(&self, name: &str) -> Result<Arc<ApIdentity>, Refusal> {
+    pub(super) async fn persistent(&self, name: &str) -> Result<Arc<ApIdentity>, Refusal> {
         if let Some(identity) = self.identities.find(name) {
             return Ok(identity);
         }

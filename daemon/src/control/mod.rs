@@ -14,14 +14,14 @@ pub(crate) mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
-use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Lookup, Path, Peer, Status};
+use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Forward, Lookup, Path, Peer, Status};
 use phantom_ipc::hook::Note;
 use phantom_ipc::publish::Ports;
 use phantom_proto::ident::ApAddress;
@@ -76,6 +76,18 @@ pub trait Daemon: Send + Sync + 'static {
     async fn lookup(&self, address: ApAddress) -> Result<Lookup, Failure>;
     /// A persistent identity was made; it is on disk already.
     async fn created(&self, identity: Arc<ApIdentity>);
+    /// Offers a service of this computer at an identity, until the process ends or, with `keep`, until it is taken back.
+    ///
+    /// # Errors
+    /// When it is none of this computer's alone, or others have that port there.
+    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal>;
+    /// What is offered so.
+    async fn forwards(&self) -> Vec<Forward>;
+    /// Takes it back, at one identity or all; how many there were.
+    ///
+    /// # Errors
+    /// When it cannot be forgotten for good.
+    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal>;
     /// A program wants to be `identity`: makes its phantom namespace, which `owner` may enter, and begins to keep paths for
     /// it. Not called again for the same identity before the [`Space`] was closed.
     async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal>;

@@ -40,6 +40,7 @@ pub(crate) struct TestDaemon {
     pub(crate) published: Arc<Mutex<Vec<(Ports, ApAddress)>>>,
     /// Of all spaces.
     pub(crate) notes: Mutex<Option<broadcast::Sender<Note>>>,
+    pub(crate) forwards: Mutex<Vec<Forward>>,
     pub(crate) node_id: String,
     /// Whether stopping takes forever.
     pub(crate) hangs: bool,
@@ -107,6 +108,24 @@ impl Daemon for TestDaemon {
     }
     async fn created(&self, identity: Arc<ApIdentity>) {
         self.created.lock().unwrap().push(identity.address());
+    }
+    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+        if Ports::One(port) == TAKEN {
+            return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
+        }
+        let identity = at.name.as_ref().map(ToString::to_string);
+        let (address, phantom_name) = (at.address().ipv6(), at.phantom_name().to_string());
+        self.forwards.lock().unwrap().push(Forward { port, to, identity, address, phantom_name, keep });
+        Ok(())
+    }
+    async fn forwards(&self) -> Vec<Forward> {
+        self.forwards.lock().unwrap().clone()
+    }
+    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
+        let mut forwards = self.forwards.lock().unwrap();
+        let before = forwards.len();
+        forwards.retain(|one| one.port != port || at.is_some_and(|at| at.ipv6() != one.address));
+        Ok((before - forwards.len()) as u64)
     }
     async fn open(&self, _: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
         if self.refuse_open.load(Ordering::SeqCst) {

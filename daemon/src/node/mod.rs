@@ -4,6 +4,7 @@ mod answers;
 mod doors;
 mod epochs;
 mod explain;
+mod forwards;
 mod kept;
 #[cfg(test)]
 pub(crate) mod lone;
@@ -13,6 +14,7 @@ mod unpublished;
 mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,6 +64,7 @@ pub(crate) struct Running {
     pub(crate) handle: Handle,
     pub(crate) network: Arc<Network>,
     doors: Arc<doors::Doors>,
+    forwards: Arc<forwards::Forwards>,
     pub(crate) database: NetDb,
     pub(crate) counters: Arc<Counters>,
     pub(crate) started: Instant,
@@ -130,11 +133,13 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(compare_clocks(clocks, handle.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     let doors = Arc::new(doors::Doors::new(network.clone()));
+    let forwards = forwards::Forwards::start(doors.clone(), setup.store.clone(), &setup.identities).await;
     Ok(Arc::new(Running {
         contact,
         handle,
         network,
         doors,
+        forwards,
         database,
         counters,
         started: Instant::now(),
@@ -332,6 +337,18 @@ impl Daemon for Running {
         if let Some(name) = &identity.name {
             self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
         }
+    }
+
+    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+        self.forwards.add(at, port, to, keep).await
+    }
+
+    async fn forwards(&self) -> Vec<admin::Forward> {
+        self.forwards.shown()
+    }
+
+    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
+        self.forwards.remove(port, at).await
     }
 
     async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {

@@ -118,3 +118,29 @@ async fn who_follows_hears_every_note_until_it_leaves() {
     };
     timeout(REQUEST_TIME, gone).await.expect("nobody follows any more");
 }
+
+#[tokio::test]
+async fn services_of_this_computer_are_offered_by_who_may_administer() {
+    let world = world();
+    let mut client = world.client().await;
+    let to = "127.0.0.1:8080".parse().unwrap();
+    let new = |port, identity: Option<&str>| admin::Request::ForwardNew {
+        port,
+        to,
+        identity: identity.map(str::to_owned),
+        keep: false,
+    };
+    let named: Forward = client.ask(&new(80, Some("shop"))).await.unwrap();
+    let shop = world.control.identities.find("shop").expect("made");
+    assert_eq!((named.address, named.identity.as_deref()), (shop.address().ipv6(), Some("shop")));
+    let fresh: Forward = client.ask(&new(80, None)).await.unwrap();
+    assert!(fresh.identity.is_none() && fresh.address != named.address);
+    let taken: Result<Forward, ClientError> = client.ask(&new(13, None)).await;
+    assert!(taken.is_err());
+    let remove =
+        |identity: Option<&str>| admin::Request::ForwardRemove { port: 80, identity: identity.map(str::to_owned) };
+    assert!(client.ask::<u64>(&remove(Some("nobody"))).await.is_err());
+    assert_eq!(client.ask::<u64>(&remove(Some("shop"))).await.unwrap(), 1);
+    assert_eq!(client.ask::<Vec<Forward>>(&admin::Request::ForwardList).await.unwrap(), [fresh]);
+    assert_eq!(client.ask::<u64>(&remove(None)).await.unwrap(), 1);
+}

@@ -1,0 +1,313 @@
+//! Services of this computer that run outside Phantom and are offered at an identity: `phantom forward`.
+//!
+//! Only ports of the loopback device can be: what is behind them stays on this computer, and so do the bytes. The service
+//! sees its visitors come from loopback.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use phantom_ipc::admin;
+use phantom_ipc::publish::Ports;
+use phantom_proto::ident::ApAddress;
+use serde::{Deserialize, Serialize};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::doors::{Doors, Taken};
+use crate::control::Refusal;
+use crate::gate::{Stream, splice};
+use crate::identity::{ApIdentity, Identities};
+use crate::network::Programs;
+use crate::store::{Store, Table};
+
+/// At most this many: each keeps entry paths of its identity.
+const MOST: usize = 64;
+
+/// How long a service of this computer may take to accept.
+const ACCEPTS: Duration = Duration::from_secs(10);
+
+/// Where those are kept that outlive the daemon.
+const KEY: &[u8] = b"forwards";
+
+/// All of them.
+pub(super) struct Forwards {
+    doors: Arc<Doors>,
+    store: Arc<Store>,
+    list: Mutex<BTreeMap<(ApAddress, u16), Forward>>,
+}
+
+struct Forward {
+    at: Arc<ApIdentity>,
+    to: SocketAddr,
+    keep: bool,
+}
+
+/// As it is kept: only for identities that have a name.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    identity: String,
+    port: u16,
+    to: SocketAddr,
+}
+
+/// What stands behind a port.
+struct Service(SocketAddr);
+
+#[async_trait]
+impl Programs for Service {
+    async fn listens(&self, _: u16) -> bool {
+        let tables =
+            ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+        tables.iter().any(|table| has_listener(table, self.0))
+    }
+
+    async fn serve(&self, _: ApAddress, _: u16, _: u16, far: Box<dyn Stream>) {
+        match timeout(ACCEPTS, TcpStream::connect(self.0)).await {
+            Ok(Ok(tcp)) => splice(tcp, far).await,
+            // It stopped to listen after the verdict: dropping the stream resets the connection.
+            _ => tracing::debug!("a service of this computer did not take a connection"),
+        }
+    }
+}
+
+/// Whether something listens there, by a table as the kernel shows it: its own address or any, in hexadecimal, the state 0A.
+fn has_listener(table: &str, to: SocketAddr) -> bool {
+    let row = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let (address, port) = words.next()?.split_once(':')?;
+        let is_listener = words.nth(1)? == "0A" && u16::from_str_radix(port, 16).ok()? == to.port();
+        is_listener.then(|| address.to_owned())
+    };
+    table.lines().filter_map(row).any(|address| {
+        let is_any = address.bytes().all(|digit| digit == b'0');
+        // Any IPv6 address takes IPv4 too, as a rule.
+        let takes_family = address.len() == 32 || to.is_ipv4();
+        address == in_hex(to.ip()) || is_any && takes_family
+    })
+}
+
+/// In words of four bytes, each in the order of this machine.
+fn in_hex(ip: IpAddr) -> String {
+    let octets = match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    octets
+        .chunks_exact(4)
+        .map(|word| format!("{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]])))
+        .collect()
+}
+
+impl Forwards {
+    /// With those that were kept, which begin at once.
+    pub(super) async fn start(doors: Arc<Doors>, store: Arc<Store>, identities: &Identities) -> Arc<Self> {
+        let forwards = Arc::new(Self { doors, store, list: Mutex::default() });
+        let kept = forwards.store.load(Table::Meta, KEY).ok().flatten().unwrap_or_default();
+        let kept: Vec<Kept> =
+            if kept.is_empty() { Vec::new() } else { serde_json::from_slice(&kept).unwrap_or_default() };
+        for Kept { identity, port, to } in kept {
+            let Some(at) = identities.find(&identity) else { continue };
+            if let Err(refusal) = forwards.begin(at, port, to, true).await {
+                tracing::warn!("a forwarded port is not offered: {refusal}");
+            }
+        }
+        forwards
+    }
+
+    fn list(&self) -> MutexGuard<'_, BTreeMap<(ApAddress, u16), Forward>> {
+        self.list.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Offers a service at an identity, until the daemon ends or, kept, until it is taken back.
+    pub(super) async fn add(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+        self.begin(at, port, to, keep).await?;
+        if keep { self.save() } else { Ok(()) }
+    }
+
+    async fn begin(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+        if !to.ip().is_loopback() || to.port() == 0 || port == 0 {
+            let hint = "name a port of 127.0.0.1 or ::1, as in 80=127.0.0.1:8080";
+            return Err(refused(libc::EINVAL, "only services of this computer's loopback device can be offered", hint));
+        }
+        if keep && at.name.is_none() {
+            return Err(refused(
+                libc::EINVAL,
+                "what is kept needs an identity that lasts",
+                "give one with --identity NAME",
+            ));
+        }
+        let key = (at.address(), port);
+        {
+            let mut list = self.list();
+            if list.contains_key(&key) {
+                return Err(refused(
+                    libc::EEXIST,
+                    "that port is offered there already",
+                    "take it back with --remove first",
+                ));
+            }
+            if list.len() >= MOST {
+                return Err(refused(libc::EMFILE, &format!("{MOST} forwarded ports are the most"), "take some back"));
+            }
+            list.insert(key, Forward { at: at.clone(), to, keep });
+        }
+        let service: Arc<dyn Programs> = Arc::new(Service(to));
+        if let Err(Taken) = self.doors.publish(&at, Ports::One(port), at.address(), &service).await {
+            self.list().remove(&key);
+            let hint = "end that program, or offer another port or at another identity";
+            return Err(refused(libc::EADDRINUSE, "a program is reached on that port of the identity already", hint));
+        }
+        Ok(())
+    }
+
+    /// Takes those of a port back, of that identity or of all; how many there were.
+    pub(super) async fn remove(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
+        let gone: Vec<_> = {
+            let mut list = self.list();
+            let keys: Vec<_> = list
+                .keys()
+                .filter(|(address, own)| *own == port && at.is_none_or(|at| at == *address))
+                .copied()
+                .collect();
+            keys.into_iter().filter_map(|key| list.remove(&key).map(|forward| (key, forward))).collect()
+        };
+        for ((address, port), _) in &gone {
+            self.doors.unpublish(*address, Ports::One(*port), *address).await;
+        }
+        if gone.iter().any(|(_, forward)| forward.keep) {
+            self.save()?;
+        }
+        Ok(gone.len() as u64)
+    }
+
+    fn save(&self) -> Result<(), Refusal> {
+        let kept: Vec<Kept> = {
+            let list = self.list();
+            let kept = list.iter().filter(|(_, forward)| forward.keep);
+            let one = |(key, forward): (&(ApAddress, u16), &Forward)| {
+                Some(Kept { identity: forward.at.name.as_ref()?.to_string(), port: key.1, to: forward.to })
+            };
+            kept.filter_map(one).collect()
+        };
+        let saved = serde_json::to_vec(&kept).map_err(|error| error.to_string());
+        let saved = saved.and_then(|kept| self.store.save(Table::Meta, KEY, &kept).map_err(|error| error.to_string()));
+        saved.map_err(|error| refused(libc::EIO, &format!("it could not be kept: {error}"), "look at the disk"))
+    }
+
+    /// All, for people.
+    pub(super) fn shown(&self) -> Vec<admin::Forward> {
+        let list = self.list();
+        let one = |(key, forward): (&(ApAddress, u16), &Forward)| admin::Forward {
+            port: key.1,
+            to: forward.to,
+            identity: forward.at.name.as_ref().map(ToString::to_string),
+            address: key.0.ipv6(),
+            phantom_name: forward.at.phantom_name().to_string(),
+            keep: forward.keep,
+        };
+        list.iter().map(one).collect()
+    }
+}
+
+fn refused(errno: i32, message: &str, hint: &str) -> Refusal {
+    Refusal { errno, message: message.to_owned(), hint: hint.to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+    use tokio::sync::mpsc;
+
+    use super::super::lone::{self, Lone};
+    use super::*;
+    use crate::network::Network;
+
+    struct World {
+        forwards: Arc<Forwards>,
+        identities: Arc<Identities>,
+        store: Arc<Store>,
+        lone: Lone,
+        _dir: tempfile::TempDir,
+    }
+
+    async fn world() -> World {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
+        let identities = Arc::new(Identities::load(store.clone()).unwrap());
+        let lone = lone::driver();
+        let forwards = start(&lone, &store, &identities).await;
+        World { forwards, identities, store, lone, _dir: dir }
+    }
+
+    async fn start(lone: &Lone, store: &Arc<Store>, identities: &Identities) -> Arc<Forwards> {
+        let doors = Arc::new(Doors::new(Network::start(lone.handle.clone(), mpsc::channel(1).1)));
+        Forwards::start(doors, store.clone(), identities).await
+    }
+
+    fn to(port: u16) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, port).into()
+    }
+
+    #[tokio::test]
+    async fn kept_ones_are_there_after_a_restart_and_others_are_not() {
+        let world = world().await;
+        let named = world.identities.create("shop", &mut StdRng::seed_from_u64(1)).unwrap();
+        let fresh = Arc::new(ApIdentity::fresh(&mut StdRng::seed_from_u64(2)));
+        world.forwards.add(named.clone(), 80, to(8080), true).await.unwrap();
+        world.forwards.add(named.clone(), 81, to(8081), false).await.unwrap();
+        world.forwards.add(fresh.clone(), 80, to(8082), false).await.unwrap();
+        assert_eq!(world.forwards.add(fresh.clone(), 82, to(8082), true).await.unwrap_err().errno, libc::EINVAL);
+        assert_eq!(world.forwards.add(named.clone(), 80, to(9), false).await.unwrap_err().errno, libc::EEXIST);
+        assert_eq!(world.forwards.shown().len(), 3);
+        let again = start(&world.lone, &world.store, &world.identities).await;
+        let shown = again.shown();
+        assert_eq!(shown.len(), 1);
+        assert_eq!((shown[0].port, shown[0].to, shown[0].identity.as_deref()), (80, to(8080), Some("shop")));
+        assert_eq!(again.remove(80, Some(fresh.address())).await, Ok(0), "another identity's");
+        assert_eq!(again.remove(80, None).await, Ok(1));
+        assert!(start(&world.lone, &world.store, &world.identities).await.shown().is_empty());
+    }
+
+    #[tokio::test]
+    async fn nothing_beyond_this_computer_is_offered_and_not_without_bound() {
+        let world = world().await;
+        let fresh = || Arc::new(ApIdentity::fresh(&mut crate::random()));
+        for to in ["192.0.2.1:80", "0.0.0.0:80", "[2001:db8::1]:80", "[::]:80", "127.0.0.1:0", "[::ffff:192.0.2.1]:80"]
+        {
+            let refusal = world.forwards.add(fresh(), 80, to.parse().unwrap(), false).await.unwrap_err();
+            assert_eq!(refusal.errno, libc::EINVAL, "{to}");
+        }
+        let at = fresh();
+        for port in 1..=MOST as u16 {
+            world.forwards.add(at.clone(), port, (Ipv6Addr::LOCALHOST, port).into(), false).await.unwrap();
+        }
+        assert_eq!(world.forwards.add(at, 1000, to(1), false).await.unwrap_err().errno, libc::EMFILE);
+    }
+
+    #[tokio::test]
+    async fn what_listens_is_seen_and_no_connection_made_for_it() {
+        let listener = tokio::net::TcpListener::bind(to(0)).await.unwrap();
+        let service = Service(listener.local_addr().unwrap());
+        assert!(service.listens(80).await);
+        assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "somebody connected");
+        let other = Service((Ipv4Addr::new(127, 9, 9, 9), service.0.port()).into());
+        assert!(!other.listens(80).await, "it is at another address");
+        // A connection at the same port is no listener.
+        let (_client, _accepted) = (TcpStream::connect(service.0).await.unwrap(), listener.accept().await.unwrap());
+        drop(listener);
+        assert!(!service.listens(80).await);
+        let any = tokio::net::TcpListener::bind("[::]:0").await.unwrap();
+        let port = any.local_addr().unwrap().port();
+        assert!(Service((Ipv6Addr::LOCALHOST, port).into()).listens(80).await && Service(to(port)).listens(80).await);
+        let any = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
+        let port = any.local_addr().unwrap().port();
+        assert!(Service(to(port)).listens(80).await && !Service((Ipv6Addr::LOCALHOST, port).into()).listens(80).await);
+    }
+}
