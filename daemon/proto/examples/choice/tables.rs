@@ -98,7 +98,7 @@ fn print(line: &Line) {
     let (mean, largest) = line.adjacent();
     let ratio = |(value, error): (f64, f64)| format!("{value:.2} ± {error:.2}");
     let found = |when: fn(&Report) -> Option<u64>| {
-        let half = line.half(when).map_or("—".into(), |days| format!("{days:.1}"));
+        let half = line.half(when).map_or_else(|| "—".into(), |days| format!("{days:.1}"));
         let at = |days| 100.0 * line.found(days, when);
         format!("{half}; {:.0}, {:.0}, {:.0} %", at(1), at(7), at(line.setting.days))
     };
