@@ -163,7 +163,7 @@ impl History {
         if took > PATIENCE {
             return Some(format!("it took too long: {attempt:?}"));
         }
-        let answer = attempt.outcome.clone()?;
+        let answer = attempt.outcome?;
         if answer.is_ok() && (!attempt.listened || !far.at_all(attempt.begun, ended)) {
             return Some(format!("nobody was there: {attempt:?}"));
         }

@@ -39,7 +39,7 @@ async fn must_come_about(attempts: Vec<JoinHandle<Answer>>) {
     let failed: Vec<_> = answers.iter().filter(|(error, _)| error.is_some()).collect();
     let mut times: Vec<_> = answers.iter().filter(|(error, _)| error.is_none()).map(|(_, took)| *took).collect();
     times.sort_unstable();
-    let at = |share: usize| times.get(times.len() * share / 100).or(times.last()).copied().unwrap_or_default();
+    let at = |share: usize| times.get(times.len() * share / 100).or_else(|| times.last()).copied().unwrap_or_default();
     println!(
         "{} attempts, {} failed; median {:?}, 95 %: {:?}, most {:?}",
         answers.len(),
