@@ -35,6 +35,7 @@ fn status() -> Status {
             address: address().address,
             phantom_name: address().phantom_name,
             ports: vec![80, 443],
+            seen: "seen from outside 3 min ago".into(),
         }],
         relayed_paths: 3,
         relayed_tunnels: 12,

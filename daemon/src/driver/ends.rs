@@ -123,7 +123,7 @@ impl Driver {
             (Ok(Word::Padding), _) => self.adopt(path, tunnel),
             (Ok(Word::Incoming(_)), Some(identity)) => {
                 let arrival = Arrival { identity, path: own, tunnel: *tunnel, first: data };
-                if self.services.incoming_tx.try_send(Incoming::Arrival(arrival)).is_err() {
+                if self.services.incoming_tx.try_send(Incoming::Arrival(Box::new(arrival))).is_err() {
                     tracing::warn!("more connections arrive than can be answered; one was dropped");
                 }
             }

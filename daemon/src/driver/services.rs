@@ -75,7 +75,7 @@ impl Kept for NothingKept {
 /// What happens for an identity.
 pub enum Incoming {
     /// Somebody connects to it.
-    Arrival(Arrival),
+    Arrival(Box<Arrival>),
     /// One of its entries is to be looked at from outside.
     Visit(Visit),
 }

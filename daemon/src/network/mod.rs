@@ -334,7 +334,7 @@ impl Network {
     async fn answer(self: Arc<Self>, mut incoming_rx: mpsc::Receiver<ForIdentity>) {
         while let Some(incoming) = incoming_rx.recv().await {
             let Arrival { identity: address, path, tunnel, first } = match incoming {
-                ForIdentity::Arrival(arrival) => arrival,
+                ForIdentity::Arrival(arrival) => *arrival,
                 ForIdentity::Visit(visit) => {
                     let identity = self.identity(visit.identity);
                     tokio::spawn(visits::visit(self.handle.clone(), identity, visit));

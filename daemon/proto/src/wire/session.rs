@@ -32,7 +32,7 @@ pub struct Hello {
     /// The port that the client dialed, covered.
     pub port: [u8; 2],
     /// Shows that the client knows the address.
-    pub knock: [u8; Hello::KNOCK],
+    pub knock: [u8; Self::KNOCK],
 }
 
 impl Hello {
