@@ -240,3 +240,14 @@ async fn a_tunnel_that_ends_before_its_session_is_a_reset() {
         drop(far);
     }
 }
+
+// protocol: U29
+#[tokio::test(start_paused = true)]
+async fn a_cell_that_does_not_belong_ends_the_connection_with_abort_alone() {
+    let [near, mut far] = tunnel(1 << 16);
+    let (_lone, _far_rx) = answers(near, Vec::new());
+    far.outgoing.say(&Word::Found(b"record")).await.unwrap();
+    far.outgoing.flush().await.unwrap();
+    assert_eq!(hears(&mut far).await, Some(Word::Abort(Reason::Protocol)));
+    assert_eq!(hears(&mut far).await, None);
+}
