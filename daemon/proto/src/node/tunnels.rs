@@ -299,10 +299,9 @@ impl Node {
     }
 
     pub(super) fn tunnel_gone(&mut self, now: u64, tunnel: TunnelNo, used: bool) {
-        if let Some(path) = self.ready.gone(tunnel).and_then(|no| self.paths.get_mut(&no)) {
-            if used {
-                path.demand.used(now);
-            }
+        let path = self.ready.gone(tunnel).and_then(|no| self.paths.get_mut(&no));
+        if let Some(path) = path.filter(|_| used) {
+            path.demand.used(now);
         }
         self.refill(now);
     }

@@ -190,13 +190,10 @@ async fn a_client_that_proves_nothing_has_a_minute() {
 }
 
 /// A connection that stands: the program's end, and the far end's tunnel and session.
-async fn connected() -> (Box<dyn Stream>, Tunnel, Session) {
-    let [mut far, near] = tunnel();
-    let key = |seed| SigningKey::from_seed(&[seed; 32]);
-    let session = Session::connect(&mut crate::random(), &key(1), &key(2).verifying_key(), 80, 1024).unwrap();
-    let entry = ConnectionEntry { id: 0, connections: Arc::default() };
-    let answer = tokio::spawn(connect(session, near, Some(entry)));
-    let mut server = Session::accept(Arc::new(key(2)));
+async fn half_connected() -> (Box<dyn Stream>, Tunnel, Session) {
+    let [mut far, near] = tunnel(1 << 16);
+    let answer = tokio::spawn(connect(client(PORT), near, None));
+    let mut server = Session::accept(key(1));
     let mut proven = false;
     while !proven {
         let Some((CellKind::Data, bytes)) = far.incoming.read().await.unwrap() else { panic!("no bytes of a session") };
@@ -221,7 +218,7 @@ async fn connected() -> (Box<dyn Stream>, Tunnel, Session) {
 #[tokio::test]
 async fn a_tunnel_that_ends_before_its_session_is_a_reset() {
     for end in ["nothing more", "END", "ABORT"] {
-        let (mut stream, mut far, mut server) = connected().await;
+        let (mut stream, mut far, mut server) = half_connected().await;
         server.app_input(b"before").unwrap();
         let mut said = Vec::new();
         server.take_far(&mut said);
@@ -236,7 +233,7 @@ async fn a_tunnel_that_ends_before_its_session_is_a_reset() {
         stream.read_exact(&mut before).await.unwrap();
         let far = (end != "nothing more").then_some(far);
         let read = timeout(LINGER, stream.read(&mut [0; 9])).await.expect("it hears of it");
-        assert_eq!(read.map_err(|error| error.kind()), Err(std::io::ErrorKind::ConnectionReset), "{end}");
+        assert_eq!(read.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset), "{end}");
         drop(far);
     }
 }
