@@ -303,6 +303,10 @@ impl Net {
                 Output::Join { link, .. } => self.leave((node, link)),
                 // As the control tunnel carries it.
                 Output::Serve { record, .. } => self.serve(&record),
+                // One way or the other, as chance numbers the path.
+                Output::Visit { path, .. } => {
+                    self.queue.push_back((node, Input::Visited { path, reached: path.0 % 2 == 0 }));
+                }
                 Output::Publish(_)
                 | Output::PathWorks { .. }
                 | Output::Serials { .. }
