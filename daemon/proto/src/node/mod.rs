@@ -113,7 +113,8 @@ pub struct Settings {
     pub urgent_mean: u64,
     /// Mean wait before a new set of spares is begun after an identity took one, in milliseconds.
     pub renewal_mean: u64,
-    /// Longest wait before the first record of an identity that begins to listen, in milliseconds; 0: publish at once.
+    /// Longest wait before the first record of an identity that begins to listen, in milliseconds, of which half passes before it is
+    /// composed, and up to half, drawn for each path, before it leaves; 0: publish at once.
     pub publish_within: u64,
     /// Mean wait before a record out of turn, when none of the entries that the last one names is left, in milliseconds.
     pub revive_mean: u64,
@@ -205,8 +206,10 @@ pub enum Input {
     Clock(Option<i64>),
     /// SERVE came from the owner of a path that ends here.
     Served { path: PathNo, record: Vec<u8> },
-    /// An end of this path broke the protocol over a tunnel: the path is dropped.
+    /// An end of this path broke the protocol over a tunnel, or a node of this own path makes noise of cells: the path is dropped.
     Misused(PathNo),
+    /// A tunnel of this own path broke off at its first use: one for which that is the rule is dropped.
+    Broke(PathNo),
     /// All keys with which others build paths from now on, and what our record now says.
     Rotate(Vec<PathKeys>, Box<Candidate>),
 }
@@ -392,6 +395,11 @@ impl Node {
             Input::Clock(ahead) => self.ahead = ahead,
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::Misused(path) => self.end_path(now, path, Ending::Mute),
+            Input::Broke(no) => {
+                if self.paths.get_mut(&no).is_some_and(|path| path.demand.broke()) {
+                    self.end_path(now, no, Ending::Mute);
+                }
+            }
             Input::Rotate(keys, own) => {
                 self.hop.rotate(keys);
                 self.own = *own;

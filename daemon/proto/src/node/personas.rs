@@ -15,7 +15,8 @@ use crate::crypto::SigningKey;
 use crate::ident::ApAddress;
 use crate::path::{Class, How, Persona, Sets};
 
-/// Spare paths that a class keeps: one may die while another takes over its work.
+/// Spare paths that class out keeps: what connects and what asks, or one that may die while another takes over its work. Class in keeps as
+/// many as a service has entries: an owner that had to build one when it begins to listen would show its guards when that was.
 // protocol: K4
 pub const SPARES: usize = 2;
 
@@ -112,7 +113,7 @@ impl Node {
         self.want(now, identity, Class::Out);
         let persona = self.want(now, identity, Class::In);
         let time = self.network_time(now);
-        let first = time + self.rng.random_range(0..=self.settings.publish_within);
+        let first = time + self.rng.random_range(0..=self.settings.publish_within / 2);
         if let Some(own) = self.personas.get_mut(&persona) {
             own.service.get_or_insert_with(|| Service::new(key, serials, first));
         }
@@ -258,7 +259,7 @@ impl Node {
     fn lacking(&self, now: u64, persona: Persona, class: Class) -> usize {
         match self.personas.get(&persona).map(|own| own.identity) {
             None => 0,
-            Some(None) => SPARES,
+            Some(None) => self.spares_kept(class),
             Some(Some(_)) => {
                 let missing = |(work, count): (Work, usize)| count.saturating_sub(self.at_work(now, persona, work));
                 works(class, self.settings.entry_paths).into_iter().map(missing).sum()
@@ -317,10 +318,17 @@ impl Node {
         }
     }
 
+    fn spares_kept(&self, class: Class) -> usize {
+        match class {
+            Class::Out => SPARES,
+            Class::In => SPARES.max(self.settings.entry_paths),
+        }
+    }
+
     /// More spares than are kept: the oldest goes, some time later.
     pub(super) fn thin_spares(&mut self, now: u64, persona: Persona, class: Class) {
         let spares = self.spares(persona, class);
-        for no in &spares[..spares.len().saturating_sub(SPARES)] {
+        for no in &spares[..spares.len().saturating_sub(self.spares_kept(class))] {
             self.let_go(now, *no);
         }
     }

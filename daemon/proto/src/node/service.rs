@@ -115,7 +115,7 @@ impl Service {
 /// What is to be done for a service now.
 enum Due {
     Nothing,
-    /// A record of the present step, at once.
+    /// A record of the present step, soon.
     Now,
     /// The record of the next step, at a time of its own along each path.
     Ahead,
@@ -129,7 +129,11 @@ impl Node {
             let live = self.serving(persona, now);
             match self.due(now, persona, &live) {
                 Due::Nothing => {}
-                Due::Now => self.compose(now, persona, live, now / STEP_MS, now..=now),
+                Due::Now => {
+                    let step = now / STEP_MS;
+                    let last = (now + self.settings.publish_within / 2).min((step + 1) * STEP_MS - 1);
+                    self.compose(now, persona, live, step, now..=last.max(now));
+                }
                 Due::Ahead => {
                     let step = now / STEP_MS + 1;
                     self.compose(now, persona, live, step, now..=(step * STEP_MS - TOO_LATE).max(now));
