@@ -145,6 +145,9 @@ impl Task {
 
     // protocol: U2, U4, U16
     async fn heard(&mut self, heard: Result<(CellKind, Vec<u8>), RelayError>) -> Result<(), RelayError> {
+        if matches!(heard, Err(RelayError::Noise)) && self.whose == Whose::Own {
+            let _ = self.event_tx.send(Event::Input(Input::Misused(self.path))).await;
+        }
         let (kind, data) = heard?;
         let first = std::mem::replace(&mut self.begun, false);
         self.unheard = None;

@@ -39,11 +39,12 @@ impl Driver {
     /// The wait of a ready tunnel is over.
     pub(super) fn waited(&mut self, kept: WaitsFor, waited: Waited) {
         let WaitsFor { tunnel: number, path, whose } = kept;
+        let noise = matches!(waited, Waited::Noise { .. });
         let (used, late) = match waited {
             // The node knows: it has granted it.
             Waited::Claimed => return,
             Waited::Used { tunnel, kind, data, late } => (Some((tunnel, kind, data)), late),
-            Waited::Lost { late } => (None, late),
+            Waited::Lost { late } | Waited::Noise { late } => (None, late),
         };
         if let Some(claim) = late {
             self.want_again(claim.want, claim.claimant);
@@ -51,6 +52,8 @@ impl Driver {
         self.node.handle(now(), Input::TunnelGone { tunnel: number, used: used.is_some() });
         if let Some((tunnel, kind, data)) = used {
             self.used(whose, path, tunnel, kind, data);
+        } else if noise && whose == Whose::Own {
+            self.node.handle(now(), Input::Misused(path));
         }
     }
 

@@ -137,6 +137,16 @@ impl Handle {
         self.input(Input::Visited { path, reached }).await;
     }
 
+    /// Tells that noise came over a tunnel of an own path: a node of it makes noise of cells.
+    pub async fn noise(&self, path: PathNo) {
+        self.input(Input::Misused(path)).await;
+    }
+
+    /// Tells that a tunnel of an own path broke off before a word had come.
+    pub async fn broke(&self, path: PathNo) {
+        self.input(Input::Broke(path)).await;
+    }
+
     async fn input(&self, input: Input) {
         let _ = self.event_tx.send(Event::Input(input)).await;
     }

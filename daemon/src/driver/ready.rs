@@ -20,6 +20,7 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::Instant;
 
 use super::control::Whose;
+use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
 /// Why no ready tunnel could be had.
@@ -82,6 +83,8 @@ pub(super) enum Waited {
     Used { tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>, late: Option<Claim> },
     /// It broke, or is not wanted any more.
     Lost { late: Option<Claim> },
+    /// What came was noise: a node of its path makes noise of cells.
+    Noise { late: Option<Claim> },
 }
 
 /// Which tunnel it was.
@@ -210,8 +213,9 @@ async fn wait(tunnel: impl Future<Output = Option<Tunnel>> + Send, mut claim_rx:
         // Noise: somebody on the way changed it.
         Err(error) => {
             let late = late(&mut claim_rx);
+            let noise = matches!(error, RelayError::Noise);
             tunnel.abort(error.reason()).await;
-            Waited::Lost { late }
+            if noise { Waited::Noise { late } } else { Waited::Lost { late } }
         }
     }
 }
@@ -357,7 +361,7 @@ mod tests {
         far.writer.flush().await.unwrap();
         let mut owner = owner(far);
         let ended =
-            tokio::spawn(async move { waiting.next().await.map(|(_, waited)| matches!(waited, Waited::Lost { .. })) });
+            tokio::spawn(async move { waiting.next().await.map(|(_, waited)| matches!(waited, Waited::Noise { .. })) });
         let heard = owner.incoming.read().await.unwrap().map(|(kind, data)| (kind, data.to_vec()));
         assert_eq!(heard, Some((CellKind::Abort, vec![Reason::Protocol as u8])));
         assert_eq!(ended.await.unwrap(), Some(true));

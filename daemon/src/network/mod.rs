@@ -325,9 +325,10 @@ impl Network {
         let mut session = session.map_err(|_| ConnectError::Unreachable)?;
         let (opening, rest) = opening(&mut session, entry.entry_node.node_id(), entry.handle);
         open(&mut tunnel, opening, &rest).await.map_err(|_| ConnectError::Unreachable)?;
+        let over = pump::Over { handle: self.handle.clone(), path: path.no };
         let mut connection = Connection::new(from, to, port, false, Some(path));
         connection.entry = Some(entry.entry_node.clone());
-        let connect = pump::connect(session, tunnel, Some(self.remember(connection)));
+        let connect = pump::connect(session, tunnel, Some(over), Some(self.remember(connection)));
         tokio::time::timeout(limit, connect).await.map_err(|_| ConnectError::TimedOut)?
     }
 

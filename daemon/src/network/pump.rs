@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use phantom_proto::cell::CELL_DATA_MAX;
 use phantom_proto::ident::ApAddress;
+use phantom_proto::node::PathNo;
 use phantom_proto::session::{Event, Session};
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
@@ -28,7 +29,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::stream::{Ends, SessionStream, pair};
 use super::unproven::Place;
 use super::{Connection, ConnectionEntry, Network, Programs, Traffic};
-use crate::driver::OwnPath;
+use crate::driver::{Handle, OwnPath};
 use crate::gate::{ConnectError, Stream};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
@@ -53,17 +54,25 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(70);
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
 
+/// An own path, whose nodes answer for noise on its tunnels.
+pub(super) struct Over {
+    pub(super) handle: Handle,
+    pub(super) path: PathNo,
+}
+
 /// Carries a client's session, with its line in the list if it is a program's; resolves when the far end has answered.
 pub(super) async fn connect(
     session: Session,
     tunnel: Tunnel,
+    over: Option<Over>,
     entry: Option<ConnectionEntry>,
 ) -> Result<Box<dyn Stream>, ConnectError> {
     let (answer_tx, answer_rx) = oneshot::channel();
     let (stream, app, ends) = pair();
     let traffic = entry.as_ref().and_then(ConnectionEntry::traffic);
     let role = Role::Client { answer_tx: Some(answer_tx), _entry: entry };
-    let pump = Pump::new(session, tunnel, app, ends, role, traffic);
+    let mut pump = Pump::new(session, tunnel, app, ends, role, traffic);
+    pump.over = over;
     let carrying = tokio::spawn(pump.carry());
     let unanswered = Unanswered(Some(carrying.abort_handle()));
     // The task is gone without an answer: the tunnel broke.
@@ -109,9 +118,11 @@ pub(super) async fn answer(
     incoming: Incoming,
 ) {
     let (stream, app, ends) = pair();
+    let over = incoming.path.as_ref().map(|path| Over { handle: incoming.network.handle.clone(), path: path.no });
     let server =
         Server { programs, incoming, stream: Some(stream), proof_due: Instant::now() + PROOF_PATIENCE, entry: None };
     let mut pump = Pump::new(session, tunnel, app, ends, Role::Server(server), None);
+    (pump.over, pump.heard) = (over, true);
     pump.first = first;
     pump.carry().await;
 }
@@ -190,6 +201,9 @@ struct Pump {
     app: App,
     role: Role,
     traffic: Option<Arc<Traffic>>,
+    over: Option<Over>,
+    /// A cell has come.
+    heard: bool,
     /// Bytes of the session that came with the tunnel.
     first: Vec<u8>,
     to_far: Run,
@@ -222,6 +236,8 @@ impl Pump {
             app: App { read, write: Some(write), ended: false, ends },
             role,
             traffic,
+            over: None,
+            heard: false,
             first: Vec::new(),
             to_far: Run::default(),
             to_app: Run::default(),
@@ -244,15 +260,23 @@ impl Pump {
         // What came before the break is still the program's, if it reads.
         let limit = if result.is_err() { LINGER } else { Duration::MAX };
         let _ = timeout(limit, self.deliver()).await;
-        let Self { session, tunnel, mut role, to_far, faulty, .. } = self;
+        let Self { session, tunnel, mut role, over, to_far, faulty, heard, .. } = self;
         if let Err(error) = result {
             tracing::debug!(%error, "a session ended");
+            match (&error, over) {
+                (RelayError::Noise, Some(Over { handle, path })) => handle.noise(path).await,
+                // An exit that reaches nobody says so.
+                (RelayError::Link(_) | RelayError::Ended, Some(Over { handle, path })) if !heard => {
+                    handle.broke(path).await
+                }
+                _ => {}
+            }
             role.say(Err(ConnectError::Unreachable));
             drop(role);
             if faulty {
                 return say_last(tunnel, session, to_far).await;
             }
-            let misbehaved = matches!(error, RelayError::Misbehaved(_));
+            let misbehaved = matches!(error, RelayError::Misbehaved(_) | RelayError::Noise);
             return tunnel.abort(if misbehaved { Reason::Protocol } else { Reason::GoingAway }).await;
         }
         // The connection is over for people, too; only its tunnel lingers.
@@ -333,6 +357,7 @@ impl Pump {
     async fn hear(&mut self) -> Result<(), RelayError> {
         for _ in 0..AT_ONCE {
             let (kind, data) = self.tunnel.incoming.read().await?.ok_or(RelayError::Ended)?;
+            self.heard = true;
             match Word::read(kind, data) {
                 Ok(Word::Data(bytes)) => {
                     let taken = self.session.far_input(bytes);

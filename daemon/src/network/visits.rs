@@ -68,7 +68,8 @@ pub(super) async fn visit(handle: Handle, identity: Option<Arc<Identity>>, visit
     identity.visits.begin(visit.path, &opening.first);
     let answer = async {
         open(&mut tunnel, opening, &rest).await.map_err(|_| ConnectError::Unreachable)?;
-        pump::connect(session, tunnel, None).await
+        let over = pump::Over { handle: handle.clone(), path: visit.path };
+        pump::connect(session, tunnel, Some(over), None).await
     };
     let answer = timeout(ANSWER_LIMIT, answer).await;
     let came = identity.visits.end(visit.path);

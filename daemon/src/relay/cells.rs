@@ -95,7 +95,7 @@ impl CellReader {
         if !fits {
             return Err(RelayError::Misbehaved("cell of a wrong length"));
         }
-        let cell = Cell::decode(&self.cell).map_err(|_| RelayError::Misbehaved("cell was changed on its way"))?;
+        let cell = Cell::decode(&self.cell).map_err(|_| RelayError::Noise)?;
         Ok(Some((cell.kind, cell.data)))
     }
 

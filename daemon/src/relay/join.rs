@@ -52,7 +52,7 @@ pub async fn carry(mut tunnel: Tunnel, joined: Joined) -> Result<(), RelayError>
         Ok(_) => {
             tokio::join!(tunnel.close(), link.close(closed));
         }
-        Err(error @ (RelayError::Link(_) | RelayError::Misbehaved(_) | RelayError::TimedOut)) => {
+        Err(error @ (RelayError::Link(_) | RelayError::Misbehaved(_) | RelayError::Noise | RelayError::TimedOut)) => {
             drop(link);
             tunnel.abort(error.reason()).await;
         }

@@ -61,7 +61,10 @@ pub enum RelayError {
     /// The link ended where it must not.
     #[error("link ended early")]
     Ended,
-    /// The peer sent something that does not belong here, or a cell was tampered with.
+    /// A cell was changed on its way: by a node of the path, since its ends make none like it.
+    #[error("noise instead of a cell")]
+    Noise,
+    /// The peer sent something that does not belong here.
     #[error("peer misbehaved: {0}")]
     Misbehaved(&'static str),
     /// The far side gave up for this reason.
@@ -78,7 +81,7 @@ impl RelayError {
         use phantom_proto::wire::frame::Reason;
         match self {
             Self::Link(_) | Self::Ended => Reason::Unreachable,
-            Self::Misbehaved(_) => Reason::Protocol,
+            Self::Misbehaved(_) | Self::Noise => Reason::Protocol,
             Self::Aborted(reason) => *reason,
             Self::TimedOut => Reason::Busy,
         }

@@ -18,18 +18,31 @@ pub(super) struct Demand {
     window: u64,
     this: usize,
     last: usize,
+    /// Uses in all, and those of them that broke off before a word had come.
+    all: u32,
+    broken: u32,
 }
+
+/// Uses that broke off before a word had come, from which on they count: a node that fails takes a few with it.
+const BROKEN: u32 = 3;
 
 impl Demand {
     /// A tunnel is used.
     pub(super) fn used(&mut self, now: u64) {
         self.turn(now);
         self.this += 1;
+        self.all = self.all.saturating_add(1);
+    }
+
+    /// A use broke off before a word had come: no honest end says nothing. True: so do most of this path's.
+    pub(super) fn broke(&mut self) -> bool {
+        self.broken = self.broken.saturating_add(1);
+        self.broken >= BROKEN && self.broken >= self.all / 2
     }
 
     /// Whether none was used, ever.
     pub(super) fn is_none(&self) -> bool {
-        self.window == 0
+        self.all == 0
     }
 
     /// How many are wanted ready, of which `least` in any case.
@@ -47,8 +60,7 @@ impl Demand {
     }
 
     fn turn(&mut self, now: u64) {
-        // Never 0, which says that there was none.
-        let window = now / WINDOW + 1;
+        let window = now / WINDOW;
         if window == self.window {
             return;
         }
@@ -84,5 +96,18 @@ mod tests {
         assert_eq!(demand.target(begun + 3 * WINDOW, LEAST), MOST);
         // The clock is set back: what was, counts no more.
         assert_eq!(demand.target(begun, LEAST), LEAST);
+    }
+
+    #[test]
+    fn a_path_breaks_when_most_of_its_uses_do() {
+        let mut demand = Demand::default();
+        let uses = |demand: &mut Demand, count| (0..count).for_each(|_| demand.used(1_800_000_000_000));
+        uses(&mut demand, 2);
+        assert!(!demand.broke() && !demand.broke(), "two may be one node that failed");
+        uses(&mut demand, 1);
+        assert!(demand.broke());
+        uses(&mut demand, 100);
+        assert!((0..47).all(|_| !demand.broke()));
+        assert!(demand.broke());
     }
 }

@@ -74,7 +74,7 @@ fn client(port: u16) -> Session {
 async fn connected(room: usize) -> (Lone, Box<dyn Stream>, Box<dyn Stream>) {
     let [near, far] = tunnel(room);
     let (lone, mut far_rx) = answers(near, Vec::new());
-    let ours = connect(client(PORT), far, None).await.unwrap();
+    let ours = connect(client(PORT), far, None, None).await.unwrap();
     (lone, ours, far_rx.recv().await.unwrap())
 }
 
@@ -192,7 +192,7 @@ async fn a_client_that_proves_nothing_has_a_minute() {
 /// A connection that stands: the program's end, and the far end's tunnel and session.
 async fn half_connected() -> (Box<dyn Stream>, Tunnel, Session) {
     let [mut far, near] = tunnel(1 << 16);
-    let answer = tokio::spawn(connect(client(PORT), near, None));
+    let answer = tokio::spawn(connect(client(PORT), near, None, None));
     let mut server = Session::accept(key(1));
     let mut proven = false;
     while !proven {
