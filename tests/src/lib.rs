@@ -4,6 +4,7 @@ pub mod alone;
 pub mod programs;
 mod user;
 
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -474,6 +475,28 @@ pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
             Err(_) => std::thread::sleep(Duration::from_millis(200)),
         }
     }
+}
+
+/// Descriptors of a daemon, without links to other nodes: those outlive their uses, by up to an hour.
+pub fn descriptors_beside_links(pid: libc::pid_t) -> Result<usize> {
+    let mut links = BTreeSet::new();
+    // The daemon's own network is the computer's; sockets of programs are elsewhere.
+    for table in ["tcp", "tcp6"] {
+        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}"))?;
+        links.extend(
+            text.lines()
+                .skip(1)
+                .filter_map(|line| line.split_whitespace().nth(9))
+                .map(|inode| format!("socket:[{inode}]")),
+        );
+    }
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
+    // One that is closed meanwhile is none.
+    let is_link = |name: PathBuf| name.to_str().is_some_and(|name| links.contains(name));
+    Ok(open
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
+        .filter(|name| !is_link(name.clone()))
+        .count())
 }
 
 /// Bytes that a file is made of, different at every place.

@@ -4,13 +4,12 @@
 //! programs are built with it, for a library that is built so too and named by `PHANTOM_LIBRARY`: see `scripts/races`.
 #![allow(missing_docs)]
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Way, eventually, processes, stdout};
+use phantom_tests::{CLIENT, Network, SERVER, Way, descriptors_beside_links, eventually, processes, stdout};
 
 const THREADS: &str = "64";
 
@@ -109,26 +108,5 @@ fn descriptors(pid: libc::pid_t) -> Result<usize> {
 /// Without links to other nodes, which outlive their uses by up to an hour: what of them is left behind, a simulation with less patience
 /// counts.
 fn descriptors_of_daemons(network: &Network) -> Result<Vec<usize>> {
-    [CLIENT, SERVER].into_iter().map(|node| beside_links(network.pid(node)?)).collect()
-}
-
-fn beside_links(pid: libc::pid_t) -> Result<usize> {
-    let mut links = BTreeSet::new();
-    // The daemon's own network is the computer's; sockets of programs are elsewhere.
-    for table in ["tcp", "tcp6"] {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/net/{table}"))?;
-        links.extend(
-            text.lines()
-                .skip(1)
-                .filter_map(|line| line.split_whitespace().nth(9))
-                .map(|inode| format!("socket:[{inode}]")),
-        );
-    }
-    let open = std::fs::read_dir(format!("/proc/{pid}/fd"))?;
-    // One that is closed meanwhile is none.
-    let is_link = |name: PathBuf| name.to_str().is_some_and(|name| links.contains(name));
-    Ok(open
-        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
-        .filter(|name| !is_link(name.clone()))
-        .count())
+    [CLIENT, SERVER].into_iter().map(|node| descriptors_beside_links(network.pid(node)?)).collect()
 }
