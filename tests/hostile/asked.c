@@ -80,13 +80,14 @@ static int own_daemon(const struct aim *aim) {
 
 /* Asks its own daemon to be somebody else: a session that is not its own. */
 static int other_identity(const struct aim *aim) {
-    static const unsigned char info[] = "PH\0\3\0\0\0\22\5\1BBBBBBBBBBBBBBBB";
+    unsigned char info[] = "PH\0?\0\0\0\22\5\1BBBBBBBBBBBBBBBB";
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     unsigned char answer[600];
     int fd = socket(AF_UNIX, SOCK_STREAM, 0);
     (void)aim;
     if (!world.control)
         return ABSENT;
+    info[3] = DIALECT;
     snprintf(at.sun_path, sizeof at.sun_path, "%s", world.control);
     if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) < 0 ||
         send(fd, info, sizeof info - 1, MSG_NOSIGNAL) < 0 || recv(fd, answer, 9, MSG_WAITALL) != 9)

@@ -232,7 +232,9 @@ fn cc(compiler: &str, flags: &[&str], sources: &[&str], program: &Path) -> Resul
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("hostile");
     let sources: Vec<PathBuf> = sources.iter().map(|name| folder.join(name).with_extension("c")).collect();
     let mut command = Command::new(compiler);
-    command.args(["-std=gnu11", "-O1", "-w", "-o"]).arg(program).args(sources).args(flags);
+    // It speaks as the daemon does, so that nothing but the daemon's rules refuses it.
+    let dialect = format!("-DDIALECT={}", phantom_ipc::VERSION);
+    command.args(["-std=gnu11", "-O1", "-w", &dialect, "-o"]).arg(program).args(sources).args(flags);
     stdout(&command.output().with_context(|| format!("{compiler} is missing: run scripts/setup"))?)?;
     Ok(())
 }
