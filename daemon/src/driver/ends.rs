@@ -1,5 +1,6 @@
 //! The ends of paths, our own and others': ready tunnels wait there, and what the other end says first decides what comes of one.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,23 @@ use crate::relay::{entry, exit};
 
 /// Entry nodes to which a path has led that are remembered. To further ones each link is a new one: slower, and no loss.
 const LED: usize = 1024;
+
+/// Entry nodes to which a path has led.
+#[derive(Default)]
+pub(super) struct Led(BTreeSet<NodeId>);
+
+impl Led {
+    /// Whether this one was not among them. Beyond what is remembered each one is new.
+    fn is_new(&mut self, entry: NodeId) -> bool {
+        if self.0.contains(&entry) {
+            return false;
+        }
+        if self.0.len() < LED {
+            self.0.insert(entry);
+        }
+        true
+    }
+}
 
 /// How long an exit node's JOIN waits for a tunnel to be ready.
 const JOIN_WAIT: Duration = Duration::from_secs(8);
@@ -192,8 +210,7 @@ impl Driver {
     /// Whether a path that ends here has not led to this entry node yet, as far as is remembered.
     // protocol: B7, B8
     fn leads_for_the_first_time(&mut self, path: PathNo, entry: NodeId) -> bool {
-        let led = self.led.entry(path).or_default();
-        led.len() < LED && led.insert(entry)
+        self.led.entry(path).or_default().is_new(entry)
     }
 
     /// The serials reach the disk before the record that bears them leaves.
@@ -236,4 +253,26 @@ impl Driver {
 /// Milliseconds that somebody waits yet.
 fn left(claimant: &Claimant) -> u64 {
     u64::try_from(claimant.deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(number: usize) -> NodeId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+        NodeId(id)
+    }
+
+    /// Those beyond what is remembered counted as known, and were led over warm links.
+    // protocol: B7
+    #[test]
+    fn an_entry_node_is_new_once_and_beyond_what_is_remembered_always() {
+        let mut led = Led::default();
+        assert!((0..LED).all(|number| led.is_new(entry(number))));
+        assert!((0..LED).all(|number| !led.is_new(entry(number))));
+        assert!((0..2).all(|_| led.is_new(entry(LED))));
+        assert_eq!(led.0.len(), LED);
+    }
 }

@@ -9,7 +9,7 @@ mod order;
 mod ready;
 mod services;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ struct Driver {
     waiting: Waiting,
     own: BTreeMap<PathNo, Own>,
     /// Entry nodes to which paths that end here have led.
-    led: BTreeMap<PathNo, BTreeSet<NodeId>>,
+    led: BTreeMap<PathNo, ends::Led>,
     /// Control tunnels of own paths and of those that end here.
     controls: BTreeMap<PathNo, Arc<Control>>,
     /// What is being kept.
