@@ -187,37 +187,15 @@ async fn hear(tunnel: &mut Option<Tunnel>) -> Result<(CellKind, Vec<u8>), RelayE
 
 #[cfg(test)]
 mod tests {
-    use phantom_proto::cell::{Direction, Layer, OwnerCrypt, TunnelKey};
-    use phantom_proto::crypto::SigningKey;
     use phantom_proto::ident::NodeId;
     use phantom_proto::wire::Wire;
     use phantom_proto::wire::cells::Open;
-    use zeroize::Zeroizing;
 
     use super::*;
     use crate::driver::ready::Given;
-    use crate::link::{Link, Purpose};
-    use crate::relay::Taken;
-    use crate::relay::cells::Crypt;
+    use crate::relay::cells::pair as tunnel;
 
     const PATH: PathNo = PathNo(1);
-
-    /// A tunnel at its terminating node and at its owner, who has one hop; so many bytes are under way at once.
-    fn tunnel(room: usize) -> [Tunnel; 2] {
-        let (near, far) = tokio::io::duplex(room);
-        let [near, far] = [near, far].map(|stream| {
-            let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
-            let remote = ([127, 0, 0, 1], 443).into();
-            let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
-            let (reader, writer) = link.into_frames();
-            Taken { reader, writer, back: None }
-        });
-        let key = || TunnelKey(Zeroizing::new([1; 32]));
-        let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
-        let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
-        let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
-        [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
-    }
 
     /// As the node, grants a tunnel of the path.
     async fn give(event_rx: &mut mpsc::Receiver<Event>, tunnel: Tunnel) {

@@ -168,3 +168,27 @@ impl CellWriter {
         Ok(self.writer.flush().await?)
     }
 }
+
+/// A tunnel at its terminating node and at its owner, who has one hop; so many bytes are under way at once.
+#[cfg(test)]
+pub(crate) fn pair(room: usize) -> [Tunnel; 2] {
+    use phantom_proto::cell::{Direction, TunnelKey};
+    use phantom_proto::crypto::SigningKey;
+    use zeroize::Zeroizing;
+
+    use crate::link::{Link, Purpose};
+
+    let (near, far) = tokio::io::duplex(room);
+    let [near, far] = [near, far].map(|stream| {
+        let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
+        let remote = ([127, 0, 0, 1], 443).into();
+        let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
+        let (reader, writer) = link.into_frames();
+        Taken { reader, writer, back: None }
+    });
+    let key = || TunnelKey(Zeroizing::new([1; 32]));
+    let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
+    let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
+    let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
+    [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
+}

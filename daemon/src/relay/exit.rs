@@ -107,32 +107,12 @@ pub async fn look_up(tunnel: Tunnel, address: ApAddress, services: ExitServices)
 
 #[cfg(test)]
 mod tests {
-    use phantom_proto::cell::{Direction, Layer, OwnerCrypt, TunnelKey};
     use phantom_proto::crypto::SigningKey;
-    use zeroize::Zeroizing;
 
     use super::*;
-    use crate::link::{Link, MemoryNetwork, Purpose};
+    use crate::link::MemoryNetwork;
     use crate::netdb::MemoryDatabase;
-    use crate::relay::Taken;
-    use crate::relay::cells::Crypt;
-
-    /// A tunnel at its terminating node and at its owner, who has one hop.
-    fn tunnel() -> [Tunnel; 2] {
-        let (near, far) = tokio::io::duplex(1 << 16);
-        let [near, far] = [near, far].map(|stream| {
-            let peer = SigningKey::from_seed(&[1; 32]).verifying_key();
-            let remote = ([127, 0, 0, 1], 443).into();
-            let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
-            let (reader, writer) = link.into_frames();
-            Taken { reader, writer, back: None }
-        });
-        let key = || TunnelKey(Zeroizing::new([1; 32]));
-        let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
-        let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
-        let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
-        [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
-    }
+    use crate::relay::cells::pair as tunnel;
 
     /// A node in a network in which nobody answers, with room for so many tunnels of others.
     fn services(most: u64) -> (ExitServices, NodeContact) {
@@ -164,10 +144,10 @@ mod tests {
         {
             let (services, entry) = services(most);
             let open = Open { node: entry.node_id(), handle: [1; 16], first: Vec::new() };
-            let [end, mut owner] = tunnel();
+            let [end, mut owner] = tunnel(1 << 16);
             assert!(connect(end, open, true, services.clone()).await.is_err());
             assert_eq!(reason(&mut owner).await, Some(opened));
-            let [end, mut owner] = tunnel();
+            let [end, mut owner] = tunnel(1 << 16);
             let _ = look_up(end, address, services.clone()).await;
             assert_eq!(reason(&mut owner).await, Some(found));
             assert_eq!(services.counters.open_relays(), 0, "the room is free again");

@@ -1,17 +1,14 @@
 //! Two ends of a session over a tunnel in memory, or one end and what a hostile other one sends.
 
 use async_trait::async_trait;
-use phantom_proto::cell::{CellKind, Direction, Layer, OwnerCrypt, TunnelKey};
+use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::wire::session::{Message, ResetCode};
 use tokio::sync::mpsc;
-use zeroize::Zeroizing;
 
 use super::*;
-use crate::link::{Link, Purpose};
 use crate::node::lone::{self, Lone};
-use crate::relay::Taken;
-use crate::relay::cells::Crypt;
+use crate::relay::cells::pair as tunnel;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -37,23 +34,6 @@ fn key(number: u8) -> Arc<SigningKey> {
 
 fn address(number: u8) -> ApAddress {
     ApAddress::of(&key(number).verifying_key())
-}
-
-/// A tunnel at its terminating node and at its owner, who has one hop; so many bytes are under way at once.
-fn tunnel(room: usize) -> [Tunnel; 2] {
-    let (near, far) = tokio::io::duplex(room);
-    let [near, far] = [near, far].map(|stream| {
-        let peer = key(9).verifying_key();
-        let remote = ([127, 0, 0, 1], 443).into();
-        let link = Link { peer, remote, purpose: Purpose::Frames, retires: None, stream: Box::new(stream) };
-        let (reader, writer) = link.into_frames();
-        Taken { reader, writer, back: None }
-    });
-    let key = || TunnelKey(Zeroizing::new([1; 32]));
-    let end = |direction| Crypt::End(Box::new(Layer::new(&key(), direction)));
-    let owner = |direction| Crypt::Owner(OwnerCrypt::new(&[key()], direction));
-    let end = Tunnel::new(near, end(Direction::Onward), end(Direction::Backward));
-    [end, Tunnel::new(far, owner(Direction::Backward), owner(Direction::Onward))]
 }
 
 /// Answers on this end of a tunnel; what arrives comes by the channel.
