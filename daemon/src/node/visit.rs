@@ -17,7 +17,7 @@ use phantom_ipc::hook::{About, Note};
 use phantom_ipc::publish::Ports;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::node::Work;
+use phantom_proto::node::{Work, exponential};
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
@@ -167,8 +167,8 @@ impl Visits {
 
 /// A pause as between events that know nothing of each other, at most five times the mean: somebody waits.
 fn at_random(mean: Duration) -> Duration {
-    let uniform: f64 = rand::random_range(f64::EPSILON..1.0);
-    mean.mul_f64((-uniform.ln()).min(5.0))
+    let drawn = exponential(&mut crate::random(), mean.as_millis() as u64);
+    Duration::from_millis(drawn).min(5 * mean)
 }
 
 /// As it is done.
