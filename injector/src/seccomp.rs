@@ -53,7 +53,7 @@ fn seccomp(program: &mut [sock_filter], flags: c_ulong) -> io::Result<i32> {
 /// Whether the kernel can answer with a descriptor (Linux 5.14): to a call that does not exist it says so, or EINVAL.
 fn sends_descriptors(listener: &OwnedFd) -> io::Result<()> {
     let nobody = Call { id: 0, arguments: [0; 3] };
-    match give(listener.as_fd(), nobody, listener.as_fd(), false) {
+    match add(listener.as_fd(), nobody, listener.as_fd(), false, libc::SECCOMP_ADDFD_FLAG_SEND as u32) {
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
             Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel is older than 5.14"))
         }
@@ -73,32 +73,69 @@ pub(crate) fn next(listener: BorrowedFd<'_>) -> io::Result<Call> {
     Ok(Call { id: call.id, arguments: [a, b, c].map(|argument| argument as i32) })
 }
 
-/// Answers a call with a copy of a descriptor, the lowest that is free in the program.
-pub(crate) fn give(
+/// Whether a call whose question was read is interrupted by nothing but death (Linux 5.19). Nothing is installed: there is no
+/// program, which the kernel finds only after it has looked at the flags.
+pub(crate) fn only_death_interrupts() -> bool {
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER | libc::SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    let none = std::ptr::null::<libc::sock_fprog>();
+    // SAFETY: the kernel answers EFAULT to a program at no address, and reads nothing.
+    let result = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, none) };
+    result < 0 && io::Error::last_os_error().raw_os_error() == Some(libc::EFAULT)
+}
+
+/// Answers a call with a descriptor, the lowest that is free in the program, which is its only owner when the call returns:
+/// what it closes is closed, and a port that it gives up is free.
+///
+/// # Errors
+/// What the kernel says: EMFILE, or ENOENT when nobody waits any more.
+pub(crate) fn give(listener: BorrowedFd<'_>, call: Call, descriptor: OwnedFd, close_on_exec: bool) -> io::Result<()> {
+    let number = add(listener, call, descriptor.as_fd(), close_on_exec, 0)?;
+    drop(descriptor);
+    respond(listener, seccomp_notif_resp { id: call.id, val: number.into(), error: 0, flags: 0 })
+}
+
+/// The same in one step, for kernels on which a signal may interrupt the call between two: for a moment the descriptor is
+/// here too.
+pub(crate) fn give_at_once(
     listener: BorrowedFd<'_>,
     call: Call,
     descriptor: BorrowedFd<'_>,
     close_on_exec: bool,
 ) -> io::Result<()> {
-    let mut answer = seccomp_notif_addfd {
+    // A bit of 32.
+    add(listener, call, descriptor, close_on_exec, libc::SECCOMP_ADDFD_FLAG_SEND as u32).map(drop)
+}
+
+/// A copy of a descriptor in the program whose call waits; its number there.
+fn add(
+    listener: BorrowedFd<'_>,
+    call: Call,
+    descriptor: BorrowedFd<'_>,
+    close_on_exec: bool,
+    flags: u32,
+) -> io::Result<i32> {
+    let mut copy = seccomp_notif_addfd {
         id: call.id,
-        // Descriptors are not negative, flags are small.
-        flags: libc::SECCOMP_ADDFD_FLAG_SEND as u32,
+        flags,
+        // Descriptors are not negative.
         srcfd: descriptor.as_raw_fd().cast_unsigned(),
         newfd: 0,
         newfd_flags: if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 },
     };
-    ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ADDFD, (&raw mut answer).cast())
+    ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_ADDFD, (&raw mut copy).cast())
 }
 
 /// Answers a call with an error number.
 pub(crate) fn refuse(listener: BorrowedFd<'_>, call: Call, error: i32) -> io::Result<()> {
-    let mut answer = seccomp_notif_resp { id: call.id, val: 0, error: -error, flags: 0 };
-    ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, (&raw mut answer).cast())
+    respond(listener, seccomp_notif_resp { id: call.id, val: 0, error: -error, flags: 0 })
 }
 
-fn ioctl(listener: BorrowedFd<'_>, request: libc::Ioctl, argument: *mut libc::c_void) -> io::Result<()> {
+fn respond(listener: BorrowedFd<'_>, mut answer: seccomp_notif_resp) -> io::Result<()> {
+    ioctl(listener, libc::SECCOMP_IOCTL_NOTIF_SEND, (&raw mut answer).cast()).map(drop)
+}
+
+fn ioctl(listener: BorrowedFd<'_>, request: libc::Ioctl, argument: *mut libc::c_void) -> io::Result<i32> {
     // SAFETY: the callers pass the structure that the request wants, alive through the call, or a number in its place.
     let result = unsafe { libc::ioctl(listener.as_raw_fd(), request, argument) };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }

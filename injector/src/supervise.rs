@@ -41,13 +41,21 @@ struct Shared {
     listener: OwnedFd,
     contact: Contact,
     workshop: Workshop,
+    only_death_interrupts: bool,
     workers: AtomicUsize,
     idle: AtomicUsize,
 }
 
 /// Begins to answer, in threads of its own. This process must not fork any more.
 pub(crate) fn start(listener: OwnedFd, contact: Contact, workshop: Workshop) -> io::Result<()> {
-    let shared = Shared { listener, contact, workshop, workers: AtomicUsize::new(0), idle: AtomicUsize::new(0) };
+    let shared = Shared {
+        listener,
+        contact,
+        workshop,
+        only_death_interrupts: seccomp::only_death_interrupts(),
+        workers: AtomicUsize::new(0),
+        idle: AtomicUsize::new(0),
+    };
     hire(&Arc::new(shared))
 }
 
@@ -115,7 +123,12 @@ impl Worker<'_> {
         let listener = self.shared.listener.as_fd();
         let answered = match self.socket(call.arguments) {
             Ok(socket) => {
-                let given = seccomp::give(listener, call, socket.as_fd(), call.arguments[1] & CLOEXEC != 0);
+                let closes = call.arguments[1] & CLOEXEC != 0;
+                let given = if self.shared.only_death_interrupts {
+                    seccomp::give(listener, call, socket, closes)
+                } else {
+                    seccomp::give_at_once(listener, call, socket.as_fd(), closes)
+                };
                 given.or_else(|error| seccomp::refuse(listener, call, error.raw_os_error().unwrap_or(libc::EMFILE)))
             }
             Err(error) => seccomp::refuse(listener, call, error),
