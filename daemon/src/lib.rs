@@ -1,10 +1,12 @@
 //! The daemon: joins the protocol to sockets, disk, clock and programs. `docs/architecture.md` is the map.
 
 pub mod args;
+pub mod assembly;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod connections;
 pub mod control;
 pub mod datadir;
 pub mod driver;
@@ -16,8 +18,6 @@ pub mod link;
 pub mod logging;
 pub mod names;
 pub mod netdb;
-pub mod network;
-pub mod node;
 mod opened;
 mod path_keys;
 pub mod random;

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use phantom_daemon::args::{Cli, Command, Options};
+use phantom_daemon::assembly;
 use phantom_daemon::config::{Config, Folders};
 use phantom_daemon::control::{self, SocketError};
 use phantom_daemon::gate;
 use phantom_daemon::logging;
 use phantom_daemon::names::Peer;
-use phantom_daemon::node;
 use phantom_daemon::random::system_rng;
 use phantom_daemon::service::{self, complain};
 use phantom_daemon::startup::{self, Initialized, StartError};
@@ -95,5 +95,5 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let ready = init(options)?;
     logging::start(logging::parse(&ready.config.log)?)?;
     let setup = startup::prepare(ready)?;
-    service::block_on(service::run(setup, node::start))
+    service::block_on(service::run(setup, assembly::start))
 }

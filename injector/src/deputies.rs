@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 
-use crate::way_in::WayIn;
+use crate::program_socket::ProgramSocket;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
 const DEPUTIES: [&str; 30] = [
@@ -65,7 +65,7 @@ pub(crate) enum Masked<'a> {
     /// Those at the known places but this one, which the preloaded library speaks to.
     AllBut(PathBuf),
     /// All; in the place of the daemon in use lies another socket, where it serves the program's library.
-    Through(PathBuf, WayIn<'a>),
+    Through(PathBuf, ProgramSocket<'a>),
 }
 
 /// Variables that name such services where they are not at their usual places.

@@ -38,10 +38,10 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     let mut deputies = deputies(&view.masked);
     let mut scratch = Scratch::mount()?;
     lay_files(hidden, &mut scratch, say)?;
-    if let Masked::Through(daemon, way_in) = &view.masked {
+    if let Masked::Through(daemon, program_socket) = &view.masked {
         let daemon = fs::canonicalize(daemon).context("finding the daemon's socket")?;
         let (listener, name) = scratch.socket()?;
-        way_in.open_at(&listener)?;
+        program_socket.open_at(&listener)?;
         mount_bind(&name, &daemon).context("laying a way to the daemon over its socket")?;
         deputies.retain(|deputy| *deputy != daemon);
     }

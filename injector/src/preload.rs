@@ -7,7 +7,9 @@ use std::process::Command;
 
 use anyhow::{Result, bail};
 use phantom_ipc::hook::{IdentityRef, format_session};
-use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET, can_be_preloaded};
+use phantom_ipc::{
+    ENV_EMULATE, ENV_IDENTITY, ENV_PATHLESS_SOCKET, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET, can_be_preloaded,
+};
 
 use crate::control::Contact;
 
@@ -60,7 +62,7 @@ pub(crate) fn prepare(command: &mut Command, library: &Path, contact: &Contact, 
     }
     command.env("LD_PRELOAD", preload).env(ENV_SOCKET, socket).env_remove(ENV_IDENTITY).env_remove(ENV_SESSION);
     // What it says, phantom-run has done; the program itself may not.
-    command.env_remove(ENV_DOOR).env_remove(ENV_PUBLISH);
+    command.env_remove(ENV_PATHLESS_SOCKET).env_remove(ENV_PUBLISH);
     if emulate {
         command.env(ENV_EMULATE, "1");
     } else {

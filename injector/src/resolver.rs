@@ -29,7 +29,7 @@ const MESSAGE: usize = 4096;
 
 /// Sockets in the phantom namespace: at the addresses that programs ask, and towards the gate.
 pub(crate) struct StandIn {
-    doors: Vec<UdpSocket>,
+    asking: Vec<UdpSocket>,
     gate: UdpSocket,
 }
 
@@ -41,19 +41,19 @@ pub(crate) fn open(contact: &Contact) -> Result<Option<StandIn>> {
     }
     let mut line = Line::open(&contact.socket)?;
     let mut open = |at: SocketAddr| local::socket(&mut line, &contact.identity, at, libc::SOCK_DGRAM);
-    let mut doors = Vec::new();
+    let mut asking = Vec::new();
     for address in addresses {
         let at = SocketAddr::new(address, PORT);
-        let door = open(at)?;
+        let socket = open(at)?;
         // Other programs of the same identity may have one too; the kernel takes turns.
-        set_socket_reuseport(&door, true)?;
-        rustix::net::bind(&door, &at).with_context(|| format!("offering a resolver at {address}"))?;
-        doors.push(door.into());
+        set_socket_reuseport(&socket, true)?;
+        rustix::net::bind(&socket, &at).with_context(|| format!("offering a resolver at {address}"))?;
+        asking.push(socket.into());
     }
     let to = SocketAddr::new(RESOLVER_ADDRESS.into(), PORT);
     let gate = open(to)?;
     rustix::net::connect(&gate, &to).context("reaching the gate's resolver")?;
-    Ok(Some(StandIn { doors, gate: gate.into() }))
+    Ok(Some(StandIn { asking, gate: gate.into() }))
 }
 
 /// The resolvers on loopback in a resolv.conf. libc takes 127.0.0.1 when none is named.
@@ -71,16 +71,16 @@ fn on_loopback(text: &str) -> Vec<IpAddr> {
 
 /// Carries questions and answers, in a thread of its own. This process must not fork any more.
 pub(crate) fn serve(stand_in: &StandIn) -> io::Result<()> {
-    let doors: Vec<UdpSocket> = stand_in.doors.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
+    let asking: Vec<UdpSocket> = stand_in.asking.iter().map(UdpSocket::try_clone).collect::<io::Result<_>>()?;
     let gate = stand_in.gate.try_clone()?;
     thread::Builder::new().spawn(move || {
         let mut table = Table { asked: vec![None; MAX_QUESTIONS.into()], next: 0 };
-        while table.turn(&doors, &gate).is_ok() {}
+        while table.turn(&asking, &gate).is_ok() {}
     })?;
     Ok(())
 }
 
-/// Who asked: at which door, from where, by which id.
+/// Who asked: at which socket, from where, by which id.
 type Question = (usize, SocketAddr, [u8; 2]);
 
 struct Table {
@@ -90,31 +90,31 @@ struct Table {
 
 impl Table {
     /// Waits for messages and passes each on. What cannot be sent is lost, as it may be with UDP.
-    fn turn(&mut self, doors: &[UdpSocket], gate: &UdpSocket) -> io::Result<()> {
+    fn turn(&mut self, asking: &[UdpSocket], gate: &UdpSocket) -> io::Result<()> {
         let mut polled: Vec<PollFd<'_>> =
-            doors.iter().chain([gate]).map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+            asking.iter().chain([gate]).map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
         rustix::io::retry_on_intr(|| poll(&mut polled, None))?;
         let ready: Vec<bool> = polled.iter().map(|polled| !polled.revents().is_empty()).collect();
         let mut message = [0; MESSAGE];
-        for (door, _) in ready.iter().take(doors.len()).enumerate().filter(|(_, ready)| **ready) {
-            if let Ok((length, from)) = doors[door].recv_from(&mut message)
+        for (socket, _) in ready.iter().take(asking.len()).enumerate().filter(|(_, ready)| **ready) {
+            if let Ok((length, from)) = asking[socket].recv_from(&mut message)
                 && let Some(id) = message[..length].first_chunk_mut()
             {
                 let slot = self.next;
                 self.next = (slot + 1) % MAX_QUESTIONS;
-                self.asked[usize::from(slot)] = Some((door, from, *id));
+                self.asked[usize::from(slot)] = Some((socket, from, *id));
                 *id = slot.to_be_bytes();
                 let _ = gate.send(&message[..length]);
             }
         }
-        if ready[doors.len()]
+        if ready[asking.len()]
             && let Ok(length) = gate.recv(&mut message)
             && let Some(id) = message[..length].first_chunk_mut()
             && let Some(asked) = self.asked.get_mut(usize::from(u16::from_be_bytes(*id)))
-            && let Some((door, to, own)) = asked.take()
+            && let Some((socket, to, own)) = asked.take()
         {
             *id = own;
-            let _ = doors[door].send_to(&message[..length], to);
+            let _ = asking[socket].send_to(&message[..length], to);
         }
         Ok(())
     }

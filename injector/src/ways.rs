@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
-use phantom_ipc::ENV_DOOR;
+use phantom_ipc::ENV_PATHLESS_SOCKET;
 use phantom_ipc::hook::{About, Note};
 
 use crate::activation::Listener;
@@ -22,12 +22,12 @@ use crate::local::{self, Port};
 use crate::mounts::View;
 use crate::options::{Isolation, OnLoss, Options};
 use crate::process::Ways;
+use crate::program_socket::ProgramSocket;
 use crate::resolver::{self, StandIn};
 use crate::supervise::{self, Workshop};
-use crate::way_in::WayIn;
 use crate::{
-    activation, deputies, enclose, host, isolate, own_names, place, preload, proxies, seccomp, second_door, service,
-    stdio,
+    activation, deputies, enclose, host, isolate, own_names, pathless_socket, place, preload, proxies, seccomp,
+    service, stdio,
 };
 
 /// Exit statuses that shells use for the same.
@@ -130,14 +130,14 @@ impl<'a> Launch<'a> {
         self.session.spaces.as_ref().context("there is no phantom namespace")
     }
 
-    fn way_in(&self) -> WayIn<'_> {
-        WayIn { line: &self.session.line, identity: &self.session.identity }
+    fn program_socket(&self) -> ProgramSocket<'_> {
+        ProgramSocket { line: &self.session.line, identity: &self.session.identity }
     }
 
     fn view(&self, way: Way) -> View<'_> {
         let daemon = self.contact.socket.clone();
         let masked = match way {
-            Way { how, walls: Walls::Own } if how.is_hooked() => Masked::Through(daemon, self.way_in()),
+            Way { how, walls: Walls::Own } if how.is_hooked() => Masked::Through(daemon, self.program_socket()),
             // Without mounts of its own a program reaches the daemon's own socket.
             Way { how, .. } if how.is_hooked() => Masked::AllBut(daemon),
             _ => Masked::All(daemon),
@@ -278,7 +278,7 @@ impl Ways for Launch<'_> {
         isolate::give_up_the_rest(way.walls, doors, &|step| self.say(step))?;
         listeners.into_iter().try_for_each(Listener::place).context("placing listeners for the program")?;
         if way.how.is_hooked() && way.walls == Walls::Own {
-            command.env(ENV_DOOR, second_door::open(self.way_in())?);
+            command.env(ENV_PATHLESS_SOCKET, pathless_socket::open(self.program_socket())?);
         }
         let listener = match way.how {
             How::Namespace => None,

@@ -162,10 +162,10 @@ pub enum Request {
         /// As whom.
         identity: IdentityRef,
     },
-    /// A door of the program's own, for as long as this connection: whoever connects to the listening socket beside this
+    /// A way to the daemon of the program's own, for as long as this connection: whoever connects to the listening socket beside this
     /// request may ask what [`Request::is_of_programs`] names, as this identity, and nothing else. Only for an identity that
     /// the connection has entered. Answered by [`Reply::Info`].
-    Door {
+    ProgramSocket {
         /// As whom; a token that was lent, where the identity has a name.
         identity: IdentityRef,
     },
@@ -240,7 +240,7 @@ impl Request {
             | Self::Lend { identity, .. }
             | Self::Emulated { identity, .. }
             | Self::Hold { identity }
-            | Self::Door { identity } => identity,
+            | Self::ProgramSocket { identity } => identity,
         }
     }
 
@@ -257,7 +257,7 @@ impl Request {
             | Self::Publish { .. }
             | Self::Follow { .. }
             | Self::Lend { .. }
-            | Self::Door { .. } => false,
+            | Self::ProgramSocket { .. } => false,
         }
     }
 
@@ -277,7 +277,7 @@ impl Request {
             Self::Follow { .. } => 8,
             Self::Emulated { .. } => 16,
             Self::Hold { .. } => 17,
-            Self::Door { .. } => 18,
+            Self::ProgramSocket { .. } => 18,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -296,7 +296,11 @@ impl Request {
             }
             Self::Lend { token, .. } => to.bytes(token),
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
-            Self::Enter { .. } | Self::Info { .. } | Self::Follow { .. } | Self::Hold { .. } | Self::Door { .. } => {}
+            Self::Enter { .. }
+            | Self::Info { .. }
+            | Self::Follow { .. }
+            | Self::Hold { .. }
+            | Self::ProgramSocket { .. } => {}
         }
         Ok(to.finish())
     }
@@ -325,7 +329,7 @@ impl Request {
                 Self::Emulated { identity, socket, call }
             }
             17 => Self::Hold { identity },
-            18 => Self::Door { identity },
+            18 => Self::ProgramSocket { identity },
             _ => {
                 let (ports, at) = (take_ports(&mut from)?, take_optional_name(&mut from)?);
                 Self::Publish { identity, ports, at, stays: from.flag()? }

@@ -38,7 +38,7 @@ pub const ENV_EMULATE: &str = "PHANTOM_EMULATE";
 pub const ENV_PUBLISH: &str = "PHANTOM_PUBLISH";
 
 /// Environment: name of an abstract socket by which the library reaches the daemon too, where no path leads to it.
-pub const ENV_DOOR: &str = "PHANTOM_DOOR";
+pub const ENV_PATHLESS_SOCKET: &str = "PHANTOM_PATHLESS_SOCKET";
 
 /// Path of the system's daemon: that of root.
 pub const SYSTEM_SOCKET: &str = "/run/phantom/daemon.sock";

@@ -22,8 +22,8 @@ const DAEMON: Building = (
         &["config", "netdb", "control"],
         &["args", "relay", "emulation"],
         &["startup", "driver"],
-        &["network", "service", "testnet"],
-        &["node", "cli"],
+        &["connections", "service", "testnet"],
+        &["assembly", "cli"],
     ],
 );
 
@@ -58,9 +58,9 @@ const LAUNCHER: Building = (
             "publish",
             "stdio",
             "supervise",
-            "way_in",
+            "program_socket",
         ],
-        &["deputies", "second_door", "service"],
+        &["deputies", "pathless_socket", "service"],
         &["mounts"],
         &["enclose", "isolate", "resolver"],
         &["process"],

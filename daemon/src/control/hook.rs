@@ -11,7 +11,7 @@ use phantom_proto::ident::ApAddress;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
-use super::doors::{Door, MAX_DOORS_OF_RUN, is_door};
+use super::program_sockets::{MAX_OF_RUN, ProgramSocket, is_listening_socket};
 use super::{ANSWER_TIME, Beside, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
 use crate::gate::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::ApIdentity;
@@ -27,7 +27,7 @@ struct Session {
     published: Vec<Publication>,
     lent: Vec<[u8; 16]>,
     /// By which its programs come.
-    doors: Vec<Door>,
+    program_sockets: Vec<ProgramSocket>,
     /// What it follows: from then on it says nothing.
     notes: Option<broadcast::Receiver<Note>>,
 }
@@ -129,7 +129,7 @@ impl Control {
         program: &Connection,
         session: &mut Session,
     ) -> Answer {
-        // Whoever came by a door is a program of one identity, perhaps a hostile one.
+        // Whoever came by a socket for programs is a program of one identity, perhaps a hostile one.
         if program.only().is_some_and(|only| only != request.identity() || !request.is_of_programs()) {
             return failed(&not_for_programs());
         }
@@ -169,7 +169,8 @@ impl Control {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
             },
-            Request::Door { identity } => match self.door(which, identity, beside, program, session) {
+            Request::ProgramSocket { identity } => match self.program_socket(which, identity, beside, program, session)
+            {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
             },
@@ -227,7 +228,7 @@ impl Control {
     }
 
     /// Serves the programs of an identity at a listening socket of their own, as long as this connection.
-    fn door(
+    fn program_socket(
         &self,
         which: &IdentityRef,
         said: &IdentityRef,
@@ -240,14 +241,14 @@ impl Control {
         if !session.holds.iter().any(|(held, _)| held == which) {
             return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
         }
-        if session.doors.len() >= MAX_DOORS_OF_RUN {
-            return refused(libc::EMFILE, "this connection has offered enough doors already", "use those");
+        if session.program_sockets.len() >= MAX_OF_RUN {
+            return refused(libc::EMFILE, "this connection has offered enough sockets already", "use those");
         }
-        let Some(listening) = listening.and_then(|listening| listening.known_by(is_door)) else {
+        let Some(listening) = listening.and_then(|listening| listening.known_by(is_listening_socket)) else {
             return refused(libc::ENOTSOCK, "no listening socket came with the request", "pass one");
         };
-        match self.doors.open(listening, said, program) {
-            Ok(door) => session.doors.push(door),
+        match self.program_sockets.open(listening, said, program) {
+            Ok(program_socket) => session.program_sockets.push(program_socket),
             Err(error) => {
                 return refused(libc::EAGAIN, &error.to_string(), "end some of the programs under phantom-run");
             }

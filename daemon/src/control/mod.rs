@@ -5,8 +5,8 @@
 
 mod admin;
 mod beside;
-mod doors;
 mod hook;
+mod program_sockets;
 mod socket;
 mod spaces;
 #[cfg(test)]
@@ -38,7 +38,7 @@ pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHE
 use crate::gate::Unanswered;
 use crate::identity::{ApIdentity, Identities};
 use crate::names::Names;
-use doors::Doors;
+use program_sockets::ProgramSockets;
 
 /// Programs at the socket at one time: every phantom-run and every process with libphantom may keep one connection.
 pub const MAX_CONNECTIONS: usize = 4096;
@@ -172,9 +172,9 @@ pub struct Control {
     spaces: Arc<Spaces>,
     /// Tokens that stand for named identities, each as long as a connection.
     lent: Mutex<HashMap<[u8; 16], String>>,
-    doors: Doors,
+    program_sockets: ProgramSockets,
     /// Who came by them; taken by the one who serves.
-    from_doors: Mutex<Option<mpsc::Receiver<Connection>>>,
+    from_programs: Mutex<Option<mpsc::Receiver<Connection>>>,
     stop: Notify,
 }
 
@@ -182,9 +182,9 @@ impl Control {
     /// With nothing open.
     pub fn new(daemon: Arc<dyn Daemon>, identities: Arc<Identities>, names: Arc<Names>) -> Arc<Self> {
         let spaces = Spaces::new(Arc::clone(&daemon), Arc::clone(&identities));
-        let (doors, from_doors) = Doors::new();
-        let (lent, from_doors) = (Mutex::default(), Mutex::new(Some(from_doors)));
-        Arc::new(Self { daemon, identities, names, spaces, lent, doors, from_doors, stop: Notify::new() })
+        let (program_sockets, from_programs) = ProgramSockets::new();
+        let (lent, from_programs) = (Mutex::default(), Mutex::new(Some(from_programs)));
+        Arc::new(Self { daemon, identities, names, spaces, lent, program_sockets, from_programs, stop: Notify::new() })
     }
 
     /// The open identities.
@@ -208,13 +208,13 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     // Who the programs of other users are, to give each user a share only.
     let mut others: HashMap<tokio::task::Id, u32> = HashMap::new();
     let spaces = Arc::clone(&control.spaces);
-    let from_doors = control.from_doors.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(mut from_doors) = from_doors else { return };
+    let from_programs = control.from_programs.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let Some(mut from_programs) = from_programs else { return };
     let reaper = async move { spaces.keep_tidy().await };
     tokio::pin!(reaper);
     loop {
         tokio::select! {
-            accepted = next(&listener, &mut from_doors) => match accepted {
+            accepted = next(&listener, &mut from_programs) => match accepted {
                 Ok(connection) if tasks.len() < most => {
                     let uid = Some(connection.peer().uid).filter(|_| !connection.may_administer());
                     if uid.is_some_and(|uid| is_crowded(&others, uid, most)) {
@@ -241,10 +241,10 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
 }
 
 /// The next program, by whichever way it comes.
-async fn next(listener: &Listener, from_doors: &mut mpsc::Receiver<Connection>) -> io::Result<Connection> {
+async fn next(listener: &Listener, from_programs: &mut mpsc::Receiver<Connection>) -> io::Result<Connection> {
     tokio::select! {
         accepted = listener.accept() => accepted,
-        Some(connection) = from_doors.recv() => Ok(connection),
+        Some(connection) = from_programs.recv() => Ok(connection),
     }
 }
 

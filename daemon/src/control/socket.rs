@@ -127,7 +127,7 @@ pub struct Connection {
     buffer: Vec<u8>,
     /// Came beside what was read last.
     received: Option<Beside>,
-    /// The only one it may speak as, if it came by a door of that one's.
+    /// The only one it may speak as, if it came by a socket of that one's.
     only: Option<IdentityRef>,
     /// Closed after the stream, for this is dropped after it.
     grave: Option<ChildStdin>,
@@ -147,8 +147,8 @@ impl Connection {
         Self::of(stream.into(), peer, None)
     }
 
-    /// One that came by a door of that identity's programs.
-    pub(super) fn by_door(stream: UnixStream, only: IdentityRef) -> io::Result<Self> {
+    /// One that came by a socket of that identity's programs.
+    pub(super) fn by_program_socket(stream: UnixStream, only: IdentityRef) -> io::Result<Self> {
         let peer = stream.peer_cred()?;
         Ok(Self::of(stream.into(), Owner { uid: peer.uid(), gid: peer.gid() }, Some(only)))
     }
@@ -159,7 +159,7 @@ impl Connection {
         Self { stream, peer, buffer: Vec::new(), received: None, only, grave: None }
     }
 
-    /// The only identity that it may speak as, if it came by a door.
+    /// The only identity that it may speak as, if it came by a program_socket.
     pub fn only(&self) -> Option<&IdentityRef> {
         self.only.as_ref()
     }
@@ -175,7 +175,7 @@ impl Connection {
     }
 
     /// Whether they may ask about the node and use its named identities: the daemon's own user and root may, unless they
-    /// came by a door for programs.
+    /// came by a socket for programs.
     pub fn may_administer(&self) -> bool {
         self.only.is_none() && !self.is_stranger()
     }

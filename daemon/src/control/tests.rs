@@ -1,9 +1,9 @@
 //! Both dialects over a real socket, with a node that answers from memory.
 
 mod bounds;
-mod doors;
 mod life;
 mod people;
+mod program_sockets;
 mod programs;
 mod publish;
 

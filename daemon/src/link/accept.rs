@@ -29,7 +29,7 @@ use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::admission::{Admission, Door};
+use super::admission::{Admission, Doorkeeper};
 use super::face::Body;
 use super::gulp::Gulps;
 use super::{Face, Limits, Link, dial, face, tls};
@@ -45,7 +45,7 @@ pub(super) struct Acceptor {
     pub(super) identity: Arc<SigningKey>,
     pub(super) link_secret: [u8; 32],
     pub(super) face: Face,
-    pub(super) door: Door,
+    pub(super) doorkeeper: Doorkeeper,
     pub(super) limits: Limits,
     pub(super) link_tx: mpsc::Sender<Link>,
 }
@@ -58,7 +58,7 @@ pub(super) async fn run(listener: TcpListener, acceptor: Arc<Acceptor>, stop: Ca
             continue;
         };
         // Over the limit: closed without a word, as a web server under load does.
-        let Some(admission) = acceptor.door.enter(remote.ip()) else { continue };
+        let Some(admission) = acceptor.doorkeeper.enter(remote.ip()) else { continue };
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
         tasks.spawn(async move { stop.run_until_cancelled(acceptor.serve(tcp, remote, admission)).await });
     }
@@ -95,7 +95,7 @@ impl Acceptor {
         tls.read_exact(&mut opening).await.ok()?;
         let Opening { proof, purpose } = Opening::from_bytes(&opening).ok()?;
         let peer = proof.check(Role::Client(self.identity.verifying_key()), &exporter).ok()?;
-        tls.get_mut().0.hold(self.door.link()?);
+        tls.get_mut().0.hold(self.doorkeeper.link()?);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         Some(Link { peer, remote, purpose, retires: None, stream: Box::new(tls) })
     }

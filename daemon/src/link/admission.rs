@@ -61,7 +61,7 @@ impl Default for Limits {
 /// A connection holds one of `strangers` until it is a link, or until its first request shows a web visitor. Visitors have a
 /// number of their own, so that a crowd of them (or a thousand slow readers) keeps no node out.
 #[derive(Debug)]
-pub(super) struct Door {
+pub(super) struct Doorkeeper {
     strangers: Arc<Semaphore>,
     visitors: Arc<Semaphore>,
     links: Arc<Semaphore>,
@@ -69,7 +69,7 @@ pub(super) struct Door {
     per_source: usize,
 }
 
-impl Door {
+impl Doorkeeper {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
             strangers: Arc::new(Semaphore::new(limits.strangers)),
@@ -168,8 +168,8 @@ fn site(ip: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn door(strangers: usize, per_source: usize, visitors: usize) -> Door {
-        Door::new(&Limits { strangers, strangers_per_source: per_source, visitors, ..Limits::default() })
+    fn doorkeeper(strangers: usize, per_source: usize, visitors: usize) -> Doorkeeper {
+        Doorkeeper::new(&Limits { strangers, strangers_per_source: per_source, visitors, ..Limits::default() })
     }
 
     fn ip(text: &str) -> IpAddr {
@@ -178,47 +178,47 @@ mod tests {
 
     #[test]
     fn one_source_cannot_take_all_places() {
-        let door = door(10, 2, 10);
-        let _one = door.enter(ip("192.0.2.1")).unwrap();
-        let two = door.enter(ip("::ffff:192.0.2.1")).unwrap();
-        assert!(door.enter(ip("192.0.2.1")).is_none());
-        let _other = door.enter(ip("192.0.2.2")).unwrap();
+        let doorkeeper = doorkeeper(10, 2, 10);
+        let _one = doorkeeper.enter(ip("192.0.2.1")).unwrap();
+        let two = doorkeeper.enter(ip("::ffff:192.0.2.1")).unwrap();
+        assert!(doorkeeper.enter(ip("192.0.2.1")).is_none());
+        let _other = doorkeeper.enter(ip("192.0.2.2")).unwrap();
         drop(two);
-        assert!(door.enter(ip("192.0.2.1")).is_some());
+        assert!(doorkeeper.enter(ip("192.0.2.1")).is_some());
     }
 
     #[test]
     fn a_source_of_ipv6_is_a_64() {
-        let door = door(10, 1, 10);
-        let _one = door.enter(ip("2001:db8::1")).unwrap();
-        assert!(door.enter(ip("2001:db8::ffff:1")).is_none());
-        assert!(door.enter(ip("2001:db8:0:1::1")).is_some());
+        let doorkeeper = doorkeeper(10, 1, 10);
+        let _one = doorkeeper.enter(ip("2001:db8::1")).unwrap();
+        assert!(doorkeeper.enter(ip("2001:db8::ffff:1")).is_none());
+        assert!(doorkeeper.enter(ip("2001:db8:0:1::1")).is_some());
     }
 
     #[test]
     fn refusal_leaves_no_trace() {
-        let door = door(1, 5, 1);
-        let one = door.enter(ip("192.0.2.1")).unwrap();
+        let doorkeeper = doorkeeper(1, 5, 1);
+        let one = doorkeeper.enter(ip("192.0.2.1")).unwrap();
         for n in 0..100 {
-            assert!(door.enter(IpAddr::from([192, 0, 2, n])).is_none());
+            assert!(doorkeeper.enter(IpAddr::from([192, 0, 2, n])).is_none());
         }
         drop(one);
-        assert!(door.sources.lock().unwrap().is_empty());
-        assert!(door.enter(ip("192.0.2.9")).is_some());
+        assert!(doorkeeper.sources.lock().unwrap().is_empty());
+        assert!(doorkeeper.enter(ip("192.0.2.9")).is_some());
     }
 
     /// Web visitors make room for handshakes; those beyond the limit keep their place and are to be sent away.
     #[test]
     fn visitors_keep_no_node_out() {
-        let door = door(1, 5, 1);
-        let mut visitor = door.enter(ip("192.0.2.1")).unwrap();
-        assert!(door.enter(ip("192.0.2.2")).is_none());
+        let doorkeeper = doorkeeper(1, 5, 1);
+        let mut visitor = doorkeeper.enter(ip("192.0.2.1")).unwrap();
+        assert!(doorkeeper.enter(ip("192.0.2.2")).is_none());
         assert!(visitor.visit() && visitor.visit() && visitor.is_visitor());
-        let mut second = door.enter(ip("192.0.2.2")).unwrap();
+        let mut second = doorkeeper.enter(ip("192.0.2.2")).unwrap();
         assert!(!second.visit() && !second.is_visitor());
-        assert!(door.enter(ip("192.0.2.3")).is_none());
+        assert!(doorkeeper.enter(ip("192.0.2.3")).is_none());
         drop(visitor);
         assert!(second.visit());
-        assert!(door.enter(ip("192.0.2.3")).is_some());
+        assert!(doorkeeper.enter(ip("192.0.2.3")).is_some());
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
-use super::admission::Door;
+use super::admission::Doorkeeper;
 use super::{Certificate, Clocks, Face, Limits, Link, LinkError, Purpose, Transport, accept, dial};
 
 /// Links that wait to be taken by the daemon: what comes in while it is busy for a moment. More are dropped.
@@ -95,7 +95,7 @@ impl TlsTransport {
             identity: config.identity.clone(),
             link_secret: config.link_secret,
             face: config.face,
-            door: Door::new(&config.limits),
+            doorkeeper: Doorkeeper::new(&config.limits),
             limits: config.limits.clone(),
             link_tx,
         };

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::FutureExt;
+use phantom_daemon::connections::Programs;
 use phantom_daemon::driver::{OwnPath, Snapshot};
 use phantom_daemon::gate::{ConnectError, Stream};
 use phantom_daemon::netdb::Database;
-use phantom_daemon::network::Programs;
 use phantom_daemon::relay::cells::Tunnel;
 use phantom_proto::cell::{CELL_LEN, CellKind};
 use phantom_proto::crypto::SigningKey;

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_daemon::clock;
+use phantom_daemon::connections::{Network, Programs};
 use phantom_daemon::driver::{self, Handle, Kept, Services};
 use phantom_daemon::gate::Stream;
 use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
 use phantom_daemon::netdb::MemoryDatabase;
-use phantom_daemon::network::{Network, Programs};
 use phantom_daemon::relay::Counters;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};

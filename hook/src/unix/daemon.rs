@@ -174,12 +174,12 @@ fn call(own: &Own, frame: &[u8], beside: Option<BorrowedFd<'_>>, patience: Optio
     }
 }
 
-/// Connects by the daemon's path; where none leads there any more, as in a jail, by the door that needs none.
+/// Connects by the daemon's path; where none leads there any more, as in a jail, by the socket that needs none.
 fn reach(own: &Own, line: &OwnedFd) -> Result<(), Errno> {
     let by_path = own.socket.as_ref().map_or(Err(Errno::NAMETOOLONG), |path| retry_on_intr(|| connect(line, path)));
-    match (by_path, &own.door) {
-        (Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG), Some(door)) => {
-            retry_on_intr(|| connect(line, door))
+    match (by_path, &own.pathless) {
+        (Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG), Some(pathless)) => {
+            retry_on_intr(|| connect(line, pathless))
         }
         (result, _) => result,
     }

@@ -6,7 +6,7 @@
 use std::ffi::{CStr, CString};
 
 use libc::c_char;
-use phantom_ipc::{ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET};
+use phantom_ipc::{ENV_EMULATE, ENV_IDENTITY, ENV_PATHLESS_SOCKET, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET};
 
 use super::own::{Kept, own};
 
@@ -32,13 +32,13 @@ struct Present {
     identity: bool,
     /// Also so when there is nothing to keep.
     emulate: bool,
-    door: bool,
+    pathless: bool,
     publish: bool,
 }
 
 impl Present {
     fn all(&self) -> bool {
-        self.library && self.socket && self.identity && self.emulate && self.door && self.publish
+        self.library && self.socket && self.identity && self.emulate && self.pathless && self.publish
     }
 }
 
@@ -81,9 +81,9 @@ pub(super) fn complete_own() {
         set(kept.identity.as_bytes());
     }
     let emulate = kept.emulate.as_ref().filter(|_| !present.emulate);
-    let door = kept.door.as_ref().filter(|_| !present.door);
+    let pathless = kept.pathless.as_ref().filter(|_| !present.pathless);
     let publish = kept.publish.as_ref().filter(|_| !present.publish);
-    emulate.into_iter().chain(door).chain(publish).for_each(|setting| set(setting.as_bytes()));
+    emulate.into_iter().chain(pathless).chain(publish).for_each(|setting| set(setting.as_bytes()));
 }
 
 /// The environment of this process.
@@ -130,8 +130,8 @@ fn value<'a>(entry: &'a CStr, name: &str) -> Option<&'a [u8]> {
 /// # Safety
 /// As [`completed`].
 unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
-    let (emulate, door, publish) = (kept.emulate.is_none(), kept.door.is_none(), kept.publish.is_none());
-    let mut present = Present { emulate, door, publish, ..Present::default() };
+    let (emulate, pathless, publish) = (kept.emulate.is_none(), kept.pathless.is_none(), kept.publish.is_none());
+    let mut present = Present { emulate, pathless, publish, ..Present::default() };
     // SAFETY: as the caller says.
     for entry in unsafe { entries(envp) } {
         let set = |name| value(entry, name).is_some_and(|value| !value.is_empty());
@@ -140,7 +140,7 @@ unsafe fn inspect(envp: Entries, kept: &Kept) -> Present {
         present.socket |= set(ENV_SOCKET);
         present.identity |= set(ENV_IDENTITY) || set(ENV_SESSION);
         present.emulate |= set(ENV_EMULATE);
-        present.door |= set(ENV_DOOR);
+        present.pathless |= set(ENV_PATHLESS_SOCKET);
         present.publish |= set(ENV_PUBLISH);
     }
     present
@@ -171,7 +171,8 @@ unsafe fn complete<T>(
         }
         // Empty settings count as none and would hide those that are added.
         let empty = |name| value(entry, name).is_some_and(<[u8]>::is_empty);
-        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE, ENV_DOOR, ENV_PUBLISH].into_iter().any(empty) {
+        if [ENV_SOCKET, ENV_IDENTITY, ENV_SESSION, ENV_EMULATE, ENV_PATHLESS_SOCKET, ENV_PUBLISH].into_iter().any(empty)
+        {
             continue;
         }
         to[length] = entry.as_ptr();
@@ -181,9 +182,9 @@ unsafe fn complete<T>(
     let socket = (!present.socket).then_some(kept.socket.as_c_str());
     let identity = (!present.identity).then_some(kept.identity.as_c_str());
     let emulate = kept.emulate.as_deref().filter(|_| !present.emulate);
-    let door = kept.door.as_deref().filter(|_| !present.door);
+    let pathless = kept.pathless.as_deref().filter(|_| !present.pathless);
     let publish = kept.publish.as_deref().filter(|_| !present.publish);
-    for entry in [preload, socket, identity, emulate, door, publish].into_iter().flatten() {
+    for entry in [preload, socket, identity, emulate, pathless, publish].into_iter().flatten() {
         to[length] = entry.as_ptr();
         length += 1;
     }

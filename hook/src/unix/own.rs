@@ -8,7 +8,8 @@ use std::sync::OnceLock;
 use phantom_ipc::hook::{CallFrame, IdentityRef, Request, SocketFrame, format_session, parse_session};
 use phantom_ipc::publish::Publish;
 use phantom_ipc::{
-    ENV_DOOR, ENV_EMULATE, ENV_IDENTITY, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET, can_be_preloaded, default_socket,
+    ENV_EMULATE, ENV_IDENTITY, ENV_PATHLESS_SOCKET, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET, can_be_preloaded,
+    default_socket,
 };
 use rustix::net::SocketAddrUnix;
 use rustix::rand::{GetRandomFlags, getrandom};
@@ -30,7 +31,7 @@ pub(super) struct Own {
     /// Where the daemon listens; none when that is no path for a socket.
     pub(super) socket: Option<SocketAddrUnix>,
     /// Where it listens too, if the launcher has seen to that: needs no path.
-    pub(super) door: Option<SocketAddrUnix>,
+    pub(super) pathless: Option<SocketAddrUnix>,
     /// What was standard error then: device and number of the file; none when it must not be written to.
     pub(super) stderr: Option<(u64, u64)>,
     /// What the programs started get to know.
@@ -49,8 +50,8 @@ pub(super) struct Kept {
     pub(super) identity: CString,
     /// `PHANTOM_EMULATE=…`, if it is set.
     pub(super) emulate: Option<CString>,
-    /// `PHANTOM_DOOR=…`, if it is set.
-    pub(super) door: Option<CString>,
+    /// `PHANTOM_PATHLESS_SOCKET=…`, if it is set.
+    pub(super) pathless: Option<CString>,
     /// `PHANTOM_PUBLISH=…`, if it is set.
     pub(super) publish: Option<CString>,
 }
@@ -69,7 +70,8 @@ impl Own {
         let frame = identity.as_ref().and_then(|identity| SocketFrame::new(identity).ok());
         let calls = identity.as_ref().and_then(|identity| CallFrame::new(identity).ok());
         let identity = identity.filter(|_| frame.is_some());
-        let (emulate, door, published) = (variable(ENV_EMULATE), variable(ENV_DOOR), variable(ENV_PUBLISH));
+        let (emulate, pathless, published) =
+            (variable(ENV_EMULATE), variable(ENV_PATHLESS_SOCKET), variable(ENV_PUBLISH));
         let publish = publish(published.as_deref().unwrap_or_default(), identity.as_ref());
         let spelled = library();
         let library = speakable(&spelled);
@@ -79,12 +81,12 @@ impl Own {
             socket: entry(ENV_SOCKET, path.as_os_str()),
             identity: setting,
             emulate: emulate.as_ref().map(|value| entry(ENV_EMULATE, value)),
-            door: door.as_ref().map(|value| entry(ENV_DOOR, value)),
+            pathless: pathless.as_ref().map(|value| entry(ENV_PATHLESS_SOCKET, value)),
             publish: published.as_ref().map(|value| entry(ENV_PUBLISH, value)),
         };
         let (socket, stderr) = (SocketAddrUnix::new(&path).ok(), complaint::place());
-        let door = door.and_then(|name| SocketAddrUnix::new_abstract_name(name.as_bytes()).ok());
-        Self { identity, frame, calls, publish, emulate: emulate.is_some(), socket, door, stderr, kept }
+        let pathless = pathless.and_then(|name| SocketAddrUnix::new_abstract_name(name.as_bytes()).ok());
+        Self { identity, frame, calls, publish, emulate: emulate.is_some(), socket, pathless, stderr, kept }
     }
 }
 

@@ -89,7 +89,7 @@ fn answer(request: &Request) -> (Reply, Option<OwnedFd>) {
         | Request::Enter { .. }
         | Request::Publish { .. }
         | Request::Follow { .. }
-        | Request::Door { .. }
+        | Request::ProgramSocket { .. }
         | Request::Lend { .. }
         | Request::Emulated { .. }
         | Request::Hold { .. } => (Reply::failed(libc::ENOSYS, "not in this test"), None),

@@ -194,7 +194,7 @@ fn converse(mut connection: UnixStream, space: &Space, opened: &Sender<(Identity
                     Err(error) => (Reply::failed(error.raw_os_error(), "no"), vec![]),
                 }
             }
-            Request::Lend { .. } | Request::Door { .. } | Request::Publish { .. } => {
+            Request::Lend { .. } | Request::ProgramSocket { .. } | Request::Publish { .. } => {
                 (Reply::Info { address: [0; 16], ipv4: [0; 4], name: "someone.phantom".into() }, vec![])
             }
             Request::Follow { .. } => {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use rand::RngExt;
 
-use super::hops::{Owned, Part, Path};
 use super::links::Errand;
 use super::pace::{self, exponential};
+use super::paths::{Owned, Part, Path};
 use super::{Node, Note, Output, PathNo, Work};
 use crate::ident::NodeId;
 use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Step};

@@ -14,11 +14,11 @@
 mod build;
 mod clock;
 mod demand;
-mod hops;
 mod leaps;
 mod links;
 mod notes;
 mod pace;
+mod paths;
 mod personas;
 mod progress;
 mod ready;
@@ -48,8 +48,8 @@ use crate::wire::array::BuildId;
 use crate::wire::frame::{Frame, Handle};
 
 use build::Building;
-use hops::{Ending, Path};
 use links::{Errand, LinkState};
+use paths::{Ending, Path};
 use ready::Ready;
 use tunnels::Setup;
 

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use rand::{CryptoRng, RngExt};
 
-use super::hops::{Owned, Path};
 use super::pace::exponential;
+use super::paths::{Owned, Path};
 use super::service::{Serials, Service};
 use super::{Node, Note, Output, PathNo, Work};
 use crate::crypto::SigningKey;

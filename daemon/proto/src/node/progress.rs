@@ -1,6 +1,6 @@
 //! What stands between this node and a path of its own that works, in words for people: which step, since when, what comes next.
 
-use super::hops::Path;
+use super::paths::Path;
 use super::{Node, Work};
 use crate::path::Class;
 
@@ -27,7 +27,7 @@ impl Node {
         let unproven = || own().filter(|path| !path.proven);
         if let Some(since) = unproven().map(Path::since).min() {
             let step = if unproven().any(Path::stands) { "the first tunnel" } else { "the standing connections" };
-            let left = (since + super::hops::STAND_LIMIT).saturating_sub(now) / 1000;
+            let left = (since + super::paths::STAND_LIMIT).saturating_sub(now) / 1000;
             return Some(format!(
                 "{step} of a path that was built {}; if none stands in {left} s, another path is built",
                 ago(now, since)

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::hops::Path;
 use super::pace::exponential;
+use super::paths::Path;
 use super::visits::Watch;
 use super::{Node, Output, PathNo, Work};
 use crate::crypto::SigningKey;

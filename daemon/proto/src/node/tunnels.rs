@@ -9,9 +9,9 @@
 
 use rand::RngExt;
 
-use super::hops::{Ending, Part, Path};
 use super::links::{Errand, Role};
 use super::pace::Paced;
+use super::paths::{Ending, Part, Path};
 use super::ready::Met;
 use super::{LinkId, Node, Note, Of, Output, PathNo, TunnelNo, WantNo};
 use crate::cell::{Layer, OwnerCrypt};

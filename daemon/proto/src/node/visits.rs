@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::IndexedRandom;
 
-use super::hops::{Ending, Path};
 use super::pace::exponential;
+use super::paths::{Ending, Path};
 use super::service::STEP_MS;
 use super::{Node, Output, PathNo, Work};
 use crate::ident::{ApAddress, NodeId};

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::node::hops::{Ending, Owned, Part, Path};
+use crate::node::paths::{Ending, Owned, Part, Path};
 use crate::path::plan::Role;
 use crate::path::{Case, Class, How, Persona};
 use crate::record::{ApRecord, STEP, Signed};

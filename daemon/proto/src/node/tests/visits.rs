@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::owner::{address, build, key, owner};
 use super::*;
-use crate::node::hops::Path;
+use crate::node::paths::Path;
 use crate::path::{Case, Class};
 
 const HOUR: u64 = 3_600_000;

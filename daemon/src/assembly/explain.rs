@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::connections::Step;
 use crate::gate::ConnectError;
-use crate::network::Step;
 
 /// How long the same is not said again.
 const AGAIN: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@ use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg}
 
 use super::*;
 
-/// A named identity that a launcher has entered, and a door for the programs that hold its token.
+/// A named identity that a launcher has entered, and a socket for the programs that hold its token.
 struct Run {
     world: World,
     launcher: Program,
@@ -23,7 +23,7 @@ impl Run {
         launcher.ask(&hook::Request::Hold { identity: web() }).await;
         launcher.ask(&hook::Request::Lend { identity: web(), token: [TOKEN; 16] }).await;
         let folder = tempfile::tempdir().unwrap();
-        let listening = std::os::unix::net::UnixListener::bind(folder.path().join("door")).unwrap();
+        let listening = std::os::unix::net::UnixListener::bind(folder.path().join("program_socket")).unwrap();
         let mut run = Self { world, launcher, folder };
         let reply = run.offer(&session(TOKEN), Some(listening.into())).await;
         assert!(matches!(reply, hook::Reply::Info { .. }), "{reply:?}");
@@ -31,7 +31,7 @@ impl Run {
     }
 
     async fn offer(&mut self, identity: &IdentityRef, listening: Option<OwnedFd>) -> hook::Reply {
-        let frame = hook::Request::Door { identity: identity.clone() }.encode().unwrap();
+        let frame = hook::Request::ProgramSocket { identity: identity.clone() }.encode().unwrap();
         let descriptors: Vec<_> = listening.iter().map(std::os::fd::AsFd::as_fd).collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -43,7 +43,7 @@ impl Run {
     }
 
     async fn program(&self) -> Program {
-        let mut program = Program(UnixStream::connect(self.folder.path().join("door")).await.unwrap());
+        let mut program = Program(UnixStream::connect(self.folder.path().join("program_socket")).await.unwrap());
         program.0.write_all(&PREAMBLE).await.unwrap();
         program
     }
@@ -77,13 +77,13 @@ async fn by_a_door_nobody_is_another_and_nobody_commands() {
         hook::Request::Publish { identity: own(), ports: Ports::All, at: None, stays: true },
         hook::Request::Follow { identity: own() },
         hook::Request::Lend { identity: own(), token: [1; 16] },
-        hook::Request::Door { identity: own() },
+        hook::Request::ProgramSocket { identity: own() },
     ];
     for request in refused {
         assert_eq!(errno_of(&program.ask(&request).await.0), libc::EPERM, "{request:?}");
     }
     assert_eq!(run.world.daemon.opened.load(Ordering::SeqCst), 1, "nobody else was made");
-    let mut admin = UnixStream::connect(run.folder.path().join("door")).await.unwrap();
+    let mut admin = UnixStream::connect(run.folder.path().join("program_socket")).await.unwrap();
     admin.write_all(admin::Request::Stop.to_line().unwrap().as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     let _ = admin.read_to_end(&mut answer).await;
@@ -97,7 +97,7 @@ async fn a_door_is_shut_with_the_launchers_connection() {
     let (folder, launcher) = (run.folder, run.launcher);
     drop(launcher);
     let shut = async {
-        while UnixStream::connect(folder.path().join("door")).await.is_ok() {
+        while UnixStream::connect(folder.path().join("program_socket")).await.is_ok() {
             tokio::task::yield_now().await;
         }
     };

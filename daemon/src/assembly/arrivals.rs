@@ -9,16 +9,16 @@ use phantom_ipc::publish::Ports;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 
+use crate::connections::{Network, Programs};
 use crate::gate::Stream;
 use crate::identity::ApIdentity;
-use crate::network::{Network, Programs};
 
 /// All identities that are in use.
-pub(super) struct Doors {
+pub(super) struct Arrivals {
     network: Arc<Network>,
     /// Held over the steps in the network, so that an identity's opening and closing do not overtake each other; they wait for
     /// nobody but the control task. Never held while a program or its gate is asked.
-    open: tokio::sync::Mutex<HashMap<ApAddress, Arc<Door>>>,
+    open: tokio::sync::Mutex<HashMap<ApAddress, Arc<Reception>>>,
 }
 
 /// A port is published at the identity by others.
@@ -27,7 +27,7 @@ pub(super) struct Taken;
 
 /// One identity's.
 #[derive(Default)]
-struct Door(Mutex<Rooms>);
+struct Reception(Mutex<Rooms>);
 
 #[derive(Default)]
 struct Rooms {
@@ -45,7 +45,7 @@ struct Room {
     users: usize,
 }
 
-impl Door {
+impl Reception {
     fn rooms(&self) -> MutexGuard<'_, Rooms> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -69,7 +69,7 @@ impl Door {
 }
 
 #[async_trait]
-impl Programs for Door {
+impl Programs for Reception {
     async fn listens(&self, port: u16) -> bool {
         match self.behind(port).await {
             Some(programs) => programs.listens(port).await,
@@ -88,7 +88,7 @@ fn key(identity: &ApIdentity) -> Arc<SigningKey> {
     Arc::new(SigningKey::from_seed(identity.key.seed()))
 }
 
-impl Doors {
+impl Arrivals {
     /// None open.
     pub(super) fn new(network: Arc<Network>) -> Self {
         Self { network, open: tokio::sync::Mutex::default() }
@@ -102,17 +102,17 @@ impl Doors {
     /// Programs begin to run as `identity`.
     pub(super) async fn enter(&self, identity: &ApIdentity, programs: Arc<dyn Programs>) {
         let mut open = self.open.lock().await;
-        let door = open.entry(identity.address()).or_default();
-        door.rooms().own = Some(programs);
-        self.network.open(key(identity), Arc::clone(door) as Arc<dyn Programs>).await;
+        let reception = open.entry(identity.address()).or_default();
+        reception.rooms().own = Some(programs);
+        self.network.open(key(identity), Arc::clone(reception) as Arc<dyn Programs>).await;
     }
 
     /// Nobody runs as the identity any more.
     pub(super) async fn leave(&self, address: ApAddress) {
         let mut open = self.open.lock().await;
-        let Some(door) = open.get(&address) else { return };
+        let Some(reception) = open.get(&address) else { return };
         let is_empty = {
-            let mut rooms = door.rooms();
+            let mut rooms = reception.rooms();
             rooms.own = None;
             rooms.ports.is_empty()
         };
@@ -128,16 +128,16 @@ impl Doors {
         programs: &Arc<dyn Programs>,
     ) -> Result<(), Taken> {
         let address = at.address();
-        let own = self.open.lock().await.get(&address).and_then(|door| door.rooms().own.clone());
+        let own = self.open.lock().await.get(&address).and_then(|reception| reception.rooms().own.clone());
         if let (Some(own), Ports::One(port)) = (own, ports)
             && own.listens(port).await
         {
             return Err(Taken);
         }
         let mut open = self.open.lock().await;
-        let door = open.entry(address).or_default();
+        let reception = open.entry(address).or_default();
         {
-            let mut rooms = door.rooms();
+            let mut rooms = reception.rooms();
             let room =
                 rooms.ports.entry(ports).or_insert_with(|| Room { programs: Arc::clone(programs), host, users: 0 });
             if room.host != host {
@@ -145,17 +145,17 @@ impl Doors {
             }
             room.users += 1;
         }
-        self.network.receive(key(at), Arc::clone(door) as Arc<dyn Programs>);
+        self.network.receive(key(at), Arc::clone(reception) as Arc<dyn Programs>);
         self.network.publish(address).await;
         Ok(())
     }
 
-    /// Takes one [`Doors::publish`] back.
+    /// Takes one [`Arrivals::publish`] back.
     pub(super) async fn unpublish(&self, address: ApAddress, ports: Ports, host: ApAddress) {
         let mut open = self.open.lock().await;
-        let Some(door) = open.get(&address) else { return };
+        let Some(reception) = open.get(&address) else { return };
         let is_empty = {
-            let mut rooms = door.rooms();
+            let mut rooms = reception.rooms();
             if let Some(room) = rooms.ports.get_mut(&ports).filter(|room| room.host == host) {
                 room.users -= 1;
                 if room.users == 0 {
@@ -167,7 +167,7 @@ impl Doors {
         self.close_if(is_empty, address, &mut open).await;
     }
 
-    async fn close_if(&self, is_empty: bool, address: ApAddress, open: &mut HashMap<ApAddress, Arc<Door>>) {
+    async fn close_if(&self, is_empty: bool, address: ApAddress, open: &mut HashMap<ApAddress, Arc<Reception>>) {
         if is_empty {
             open.remove(&address);
             self.network.close(address).await;
@@ -183,7 +183,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
-    use crate::node::lone;
+    use crate::assembly::lone;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -207,21 +207,21 @@ mod tests {
     #[tokio::test]
     async fn a_gate_that_does_not_answer_holds_up_nobody_else() {
         let lone = lone::driver();
-        let doors = Arc::new(Doors::new(Network::start(lone.handle, mpsc::channel(1).1)));
+        let arrivals = Arc::new(Arrivals::new(Network::start(lone.handle, mpsc::channel(1).1)));
         let let_go = Arc::new(tokio::sync::Semaphore::new(0));
         let (slow, other) = (identity(1), identity(2));
         let programs = || Arc::new(Stuck(let_go.clone())) as Arc<dyn Programs>;
-        doors.enter(&slow, programs()).await;
+        arrivals.enter(&slow, programs()).await;
         let publishing = {
-            let (doors, slow, programs, host) = (doors.clone(), identity(1), programs(), other.address());
-            tokio::spawn(async move { doors.publish(&slow, Ports::One(80), host, &programs).await })
+            let (arrivals, slow, programs, host) = (arrivals.clone(), identity(1), programs(), other.address());
+            tokio::spawn(async move { arrivals.publish(&slow, Ports::One(80), host, &programs).await })
         };
         // It waits for the gate by now.
         tokio::task::yield_now().await;
         let others = async {
-            doors.enter(&other, programs()).await;
-            doors.publish(&identity(3), Ports::One(80), other.address(), &programs()).await.unwrap();
-            doors.leave(other.address()).await;
+            arrivals.enter(&other, programs()).await;
+            arrivals.publish(&identity(3), Ports::One(80), other.address(), &programs()).await.unwrap();
+            arrivals.leave(other.address()).await;
         };
         timeout(PATIENCE, others).await.expect("others wait for that gate");
         let_go.add_permits(1);
@@ -243,21 +243,21 @@ mod tests {
     #[tokio::test]
     async fn a_port_by_number_goes_before_ones_own_and_all_of_others_come_last() {
         let lone = lone::driver();
-        let doors = Doors::new(Network::start(lone.handle, mpsc::channel(1).1));
+        let arrivals = Arrivals::new(Network::start(lone.handle, mpsc::channel(1).1));
         let (shop, host) = (identity(1), identity(2).address());
         let [one, own, all] =
             [&[80][..], &[80, 81], &[80, 81, 82]].map(|ports| Arc::new(On(ports)) as Arc<dyn Programs>);
-        doors.publish(&shop, Ports::All, host, &all).await.unwrap();
-        assert_eq!(doors.publish(&shop, Ports::All, identity(3).address(), &all).await, Err(Taken));
-        doors.publish(&shop, Ports::One(80), identity(3).address(), &one).await.unwrap();
-        doors.enter(&shop, own.clone()).await;
-        assert_eq!(doors.publish(&shop, Ports::One(81), host, &all).await, Err(Taken), "it is in use");
-        let door = doors.open.lock().await.get(&shop.address()).cloned().unwrap();
+        arrivals.publish(&shop, Ports::All, host, &all).await.unwrap();
+        assert_eq!(arrivals.publish(&shop, Ports::All, identity(3).address(), &all).await, Err(Taken));
+        arrivals.publish(&shop, Ports::One(80), identity(3).address(), &one).await.unwrap();
+        arrivals.enter(&shop, own.clone()).await;
+        assert_eq!(arrivals.publish(&shop, Ports::One(81), host, &all).await, Err(Taken), "it is in use");
+        let reception = arrivals.open.lock().await.get(&shop.address()).cloned().unwrap();
         for (port, programs) in [(80, &one), (81, &own), (82, &all), (83, &all)] {
-            let behind = door.behind(port).await.unwrap();
+            let behind = reception.behind(port).await.unwrap();
             assert!(Arc::ptr_eq(&behind, programs), "{port}");
         }
-        doors.unpublish(shop.address(), Ports::All, host).await;
-        assert!(Arc::ptr_eq(&door.behind(82).await.unwrap(), &own));
+        arrivals.unpublish(shop.address(), Ports::All, host).await;
+        assert!(Arc::ptr_eq(&reception.behind(82).await.unwrap(), &own));
     }
 }

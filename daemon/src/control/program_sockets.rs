@@ -1,4 +1,4 @@
-//! Doors: listening sockets that launchers pass, by which the programs of one run come, and may ask for little.
+//! Listening sockets that launchers pass, by which the programs of one run come, and may ask for little.
 //!
 //! A thread each, since the launcher has the same socket: it could make our accept() block whenever it likes.
 
@@ -16,14 +16,14 @@ use tokio::sync::mpsc;
 
 use super::{ACCEPT_PAUSE, Connection, IdentityRef, MAX_OPEN, MAX_OPEN_BY_OTHERS};
 
-/// Doors of one run: one that lies in the place of the daemon's socket, and one without a path.
-pub(super) const MAX_DOORS_OF_RUN: usize = 2;
+/// Sockets of one run: one that lies in the place of the daemon's socket, and one without a path.
+pub(super) const MAX_OF_RUN: usize = 2;
 
-/// Doors at one time of the daemon's own user and root: several runs of each identity.
-const MAX_DOORS: usize = 4 * MAX_OPEN * MAX_DOORS_OF_RUN;
+/// Sockets at one time of the daemon's own user and root: several runs of each identity.
+const MAX_SOCKETS: usize = 4 * MAX_OPEN * MAX_OF_RUN;
 
-/// Doors of one other user: those of one run for each identity that the user may have open.
-const MAX_DOORS_OF_OTHERS: usize = MAX_OPEN_BY_OTHERS * MAX_DOORS_OF_RUN;
+/// Sockets of one other user: those of one run for each identity that the user may have open.
+const MAX_OF_OTHERS: usize = MAX_OPEN_BY_OTHERS * MAX_OF_RUN;
 
 /// Programs that came and wait to be looked at; then no more are accepted.
 const WAITING: usize = 16;
@@ -31,14 +31,14 @@ const WAITING: usize = 16;
 /// Bytes of a thread's stack: it does nothing but to accept.
 const STACK: usize = 128 * 1024;
 
-/// All doors, by user.
-pub(super) struct Doors {
+/// All of them, by user.
+pub(super) struct ProgramSockets {
     counts: Arc<Mutex<HashMap<u32, usize>>>,
     came: mpsc::Sender<Connection>,
 }
 
-/// An open door; shut when dropped.
-pub(super) struct Door {
+/// An open one; shut when dropped.
+pub(super) struct ProgramSocket {
     /// Until it is dropped.
     listening: Option<(UnixListener, Place)>,
     over: Arc<AtomicBool>,
@@ -50,26 +50,31 @@ struct Place {
     counts: Arc<Mutex<HashMap<u32, usize>>>,
 }
 
-/// Whether a descriptor may be a door: a listening local stream socket.
-pub(super) fn is_door(descriptor: &OwnedFd) -> bool {
+/// Whether a descriptor may be such a socket: a listening local stream socket.
+pub(super) fn is_listening_socket(descriptor: &OwnedFd) -> bool {
     sockopt::socket_domain(descriptor) == Ok(AddressFamily::UNIX)
         && sockopt::socket_type(descriptor) == Ok(SocketType::STREAM)
         && sockopt::socket_acceptconn(descriptor) == Ok(true)
 }
 
-impl Doors {
+impl ProgramSockets {
     /// None yet, and where those arrive who come.
     pub(super) fn new() -> (Self, mpsc::Receiver<Connection>) {
         let (came, arriving) = mpsc::channel(WAITING);
         (Self { counts: Arc::default(), came }, arriving)
     }
 
-    /// Serves the programs of an identity at a socket that `launcher` passed and that [`is_door`].
+    /// Serves the programs of an identity at a socket that `launcher` passed and that [`is_listening_socket`].
     ///
     /// # Errors
     /// `QuotaExceeded` when the user has too many.
-    pub(super) fn open(&self, listening: OwnedFd, only: &IdentityRef, launcher: &Connection) -> io::Result<Door> {
-        let most = if launcher.may_administer() { MAX_DOORS } else { MAX_DOORS_OF_OTHERS };
+    pub(super) fn open(
+        &self,
+        listening: OwnedFd,
+        only: &IdentityRef,
+        launcher: &Connection,
+    ) -> io::Result<ProgramSocket> {
+        let most = if launcher.may_administer() { MAX_SOCKETS } else { MAX_OF_OTHERS };
         let listening = UnixListener::from(listening);
         let (uid, over) = (launcher.peer().uid, Arc::new(AtomicBool::new(false)));
         let theirs = Accepting {
@@ -80,9 +85,9 @@ impl Doors {
             runtime: Handle::current(),
         };
         let place = self.place(uid, most)?;
-        let door = Door { listening: Some((listening, place)), over };
+        let program_socket = ProgramSocket { listening: Some((listening, place)), over };
         spawn(move || theirs.run())?;
-        Ok(door)
+        Ok(program_socket)
     }
 
     fn place(&self, uid: u32, most: usize) -> io::Result<Place> {
@@ -96,7 +101,7 @@ impl Doors {
     }
 }
 
-impl Drop for Door {
+impl Drop for ProgramSocket {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         let Some((listening, place)) = self.listening.take() else { return };
@@ -120,10 +125,10 @@ impl Drop for Place {
 }
 
 fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name("door".into()).stack_size(STACK).spawn(work).map(drop)
+    thread::Builder::new().name("programs".into()).stack_size(STACK).spawn(work).map(drop)
 }
 
-/// What a door's thread has.
+/// What a program_socket's thread has.
 struct Accepting {
     listening: UnixListener,
     over: Arc<AtomicBool>,
@@ -153,6 +158,6 @@ impl Accepting {
     fn take(&self, stream: UnixStream) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         let _inside = self.runtime.enter();
-        Connection::by_door(tokio::net::UnixStream::from_std(stream)?, self.only.clone())
+        Connection::by_program_socket(tokio::net::UnixStream::from_std(stream)?, self.only.clone())
     }
 }

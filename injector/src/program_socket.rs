@@ -11,19 +11,19 @@ use crate::reason::Passing;
 
 /// Who is to be let in.
 #[derive(Clone, Copy)]
-pub(crate) struct WayIn<'a> {
+pub(crate) struct ProgramSocket<'a> {
     pub(crate) line: &'a Line,
     pub(crate) identity: &'a IdentityRef,
 }
 
-impl WayIn<'_> {
+impl ProgramSocket<'_> {
     /// Has the daemon serve at a listening socket whoever speaks as the identity, as long as the line.
     ///
     /// # Errors
     /// It is not the machine that lacks something then, so no weaker way is to be tried.
     pub(crate) fn open_at(&self, listener: &UnixListener) -> Result<()> {
         // The daemon alone is to have it: when it dies, nobody must wait.
-        let asked = self.line.ask_with(&Request::Door { identity: self.identity.clone() }, listener.as_fd());
+        let asked = self.line.ask_with(&Request::ProgramSocket { identity: self.identity.clone() }, listener.as_fd());
         match asked.map_err(|error| error.context(Passing))?.0 {
             Reply::Info { .. } => Ok(()),
             Reply::Failed { message, .. } => Err(anyhow::anyhow!("the daemon refused: {message}").context(Passing)),

@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
 
+use crate::connections::Programs;
 use crate::gate::Stream;
-use crate::network::Programs;
 
 /// Ports, by where they are reached.
 #[derive(Default)]
@@ -144,7 +144,7 @@ mod tests {
         };
         assert!(!reached(80).await);
         published.add(address(1), Ports::One(80));
-        // At another identity, which has a door of its own.
+        // At another identity, which is asked for by itself.
         published.add(address(2), Ports::One(81));
         published.add(address(2), Ports::All);
         assert_eq!([reached(80).await, reached(81).await, reached(82).await], [true, false, false]);

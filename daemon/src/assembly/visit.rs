@@ -22,11 +22,11 @@ use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
-use super::doors::Doors;
+use super::arrivals::Arrivals;
 use super::published::Published;
+use crate::connections::Programs;
 use crate::gate::{ConnectError, Stream};
 use crate::identity::ApIdentity;
-use crate::network::Programs;
 
 /// How often it is seen whether the entry path stands: nothing leaves for that.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
@@ -109,7 +109,7 @@ async fn look(way: &dyn Way, pause: Duration) {
 
 /// The visits to identities at which programs of one identity have published something.
 pub(super) struct Visits {
-    doors: Arc<Doors>,
+    arrivals: Arc<Arrivals>,
     inside: Arc<dyn Programs>,
     published: Arc<Published>,
     notes: broadcast::Sender<Note>,
@@ -121,14 +121,14 @@ pub(super) struct Visits {
 impl Visits {
     /// None yet. In a hurry nothing pauses.
     pub(super) fn new(
-        doors: Arc<Doors>,
+        arrivals: Arc<Arrivals>,
         inside: Arc<dyn Programs>,
         published: Arc<Published>,
         notes: broadcast::Sender<Note>,
         hurry: bool,
     ) -> Self {
         let pause = if hurry { Duration::ZERO } else { PAUSE };
-        Self { doors, inside, published, notes, pause, running: Mutex::default() }
+        Self { arrivals, inside, published, notes, pause, running: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<ApAddress, JoinHandle<()>>> {
@@ -144,7 +144,7 @@ impl Visits {
         let visit = Visit {
             at: at.address(),
             name: at.phantom_name().to_string(),
-            doors: self.doors.clone(),
+            arrivals: self.arrivals.clone(),
             inside: self.inside.clone(),
             published: self.published.clone(),
             notes: self.notes.clone(),
@@ -175,7 +175,7 @@ fn at_random(mean: Duration) -> Duration {
 struct Visit {
     at: ApAddress,
     name: String,
-    doors: Arc<Doors>,
+    arrivals: Arc<Arrivals>,
     inside: Arc<dyn Programs>,
     published: Arc<Published>,
     notes: broadcast::Sender<Note>,
@@ -194,27 +194,27 @@ impl Programs for Nothing {
 }
 
 /// Takes the visitor out of use, also when nobody waits for it any more.
-struct Leaves(Arc<Doors>, ApAddress);
+struct Leaves(Arc<Arrivals>, ApAddress);
 
 impl Drop for Leaves {
     fn drop(&mut self) {
-        let (doors, visitor) = (self.0.clone(), self.1);
-        tokio::spawn(async move { doors.network().close(visitor).await });
+        let (arrivals, visitor) = (self.0.clone(), self.1);
+        tokio::spawn(async move { arrivals.network().close(visitor).await });
     }
 }
 
 #[async_trait]
 impl Way for Visit {
     async fn stands(&self) -> bool {
-        let Some(now) = self.doors.network().handle().snapshot().await else { return false };
+        let Some(now) = self.arrivals.network().handle().snapshot().await else { return false };
         now.paths.iter().any(|(path, _)| path.work == Work::Serve && path.identity == Some(self.at))
     }
 
     async fn visit(&self) -> Result<(), ConnectError> {
-        let network = self.doors.network();
+        let network = self.arrivals.network();
         let key = Arc::new(SigningKey::generate(&mut crate::random()));
         let visitor = ApAddress::of(&key.verifying_key());
-        let _leaves = Leaves(self.doors.clone(), visitor);
+        let _leaves = Leaves(self.arrivals.clone(), visitor);
         network.open(key, Arc::new(Nothing)).await;
         match network.connect(visitor, rand::random_range(PORTS), self.at, self.quiet_port().await).await {
             // A program that has just begun to listen there.
@@ -285,7 +285,7 @@ impl Visit {
     async fn cause(&self, why: Why) -> String {
         match why {
             Why::NoPath => {
-                let snapshot = self.doors.network().handle().snapshot().await.unwrap_or_default();
+                let snapshot = self.arrivals.network().handle().snapshot().await.unwrap_or_default();
                 let waits = snapshot.waiting_for.map(|what| format!(", the daemon waits for {what}"));
                 format!("no path for incoming connections stands{}; see `phantom status`", waits.unwrap_or_default())
             }

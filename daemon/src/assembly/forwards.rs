@@ -17,11 +17,11 @@ use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::doors::{Doors, Taken};
+use super::arrivals::{Arrivals, Taken};
+use crate::connections::Programs;
 use crate::control::Refusal;
 use crate::gate::{Stream, splice};
 use crate::identity::{ApIdentity, Identities};
-use crate::network::Programs;
 use crate::store::{Store, Table};
 
 /// At most this many: each keeps entry paths of its identity.
@@ -35,7 +35,7 @@ const KEY: &[u8] = b"forwards";
 
 /// All of them.
 pub(super) struct Forwards {
-    doors: Arc<Doors>,
+    arrivals: Arc<Arrivals>,
     store: Arc<Store>,
     list: Mutex<BTreeMap<(ApAddress, u16), Forward>>,
 }
@@ -104,8 +104,8 @@ fn in_hex(ip: IpAddr) -> String {
 
 impl Forwards {
     /// With those that were kept, which begin at once.
-    pub(super) async fn start(doors: Arc<Doors>, store: Arc<Store>, identities: &Identities) -> Arc<Self> {
-        let forwards = Arc::new(Self { doors, store, list: Mutex::default() });
+    pub(super) async fn start(arrivals: Arc<Arrivals>, store: Arc<Store>, identities: &Identities) -> Arc<Self> {
+        let forwards = Arc::new(Self { arrivals, store, list: Mutex::default() });
         let kept = forwards.store.load(Table::Meta, KEY).ok().flatten().unwrap_or_default();
         let kept: Vec<Kept> =
             if kept.is_empty() { Vec::new() } else { serde_json::from_slice(&kept).unwrap_or_default() };
@@ -156,7 +156,7 @@ impl Forwards {
             list.insert(key, Forward { at: at.clone(), to, keep });
         }
         let service: Arc<dyn Programs> = Arc::new(Service(to));
-        if let Err(Taken) = self.doors.publish(&at, Ports::One(port), at.address(), &service).await {
+        if let Err(Taken) = self.arrivals.publish(&at, Ports::One(port), at.address(), &service).await {
             self.list().remove(&key);
             let hint = "end that program, or offer another port or at another identity";
             return Err(refused(libc::EADDRINUSE, "a program is reached on that port of the identity already", hint));
@@ -176,7 +176,7 @@ impl Forwards {
             keys.into_iter().filter_map(|key| list.remove(&key).map(|forward| (key, forward))).collect()
         };
         for ((address, port), _) in &gone {
-            self.doors.unpublish(*address, Ports::One(*port), *address).await;
+            self.arrivals.unpublish(*address, Ports::One(*port), *address).await;
         }
         if gone.iter().any(|(_, forward)| forward.keep) {
             self.save()?;
@@ -227,7 +227,7 @@ mod tests {
 
     use super::super::lone::{self, Lone};
     use super::*;
-    use crate::network::Network;
+    use crate::connections::Network;
 
     struct World {
         forwards: Arc<Forwards>,
@@ -247,8 +247,8 @@ mod tests {
     }
 
     async fn start(lone: &Lone, store: &Arc<Store>, identities: &Identities) -> Arc<Forwards> {
-        let doors = Arc::new(Doors::new(Network::start(lone.handle.clone(), mpsc::channel(1).1)));
-        Forwards::start(doors, store.clone(), identities).await
+        let arrivals = Arc::new(Arrivals::new(Network::start(lone.handle.clone(), mpsc::channel(1).1)));
+        Forwards::start(arrivals, store.clone(), identities).await
     }
 
     fn to(port: u16) -> SocketAddr {

@@ -1,7 +1,7 @@
 //! The running node: joins link, database, driver, network, gates and the control socket; the only file that knows them all.
 
 mod answers;
-mod doors;
+mod arrivals;
 mod epochs;
 mod explain;
 mod forwards;
@@ -30,12 +30,12 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep};
 
 use crate::clock::unix_seconds;
+use crate::connections::Network;
 use crate::control::{Daemon, Owner, Refusal, Space};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
 use crate::link::{Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
 use crate::netdb::{Database, Known, NetDb, NetDbConfig};
-use crate::network::Network;
 use crate::opened::Opened;
 use crate::path_keys::PathKeyFolder;
 use crate::relay::Counters;
@@ -63,7 +63,7 @@ pub(crate) struct Running {
     pub(crate) contact: NodeContact,
     pub(crate) handle: Handle,
     pub(crate) network: Arc<Network>,
-    doors: Arc<doors::Doors>,
+    arrivals: Arc<arrivals::Arrivals>,
     forwards: Arc<forwards::Forwards>,
     pub(crate) database: NetDb,
     pub(crate) counters: Arc<Counters>,
@@ -132,13 +132,13 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(pin(pinned_rx, database.clone()));
     tokio::spawn(compare_clocks(clocks, handle.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
-    let doors = Arc::new(doors::Doors::new(network.clone()));
-    let forwards = forwards::Forwards::start(doors.clone(), setup.store.clone(), &setup.identities).await;
+    let arrivals = Arc::new(arrivals::Arrivals::new(network.clone()));
+    let forwards = forwards::Forwards::start(arrivals.clone(), setup.store.clone(), &setup.identities).await;
     Ok(Arc::new(Running {
         contact,
         handle,
         network,
-        doors,
+        arrivals,
         forwards,
         database,
         counters,
@@ -352,7 +352,7 @@ impl Daemon for Running {
     }
 
     async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
-        space::open(&self.setup, &self.doors, identity, owner).await
+        space::open(&self.setup, &self.arrivals, identity, owner).await
     }
 
     async fn stop(&self) {

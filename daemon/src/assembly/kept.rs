@@ -76,8 +76,8 @@ mod tests {
     use rand::rngs::StdRng;
 
     use super::*;
+    use crate::connections::{Network, Programs};
     use crate::gate::Stream;
-    use crate::network::{Network, Programs};
 
     #[test]
     fn only_those_of_named_identities_reach_the_disk() {

@@ -7,15 +7,15 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 
 use anyhow::{Context, Result};
 
-use crate::way_in::WayIn;
+use crate::program_socket::ProgramSocket;
 
 /// Has the daemon serve there whom it lets in; gives the name. In the program's process, when it is set apart: sockets made
 /// before count as somebody else's then.
-pub(crate) fn open(way_in: WayIn<'_>) -> Result<String> {
+pub(crate) fn open(program_socket: ProgramSocket<'_>) -> Result<String> {
     // Nobody else is in this namespace, so any name is free.
-    let name = "phantom-door";
+    let name = "phantom";
     let address = SocketAddr::from_abstract_name(name)?;
     let listener = UnixListener::bind_addr(&address).context("making an abstract socket")?;
-    way_in.open_at(&listener)?;
+    program_socket.open_at(&listener)?;
     Ok(name.to_owned())
 }

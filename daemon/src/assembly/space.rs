@@ -16,6 +16,7 @@ use tokio::sync::{Mutex, OnceCell, broadcast};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::connections::{Network, Programs, Steps};
 use crate::control::{Beside, Refusal, Space};
 use crate::emulation::Emulation;
 use crate::gate::{
@@ -24,11 +25,10 @@ use crate::gate::{
 };
 use crate::identity::ApIdentity;
 use crate::names::{self, Names};
-use crate::network::{Network, Programs, Steps};
 use crate::resolver::{Dial, Resolver, ThisComputer};
 use crate::startup::Setup;
 
-use super::doors::{Doors, Taken};
+use super::arrivals::{Arrivals, Taken};
 use super::explain::{Explains, Trouble};
 use super::published::{Own, Published, TooMany};
 use super::unpublished::{self, Listening};
@@ -47,7 +47,7 @@ const NOTES: usize = 32;
 /// that a shell starts never do, and paths for them would be a burden on everybody. Nobody waits longer for that, as long
 /// as there are spare paths, which an identity takes as they are.
 struct Use {
-    doors: Arc<Doors>,
+    arrivals: Arc<Arrivals>,
     identity: Arc<ApIdentity>,
     programs: Arc<dyn Programs>,
     stage: Mutex<Stage>,
@@ -66,13 +66,13 @@ impl Use {
     }
 
     fn network(&self) -> &Network {
-        self.doors.network()
+        self.arrivals.network()
     }
 
     async fn begin(&self) {
         let mut stage = self.stage.lock().await;
         if *stage == Stage::Unused {
-            self.doors.enter(&self.identity, self.programs.clone()).await;
+            self.arrivals.enter(&self.identity, self.programs.clone()).await;
             *stage = Stage::Begun;
         }
     }
@@ -80,7 +80,7 @@ impl Use {
     async fn end(&self) {
         let mut stage = self.stage.lock().await;
         if std::mem::replace(&mut *stage, Stage::Over) == Stage::Begun {
-            self.doors.leave(self.address()).await;
+            self.arrivals.leave(self.address()).await;
         }
     }
 }
@@ -253,7 +253,7 @@ struct NodeSpace {
 /// Opens an identity, and begins to keep paths for it if it has a name.
 pub(super) async fn open(
     setup: &Setup,
-    doors: &Arc<Doors>,
+    arrivals: &Arc<Arrivals>,
     identity: Arc<ApIdentity>,
     owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
@@ -263,7 +263,7 @@ pub(super) async fn open(
     let published = Arc::new(Published::default());
     let own = Arc::new(Own { address, inside: inside.clone(), published: published.clone() });
     let (name, is_named) = (identity.phantom_name(), identity.name.is_some());
-    let usage = Arc::new(Use { doors: doors.clone(), identity, programs: own, stage: Mutex::new(Stage::Unused) });
+    let usage = Arc::new(Use { arrivals: arrivals.clone(), identity, programs: own, stage: Mutex::new(Stage::Unused) });
     if is_named {
         // The exit path is on its way while the namespace is made.
         usage.begin().await;
@@ -281,7 +281,7 @@ pub(super) async fn open(
         gate: OnceCell::new(),
         no_gate: Lock::default(),
         watch: Mutex::default(),
-        visits: Visits::new(doors.clone(), inside.clone(), published.clone(), notes.clone(), hurry),
+        visits: Visits::new(arrivals.clone(), inside.clone(), published.clone(), notes.clone(), hurry),
         notes: notes.clone(),
         usage,
         published,
@@ -410,7 +410,7 @@ impl Space for NodeSpace {
         if address == self.usage.address() {
             self.usage.begin().await;
             self.usage.network().publish(address).await;
-        } else if let Err(Taken) = self.usage.doors.publish(at, ports, self.usage.address(), &self.inside).await {
+        } else if let Err(Taken) = self.usage.arrivals.publish(at, ports, self.usage.address(), &self.inside).await {
             self.published.remove(address, ports, stays);
             return Err(taken(ports));
         }
@@ -420,7 +420,7 @@ impl Space for NodeSpace {
 
     async fn unpublish(&self, ports: Ports, at: ApAddress) {
         if at != self.usage.address() {
-            self.usage.doors.unpublish(at, ports, self.usage.address()).await;
+            self.usage.arrivals.unpublish(at, ports, self.usage.address()).await;
         }
         self.published.remove(at, ports, false);
         if !self.published.all().iter().any(|(address, _)| *address == at) {
@@ -459,7 +459,7 @@ impl Space for NodeSpace {
         }
         self.visits.end(None);
         for (at, ports) in self.published.staying() {
-            self.usage.doors.unpublish(at, ports, self.usage.address()).await;
+            self.usage.arrivals.unpublish(at, ports, self.usage.address()).await;
         }
         self.usage.end().await;
         self.emulation.cut();

@@ -117,11 +117,11 @@ mod tests {
 
     use super::*;
     use crate::args::Options;
+    use crate::assembly::lone;
     use crate::config::Folders;
     use crate::eula::Consent;
     use crate::link::MemoryNetwork;
     use crate::netdb::NetDbConfig;
-    use crate::node::lone;
     use crate::startup;
 
     /// A node that is started on this folder, at this address.

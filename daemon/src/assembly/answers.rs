@@ -95,7 +95,7 @@ impl Running {
 
     pub(super) fn connection_list(&self) -> Vec<admin::Connection> {
         let list = self.network.connections();
-        let one = |(id, connection): (usize, &crate::network::Connection)| admin::Connection {
+        let one = |(id, connection): (usize, &crate::connections::Connection)| admin::Connection {
             id: id as u64,
             direction: if connection.incoming { Direction::Incoming } else { Direction::Outgoing },
             state: if connection.open { ConnectionState::Open } else { ConnectionState::Closed },

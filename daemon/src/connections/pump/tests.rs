@@ -7,7 +7,7 @@ use phantom_proto::wire::session::{Message, ResetCode};
 use tokio::sync::mpsc;
 
 use super::*;
-use crate::node::lone::{self, Lone};
+use crate::assembly::lone::{self, Lone};
 use crate::relay::cells::pair as tunnel;
 
 const PATIENCE: Duration = Duration::from_secs(300);
