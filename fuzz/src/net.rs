@@ -224,7 +224,7 @@ impl Net {
             }
         }
         for node in &self.nodes {
-            assert_eq!(node.load(), [0; 6], "a node keeps something");
+            assert_eq!(node.load(), [0; 7], "a node keeps something");
             assert_eq!(node.path_counts(), (0, 0));
         }
     }
@@ -241,7 +241,7 @@ impl Net {
 
     fn check(&self) {
         for node in &self.nodes {
-            let [_, errands, paths, segments, setups, seeds] = node.load();
+            let [_, errands, paths, segments, setups, seeds, _] = node.load();
             assert!(segments <= 2 * paths, "{segments} segments of {paths} paths");
             assert!(setups <= 64 * paths, "{setups} set-ups on {paths} paths");
             assert!(seeds <= 64 * paths, "{seeds} seeds on {paths} paths");
@@ -300,7 +300,12 @@ impl Net {
                     self.tunnels.push((path, tunnel));
                     self.leave((node, link));
                 }
-                Output::Join { link, .. } => self.leave((node, link)),
+                // It ends some time later.
+                Output::Join { link, peer, .. } => {
+                    self.leave((node, link));
+                    self.queue.push_back((node, Input::JoinEnded { peer }));
+                }
+                Output::Refuse { link, .. } => self.leave((node, link)),
                 // As the control tunnel carries it.
                 Output::Serve { record, .. } => self.serve(&record),
                 // One way or the other, as chance numbers the path.

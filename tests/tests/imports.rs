@@ -11,7 +11,14 @@ type Building = (&'static str, &'static [&'static [&'static str]]);
 
 const PROTOCOL: Building = (
     "daemon/proto/src",
-    &[&["crypto"], &["ident"], &["wire"], &["record", "cell", "session"], &["netdb", "path", "tunnel"], &["node"]],
+    &[
+        &["crypto"],
+        &["ident"],
+        &["wire"],
+        &["record", "cell", "session"],
+        &["netdb", "path", "terminating", "tunnel"],
+        &["node"],
+    ],
 );
 
 const DAEMON: Building = (

@@ -15,6 +15,7 @@
 //! | [`path`] | routing paths: choice of nodes, both rounds, owner and hop |
 //! | [`cell`] | the cell layer: what hops and ends do to the cells of one tunnel |
 //! | [`tunnel`] | set-up of routing tunnels at hop, end and owner |
+//! | [`terminating`] | what a terminating node does over one tunnel for the owner of a path, or for an exit node |
 //! | [`session`] | end to end: TLS between AP keys over a resumable stream |
 //! | [`node`] | joins the levels; the only one that knows them all |
 //!
@@ -29,5 +30,6 @@ pub mod node;
 pub mod path;
 pub mod record;
 pub mod session;
+pub mod terminating;
 pub mod tunnel;
 pub mod wire;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
@@ -12,7 +11,7 @@ use phantom_proto::wire::frame::Reason;
 use tokio::time::Instant;
 
 use super::control::{Control, Whose};
-use super::ready::{Claimant, Given, Granted, Waited, WaitsFor};
+use super::ready::{Claimant, Granted, Waited, WaitsFor};
 use super::{Arrival, Driver, Incoming, Kept, Services, Visit, now, taken, want};
 use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
@@ -37,9 +36,6 @@ impl Led {
         true
     }
 }
-
-/// How long an exit node's JOIN waits for a tunnel to be ready.
-const JOIN_WAIT: Duration = Duration::from_secs(8);
 
 impl Driver {
     /// The control tunnel of a path; of one that ends here, its first ready tunnel makes it.
@@ -233,18 +229,28 @@ impl Driver {
         });
     }
 
-    pub(super) fn join(&mut self, link: LinkId, path: PathNo) {
-        let Some(exit) = self.take(link) else { return };
-        let (event_tx, joins) = (self.event_tx.clone(), self.joins.clone());
-        tokio::spawn(async move {
-            let Some(exit) = taken(Some(exit)).await else { return };
-            let peer = NodeId::of(&exit.reader.peer());
-            let Some(_held) = joins.enter(peer) else { return entry::refuse(exit.into(), Reason::Busy).await };
-            let Ok((joined, first)) = entry::greet(exit).await else { return };
-            let given = want(&event_tx, Of::Path(path), JOIN_WAIT).await;
-            let Some(Given { tunnel, .. }) = given else { return entry::refuse(joined, Reason::Busy).await };
-            if let Err(error) = entry::serve(tunnel, joined, first).await {
+    /// An exit node comes to a path that ends here and serves.
+    pub(super) fn join(&mut self, link: LinkId, peer: NodeId, path: PathNo) {
+        let (exit, event_tx) = (self.take(link), self.event_tx.clone());
+        let ready = move |limit| {
+            let event_tx = event_tx.clone();
+            async move { want(&event_tx, Of::Path(path), limit).await.map(|given| given.tunnel) }
+        };
+        // Also without its link: the node has counted it.
+        self.joined.start(peer, async move {
+            let Some(exit) = taken(exit).await else { return };
+            if let Err(error) = entry::serve(exit, ready).await {
                 tracing::debug!(%error, "an entry tunnel ended");
+            }
+        });
+    }
+
+    /// An exit node cannot be served.
+    pub(super) fn refuse(&mut self, link: LinkId, reason: Reason) {
+        let exit = self.take(link);
+        tokio::spawn(async move {
+            if let Some(exit) = taken(exit).await {
+                entry::refuse(exit, reason).await;
             }
         });
     }

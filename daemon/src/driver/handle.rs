@@ -34,8 +34,8 @@ pub struct Snapshot {
     pub notes: Vec<String>,
     /// How own services are seen from outside, in words.
     pub seen: BTreeMap<ApAddress, String>,
-    /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds.
-    pub load: [usize; 6],
+    /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds, joined links.
+    pub load: [usize; 7],
 }
 
 /// Speaks to the control task; cheap to clone.

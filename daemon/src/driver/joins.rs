@@ -1,78 +1,74 @@
-//! Bounds what exit nodes hold open at an entry node: handles are public, so whoever reads an AP record can send JOIN.
+//! Links of exit nodes that are joined, each in a task. The tasks are owned here, so that the end of none goes unnoticed, however it
+//! ends.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::HashMap;
 
 use phantom_proto::ident::NodeId;
+use tokio::task::{Id, JoinSet};
 
-/// Joined links of one peer, waiting ones included: what a busy exit node may have towards all that we serve.
-// protocol: U11
-const PER_PEER: usize = 256;
-
-/// Joined links of all peers: identities of nodes cost nothing, memory does.
-const TOTAL: usize = 16_384;
-
-/// Counts joined links; cheap to clone.
-#[derive(Clone, Default)]
-pub(super) struct Joins(Arc<Mutex<Held>>);
-
+/// See the module.
 #[derive(Default)]
-struct Held {
-    total: usize,
-    peers: BTreeMap<NodeId, usize>,
+pub(super) struct Joined {
+    tasks: JoinSet<()>,
+    peers: HashMap<Id, NodeId>,
 }
 
-/// One joined link, as long as it lives.
-pub(super) struct Join {
-    peer: NodeId,
-    joins: Joins,
-}
-
-impl Joins {
-    /// Room for one more link of `peer`. `None`: it or all have enough.
-    pub(super) fn enter(&self, peer: NodeId) -> Option<Join> {
-        let mut held = self.lock();
-        if held.total >= TOTAL || held.peers.get(&peer).is_some_and(|count| *count >= PER_PEER) {
-            return None;
-        }
-        held.total += 1;
-        *held.peers.entry(peer).or_default() += 1;
-        Some(Join { peer, joins: self.clone() })
+impl Joined {
+    /// Begins the task of a link of `peer`.
+    pub(super) fn start(&mut self, peer: NodeId, task: impl Future<Output = ()> + Send + 'static) {
+        self.peers.insert(self.tasks.spawn(task).id(), peer);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
-        // No code panics while it holds the lock; the counts would still be whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Join {
-    fn drop(&mut self) {
-        let mut held = self.joins.lock();
-        held.total = held.total.saturating_sub(1);
-        if let Some(count) = held.peers.get_mut(&self.peer) {
-            *count -= 1;
-            if *count == 0 {
-                held.peers.remove(&self.peer);
+    /// Whose link is joined no more, the next time that one is; `None`: none is.
+    pub(super) async fn next(&mut self) -> Option<NodeId> {
+        loop {
+            let id = match self.tasks.join_next_with_id().await? {
+                Ok((id, ())) => id,
+                // It panicked, and is over.
+                Err(error) => error.id(),
+            };
+            if let Some(peer) = self.peers.remove(&id) {
+                return Some(peer);
             }
         }
     }
 }
 
+/// Connections go on while the daemon stops.
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.tasks.detach_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::sync::oneshot;
+
     use super::*;
 
-    // protocol: U11
-    #[test]
-    fn a_peer_that_joins_without_end_is_refused_and_others_are_not() {
-        let joins = Joins::default();
-        let mut held: Vec<_> = (0..PER_PEER).map(|_| joins.enter(NodeId([1; 32])).unwrap()).collect();
-        assert!(joins.enter(NodeId([1; 32])).is_none());
-        assert!(joins.enter(NodeId([2; 32])).is_some());
-        held.pop();
-        assert!(joins.enter(NodeId([1; 32])).is_some());
-        drop(held);
-        assert!(joins.lock().peers.is_empty() && joins.lock().total == 0, "nothing is kept of peers that left");
+    #[tokio::test]
+    async fn no_end_goes_unnoticed() {
+        let mut joined = Joined::default();
+        assert!(joined.next().await.is_none());
+        let [first, second] = [NodeId([1; 32]), NodeId([2; 32])];
+        joined.start(first, async {});
+        assert_eq!(joined.next().await, Some(first));
+        joined.start(second, async { panic!("as a fault would") });
+        assert_eq!(joined.next().await, Some(second));
+        assert!(joined.next().await.is_none() && joined.peers.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_joined_outlives_the_control_task() {
+        let mut joined = Joined::default();
+        let ((go_tx, go_rx), (done_tx, done_rx)) = (oneshot::channel::<()>(), oneshot::channel());
+        joined.start(NodeId([1; 32]), async move {
+            go_rx.await.unwrap();
+            done_tx.send(()).unwrap();
+        });
+        drop(joined);
+        go_tx.send(()).unwrap();
+        done_rx.await.unwrap();
     }
 }

@@ -27,7 +27,7 @@ use crate::relay::{Back, Fresh, Taken, hop};
 
 use control::{Control, Whose};
 pub use handle::{Handle, Snapshot};
-use joins::Joins;
+use joins::Joined;
 use link_task::{Command, LinkTask};
 use order::Order;
 use ready::{Claimant, Given, Waiting, WaitsFor};
@@ -108,7 +108,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         led: BTreeMap::new(),
         controls: BTreeMap::new(),
         saves: Order::default(),
-        joins: Joins::default(),
+        joined: Joined::default(),
         next_accepted: 1,
         judged: None,
         warmed: BTreeMap::new(),
@@ -132,7 +132,7 @@ struct Driver {
     controls: BTreeMap<PathNo, Arc<Control>>,
     /// What is being kept.
     saves: Order,
-    joins: Joins,
+    joined: Joined,
     next_accepted: u64,
     /// The link whose frame the node is judging.
     judged: Option<LinkId>,
@@ -160,6 +160,7 @@ impl Driver {
                     self.close_unused();
                 }
                 Some((kept, waited)) = self.waiting.next() => self.waited(kept, waited),
+                Some(peer) = self.joined.next() => self.node.handle(now(), Input::JoinEnded { peer }),
                 () = until(self.node.refill_due()) => self.node.refill(now()),
                 Some(Fresh { reader, writer }) = fresh_rx.recv() => self.fresh(reader, writer),
                 event = event_rx.recv() => match event {
@@ -276,7 +277,8 @@ impl Driver {
             Output::Grant { want, path, tunnel } => self.grant(want, path, tunnel),
             Output::Unmet { want } => self.waiting.leave(want),
             Output::DropTunnel { tunnel } => self.waiting.drop_tunnel(tunnel),
-            Output::Join { link, path } => self.join(link, path),
+            Output::Join { link, peer, path } => self.join(link, peer, path),
+            Output::Refuse { link, reason } => self.refuse(link, reason),
             Output::Serials { identity, serials } => self.keep_serials(identity, serials),
             Output::Pinned(pinned) => drop(self.services.pinned_tx.send_replace(pinned)),
             Output::Sets { identity, sets } => self.keep_in_order(move |kept| kept.save_sets(identity, sets)),

@@ -1,6 +1,5 @@
 //! The link between exit node and entry node, and its splice with the tunnel on either node.
 
-use bytes::BytesMut;
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::{Frame, kind};
 
@@ -25,17 +24,6 @@ pub struct Joined {
 impl From<Taken> for Joined {
     fn from(link: Taken) -> Self {
         Self { link, asked: false }
-    }
-}
-
-impl Joined {
-    /// The next frame, which must be BYTES.
-    pub async fn bytes(&mut self) -> Result<BytesMut, RelayError> {
-        let frame = self.link.reader.read().await?.ok_or(RelayError::Ended)?;
-        match Frame::read(frame.kind, &frame.payload) {
-            Ok(Frame::Bytes(_)) => Ok(frame.payload),
-            _ => Err(STRANGE),
-        }
     }
 }
 

@@ -8,6 +8,9 @@ pub mod join;
 mod taken;
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
 
 pub use taken::{Back, Fresh, Taken};
 
@@ -49,6 +52,29 @@ impl Relayed {
 impl Drop for Relayed {
     fn drop(&mut self) {
         self.0.open_relays.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The clock of one use of a tunnel: milliseconds since it began, which no leap of the wall clock changes.
+struct Steps(Instant);
+
+impl Default for Steps {
+    fn default() -> Self {
+        Self(Instant::now())
+    }
+}
+
+impl Steps {
+    fn now(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Does `work` until a time of this clock. `None`: it was over.
+    async fn by<T>(&self, due: Option<u64>, work: impl Future<Output = T>) -> Option<T> {
+        match due {
+            Some(due) => timeout_at(self.0 + Duration::from_millis(due), work).await.ok(),
+            None => Some(work.await),
+        }
     }
 }
 

@@ -153,7 +153,7 @@ impl Node {
             (Role::Fresh | Role::Arrays, Ok(Frame::Array(frame))) => self.array_frame(now, link, peer, frame),
             (Role::Fresh | Role::Arrays, Ok(Frame::Attach(path))) => self.attach_frame(now, link, peer, path),
             (Role::Fresh | Role::Arrays, Ok(Frame::Tunnel(frame))) => self.tunnel_frame(now, link, peer, &frame),
-            (Role::Fresh | Role::Arrays, Ok(Frame::Join(handle))) => self.join_frame(link, handle),
+            (Role::Fresh | Role::Arrays, Ok(Frame::Join(handle))) => self.join_frame(link, peer, handle),
             (Role::Attaching(path), Ok(Frame::Attached)) => self.attached(link, path),
             (Role::Standing(path), Ok(Frame::Seed(seed))) => self.seed_frame(now, path, &seed),
             (Role::Tunnel(setup), Ok(Frame::Confirm(proof))) => self.confirm_frame(now, setup, link, &proof),

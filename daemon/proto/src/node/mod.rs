@@ -43,9 +43,10 @@ use crate::cell::{Layer, OwnerCrypt};
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
 use crate::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Seen, Sets, Spread};
+use crate::terminating::Joins;
 use crate::wire::NodeContact;
 use crate::wire::array::BuildId;
-use crate::wire::frame::{Frame, Handle};
+use crate::wire::frame::{Frame, Handle, Reason};
 
 use build::Building;
 use links::{Errand, LinkState};
@@ -206,6 +207,8 @@ pub enum Input {
     Clock(Option<i64>),
     /// SERVE came from the owner of a path that ends here.
     Served { path: PathNo, record: Vec<u8> },
+    /// A link that [`Output::Join`] gave away is joined no more.
+    JoinEnded { peer: NodeId },
     /// An end of this path broke the protocol over a tunnel, or a node of this own path makes noise of cells: the path is dropped.
     Misused(PathNo),
     /// A tunnel of this own path broke off at its first use: one for which that is the rule is dropped.
@@ -248,8 +251,11 @@ pub enum Output {
     Sets { identity: ApAddress, sets: Vec<u8> },
     /// Keep these before any record that follows is sent.
     Serials { identity: ApAddress, serials: Serials },
-    /// An exit node asks for a tunnel of a path that ends here and serves.
-    Join { link: LinkId, path: PathNo },
+    /// An exit node asks for a tunnel of a path that ends here and serves: what comes of it [`crate::terminating::Entry`] says. Until
+    /// [`Input::JoinEnded`] it counts among those of its node.
+    Join { link: LinkId, peer: NodeId, path: PathNo },
+    /// Say REFUSED on this link, on which JOIN came, and end its use.
+    Refuse { link: LinkId, reason: Reason },
     /// Connect over a tunnel of this path, which is used for nothing else, to the entry of an own identity; whether that leads home along
     /// the own path `entry` says [`Input::Visited`].
     Visit { path: PathNo, identity: ApAddress, entry: PathNo, node: NodeId, handle: Handle },
@@ -305,6 +311,8 @@ pub struct Node {
     started: bool,
     /// Paths that end here and serve, by handle.
     served: BTreeMap<Handle, PathNo>,
+    /// Links of exit nodes that are joined to paths that serve.
+    joins: Joins,
     /// What [`Input::Clock`] said last.
     ahead: Option<i64>,
     /// When time was last looked at.
@@ -361,6 +369,7 @@ impl Node {
             settled: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
+            joins: Joins::default(),
             ahead: None,
             ticked: None,
             look_at: 0,
@@ -394,6 +403,7 @@ impl Node {
             Input::Visited { path, reached } => self.visited(now, path, reached),
             Input::Clock(ahead) => self.ahead = ahead,
             Input::Served { path, record } => self.serve_record(now, path, record),
+            Input::JoinEnded { peer } => self.joins.leave(peer),
             Input::Misused(path) => self.end_path(now, path, Ending::Mute),
             Input::Broke(no) => {
                 if self.paths.get_mut(&no).is_some_and(|path| path.demand.broke()) {
@@ -451,7 +461,7 @@ impl Node {
     }
 
     /// Everything that this node holds for others and for itself, as counts: for tests of the bounds.
-    pub fn load(&self) -> [usize; 6] {
+    pub fn load(&self) -> [usize; 7] {
         [
             self.links.len(),
             self.errands.len(),
@@ -459,6 +469,7 @@ impl Node {
             self.segments.len(),
             self.setups.len(),
             self.seeds.len(),
+            self.joins.total(),
         ]
     }
 

@@ -15,7 +15,7 @@ use crate::record::{ApRecord, RecordError, STEP, Signed};
 use crate::tunnel;
 use crate::wire::NodeContact;
 use crate::wire::array::Segment;
-use crate::wire::frame::Handle;
+use crate::wire::frame::{Handle, Reason};
 
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
 // protocol: Q16
@@ -415,11 +415,14 @@ impl Node {
     }
 
     /// JOIN from an exit node: the handle names the path that serves; the data plane takes the link.
-    // protocol: F8
-    pub(super) fn join_frame(&mut self, link: LinkId, handle: Handle) -> bool {
+    // protocol: F8, U11
+    pub(super) fn join_frame(&mut self, link: LinkId, peer: NodeId, handle: Handle) -> bool {
         let Some(path) = self.served.get(&handle).copied() else { return false };
         self.hand_over(link);
-        self.out.push_back(Output::Join { link, path });
+        self.out.push_back(match self.joins.enter(peer) {
+            true => Output::Join { link, peer, path },
+            false => Output::Refuse { link, reason: Reason::Busy },
+        });
         true
     }
 

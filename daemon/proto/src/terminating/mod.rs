@@ -1,0 +1,16 @@
+//! The terminating node's work: what it does for the owner of a path that ends there, and for exit nodes that come to it
+//! (docs/protocol.md, section 5.2).
+//!
+//! ```text
+//!   JOIN of an exit node ──▶ Entry ──▶ a ready tunnel of the path, INCOMING, then the data plane
+//! ```
+//!
+//! Each use of a tunnel is a value of its own, which says what is to be done next and by when; who steps it does that, and says how it
+//! went. When all has been said that decides, the value's last output hands tunnel and link to the data plane: no byte passes
+//! here from then on. Times are milliseconds of a clock that does not leap.
+
+mod entry;
+mod joins;
+
+pub use entry::{Entry, Input as EntryInput, Output as EntryOutput};
+pub use joins::Joins;
