@@ -1,13 +1,15 @@
 //! What of named identities is in the store beside their keys: the serials of their AP records, since after a restart a record must
-//! count as newer than the last one, and the nodes of their layers, since drawing them anew is what an attacker waits for.
+//! count as newer than the last one, the nodes of their layers, since drawing them anew is what an attacker waits for, and the day on
+//! which they were last used, since those of the last days are expected to be used again.
 
 use std::sync::Arc;
 
 use phantom_proto::ident::ApAddress;
-use phantom_proto::node::Serials;
+use phantom_proto::node::{EXPECTED, EXPECTED_FOR, Serials};
 
+use crate::clock::unix_seconds;
 use crate::driver::Kept;
-use crate::identity::Identities;
+use crate::identity::{ApIdentity, Identities};
 use crate::store::{Store, Table};
 
 /// Where they are.
@@ -37,7 +39,35 @@ impl Stored {
             tracing::warn!("what belongs to a named identity could not be saved: {error}");
         }
     }
+
+    fn last_used(&self, identity: ApAddress) -> Option<u64> {
+        let kept: [u8; 8] = self.load(USED, identity)?.try_into().ok()?;
+        Some(u64::from_be_bytes(kept))
+    }
+
+    fn used_at(&self, now: u64, identity: ApAddress) {
+        let day = now - now % DAY;
+        if self.lasts(identity) && self.last_used(identity) != Some(day) {
+            self.save(USED, identity, &day.to_be_bytes());
+        }
+    }
+
+    /// The identities that are expected to be used again, and when they were used last, in seconds since 1970.
+    pub(super) fn expected(&self, now: u64) -> Vec<(Arc<ApIdentity>, u64)> {
+        let named = self.identities.list().into_iter().filter(|one| one.name.is_some());
+        let used = named.filter_map(|one| Some((self.last_used(one.address())?, one)));
+        let lately = used.filter(|(used, _)| now < used.saturating_add(EXPECTED_FOR / 1000));
+        let mut lately: Vec<_> = lately.map(|(used, one)| (one, used)).collect();
+        lately.sort_by_key(|(_, used)| std::cmp::Reverse(*used));
+        lately.truncate(EXPECTED);
+        lately
+    }
 }
+
+/// Seconds. Nothing finer is kept: who takes the disk need not learn when somebody was here.
+const DAY: u64 = 86_400;
+
+const USED: &[u8] = b"used";
 
 const SERIALS: &[u8] = b"serials";
 
@@ -48,12 +78,18 @@ impl Kept for Stored {
         self.identities.list().iter().any(|one| one.name.is_some() && one.address() == identity)
     }
 
+    fn used(&self, identity: ApAddress) {
+        self.used_at(unix_seconds(), identity);
+    }
+
     fn serials(&self, identity: ApAddress) -> Serials {
         let kept: Option<[u8; 16]> = self.load(SERIALS, identity).and_then(|bytes| bytes.try_into().ok());
         kept.map(Serials::from_bytes).unwrap_or_default()
     }
 
     fn save_serials(&self, identity: ApAddress, serials: Serials) {
+        // A service may run for weeks.
+        self.used(identity);
         self.save(SERIALS, identity, &serials.to_bytes());
     }
 
@@ -97,6 +133,35 @@ mod tests {
         assert_eq!((after.sets(named), after.sets(fresh)), (Some(vec![7]), None));
     }
 
+    // protocol: K23
+    #[test]
+    fn those_that_were_used_lately_are_expected_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
+        let identities = Arc::new(Identities::load(store.clone()).unwrap());
+        let mut rng = StdRng::seed_from_u64(1);
+        let count = EXPECTED + 4;
+        let named: Vec<_> =
+            (0..count).map(|n| identities.create(&format!("web{n}"), &mut rng).unwrap().address()).collect();
+        let kept = Stored::new(store.clone(), identities.clone());
+        let now = 20_000 * DAY + 7_000;
+        // One each day, the last yesterday; one never, one that dies with its run.
+        for (number, identity) in named[1..].iter().enumerate() {
+            kept.used_at(now - number as u64 * DAY, *identity);
+        }
+        kept.used_at(now, ApAddress::of(&SigningKey::from_seed(&[1; 32]).verifying_key()));
+        let kept = Stored::new(store, identities);
+        let expected =
+            |now| -> Vec<_> { kept.expected(now).into_iter().map(|(one, used)| (one.address(), used)).collect() };
+        let day = |number: usize| (20_000 - number as u64) * DAY;
+        // Of the whole day only the day is kept.
+        let week: Vec<_> = (0..7).map(|number| (named[1 + number], day(number))).collect();
+        assert_eq!(expected(now), week);
+        assert_eq!(expected(now + 8 * DAY), []);
+        named.iter().for_each(|identity| kept.used_at(now, *identity));
+        assert_eq!(expected(now).len(), EXPECTED);
+    }
+
     /// A disk that takes its time, and says when it is asked.
     struct Slow(mpsc::SyncSender<()>, Mutex<mpsc::Receiver<()>>);
 
@@ -104,6 +169,7 @@ mod tests {
         fn lasts(&self, _: ApAddress) -> bool {
             false
         }
+        fn used(&self, _: ApAddress) {}
         fn serials(&self, _: ApAddress) -> Serials {
             self.0.send(()).unwrap();
             self.1.lock().unwrap().recv().unwrap();

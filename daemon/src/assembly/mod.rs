@@ -111,12 +111,13 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let settings = settings(&setup);
     let choice = choice(&setup.store, &contact, settings.spread)?;
     let node = Node::new(own.candidate, hop, choice, settings, Box::new(crate::random::system_rng()?));
+    let kept = Arc::new(kept::Stored::new(setup.store.clone(), setup.identities.clone()));
     let services = Services {
         links,
         database: Arc::new(database.clone()),
         counters: counters.clone(),
         incoming_tx,
-        kept: Arc::new(kept::Stored::new(setup.store.clone(), setup.identities.clone())),
+        kept: kept.clone(),
         choice_tx,
         pinned_tx,
         opened: Box::new(move |seen| opened.keep(unix_seconds(), seen)),
@@ -132,6 +133,9 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(pin(pinned_rx, database.clone()));
     tokio::spawn(compare_clocks(clocks, handle.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
+    for (identity, used) in kept.expected(now) {
+        handle.expect(&identity.key, used).await;
+    }
     let arrivals = Arc::new(arrivals::Arrivals::new(network.clone()));
     let forwards = forwards::Forwards::start(arrivals.clone(), setup.store.clone(), &setup.identities).await;
     Ok(Arc::new(Running {

@@ -76,10 +76,32 @@ impl Handle {
         self.input(Input::WantEntry(key, serials)).await;
     }
 
-    /// Gives an identity that outlives the daemon the nodes that it had in earlier runs.
+    /// Keeps spares for an identity that outlives the daemon and was last used at this time, in seconds since 1970.
+    pub async fn expect(&self, key: &SigningKey, used: u64) {
+        let (kept, identity) = (self.kept.clone(), ApAddress::of(&key.verifying_key()));
+        self.restore(key, identity, move || kept.sets(identity)).await;
+        self.input(Input::Expect { identity, used: used * 1000 }).await;
+    }
+
+    /// An identity begins to be used.
     async fn settle(&self, key: &SigningKey, identity: ApAddress) {
         let kept = self.kept.clone();
-        let sets = spawn_blocking(move || kept.lasts(identity).then(|| kept.sets(identity)));
+        let sets = move || {
+            kept.used(identity);
+            kept.sets(identity)
+        };
+        self.restore(key, identity, sets).await;
+    }
+
+    /// Gives an identity that outlives the daemon the nodes that it had in earlier runs.
+    async fn restore(
+        &self,
+        key: &SigningKey,
+        identity: ApAddress,
+        sets: impl FnOnce() -> Option<Vec<u8>> + Send + 'static,
+    ) {
+        let kept = self.kept.clone();
+        let sets = spawn_blocking(move || kept.lasts(identity).then(sets));
         if let Ok(Some(sets)) = sets.await {
             let secret = derive("phantom v1 identity secret", &[key.seed()]);
             self.input(Input::Lasting { identity, secret: Zeroizing::new(secret), sets }).await;

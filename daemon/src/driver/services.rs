@@ -41,6 +41,8 @@ pub struct Services {
 pub trait Kept: Send + Sync + 'static {
     /// Whether it does.
     fn lasts(&self, identity: ApAddress) -> bool;
+    /// Somebody runs as it.
+    fn used(&self, identity: ApAddress);
     /// The serials of the AP records of earlier runs.
     fn serials(&self, identity: ApAddress) -> Serials;
     /// A record that bears them leaves when this returns.
@@ -58,6 +60,8 @@ impl Kept for NothingKept {
     fn lasts(&self, _: ApAddress) -> bool {
         false
     }
+
+    fn used(&self, _: ApAddress) {}
 
     fn serials(&self, _: ApAddress) -> Serials {
         Serials::default()

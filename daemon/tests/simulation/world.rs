@@ -66,6 +66,8 @@ impl Kept for Disk {
         self.lock().lasting.contains_key(&identity)
     }
 
+    fn used(&self, _: ApAddress) {}
+
     fn serials(&self, identity: ApAddress) -> Serials {
         self.lock().lasting.get(&identity).map(|kept| kept.0).unwrap_or_default()
     }

@@ -14,6 +14,7 @@
 mod build;
 mod clock;
 mod demand;
+mod expected;
 mod leaps;
 mod links;
 mod notes;
@@ -26,6 +27,7 @@ mod service;
 mod tunnels;
 mod visits;
 
+pub use expected::{EXPECTED, EXPECTED_FOR};
 pub use notes::{Note, Weight};
 pub use pace::exponential;
 pub use personas::SPARES;
@@ -186,11 +188,13 @@ pub enum Input {
     /// An identity outlives this run: the nodes of its layers are those of earlier runs, as [`Output::Sets`] gave them, or the ones
     /// that it will keep. Comes before its first want. The secret belongs to the identity and to nobody else.
     Lasting { identity: ApAddress, secret: Zeroizing<[u8; 32]>, sets: Option<Vec<u8>> },
+    /// An identity of [`Input::Lasting`] was last used at this time, in milliseconds since 1970, and may be again: spares are kept for it.
+    Expect { identity: ApAddress, used: u64 },
     /// An identity connects: keep paths for that.
     WantExit(ApAddress),
     /// An identity listens: keep entry paths for it, and publish them. The serials are what [`Output::Serials`] last gave.
     WantEntry(Arc<SigningKey>, Serials),
-    /// An identity is gone: drop its paths.
+    /// Nobody runs as this identity any more: drop its paths. One that outlives this run keeps its spares.
     Forget(ApAddress),
     /// Somebody wants a ready tunnel within so many milliseconds. Who says so again, after a grant that came to nothing, has its
     /// place in the line still.
@@ -393,6 +397,7 @@ impl Node {
             Input::Silent(silent) => self.take_silent(now, silent),
             Input::Back(nodes) => self.away.retain(|node, _| !nodes.contains(node)),
             Input::Lasting { identity, secret, sets } => self.settle(now, identity, &secret, sets),
+            Input::Expect { identity, used } => self.expect(now, identity, used),
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),

@@ -32,14 +32,27 @@ const BACKOFF: (u64, u64) = (500, 10_000);
 pub(super) struct Own {
     /// `None`: kept ready for the next identity.
     pub(super) identity: Option<ApAddress>,
+    /// Its identity outlives this run.
+    pub(super) lasts: bool,
+    /// Since when nobody runs as its identity, in milliseconds since 1970; `None`: somebody does.
+    pub(super) idle: Option<u64>,
     out: Stock,
     incoming: Stock,
     pub(super) service: Option<Service>,
 }
 
+/// What a class of a persona builds for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Aim {
+    Nothing,
+    /// Spares, for work that may come.
+    Spares,
+    Work,
+}
+
 /// When a class of a persona builds.
 pub(super) struct Stock {
-    wanted: bool,
+    pub(super) aim: Aim,
     /// The next tick of its clock.
     tick: u64,
     /// When it may build out of turn, since nothing is in stock; drawn when that is seen.
@@ -66,8 +79,8 @@ impl Stock {
         (self.tick, self.urgent, self.rest) = (tick, None, rest);
     }
 
-    fn new(rng: &mut dyn CryptoRng, now: u64, wanted: bool) -> Self {
-        Self { wanted, tick: now + exponential(rng, BUILD_MEAN), urgent: None, rest: 0, wait: 0 }
+    fn new(rng: &mut dyn CryptoRng, now: u64) -> Self {
+        Self { aim: Aim::Spares, tick: now + exponential(rng, BUILD_MEAN), urgent: None, rest: 0, wait: 0 }
     }
 }
 
@@ -80,6 +93,13 @@ impl Own {
         match class {
             Class::Out => &mut self.out,
             Class::In => &mut self.incoming,
+        }
+    }
+
+    fn aim(&self, class: Class) -> Aim {
+        match class {
+            Class::Out => self.out.aim,
+            Class::In => self.incoming.aim,
         }
     }
 }
@@ -98,7 +118,8 @@ impl Node {
     pub(super) fn want(&mut self, now: u64, identity: ApAddress, class: Class) -> Persona {
         let persona = self.persona_of(identity).unwrap_or_else(|| self.christen(now, identity));
         if let Some(own) = self.personas.get_mut(&persona) {
-            own.stock(class).wanted = true;
+            own.stock(class).aim = Aim::Work;
+            own.idle = None;
         }
         self.put_to_work(now, persona);
         self.pursue(now);
@@ -156,8 +177,10 @@ impl Node {
 
     /// Gives an identity the persona that was kept ready, spares included, or a new one. One with layers of its own has no use for
     /// spares that lead over others'.
-    fn christen(&mut self, now: u64, identity: ApAddress) -> Persona {
-        let persona = match self.settled.remove(&identity) {
+    pub(super) fn christen(&mut self, now: u64, identity: ApAddress) -> Persona {
+        let settled = self.settled.remove(&identity);
+        let lasts = settled.is_some();
+        let persona = match settled {
             Some(sets) => {
                 let persona = self.conceive(now);
                 self.choice.born(persona, sets);
@@ -169,9 +192,9 @@ impl Node {
             }
         };
         if let Some(own) = self.personas.get_mut(&persona) {
-            own.identity = Some(identity);
-            for stock in [&mut own.out, &mut own.incoming] {
-                (stock.wanted, stock.urgent) = (false, None);
+            (own.identity, own.lasts) = (Some(identity), lasts);
+            for stock in own.stocks() {
+                (stock.aim, stock.urgent) = (Aim::Nothing, None);
             }
         }
         persona
@@ -180,21 +203,20 @@ impl Node {
     // protocol: K7
     fn conceive(&mut self, now: u64) -> Persona {
         let persona = Persona(self.id());
-        let (mut out, mut incoming) = (Stock::new(&mut *self.rng, now, true), Stock::new(&mut *self.rng, now, true));
+        let (mut out, mut incoming) = (Stock::new(&mut *self.rng, now), Stock::new(&mut *self.rng, now));
         if self.started {
             // Long after the birth that made room for it: its first builds must not point there.
             out.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
             incoming.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
         }
         self.choice.born(persona, Sets::fresh());
-        self.personas.insert(persona, Own { identity: None, out, incoming, service: None });
+        self.personas.insert(persona, Own { identity: None, lasts: false, idle: None, out, incoming, service: None });
         persona
     }
 
     /// An identity is gone, and all that was its own.
-    pub(super) fn forget(&mut self, now: u64, identity: ApAddress) {
-        self.settled.remove(&identity);
-        let Some(persona) = self.persona_of(identity) else { return };
+    pub(super) fn dismiss(&mut self, now: u64, persona: Persona) {
+        let Some(identity) = self.personas.get(&persona).and_then(|own| own.identity) else { return };
         // What was drawn for it since the last look would be drawn anew, and be others, when it comes back.
         self.keep_sets();
         self.personas.remove(&persona);
@@ -209,7 +231,7 @@ impl Node {
 
     /// Starts the builds whose time has come.
     pub(super) fn pursue(&mut self, now: u64) {
-        self.started |= self.personas.values().any(|own| own.identity.is_some());
+        self.started |= self.personas.values().any(|own| own.identity.is_some() && own.idle.is_none());
         while self.personas.values().filter(|own| own.identity.is_none()).count() < self.settings.unborn {
             self.conceive(now);
         }
@@ -237,7 +259,7 @@ impl Node {
         let (mean, rng) = (self.settings.urgent_mean, &mut *self.rng);
         let Some(own) = self.personas.get_mut(&persona) else { return false };
         let stock = own.stock(class);
-        if !stock.wanted {
+        if stock.aim == Aim::Nothing {
             return false;
         }
         if !lacks {
@@ -255,12 +277,13 @@ impl Node {
         ticked || urgent
     }
 
-    /// Paths that a class lacks for its work; one that has no work yet lacks its spares.
+    /// Paths that a class lacks for its work; one of a persona that nobody has yet lacks its spares. An identity that nobody runs as has
+    /// time: its clock alone fills its stock.
     fn lacking(&self, now: u64, persona: Persona, class: Class) -> usize {
-        match self.personas.get(&persona).map(|own| own.identity) {
-            None => 0,
-            Some(None) => self.spares_kept(class),
-            Some(Some(_)) => {
+        match self.personas.get(&persona).map(|own| (own.identity, own.aim(class))) {
+            None | Some((Some(_), Aim::Nothing | Aim::Spares)) => 0,
+            Some((None, _)) => self.spares_kept(class),
+            Some((Some(_), Aim::Work)) => {
                 let missing = |(work, count): (Work, usize)| count.saturating_sub(self.at_work(now, persona, work));
                 works(class, self.settings.entry_paths).into_iter().map(missing).sum()
             }
@@ -269,16 +292,21 @@ impl Node {
 
     /// Whether an identity lacks a path for its work.
     pub(super) fn someone_lacks(&self, now: u64) -> bool {
-        self.personas.iter().filter(|(_, own)| own.identity.is_some()).any(|(persona, own)| {
-            let wanted = [(Class::Out, own.out.wanted), (Class::In, own.incoming.wanted)];
-            wanted.into_iter().any(|(class, wanted)| wanted && self.lacking(now, *persona, class) > 0)
-        })
+        let named = self.personas.iter().filter(|(_, own)| own.identity.is_some());
+        let mut classes = named.flat_map(|(persona, _)| [Class::Out, Class::In].map(|class| (*persona, class)));
+        classes.any(|(persona, class)| self.lacking(now, persona, class) > 0)
     }
 
     /// Paths of a persona that do this work and are not about to end.
     fn at_work(&self, now: u64, persona: Persona, work: Work) -> usize {
         let of = |owned: &Owned| owned.persona == persona && owned.work == work && now < owned.retires;
         self.paths.values().filter(|path| path.owned().is_some_and(of)).count()
+    }
+
+    /// Paths of a persona that do any work.
+    pub(super) fn working(&self, persona: Persona) -> Vec<PathNo> {
+        let of = |owned: &Owned| owned.persona == persona && !matches!(owned.work, Work::Spare | Work::Leaving);
+        self.paths.iter().filter(|(_, path)| path.owned().is_some_and(of)).map(|(no, _)| *no).collect()
     }
 
     /// Spare paths of a class that work, the oldest first.
@@ -299,8 +327,8 @@ impl Node {
     pub(super) fn put_to_work(&mut self, now: u64, persona: Persona) {
         let Some(own) = self.personas.get(&persona) else { return };
         let Some(identity) = own.identity else { return };
-        let wanted = [(Class::Out, own.out.wanted), (Class::In, own.incoming.wanted)];
-        for (class, _) in wanted.into_iter().filter(|(_, wanted)| *wanted) {
+        let aims = [(Class::Out, own.out.aim), (Class::In, own.incoming.aim)];
+        for (class, _) in aims.into_iter().filter(|(_, aim)| *aim == Aim::Work) {
             for (work, count) in works(class, self.settings.entry_paths) {
                 let missing = count.saturating_sub(self.at_work(now, persona, work));
                 // The newest: it lives longest.
@@ -346,6 +374,7 @@ impl Node {
             self.put_to_work(now, persona);
         }
         self.retire(now);
+        self.expect_no_more(now);
     }
 
     /// Paths whose time at work is over take nothing new, once another does their work: who kills builds must not silence an
@@ -374,7 +403,8 @@ impl Node {
 
     /// When the next build may begin, as far as that is drawn already.
     pub(super) fn next_build(&self) -> Option<u64> {
-        let stocks = self.personas.values().flat_map(|own| [&own.out, &own.incoming]).filter(|stock| stock.wanted);
+        let stocks =
+            self.personas.values().flat_map(|own| [&own.out, &own.incoming]).filter(|stock| stock.aim != Aim::Nothing);
         stocks.flat_map(|stock| [Some(stock.tick), stock.urgent]).flatten().min()
     }
 
