@@ -162,6 +162,7 @@ impl Driver {
                 Some((kept, waited)) = self.waiting.next() => self.waited(kept, waited),
                 Some(peer) = self.joined.next() => self.node.handle(now(), Input::JoinEnded { peer }),
                 () = until(self.node.refill_due()) => self.node.refill(now()),
+                () = until(self.node.wakes()) => self.node.tick(now()),
                 Some(Fresh { reader, writer }) = fresh_rx.recv() => self.fresh(reader, writer),
                 event = event_rx.recv() => match event {
                     Some(event) => self.event(event),

@@ -14,6 +14,11 @@ impl Node {
         now.saturating_add_signed(self.ahead.unwrap_or_default().clamp(-MOST, MOST))
     }
 
+    /// When it is so by our own clock.
+    pub(super) fn own_time(&self, network: u64) -> u64 {
+        network.saturating_add_signed(-self.ahead.unwrap_or_default().clamp(-MOST, MOST))
+    }
+
     /// A clock that is too far off to be corrected.
     // protocol: E7
     pub(super) fn clock_note(&self) -> Option<String> {

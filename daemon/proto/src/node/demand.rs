@@ -1,5 +1,7 @@
 //! How many tunnels of a path are wanted ready: as many as are used up while others are being set up.
 
+use rand::{CryptoRng, RngExt};
+
 /// How long uses count, in milliseconds. A page, a shell's script, a visitor come back within it, or not for long.
 const WINDOW: u64 = 60_000;
 
@@ -15,6 +17,8 @@ const MOST: usize = 32;
 /// Uses of a path's tunnels, by either end.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Demand {
+    /// How much sooner than by the clock its windows begin: all paths of a node would else forget their uses at once.
+    phase: u64,
     window: u64,
     this: usize,
     last: usize,
@@ -27,6 +31,11 @@ pub(super) struct Demand {
 const BROKEN: u32 = 3;
 
 impl Demand {
+    /// None yet; its windows begin at times of their own.
+    pub(super) fn drawn(rng: &mut dyn CryptoRng) -> Self {
+        Self { phase: rng.random_range(0..WINDOW), ..Self::default() }
+    }
+
     /// A tunnel is used.
     pub(super) fn used(&mut self, now: u64) {
         self.turn(now);
@@ -60,7 +69,7 @@ impl Demand {
     }
 
     fn turn(&mut self, now: u64) {
-        let window = now / WINDOW;
+        let window = (now + self.phase) / WINDOW;
         if window == self.window {
             return;
         }

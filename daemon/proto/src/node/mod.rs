@@ -14,6 +14,7 @@
 mod build;
 mod clock;
 mod demand;
+
 mod expected;
 mod leaps;
 mod links;
@@ -26,6 +27,7 @@ mod ready;
 mod service;
 mod tunnels;
 mod visits;
+mod wakes;
 
 pub use expected::{EXPECTED, EXPECTED_FOR};
 pub use notes::{Note, Weight};
@@ -321,6 +323,8 @@ pub struct Node {
     ahead: Option<i64>,
     /// When time was last looked at.
     ticked: Option<u64>,
+    /// When something is to happen at a time of its own.
+    due: Option<u64>,
     /// When records, works and guards are looked at next.
     look_at: u64,
     /// Guards to be looked at, and when.
@@ -376,6 +380,7 @@ impl Node {
             joins: Joins::default(),
             ahead: None,
             ticked: None,
+            due: None,
             look_at: 0,
             looks: BTreeMap::new(),
             visits: BTreeMap::new(),
@@ -428,9 +433,10 @@ impl Node {
         self.out.pop_front()
     }
 
-    /// Lets time pass: expiry, retries, refills. Call it every [`TICK`].
+    /// Lets time pass: expiry, retries, refills. Call it every [`TICK`], and when [`Node::wakes`] says.
     pub fn tick(&mut self, now: u64) {
         self.note_time(now);
+        let due = self.due.is_some_and(|at| now >= at);
         self.hop.expire(now / 1000);
         self.expire_links(now);
         self.expire_paths(now);
@@ -440,19 +446,20 @@ impl Node {
         self.pursue(now);
         self.try_guards(now);
         self.leave(now);
+        self.drop_surplus(now);
         self.refill(now);
         // A clock that was set back must not hold this up until it is there again.
-        if now >= self.look_at || self.look_at > now + LOOK {
+        if due || now >= self.look_at || self.look_at > now + LOOK {
             self.look_at = now + LOOK;
             self.look_at_guards(now);
             self.keep_sets();
             self.pin();
             self.relieve(now);
-            self.drop_surplus(now);
             self.serve(self.network_time(now));
             self.publish_due(now);
             self.note_choice(now);
         }
+        self.look_ahead(now);
     }
 
     /// The owner of a path that ends here begins to use a tunnel for this. False: it may not, and the path ends.

@@ -45,6 +45,8 @@ pub(super) struct Path {
     pub(super) vain: u32,
     /// When this end starts its next tunnel by itself.
     pub(super) refill_at: Option<u64>,
+    /// When one of its ready tunnels goes that are too many.
+    pub(super) thin_at: Option<u64>,
     /// The constant part of this end's waits, in milliseconds; 0 in the middle.
     pub(super) pace: u64,
 }
@@ -84,6 +86,11 @@ pub(super) struct Terminating {
 }
 
 impl Terminating {
+    /// When it publishes a record.
+    pub(super) fn publishes(&self) -> Option<u64> {
+        self.next.as_ref().map(|(at, _)| *at)
+    }
+
     /// Counts a record. False: it is one too many.
     fn takes_record(&mut self, now: u64) -> bool {
         let step = now / 1000 / STEP;
@@ -132,6 +139,7 @@ impl Path {
             demand: Demand::default(),
             vain: 0,
             refill_at: None,
+            thin_at: None,
             pace: 0,
         }
     }
@@ -213,7 +221,8 @@ impl Node {
 
     /// Registers a path and brings up its standing connections.
     // protocol: Q12
-    pub(super) fn add_path(&mut self, path: Path) -> Option<PathNo> {
+    pub(super) fn add_path(&mut self, mut path: Path) -> Option<PathNo> {
+        path.demand = Demand::drawn(&mut *self.rng);
         // Also of one path: a standing connection whose segment has another's name would never be closed.
         let named: BTreeSet<_> = path.sides.iter().map(|side| side.segment.path).collect();
         if named.len() != path.sides.len() || named.iter().any(|segment| self.segments.contains_key(segment)) {
@@ -248,6 +257,7 @@ impl Node {
             && path.owned().is_some_and(|owned| now >= owned.retires)
         {
             path.until = path.until.min(now + wait);
+            self.wake(now + wait + 1);
         }
     }
 

@@ -269,12 +269,17 @@ impl Node {
         if ticked {
             stock.tick = now + exponential(rng, BUILD_MEAN);
         }
-        let urgent = lacks && now >= *stock.urgent.get_or_insert_with(|| now.max(stock.rest) + exponential(rng, mean));
-        if urgent {
-            // Drawn anew for the next one.
-            stock.urgent = None;
+        if !lacks {
+            return ticked;
         }
-        ticked || urgent
+        let at = *stock.urgent.get_or_insert_with(|| now.max(stock.rest) + exponential(rng, mean));
+        if now < at {
+            self.wake(at);
+            return ticked;
+        }
+        // Drawn anew for the next one.
+        stock.urgent = None;
+        true
     }
 
     /// Paths that a class lacks for its work; one of a persona that nobody has yet lacks its spares. An identity that nobody runs as has
@@ -403,9 +408,13 @@ impl Node {
 
     /// When the next build may begin, as far as that is drawn already.
     pub(super) fn next_build(&self) -> Option<u64> {
+        self.next_builds().min()
+    }
+
+    pub(super) fn next_builds(&self) -> impl Iterator<Item = u64> {
         let stocks =
             self.personas.values().flat_map(|own| [&own.out, &own.incoming]).filter(|stock| stock.aim != Aim::Nothing);
-        stocks.flat_map(|stock| [Some(stock.tick), stock.urgent]).flatten().min()
+        stocks.flat_map(|stock| [Some(stock.tick), stock.urgent]).flatten()
     }
 
     pub(super) fn build_worked(&mut self, persona: Persona, class: Class) {

@@ -102,6 +102,12 @@ impl Service {
         self.watch.restart();
     }
 
+    /// When something is to be done for it, by network time.
+    pub(super) fn times(&self) -> impl Iterator<Item = u64> {
+        let first = self.named.is_none().then_some(self.first);
+        first.into_iter().chain(self.revive).chain(self.sends.values().map(|(at, _)| *at))
+    }
+
     /// The next record of a step.
     fn record(&mut self, step: u64, entries: Vec<RoutingEntry>) -> Vec<u8> {
         self.step = step;

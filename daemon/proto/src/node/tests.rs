@@ -5,6 +5,7 @@ mod frames;
 mod owner;
 mod serving;
 mod visits;
+mod wakes;
 
 use rand::SeedableRng;
 use rand::rngs::StdRng;

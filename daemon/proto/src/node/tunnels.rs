@@ -28,6 +28,10 @@ const REFILL_DELAY: u64 = 400;
 /// As [`REFILL_DELAY`], when no tunnel is ready: somebody may be waiting.
 const URGENT_DELAY: u64 = 20;
 
+/// Longest wait before one of too many ready tunnels goes, in milliseconds.
+// protocol: T21
+const SURPLUS_DELAY: u64 = 2_000;
+
 /// Least time between two starts when none is ready, but as many are under way as are wanted: over a slow path, starts at the
 /// urgent pace would make many times that.
 const UNDER_WAY_DELAY: u64 = 100;
@@ -372,9 +376,16 @@ impl Node {
     // protocol: T21
     pub(super) fn drop_surplus(&mut self, now: u64) {
         let many = self.settings.ready_tunnels;
-        let has_many = |(no, path): &(&PathNo, &Path)| self.ready.count(**no) > path.demand.surplus(now, many);
-        let full: Vec<_> = self.paths.iter().filter(has_many).map(|(no, _)| *no).collect();
-        for no in full {
+        let mut due = Vec::new();
+        for (no, path) in &mut self.paths {
+            if self.ready.count(*no) <= path.demand.surplus(now, many) {
+                path.thin_at = None;
+            } else if now >= *path.thin_at.get_or_insert_with(|| now + self.rng.random_range(1..=SURPLUS_DELAY)) {
+                path.thin_at = None;
+                due.push(*no);
+            }
+        }
+        for no in due {
             if let Some(tunnel) = self.ready.oldest(no) {
                 self.ready.gone(tunnel);
                 self.out.push_back(Output::DropTunnel { tunnel });

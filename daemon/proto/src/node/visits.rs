@@ -114,6 +114,7 @@ impl Node {
         if let Some(owned) = self.paths.get_mut(&no).and_then(Path::owned_mut) {
             (owned.work, owned.leaves) = (Work::Leaving, Some(at));
         }
+        self.wake(at);
         self.ready.retire(no);
     }
 

@@ -189,7 +189,7 @@ fn so_many_paths_linger_and_no_more() {
 #[test]
 fn after_a_long_sleep_paths_are_exchanged_one_by_one() {
     let ends = |slept: u64| {
-        let (mut node, ..) = service(8);
+        let (mut node, ..) = service(9);
         let before: BTreeSet<_> = node.paths.keys().copied().collect();
         let woken = NOW + slept;
         node.note_time(woken);
