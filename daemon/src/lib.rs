@@ -13,6 +13,7 @@ pub mod driver;
 mod emulation;
 pub mod eula;
 pub mod gate;
+pub mod health;
 pub mod identity;
 pub mod link;
 pub mod logging;

@@ -1,16 +1,19 @@
 //! The life of the daemon process: start, serve the local socket, tell the operator how it is, end on a signal or on request.
 
+use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use phantom_ipc::admin::{Severity, Status};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::{self, Control, Daemon, Listener};
+use crate::health;
 use crate::startup::Setup;
 use crate::store::Table;
 
@@ -22,6 +25,9 @@ pub const ABORT_TIME: Duration = Duration::from_millis(300);
 
 /// How often the daemon looks whether programs can be served.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// The same while it starts, when people look on.
+const LOOK_EVERY_AT_START: Duration = Duration::from_millis(200);
 
 /// How long they may not be before the log says why; each time that it says so it waits four times longer.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -85,8 +91,10 @@ async fn tell(daemon: &dyn Daemon, setup: &Setup) -> Infallible {
         );
     }
     let (mut was_ready, mut patience, mut since) = (false, PATIENCE, Instant::now());
+    let mut told = Told::default();
     loop {
         let status = daemon.status().await;
+        told.tell(&status);
         if status.ready {
             if !was_ready {
                 let (socket, port) = (setup.config.socket.display(), setup.contact.addr.port());
@@ -99,7 +107,54 @@ async fn tell(daemon: &dyn Daemon, setup: &Setup) -> Infallible {
             tracing::warn!("programs cannot be served: waiting for {}", status.waiting_for);
             (patience, since) = (MOST_PATIENCE.min(patience * 4), Instant::now());
         }
-        sleep(LOOK_EVERY).await;
+        let starting = status.start.iter().any(|step| !step.done) && told.since.elapsed() < PATIENCE;
+        sleep(if starting { LOOK_EVERY_AT_START } else { LOOK_EVERY }).await;
+    }
+}
+
+/// What the log has said of steps of the start and of warnings.
+struct Told {
+    since: Instant,
+    steps: usize,
+    warnings: BTreeSet<String>,
+}
+
+impl Default for Told {
+    fn default() -> Self {
+        Self { since: Instant::now(), steps: 0, warnings: BTreeSet::new() }
+    }
+}
+
+impl Told {
+    /// A line for each step that is done, each warning that is to be seen now, and each that is gone. Titles only: what a warning
+    /// says beside may name a node.
+    fn tell(&mut self, status: &Status) {
+        let done: Vec<_> = status.start.iter().take_while(|step| step.done).collect();
+        for step in done.iter().skip(self.steps) {
+            tracing::info!(
+                "start: {} after {}.{} s",
+                step.what,
+                step.milliseconds / 1000,
+                step.milliseconds % 1000 / 100
+            );
+        }
+        self.steps = self.steps.max(done.len());
+        let roots = status.warnings.iter().filter(|warning| warning.caused_by.is_none());
+        let now: BTreeSet<String> = roots.map(|warning| warning.code.clone()).collect();
+        for about in now.difference(&self.warnings).filter_map(|code| health::about(code)) {
+            let (code, title, advice) = (about.code, about.title, about.advice);
+            match about.severity {
+                Severity::Info => tracing::info!("{title} ({code}): {advice}"),
+                Severity::Warning | Severity::Error => tracing::warn!("{title} ({code}): {advice}"),
+            }
+        }
+        for code in self.warnings.difference(&now) {
+            // An effect whose cause shows now is not over.
+            if status.warnings.iter().all(|warning| warning.code != *code) {
+                tracing::info!("over: {code}");
+            }
+        }
+        self.warnings = now;
     }
 }
 

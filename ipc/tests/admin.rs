@@ -29,7 +29,9 @@ fn status() -> Status {
         entry_paths: 2,
         ready_tunnels: 6,
         open_connections: 1,
-        notes: vec!["layers off".to_owned()],
+        notes: vec!["a path was lost".to_owned()],
+        warnings: vec![warning()],
+        start: vec![StartStep { what: "a first peer".to_owned(), done: true, milliseconds: 250 }],
         published: vec![Published {
             identity: None,
             address: address().address,
@@ -42,6 +44,23 @@ fn status() -> Status {
         relayed_bytes: u64::MAX,
         uptime_seconds: 60,
     }
+}
+
+fn warning() -> Warning {
+    Warning {
+        code: "no-path".to_owned(),
+        severity: Severity::Error,
+        since_seconds: 7,
+        text: "no path stands".to_owned(),
+        advice: "wait".to_owned(),
+        affects_connections: true,
+        caused_by: Some("no-peers".to_owned()),
+    }
+}
+
+fn doctor() -> Doctor {
+    let (name, text, advice) = ("port".to_owned(), "nobody called".to_owned(), Some("open it".to_owned()));
+    Doctor { checks: vec![Check { name, state: CheckState::Warning, text, advice }], warnings: vec![warning()] }
 }
 
 fn forward() -> Forward {
@@ -97,6 +116,7 @@ fn lines_are_those_of_the_vectors() {
     let name = || "web".to_owned();
     let requests = [
         Request::Status,
+        Request::Doctor,
         Request::AddressNew { name: name() },
         Request::AddressList,
         Request::AddressShow { name: name() },
@@ -116,6 +136,7 @@ fn lines_are_those_of_the_vectors() {
     }
     let mut next = || lines.next().unwrap();
     same(next(), status());
+    same(next(), doctor());
     same(next(), vec![address()]);
     same(next(), vec![path()]);
     same(next(), vec![Peer { node_id: "a".repeat(64), addr: hop("a").addr, connected: true, last_seen_seconds: None }]);

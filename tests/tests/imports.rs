@@ -25,7 +25,7 @@ const DAEMON: Building = (
     "daemon/src",
     &[
         &["clock", "random", "datadir", "store", "logging", "names", "gate", "client"],
-        &["link", "identity", "eula", "opened", "path_keys", "resolver"],
+        &["health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
         &["args", "relay", "emulation"],
         &["startup", "driver"],

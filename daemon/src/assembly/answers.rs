@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::Running;
 use crate::clock::unix_seconds;
+use crate::driver::Snapshot;
 use crate::names::Peer;
 use crate::netdb::Known;
 
@@ -33,7 +34,8 @@ impl Running {
     pub(super) async fn status_now(&self) -> admin::Status {
         let known = self.database.known().borrow().clone();
         let snapshot = self.handle.snapshot().await.unwrap_or_default();
-        let ready_tunnels: usize = snapshot.paths.iter().map(|(_, ready)| ready).sum();
+        let (warnings, start) = self.watch(&self.facts(&known, &snapshot).await);
+        let ready_tunnels = ready_tunnels(&snapshot);
         let waiting_for = waiting_for(&known, snapshot.exit_paths, snapshot.waiting_for, ready_tunnels);
         let open = self.network.connections().iter().filter(|connection| connection.open).count();
         admin::Status {
@@ -49,6 +51,8 @@ impl Running {
             ready_tunnels: ready_tunnels as u64,
             open_connections: open as u64,
             notes: snapshot.notes,
+            warnings,
+            start,
             published: Vec::new(),
             relayed_paths: snapshot.relayed_paths as u64,
             relayed_tunnels: self.counters.open_relays(),
@@ -115,6 +119,10 @@ impl Running {
     fn name_of(&self, address: ApAddress) -> Option<String> {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).get(&address).cloned()
     }
+}
+
+pub(super) fn ready_tunnels(snapshot: &Snapshot) -> usize {
+    snapshot.paths.iter().map(|(_, ready)| ready).sum()
 }
 
 fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: usize) -> String {

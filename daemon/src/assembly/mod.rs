@@ -4,6 +4,7 @@ mod answers;
 mod arrivals;
 mod epochs;
 mod explain;
+mod facts;
 mod forwards;
 mod kept;
 #[cfg(test)]
@@ -15,6 +16,7 @@ mod visit;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -68,6 +70,7 @@ pub(crate) struct Running {
     pub(crate) database: NetDb,
     pub(crate) counters: Arc<Counters>,
     pub(crate) started: Instant,
+    watched: facts::Watched,
     /// Local names of the identities, for people.
     pub(crate) names: Mutex<BTreeMap<ApAddress, String>>,
     transport: Arc<dyn Transport>,
@@ -126,7 +129,8 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let handle = driver::start(node, services, stop_rx);
     let network = Network::start(handle.clone(), incoming_rx);
     database.register(&own.record).await;
-    tokio::spawn(accept(transport.clone(), handle.clone(), database_tx));
+    let watched = facts::Watched::new(clocks.clone());
+    tokio::spawn(accept(transport.clone(), handle.clone(), database_tx, watched.called.clone()));
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
     tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
@@ -147,6 +151,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         database,
         counters,
         started: Instant::now(),
+        watched,
         names: Mutex::new(named(&setup)),
         transport,
         stop_tx,
@@ -215,8 +220,14 @@ fn choice(store: &Store, own: &NodeContact, spread: Spread) -> anyhow::Result<Op
     restored.transpose().context("the guard set in the store cannot be read")
 }
 
-async fn accept(transport: Arc<dyn Transport>, handle: Handle, database_tx: mpsc::Sender<Link>) {
+async fn accept(
+    transport: Arc<dyn Transport>,
+    handle: Handle,
+    database_tx: mpsc::Sender<Link>,
+    called: Arc<AtomicBool>,
+) {
     while let Some(link) = transport.accept().await {
+        called.store(true, Ordering::Relaxed);
         match link.purpose {
             Purpose::Frames => handle.accepted(link).await,
             // More than the database keeps up with: the peer tries again.
@@ -305,6 +316,10 @@ fn named(setup: &Setup) -> BTreeMap<ApAddress, String> {
 impl Daemon for Running {
     async fn status(&self) -> admin::Status {
         self.status_now().await
+    }
+
+    async fn doctor(&self) -> admin::Doctor {
+        self.doctor_now().await
     }
 
     async fn seen_from_outside(&self) -> BTreeMap<ApAddress, String> {

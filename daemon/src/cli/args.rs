@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand};
 const EXAMPLES: &str = "\
 Examples:
   phantom status                              is the daemon ready, or what does it wait for?
+  phantom doctor                              what is wrong, and what to do?
   phantom address new web                     make an address; offer something at it:
   phantom-run --publish 80:web python3 -m http.server 80
   phantom forward 80=127.0.0.1:8080           offer what runs on this computer outside Phantom
@@ -17,7 +18,8 @@ Examples:
   phantom --json status | jq .ready           for scripts: one JSON value
   phantom testnet up --nodes 12 --dir net     a private network on this computer
 
-Exit status: 0 done; 1 it did not work, the reason is on standard error; 2 wrong command line.";
+Exit status: 0 done; 1 it did not work, the reason is on standard error; 2 wrong command line.
+Of doctor: 0 all is well; 1 something should be looked at; 2 programs cannot be served.";
 
 /// Asks and tells the Phantom daemon of this computer.
 #[derive(Debug, Parser)]
@@ -40,6 +42,8 @@ pub struct Cli {
 pub enum Command {
     /// How the daemon is, what it waits for, and where others reach your programs
     Status,
+    /// What is as it should be and what is not, with advice; codes of warnings are in docs/warnings.md
+    Doctor,
     /// Addresses at which programs of this computer can be reached
     #[command(subcommand)]
     Address(Address),
@@ -208,6 +212,7 @@ mod tests {
     #[test]
     fn the_commands_of_the_manual_are_there() {
         for line in [
+            "doctor --json",
             "address new web",
             "address list",
             "address show web",

@@ -1,6 +1,7 @@
 //! `phantom`, the command line: asks the daemon in the admin dialect and shows the answer to people or scripts.
 
 pub mod args;
+mod doctor;
 mod net;
 mod show;
 mod table;
@@ -26,7 +27,7 @@ pub fn main() -> ExitCode {
         Err(error) => return complain("phantom", &error.into(), 1),
     };
     match runtime.block_on(run(cli)) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Whoever reads our output has seen enough (`phantom peer list | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => complain("phantom", &error, 1),
@@ -37,9 +38,20 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
-async fn run(cli: Cli) -> anyhow::Result<()> {
-    let request = match cli.command {
-        Command::Testnet(command) => return net::run(command, cli.json).await,
+async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let exchange = Exchange { socket: cli.daemon.unwrap_or_else(phantom_ipc::default_socket), json: cli.json };
+    match cli.command {
+        Command::Testnet(command) => net::run(command, exchange.json).await?,
+        Command::Doctor => return doctor::run(&exchange.socket, exchange.json).await,
+        command => exchange.ask(command).await?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What a command asks that is one question.
+fn request(command: Command) -> Option<Request> {
+    Some(match command {
+        Command::Testnet(_) | Command::Doctor => return None,
         Command::Status => Request::Status,
         Command::Address(Address::New { name }) => Request::AddressNew { name },
         Command::Address(Address::List) => Request::AddressList,
@@ -50,21 +62,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Netdb(Netdb::Lookup { address }) => Request::NetdbLookup { address },
         Command::Forward(forward) => forward_request(forward),
         Command::Stop => Request::Stop,
-    };
-    let exchange = Exchange { socket: cli.daemon.unwrap_or_else(phantom_ipc::default_socket), json: cli.json };
-    match &request {
-        Request::Status => exchange.run(&request, show::status).await,
-        Request::AddressNew { .. } | Request::AddressShow { .. } => exchange.run(&request, show::address).await,
-        Request::AddressList => exchange.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
-        Request::PathList => exchange.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
-        Request::PeerList => exchange.run(&request, |list: &Vec<admin::Peer>| show::peers(list)).await,
-        Request::Connections => exchange.run(&request, |list: &Vec<admin::Connection>| show::connections(list)).await,
-        Request::NetdbLookup { .. } => exchange.run(&request, show::lookup).await,
-        Request::ForwardNew { .. } => exchange.run(&request, show::forward).await,
-        Request::ForwardList => exchange.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
-        Request::ForwardRemove { .. } => exchange.run(&request, |count: &u64| show::removed(*count)).await,
-        Request::Stop => exchange.run(&request, |(): &()| "stopped\n".to_owned()).await,
-    }
+    })
 }
 
 fn forward_request(Forward { what, identity, keep, remove }: Forward) -> Request {
@@ -81,6 +79,24 @@ struct Exchange {
 }
 
 impl Exchange {
+    async fn ask(&self, command: Command) -> anyhow::Result<()> {
+        let Some(request) = request(command) else { return Ok(()) };
+        match &request {
+            Request::Status => self.run(&request, show::status).await,
+            Request::Doctor => self.run(&request, show::doctor).await,
+            Request::AddressNew { .. } | Request::AddressShow { .. } => self.run(&request, show::address).await,
+            Request::AddressList => self.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
+            Request::PathList => self.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
+            Request::PeerList => self.run(&request, |list: &Vec<admin::Peer>| show::peers(list)).await,
+            Request::Connections => self.run(&request, |list: &Vec<admin::Connection>| show::connections(list)).await,
+            Request::NetdbLookup { .. } => self.run(&request, show::lookup).await,
+            Request::ForwardNew { .. } => self.run(&request, show::forward).await,
+            Request::ForwardList => self.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
+            Request::ForwardRemove { .. } => self.run(&request, |count: &u64| show::removed(*count)).await,
+            Request::Stop => self.run(&request, |(): &()| "stopped\n".to_owned()).await,
+        }
+    }
+
     /// Asks, and prints the answer as JSON or as `show` lays it out.
     async fn run<T>(&self, request: &Request, show: impl FnOnce(&T) -> String) -> anyhow::Result<()>
     where

@@ -1,8 +1,8 @@
 //! Answers of the daemon as people read them.
 
 use phantom_ipc::admin::{
-    Address, Connection, ConnectionState, Direction, Forward, Hop, Lookup, Path, PathKind, PathState, Peer, Published,
-    Status,
+    Address, Check, CheckState, Connection, ConnectionState, Direction, Doctor, Forward, Hop, Lookup, Path, PathKind,
+    PathState, Peer, Published, StartStep, Status, Warning,
 };
 
 use super::table::{bytes, pairs, table};
@@ -34,11 +34,49 @@ pub(super) fn status(status: &Status) -> String {
         ("running for", age(status.uptime_seconds)),
         ("version", status.version.clone()),
     ];
+    if status.start.iter().any(|step| !step.done) {
+        rows.extend(status.start.iter().map(|step| ("start", start_step(step))));
+    }
+    rows.extend(status.warnings.iter().filter(|one| one.caused_by.is_none()).map(|one| ("warning", warning(one))));
     rows.extend(status.notes.iter().map(|note| ("note", note.clone())));
     // The label once.
     let labels = std::iter::once("published").chain(std::iter::repeat(""));
     rows.extend(labels.zip(status.published.iter().map(published)));
     pairs(&rows)
+}
+
+/// A step of the start, with the time that it took.
+fn start_step(step: &StartStep) -> String {
+    let took = format!("{}.{} s", step.milliseconds / 1000, step.milliseconds % 1000 / 100);
+    if step.done { format!("{}: after {took}", step.what) } else { format!("{}: not yet, for {took}", step.what) }
+}
+
+/// What is wrong, with its code, and what to do.
+fn warning(one: &Warning) -> String {
+    let affects = if one.affects_connections { ", connections suffer" } else { "" };
+    format!("{} ({}{affects}, for {}): {}", one.text, one.code, age(one.since_seconds), one.advice)
+}
+
+pub(super) fn doctor(doctor: &Doctor) -> String {
+    let rows: Vec<_> = doctor.checks.iter().map(check).collect();
+    let mut text = table(["", "looked at", "is"], &rows);
+    let warnings: Vec<_> = doctor.warnings.iter().filter(|one| one.caused_by.is_none()).collect();
+    if !warnings.is_empty() {
+        text.push('\n');
+        text.push_str(&pairs(&warnings.iter().map(|one| ("warning", warning(one))).collect::<Vec<_>>()));
+    }
+    text
+}
+
+fn check(check: &Check) -> [String; 3] {
+    let state = match check.state {
+        CheckState::Good => "ok",
+        CheckState::Unknown => "?",
+        CheckState::Warning => "look",
+        CheckState::Bad => "BAD",
+    };
+    let advice = check.advice.as_ref().map(|advice| format!("; {advice}")).unwrap_or_default();
+    [state.to_owned(), check.name.clone(), format!("{}{advice}", check.text)]
 }
 
 /// Where others reach a program of this computer.
@@ -225,6 +263,18 @@ fn age(seconds: u64) -> String {
 mod tests {
     use super::*;
 
+    fn warning_of(code: &str, caused_by: Option<&str>) -> Warning {
+        Warning {
+            code: code.into(),
+            severity: phantom_ipc::admin::Severity::Error,
+            since_seconds: 65,
+            text: "nobody answers".into(),
+            advice: "go online".into(),
+            affects_connections: true,
+            caused_by: caused_by.map(str::to_owned),
+        }
+    }
+
     fn node(n: u8) -> Hop {
         Hop { node_id: format!("{n:02x}").repeat(32), addr: format!("127.{n}.0.1:1") }
     }
@@ -243,7 +293,12 @@ mod tests {
             entry_paths: 0,
             ready_tunnels: 0,
             open_connections: 0,
-            notes: vec!["guard 01020304 kills builds".into()],
+            notes: vec!["a path was lost".into()],
+            warnings: vec![warning_of("no-peers", None), warning_of("no-path", Some("no-peers"))],
+            start: vec![
+                StartStep { what: "a first peer".into(), done: true, milliseconds: 1_250 },
+                StartStep { what: "guards".into(), done: false, milliseconds: 60_000 },
+            ],
             published: vec![
                 Published {
                     identity: Some("shop".into()),
@@ -268,7 +323,11 @@ mod tests {
         assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
         let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop; seen from outside 3 min ago\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
         assert!(status.ends_with(published), "{status}");
-        assert!(status.contains("note              guard 01020304 kills builds\n"), "{status}");
+        assert!(status.contains("note              a path was lost\n"), "{status}");
+        assert!(status.contains("start             a first peer: after 1.2 s\n"), "{status}");
+        assert!(status.contains("start             guards: not yet, for 60.0 s\n"), "{status}");
+        let warned = "warning           nobody answers (no-peers, connections suffer, for 1 min 5 s): go online\n";
+        assert!(status.contains(warned) && !status.contains("no-path"), "an effect is not told: {status}");
         assert!(status.contains("3 paths, 12 tunnels; 5.0 MB so far") && status.contains("1 min 1 s"), "{status}");
     }
 

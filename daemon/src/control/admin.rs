@@ -65,6 +65,7 @@ impl Control {
                 let published = self.published(owner).await;
                 line_of(Ok(Status { published, ..self.daemon.status().await }))
             }
+            Request::Doctor => line_of(Ok(self.daemon.doctor().await)),
             Request::PathList => line_of(Ok(self.daemon.paths().await)),
             Request::PeerList => line_of(Ok(self.daemon.peers().await)),
             Request::Connections => line_of(Ok(self.daemon.connections().await)),

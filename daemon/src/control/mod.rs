@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
-use phantom_ipc::admin::{Connection as ConnectionInfo, Failure, Forward, Lookup, Path, Peer, Status};
+use phantom_ipc::admin::{Connection as ConnectionInfo, Doctor, Failure, Forward, Lookup, Path, Peer, Status};
 use phantom_ipc::hook::Note;
 use phantom_ipc::publish::Ports;
 use phantom_proto::ident::ApAddress;
@@ -64,6 +64,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub trait Daemon: Send + Sync + 'static {
     /// How it is; what is published, others know.
     async fn status(&self) -> Status;
+    /// What is as it should be, and what is not.
+    async fn doctor(&self) -> Doctor;
     /// How what is published is seen from outside, in words.
     async fn seen_from_outside(&self) -> BTreeMap<ApAddress, String>;
     /// Its own routing paths.

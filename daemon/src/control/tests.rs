@@ -78,12 +78,17 @@ impl Daemon for TestDaemon {
             ready_tunnels: 4,
             open_connections: 0,
             notes: Vec::new(),
+            warnings: Vec::new(),
+            start: Vec::new(),
             published: Vec::new(),
             relayed_paths: 3,
             relayed_tunnels: 12,
             relayed_bytes: 1_234_567,
             uptime_seconds: 5,
         }
+    }
+    async fn doctor(&self) -> Doctor {
+        Doctor { checks: Vec::new(), warnings: Vec::new() }
     }
     async fn seen_from_outside(&self) -> BTreeMap<ApAddress, String> {
         BTreeMap::new()

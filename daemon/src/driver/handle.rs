@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, Of, PathNo, Work};
+use phantom_proto::node::{Input, Of, PathNo, Vitals, Work};
 use phantom_proto::path::{Candidate, PathKeys};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
@@ -30,8 +30,10 @@ pub struct Snapshot {
     pub relayed_paths: usize,
     /// What a first own path waits for, in words.
     pub waiting_for: Option<String>,
-    /// What the operator should know, in words.
+    /// What went wrong of late, in words.
     pub notes: Vec<String>,
+    /// How the node is, as a value.
+    pub vitals: Vitals,
     /// How own services are seen from outside, in words.
     pub seen: BTreeMap<ApAddress, String>,
     /// Sizes of the node's tables: links, dials, paths, segments, tunnels under way, seeds, joined links.

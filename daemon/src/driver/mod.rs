@@ -234,7 +234,8 @@ impl Driver {
         let (waiting_for, notes) = (self.node.progress(now()), self.node.notes(now()));
         let (relayed_paths, load) = (self.node.relayed_paths(), self.node.load());
         let seen = self.node.seen_from_outside(now()).into_iter().collect();
-        Snapshot { exit_paths, entry_paths, paths, relayed_paths, waiting_for, notes, seen, load }
+        let vitals = self.node.vitals(now());
+        Snapshot { exit_paths, entry_paths, paths, relayed_paths, waiting_for, notes, vitals, seen, load }
     }
 
     fn link_up(&mut self, id: LinkId, reader: LinkReader, writer: LinkWriter) {

@@ -92,6 +92,8 @@ pub struct Known {
     pub seen: HashMap<NodeId, u64>,
     /// Nobody is connected, and what is done about it.
     pub alone: Option<Alone>,
+    /// Whether another node took this one's own record when it was last published; none before that has ended.
+    pub published: Option<bool>,
 }
 
 /// Speaks to the database's task; cheap to clone.
@@ -207,6 +209,10 @@ struct Task {
     swarm: Swarm<Behaviour>,
     own: PeerId,
     own_record: Option<Vec<u8>>,
+    /// Its publication under way.
+    own_put: Option<QueryId>,
+    /// How the last one ended.
+    published: Option<bool>,
     gets: HashMap<QueryId, Get>,
     puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
     sample: Sample,
@@ -237,6 +243,8 @@ impl Task {
             swarm,
             own,
             own_record: None,
+            own_put: None,
+            published: None,
             gets: HashMap::new(),
             puts: HashMap::new(),
             sample: Sample::default(),
@@ -324,8 +332,9 @@ impl Task {
         let Ok(signed) = Signed::<NodeRecord>::from_bytes(&value) else { return };
         let Ok(record) = signed.check(unix_seconds()) else { return };
         let key = netdb::node_key(&record.contact.node_id()).to_vec();
-        if let Err(error) = self.put(key, value) {
-            tracing::warn!(%error, "this node's record could not be published");
+        match self.put(key, value) {
+            Ok(query) => self.own_put = Some(query),
+            Err(error) => tracing::warn!(%error, "this node's record could not be published"),
         }
     }
 
@@ -529,12 +538,16 @@ impl Task {
                 }
             }
             QueryResult::PutRecord(result) if last => {
+                let stored = match result {
+                    // Some did not answer: the others have it.
+                    Err(kad::PutRecordError::QuorumFailed { success, .. }) if !success.is_empty() => Ok(()),
+                    other => other.map(|_| ()).map_err(local),
+                };
+                if self.own_put == Some(id) {
+                    (self.own_put, self.published) = (None, Some(stored.is_ok()));
+                    self.tell();
+                }
                 if let Some(done_tx) = self.puts.remove(&id) {
-                    let stored = match result {
-                        // Some did not answer: the others have it.
-                        Err(kad::PutRecordError::QuorumFailed { success, .. }) if !success.is_empty() => Ok(()),
-                        other => other.map(|_| ()).map_err(local),
-                    };
                     let _ = done_tx.send(stored);
                 }
             }
@@ -570,7 +583,8 @@ impl Task {
         let nodes = self.sample.records().cloned().collect();
         let silent = self.sample.silent().filter(|id| !connected_to.contains(id)).copied().collect();
         let (connected, alone, seen) = (connected_to.len(), self.alone, self.sample.seen().collect());
-        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, seen, alone });
+        let published = self.published;
+        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, seen, alone, published });
     }
 }
 

@@ -19,14 +19,9 @@ impl Node {
         network.saturating_add_signed(-self.ahead.unwrap_or_default().clamp(-MOST, MOST))
     }
 
-    /// A clock that is too far off to be corrected.
+    /// By how much others are ahead of a clock that is too far off to be corrected.
     // protocol: E7
-    pub(super) fn clock_note(&self) -> Option<String> {
-        let ahead = self.ahead.filter(|ahead| ahead.unsigned_abs() > MOST.unsigned_abs())?;
-        let minutes = ahead.unsigned_abs().div_ceil(60_000);
-        let way = if ahead > 0 { "behind" } else { "ahead of" };
-        Some(format!(
-            "this computer's clock is off by about {minutes} minutes ({way} those of other nodes): set it; they refuse what it says"
-        ))
+    pub(super) fn clock_off(&self) -> Option<i64> {
+        self.ahead.filter(|ahead| ahead.unsigned_abs() > MOST.unsigned_abs())
     }
 }

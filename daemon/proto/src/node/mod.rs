@@ -27,14 +27,16 @@ mod ready;
 mod service;
 mod tunnels;
 mod visits;
+mod vitals;
 mod wakes;
 
 pub use expected::{EXPECTED, EXPECTED_FOR};
-pub use notes::{Note, Weight};
+pub use notes::{Note, Times, Weight};
 pub use pace::exponential;
 pub use personas::SPARES;
 pub use ready::{Of, TunnelNo, WantNo};
 pub use service::Serials;
+pub use vitals::Vitals;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;

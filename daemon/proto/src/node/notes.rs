@@ -102,12 +102,28 @@ impl Note {
     /// For the level of a log.
     pub fn weight(&self) -> Weight {
         match self {
-            Self::Choice(_) | Self::NoPlan(_) | Self::LayersLost | Self::PathDown(How::Mute) => Weight::Trouble,
+            Self::NoPlan(_) | Self::LayersLost | Self::PathDown(How::Mute) => Weight::Trouble,
+            // What is true for a while is told by who watches, once it has been true for long enough.
+            Self::Choice(_) => Weight::Quiet,
             Self::Guards | Self::BuildFailed(_) | Self::FirstAway | Self::PathDown(How::Failed | How::Died { .. }) => {
                 Weight::Normal
             }
             _ => Weight::Quiet,
         }
+    }
+
+    /// Whether it is about what this node does for itself, and not about what others do here.
+    pub fn is_own(&self) -> bool {
+        !matches!(
+            self,
+            Self::TunnelsGivenUp
+                | Self::PathsFull
+                | Self::Record(_)
+                | Self::Misused
+                | Self::Array(_)
+                | Self::Block(_)
+                | Self::Frame
+        )
     }
 
     /// Whether it says that something of our own went wrong.
@@ -155,11 +171,37 @@ struct Line {
     last: VecDeque<(u64, Note)>,
 }
 
+/// How often it happened since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Times {
+    /// An own path was built and had its first tunnel.
+    pub stood: u64,
+    /// The array of a build did not come home, or not as it should.
+    pub failed: u64,
+    /// The first node of a build did not answer.
+    pub first_away: u64,
+    /// A build could not begin.
+    pub no_plan: u64,
+    /// An own path was ended by others, or went mute.
+    pub lost: u64,
+}
+
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Notes(BTreeMap<u8, Line>);
 
 impl Notes {
+    pub(super) fn times(&self) -> Times {
+        let times = |note: Note| self.0.get(&note.kind()).map_or(0, |line| line.times);
+        Times {
+            stood: times(Note::PathUp),
+            failed: times(Note::BuildFailed(BuildError::Changed)),
+            first_away: times(Note::FirstAway),
+            no_plan: times(Note::NoPlan(PlanError::Hops(0))),
+            lost: times(Note::PathDown(How::Mute)),
+        }
+    }
+
     fn add(&mut self, now: u64, note: Note) {
         let line = self.0.entry(note.kind()).or_default();
         line.times = line.times.saturating_add(1);
@@ -206,11 +248,9 @@ impl Node {
         self.notes.add(now, note);
     }
 
-    /// What the operator should know, in words: what is true of the choice of nodes, then what went wrong of late.
+    /// What went wrong of late, in words; what is still true says [`Node::vitals`].
     pub fn notes(&self, now: u64) -> Vec<String> {
-        let lasting = self.choice.notes(now / 1000);
-        let lasting = self.clock_note().into_iter().chain(lasting.iter().map(ToString::to_string));
-        lasting.chain(self.notes.news(now)).collect()
+        self.notes.news(now)
     }
 
     /// Everything that has happened and is kept, oldest first: when, and what.

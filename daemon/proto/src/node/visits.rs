@@ -190,6 +190,14 @@ impl Node {
         }
     }
 
+    /// Services of which each entry that was visited was not reached.
+    pub(super) fn unseen(&self) -> usize {
+        let services = self.personas.values().filter_map(|own| own.service.as_ref());
+        let unseen =
+            |watch: &Watch| !watch.entries.is_empty() && watch.entries.values().all(|entry| !entry.failed.is_empty());
+        services.filter(|service| unseen(&service.watch)).count()
+    }
+
     /// How each service is seen from outside, in words.
     pub fn seen_from_outside(&self, now: u64) -> Vec<(ApAddress, String)> {
         let seen = self.personas.values().filter_map(|own| Some((own.identity?, own.service.as_ref()?)));

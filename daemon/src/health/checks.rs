@@ -1,0 +1,156 @@
+//! What `phantom doctor` looks at, one line each: what is as it should be is said, too.
+
+use std::path::Path;
+
+use phantom_ipc::admin::{Check, CheckState, Severity, Warning};
+use phantom_proto::path::choice::Note;
+
+use super::codes::{
+    CLOCK_OFF, GUARDS_PROVISIONAL, LAYERS_OFF, NO_NAMESPACE, NO_PATH, NO_PEERS, PORT_UNREACHED, STATE_FOLDER,
+    UNPUBLISHED,
+};
+use super::{Around, Facts, clock_in_words};
+
+/// What can be off by without harm, in milliseconds; it is corrected.
+const CORRECTED: u64 = 120_000;
+
+fn check(name: &str, state: CheckState, text: impl Into<String>, advice: &str) -> Check {
+    let advice = (!advice.is_empty() && state != CheckState::Good).then(|| advice.to_owned());
+    Check { name: name.to_owned(), state, text: text.into(), advice }
+}
+
+fn good(is_good: bool, else_state: CheckState) -> CheckState {
+    if is_good { CheckState::Good } else { else_state }
+}
+
+/// All that a running daemon can say.
+pub fn checks(facts: &Facts, data: &Path, listen: &str) -> Vec<Check> {
+    let mut all = vec![state_folder(&facts.around, data)];
+    all.extend(checks_of_computer(&facts.around));
+    all.extend([port(facts, listen), clock(facts), peers(facts), sample(facts), own_record(facts)]);
+    all.extend([guards(facts), layers(facts), paths(facts)]);
+    all
+}
+
+/// What can be said without a daemon.
+fn checks_of_computer(around: &Around) -> Vec<Check> {
+    let tun = match &around.no_tun {
+        None => "/dev/net/tun can be used".to_owned(),
+        Some(why) => format!("/dev/net/tun: {why}; programs get emulated sockets"),
+    };
+    let namespaces = around.no_user_namespaces.map_or_else(
+        || "the kernel's settings allow them".to_owned(),
+        |why| format!("{why}: programs of ordinary users get a weaker way"),
+    );
+    let advice = "change that setting with sysctl, or start programs as root under root's daemon";
+    vec![
+        check("tun", good(around.no_tun.is_none(), CheckState::Warning), tun, NO_NAMESPACE.advice),
+        check("user-namespaces", good(around.no_user_namespaces.is_none(), CheckState::Warning), namespaces, advice),
+    ]
+}
+
+/// Whoever asks has an answer.
+pub fn daemon_answers(socket: &Path) -> Check {
+    check("daemon", CheckState::Good, format!("it answers at {}", socket.display()), "")
+}
+
+/// Nobody answers at the local socket: `why` says how.
+pub fn without_daemon(why: &str, around: &Around) -> Vec<Check> {
+    let (text, advice) = why.split_once("\n  ").unwrap_or((why, "start one with `phantomd`"));
+    let mut all = vec![check("daemon", CheckState::Bad, text, advice)];
+    all.extend(checks_of_computer(around));
+    all
+}
+
+/// The worst of all: what the exit status tells.
+pub fn worst(checks: &[Check], warnings: &[Warning]) -> CheckState {
+    let of = |warning: &Warning| match warning.severity {
+        _ if warning.affects_connections => CheckState::Bad,
+        Severity::Info => CheckState::Good,
+        Severity::Warning | Severity::Error => CheckState::Warning,
+    };
+    let told = warnings.iter().map(of);
+    checks.iter().map(|check| check.state).chain(told).max().unwrap_or(CheckState::Good)
+}
+
+fn state_folder(around: &Around, data: &Path) -> Check {
+    let free = around.free.map_or_else(String::new, |free| format!(", {} MiB free", free >> 20));
+    let text = match &around.unwritable {
+        Some(why) => format!("{} cannot be written: {why}", data.display()),
+        None => format!("{}{free}", data.display()),
+    };
+    check("state-folder", good(around.keeps(), CheckState::Warning), text, STATE_FOLDER.advice)
+}
+
+fn port(facts: &Facts, listen: &str) -> Check {
+    let text = if facts.called {
+        format!("other nodes have opened links to {listen}")
+    } else {
+        format!("no other node has opened a link to {listen} yet")
+    };
+    let state = if facts.connected == 0 { CheckState::Unknown } else { CheckState::Warning };
+    check("port", good(facts.called, state), text, PORT_UNREACHED.advice)
+}
+
+fn clock(facts: &Facts) -> Check {
+    let Some(ahead) = facts.clock_ahead else {
+        let text = "not compared yet: that takes links to nodes of five networks";
+        return check("clock", CheckState::Unknown, text, "");
+    };
+    let off = ahead.unsigned_abs();
+    let text = if off > CORRECTED {
+        clock_in_words(ahead)
+    } else {
+        format!("{}.{} s from those of other nodes", off / 1000, off % 1000 / 100)
+    };
+    check("clock", good(off <= CORRECTED, CheckState::Bad), text, CLOCK_OFF.advice)
+}
+
+fn peers(facts: &Facts) -> Check {
+    let text = format!("{} nodes are connected", facts.connected);
+    check("peers", good(facts.connected > 0, CheckState::Bad), text, NO_PEERS.advice)
+}
+
+fn sample(facts: &Facts) -> Check {
+    let problem = facts.vitals.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
+    let text = format!("{} nodes are known to choose from{problem}", facts.known);
+    let state = good(facts.known > 0 && problem.is_empty(), CheckState::Warning);
+    check("sample", state, text, "wait for more nodes to be found; in a private network start more of them")
+}
+
+fn own_record(facts: &Facts) -> Check {
+    let (state, text) = match facts.published {
+        None => (CheckState::Unknown, "this node's record is being published"),
+        Some(true) => (CheckState::Good, "other nodes have taken this node's record"),
+        Some(false) => (CheckState::Warning, "no other node took this node's record"),
+    };
+    check("own-record", state, text, UNPUBLISHED.advice)
+}
+
+/// Of the choice of nodes all that is told is told as a warning as well; provisional guards are how everybody begins.
+fn guards(facts: &Facts) -> Check {
+    let troubles = facts.vitals.choice.iter().filter(|note| !matches!(note, Note::Provisional | Note::LayersOff));
+    let troubles: Vec<_> = troubles.map(ToString::to_string).collect();
+    let provisional = facts.vitals.choice.contains(&Note::Provisional);
+    let more = if provisional { ", provisional" } else { "" };
+    let text = if troubles.is_empty() {
+        format!("{} guards{more}", facts.vitals.guards)
+    } else {
+        format!("{} guards{more}; {}", facts.vitals.guards, troubles.join("; "))
+    };
+    let state = good(facts.vitals.guards > 0 && troubles.is_empty(), CheckState::Warning);
+    check("guards", state, text, GUARDS_PROVISIONAL.advice)
+}
+
+fn layers(facts: &Facts) -> Check {
+    let off = facts.vitals.choice.contains(&Note::LayersOff);
+    let text = if off { LAYERS_OFF.title } else { "layers of nodes stand behind the guards" };
+    // A small network has none, and nobody can do anything about it.
+    check("layers", CheckState::Good, text, "")
+}
+
+fn paths(facts: &Facts) -> Check {
+    let text = format!("{} paths stand for what goes out, {} tunnels are ready", facts.exit_paths, facts.ready_tunnels);
+    let ready = facts.exit_paths > 0 && facts.ready_tunnels > 0;
+    check("paths", good(ready, CheckState::Bad), text, NO_PATH.advice)
+}

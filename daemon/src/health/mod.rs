@@ -1,0 +1,164 @@
+//! What is wrong with this daemon, or may become so: warnings with codes, made from facts that others gather.
+//!
+//! ```text
+//!  facts ── conditions ── true for long enough? ── its cause is true as well? ── told: status, doctor, log, metrics
+//!                              no: not yet              yes: an effect, told to scripts only
+//! ```
+//! Nothing is asked and nothing is changed here; time and facts are arguments.
+
+mod around;
+mod checks;
+mod codes;
+mod start;
+
+use std::collections::BTreeMap;
+
+use phantom_ipc::admin::{StartStep, Warning};
+use phantom_proto::node::Vitals;
+use phantom_proto::path::choice::Note;
+use tokio::time::Instant;
+
+pub use around::Around;
+pub use checks::{checks, daemon_answers, without_daemon, worst};
+use codes::*;
+pub use codes::{ALL, About, about};
+use start::Start;
+
+/// Builds in a row that fail before it is called trouble: one in three may on a good day.
+const MANY_BUILDS: u32 = 5;
+
+/// What warnings and checks are made from.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// Nodes that there is a link with.
+    pub connected: usize,
+    /// Nodes that are known.
+    pub known: usize,
+    /// Own paths that work for what goes out.
+    pub exit_paths: usize,
+    /// Tunnels that are ready on own paths.
+    pub ready_tunnels: usize,
+    /// Paths of others.
+    pub relayed_paths: usize,
+    /// At most so many.
+    pub most_relayed: usize,
+    /// Whether another node has opened a link to this one.
+    pub called: bool,
+    /// Whether others took the own record, once that was tried.
+    pub published: Option<bool>,
+    /// By how many milliseconds other clocks are ahead, as far as known.
+    pub clock_ahead: Option<i64>,
+    /// How the node is.
+    pub vitals: Vitals,
+    /// How it is around the daemon.
+    pub around: Around,
+}
+
+/// What is true, and since when.
+#[derive(Debug, Default)]
+pub struct Health {
+    since: BTreeMap<&'static str, (Instant, String)>,
+    start: Start,
+}
+
+impl Health {
+    /// Takes the facts as they are at `now`.
+    pub fn look(&mut self, now: Instant, facts: &Facts) {
+        self.start.look(now, facts);
+        let conditions = conditions(facts);
+        self.since.retain(|code, _| conditions.iter().any(|(about, _)| about.code == *code));
+        for (about, text) in conditions {
+            self.since.entry(about.code).or_insert_with(|| (now, String::new())).1 = text;
+        }
+    }
+
+    /// What is to be told at `now`, causes before effects.
+    pub fn warnings(&self, now: Instant) -> Vec<Warning> {
+        let one = |about: &'static About| {
+            let (since, text) = self.since.get(about.code)?;
+            let age = now.saturating_duration_since(*since);
+            let cause = about.causes.iter().find(|cause| self.since.contains_key(cause.code));
+            (age >= about.after).then(|| Warning {
+                code: about.code.to_owned(),
+                severity: about.severity,
+                since_seconds: age.as_secs(),
+                text: if text.is_empty() { about.title.to_owned() } else { text.clone() },
+                advice: about.advice.to_owned(),
+                affects_connections: about.affects_connections,
+                caused_by: cause.map(|cause| cause.code.to_owned()),
+            })
+        };
+        ALL.into_iter().filter_map(one).collect()
+    }
+
+    /// How far the start is.
+    pub fn start(&self, now: Instant) -> Vec<StartStep> {
+        self.start.steps(now)
+    }
+}
+
+type Condition = (&'static About, String);
+
+/// What is true, each with what the title does not say.
+fn conditions(facts: &Facts) -> Vec<Condition> {
+    [network(facts), paths(facts), choice(facts), computer(facts)].concat()
+}
+
+fn when(condition: bool, about: &'static About) -> Option<Condition> {
+    condition.then(|| (about, String::new()))
+}
+
+fn network(facts: &Facts) -> Vec<Condition> {
+    let clock = facts.vitals.clock_off.map(|ahead| (&CLOCK_OFF, clock_in_words(ahead)));
+    let own = [
+        when(facts.connected == 0, &NO_PEERS),
+        clock,
+        when(!facts.called, &PORT_UNREACHED),
+        when(facts.published == Some(false), &UNPUBLISHED),
+        when(facts.relayed_paths >= facts.most_relayed && facts.most_relayed > 0, &RELAY_FULL),
+    ];
+    own.into_iter().flatten().collect()
+}
+
+fn clock_in_words(ahead: i64) -> String {
+    let minutes = ahead.unsigned_abs().div_ceil(60_000);
+    let way = if ahead > 0 { "behind" } else { "ahead of" };
+    format!("this computer's clock is about {minutes} minutes {way} those of other nodes, and they refuse what it says")
+}
+
+fn paths(facts: &Facts) -> Vec<Condition> {
+    let vitals = &facts.vitals;
+    let no_path = facts.exit_paths == 0;
+    let problem = vitals.problem.as_ref().filter(|_| no_path);
+    let own = [
+        problem.map(|problem| (&NO_PLAN, format!("no path can be planned: {problem}"))),
+        (vitals.failures >= MANY_BUILDS)
+            .then(|| (&BUILDS_FAIL, format!("{} builds of paths have failed, one after the other", vitals.failures))),
+        when(no_path, &NO_PATH),
+        when(!no_path && facts.ready_tunnels == 0, &NO_TUNNEL),
+        when(vitals.unseen > 0, &SERVICE_UNSEEN),
+    ];
+    own.into_iter().flatten().collect()
+}
+
+fn choice(facts: &Facts) -> Vec<Condition> {
+    let one = |note: &Note| match note {
+        Note::Provisional => (&GUARDS_PROVISIONAL, String::new()),
+        Note::LayersOff => (&LAYERS_OFF, String::new()),
+        Note::Trial => (&GUARD_TRIAL, String::new()),
+        Note::NoThreeWork => (&GUARDS_FAIL, String::new()),
+        Note::Exposed => (&GUARDS_USED_UP, String::new()),
+        Note::KillsBuilds(_) => (&GUARD_KILLS_BUILDS, note.to_string()),
+        Note::KillsPaths(_) => (&GUARD_ENDS_PATHS, note.to_string()),
+    };
+    facts.vitals.choice.iter().map(one).collect()
+}
+
+fn computer(facts: &Facts) -> Vec<Condition> {
+    let around = &facts.around;
+    let own = [when(!around.keeps(), &STATE_FOLDER), when(around.no_tun.is_some(), &NO_NAMESPACE)];
+    own.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,152 @@
+//! Which warnings facts lead to, when they are told, and which are another's effect.
+
+use std::time::Duration;
+
+use phantom_ipc::admin::CheckState;
+use phantom_proto::ident::NodeId;
+use proptest::prelude::*;
+
+use super::*;
+
+/// A node that lacks nothing.
+fn well() -> Facts {
+    let vitals = Vitals { guards: 3, ..Vitals::default() };
+    Facts {
+        connected: 8,
+        known: 11,
+        exit_paths: 2,
+        ready_tunnels: 4,
+        relayed_paths: 1,
+        most_relayed: 10,
+        called: true,
+        published: Some(true),
+        clock_ahead: Some(300),
+        vitals,
+        around: Around { free: Some(1 << 40), ..Around::default() },
+    }
+}
+
+/// The codes that are told after so many seconds of these facts, and what each is caused by.
+fn told(facts: &Facts, seconds: u64) -> Vec<(String, Option<String>)> {
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.look(now, facts);
+    let later = now + Duration::from_secs(seconds);
+    health.look(later, facts);
+    health.warnings(later).into_iter().map(|warning| (warning.code, warning.caused_by)).collect()
+}
+
+fn roots(facts: &Facts) -> Vec<String> {
+    told(facts, 3600).into_iter().filter(|(_, cause)| cause.is_none()).map(|(code, _)| code).collect()
+}
+
+#[test]
+fn a_node_that_lacks_nothing_has_no_warning_and_every_check_is_good() {
+    assert!(told(&well(), 86_400).is_empty());
+    let checks = checks(&well(), std::path::Path::new("/data"), "192.0.2.1:443");
+    assert!(checks.iter().all(|check| check.state == CheckState::Good && check.advice.is_none()), "{checks:?}");
+    assert_eq!(worst(&checks, &[]), CheckState::Good);
+}
+
+#[test]
+fn what_follows_from_a_cause_is_not_told_beside_it() {
+    let vitals = Vitals { failures: 7, unseen: 1, problem: Some("too few".into()), ..Vitals::default() };
+    let cut_off = Facts { connected: 0, exit_paths: 0, ready_tunnels: 0, vitals, published: Some(false), ..well() };
+    assert_eq!(roots(&cut_off), ["no-peers"]);
+    let all = told(&cut_off, 3600);
+    assert!(all.len() > 5 && all[1..].iter().all(|(_, cause)| cause.as_deref() == Some("no-peers")), "{all:?}");
+    // With peers again the next cause is what is told.
+    assert_eq!(
+        roots(&Facts { connected: 3, called: false, published: Some(true), ..cut_off.clone() }),
+        ["port-unreached", "no-plan"]
+    );
+    assert_eq!(roots(&Facts { connected: 3, published: Some(true), ..cut_off }), ["no-plan", "builds-fail"]);
+}
+
+#[test]
+fn what_passes_by_itself_is_not_told() {
+    let busy = Facts { ready_tunnels: 0, ..well() };
+    assert!(told(&busy, 29).is_empty());
+    assert_eq!(told(&busy, 30), [("no-tunnel".to_owned(), None)]);
+    // Twice for a moment is not long.
+    let (mut health, now) = (Health::default(), Instant::now());
+    for second in 0..100 {
+        let facts = if second % 20 == 19 { well() } else { busy.clone() };
+        health.look(now + Duration::from_secs(second), &facts);
+        assert!(health.warnings(now + Duration::from_secs(second)).is_empty(), "{second}");
+    }
+}
+
+/// A cause that is not told yet silences its effects all the same: else they would be told first.
+#[test]
+fn an_effect_is_never_told_before_its_cause() {
+    let alone = Facts { connected: 0, exit_paths: 0, ready_tunnels: 0, ..well() };
+    for seconds in 0..200 {
+        let told = told(&alone, seconds);
+        assert!(told.iter().all(|(code, cause)| code == "no-peers" || cause.is_some()), "{seconds}: {told:?}");
+    }
+}
+
+#[test]
+fn a_warning_says_more_than_its_title_where_there_is_more() {
+    let bad = Note::KillsBuilds(NodeId([0xab; 32]));
+    let vitals = Vitals { clock_off: Some(-600_000), choice: vec![bad], ..well().vitals };
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.look(now, &Facts { vitals, ..well() });
+    let warnings = health.warnings(now);
+    assert!(warnings[0].text.contains("about 10 minutes ahead of"), "{warnings:?}");
+    assert!(warnings[1].text.contains("abababab"), "{warnings:?}");
+    assert!(!about("guard-kills-builds").unwrap().title.contains("abab"));
+}
+
+#[test]
+fn steps_of_the_start_take_the_time_since_the_one_before() {
+    let (mut health, now) = (Health::default(), Instant::now());
+    let at = |seconds| now + Duration::from_secs(seconds);
+    let none = Facts { connected: 0, known: 0, exit_paths: 0, ready_tunnels: 0, vitals: Vitals::default(), ..well() };
+    health.look(now, &none);
+    health.look(at(2), &Facts { connected: 1, ..none.clone() });
+    health.look(at(5), &Facts { connected: 1, known: 9, vitals: well().vitals, ..none.clone() });
+    let steps = health.start(at(9));
+    let seen: Vec<_> = steps.iter().map(|step| (step.done, step.milliseconds / 1000)).collect();
+    assert_eq!(seen, [(true, 2), (true, 3), (true, 0), (false, 4), (false, 0)]);
+    // What was done stays done.
+    health.look(at(10), &none);
+    assert!(health.start(at(10))[0].done);
+}
+
+#[test]
+fn how_bad_it_is_depends_on_connections_and_severity() {
+    let checks_of = |facts: &Facts| checks(facts, std::path::Path::new("/data"), "192.0.2.1:443");
+    let warned = |facts: &Facts| {
+        let (mut health, now) = (Health::default(), Instant::now());
+        health.look(now, facts);
+        health.warnings(now + Duration::from_secs(3600))
+    };
+    let state = |facts: &Facts| worst(&checks_of(facts), &warned(facts));
+    let info = Vitals { choice: vec![Note::LayersOff, Note::Provisional], ..well().vitals };
+    assert_eq!(state(&Facts { vitals: info, ..well() }), CheckState::Good, "a small network is no fault");
+    assert_eq!(state(&Facts { published: Some(false), ..well() }), CheckState::Warning);
+    assert_eq!(state(&Facts { exit_paths: 0, ..well() }), CheckState::Bad);
+    let none = without_daemon("nobody listens\n  start one", &Around::default());
+    assert_eq!((none[0].state, none[0].advice.as_deref()), (CheckState::Bad, Some("start one")));
+    assert_eq!(worst(&none, &[]), CheckState::Bad);
+}
+
+proptest! {
+    /// Whatever the facts, something that is not an effect is told whenever anything is, once all had time to show.
+    #[test]
+    fn effects_have_a_cause_that_is_told(
+        (connected, exit_paths, ready_tunnels, failures) in (0usize..3, 0usize..2, 0usize..2, 0u32..9),
+        (called, published, unseen, fails) in (any::<bool>(), any::<Option<bool>>(), 0usize..2, any::<bool>()),
+    ) {
+        let choice = if fails { vec![Note::NoThreeWork] } else { Vec::new() };
+        let vitals = Vitals { failures, unseen, choice, ..well().vitals };
+        let facts = Facts { connected, exit_paths, ready_tunnels, called, published, vitals, ..well() };
+        let told = told(&facts, 3600);
+        for (_, cause) in &told {
+            let is_told = |cause: &String| told.iter().any(|(code, _)| code == cause);
+            prop_assert!(cause.as_ref().is_none_or(is_told), "{:?}", told);
+        }
+        prop_assert!(told.is_empty() || told.iter().any(|(_, cause)| cause.is_none()), "{:?}", told);
+    }
+}

@@ -1,0 +1,102 @@
+//! What a daemon says of itself: warnings in status, log and doctor are the same ones, and come and go with what they are about.
+#![allow(missing_docs)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use phantom_tests::{Network, SERVER, Server, binary, eventually};
+use serde_json::Value;
+
+/// What `phantom doctor --json` says, and its exit status.
+fn doctor(socket: &Path) -> Result<(Value, i32)> {
+    let output = Command::new(binary("phantom")).arg("--daemon").arg(socket).args(["doctor", "--json"]).output()?;
+    Ok((serde_json::from_slice(&output.stdout)?, output.status.code().context("no exit status")?))
+}
+
+fn state<'a>(doctor: &'a Value, check: &str) -> Option<&'a str> {
+    let checks = doctor["checks"].as_array()?;
+    checks.iter().find(|one| one["name"] == check)?["state"].as_str()
+}
+
+/// A daemon in a folder of its own that writes its log beside it.
+fn daemon(folder: &Path, host: &str, peer: Option<&str>) -> Result<Server> {
+    fs::create_dir(folder)?;
+    let log = fs::File::create(folder.join("log"))?;
+    let mut command = Command::new(binary("phantomd"));
+    command.args(["--accept-eula", "--listen", &format!("{host}:0"), "--data-dir"]).arg(folder);
+    command.args(peer.map(|peer| ["--peer", peer]).into_iter().flatten());
+    Ok(Server::from(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()?))
+}
+
+fn status(folder: &Path) -> Result<Value> {
+    let socket = folder.join("daemon.sock");
+    let output = Command::new(binary("phantom")).arg("--daemon").arg(socket).args(["status", "--json"]).output()?;
+    Ok(serde_json::from_str(&phantom_tests::stdout(&output)?)?)
+}
+
+/// Codes of the warnings that are no other's effect.
+fn roots(said: &Value) -> Vec<String> {
+    let warnings = said["warnings"].as_array().into_iter().flatten();
+    let roots = warnings.filter(|one| one["caused_by"].is_null());
+    roots.filter_map(|one| one["code"].as_str().map(str::to_owned)).collect()
+}
+
+#[test]
+fn a_node_of_a_network_is_well_and_without_a_daemon_it_is_said() -> Result<()> {
+    let network = Network::shared()?;
+    let (said, _) = doctor(&network.nodes[SERVER].socket)?;
+    for check in ["daemon", "state-folder", "port", "peers", "sample", "guards", "paths"] {
+        ensure!(state(&said, check) == Some("good"), "{check}: {said}");
+    }
+    eventually(|| {
+        let (said, _) = doctor(&network.nodes[SERVER].socket)?;
+        ensure!(state(&said, "own-record") == Some("good"), "{said}");
+        Ok(())
+    })?;
+    // How a machine keeps programs in is its own; whatever else is not well has no part in the exit status here.
+    let weaker = ["tun", "user-namespaces"].iter().any(|check| state(&said, check) == Some("warning"));
+    let (said, code) = doctor(&network.nodes[SERVER].socket)?;
+    ensure!(code == i32::from(weaker), "{code}: {said}");
+    let status = network.phantom(SERVER, &["status"])?;
+    ensure!(status["start"].as_array().is_some_and(|steps| steps.iter().all(|step| step["done"] == true)), "{status}");
+    let (said, code) = doctor(Path::new("/nonexistent/daemon.sock"))?;
+    ensure!(code == 2 && state(&said, "daemon") == Some("bad"), "{code}: {said}");
+    Ok(())
+}
+
+#[test]
+fn a_warning_comes_and_goes_in_status_doctor_and_log() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (alone, other) = (dir.path().join("alone"), dir.path().join("other"));
+    let _alone = daemon(&alone, "127.251.1.1", None)?;
+    let said = eventually(|| {
+        let said = status(&alone)?;
+        ensure!(roots(&said).iter().any(|code| code == "no-peers"), "{said}");
+        Ok(said)
+    })?;
+    let effects = said["warnings"].as_array().context("no warnings")?;
+    ensure!(
+        effects
+            .iter()
+            .all(|one| one["code"] == "no-peers" || one["caused_by"] == "no-peers" || one["code"] == "no-tun"),
+        "{said}"
+    );
+    let (told, code) = doctor(&alone.join("daemon.sock"))?;
+    ensure!(code == 2 && roots(&told) == roots(&said), "{code}: {told}");
+    let logs = |line: &str| {
+        eventually(|| {
+            let log = fs::read_to_string(alone.join("log"))?;
+            ensure!(log.matches(line).count() == 1, "{line:?} not once in: {log}");
+            Ok(())
+        })
+    };
+    logs("no other node answers (no-peers)")?;
+    let peer = said["peer"].as_str().context("no peer string")?;
+    let _other = daemon(&other, "127.252.1.1", Some(peer))?;
+    logs("over: no-peers")?;
+    logs("start: a first peer after")?;
+    ensure!(!roots(&status(&alone)?).iter().any(|code| code == "no-peers"));
+    Ok(())
+}
