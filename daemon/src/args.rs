@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use phantom_ipc::release::release;
+
 use crate::config::Overrides;
 use crate::names::{Peer, Resolver};
 
@@ -24,7 +26,7 @@ accepted; 4 data directory, port or socket in use by another process.";
 
 /// The daemon of the Phantom network.
 #[derive(Debug, Parser)]
-#[command(name = "phantomd", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "phantomd", version = release(), after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// What to do instead of running.
     #[command(subcommand)]
@@ -103,6 +105,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_version_names_the_protocol_that_nodes_speak() {
+        use phantom_ipc::release::PROTOCOL;
+        assert_eq!(PROTOCOL, phantom_proto::wire::session::VERSION);
+        let said = Cli::command().render_version();
+        assert!(said.contains(&format!("protocol {PROTOCOL},")), "{said}");
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
-use clap::{Parser, ValueEnum};
+use clap::{Parser, ValueEnum, ValueHint};
 use phantom_ipc::name::{NameError, check};
 use phantom_ipc::publish::Publish;
+use phantom_ipc::release::release;
 use phantom_ipc::{ENV_IDENTITY, ENV_PUBLISH};
 
 /// Starts a program so that its only network is Phantom.
@@ -16,7 +17,7 @@ use phantom_ipc::{ENV_IDENTITY, ENV_PUBLISH};
 /// are resolved by Phantom alone. The program needs no settings for it. Others reach those of its ports that --publish names,
 /// and nothing else; ports below 1024 need no privilege.
 #[derive(Debug, Parser)]
-#[command(name = "phantom-run", version, after_long_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
+#[command(name = "phantom-run", version = release(), after_long_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
 pub(crate) struct Options {
     /// Identity to run as, made by `phantom address new NAME` [default: PHANTOM_IDENTITY, else a fresh one for this run]
     // Not clap's `env`: an empty variable counts as unset, an empty name is a mistake.
@@ -66,7 +67,7 @@ pub(crate) struct Options {
     pub(crate) quiet: bool,
 
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM", value_hint = ValueHint::CommandWithArguments)]
     pub(crate) command: Vec<OsString>,
 }
 

@@ -18,6 +18,7 @@ pub mod admin;
 pub mod hook;
 pub mod name;
 pub mod publish;
+pub mod release;
 
 /// Version of both dialects. Raised with every change of either.
 pub const VERSION: u8 = 4;

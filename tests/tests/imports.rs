@@ -77,7 +77,7 @@ const LAUNCHER: Building = (
 
 const HOOK: Building = ("hook/src", &[&["names", "outcome"], &["unix"]]);
 
-const IPC: Building = ("ipc/src", &[&["name"], &["publish"], &["admin", "hook"]]);
+const IPC: Building = ("ipc/src", &[&["name", "release"], &["publish"], &["admin", "hook"]]);
 
 /// Roots of programs and libraries know all.
 const ROOTS: [&str; 3] = ["main", "lib", "bin"];

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use phantom_ipc::release::release;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -23,7 +24,7 @@ Of doctor: 0 all is well; 1 something should be looked at; 2 programs cannot be 
 
 /// Asks and tells the Phantom daemon of this computer.
 #[derive(Debug, Parser)]
-#[command(name = "phantom", version, after_help = EXAMPLES, max_term_width = 100)]
+#[command(name = "phantom", version = release(), after_help = EXAMPLES, max_term_width = 100)]
 pub struct Cli {
     /// The daemon's socket [default: PHANTOM_SOCKET, else that of your own daemon, else root's /run/phantom/daemon.sock]
     // Not clap's `env`: an empty variable counts as unset, see `phantom_ipc::default_socket`.
