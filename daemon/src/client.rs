@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::FileTypeExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use interprocess::local_socket::ToFsName;
 use interprocess::local_socket::traits::tokio::Stream as _;
 use interprocess::os::unix::uds_local_socket::tokio::Stream;
+use phantom_ipc::SYSTEM_SOCKET;
 use phantom_ipc::admin::{BadLine, Failure, MAX_REPLY, Reply, Request, Status};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
@@ -70,7 +71,7 @@ impl Client {
         let stream = Stream::connect(name).await.map_err(failed)?;
         // Somebody else could offer a socket in a folder that all may write into.
         let owner = stream.inner().peer_cred().map_err(failed)?.uid();
-        if owner != 0 && owner != rustix::process::geteuid().as_raw() {
+        if ![0, rustix::process::geteuid().as_raw()].contains(&owner) && !is_system_service(path, owner) {
             return Err(ClientError::Forbidden(path.to_owned()));
         }
         Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
@@ -107,6 +108,12 @@ impl Client {
     pub async fn status(&mut self) -> Result<Status, ClientError> {
         self.ask(&Request::Status).await
     }
+}
+
+/// Whether that user runs the system's daemon: only root makes folders in /run, and gives one to the service.
+fn is_system_service(socket: &Path, uid: u32) -> bool {
+    let folder = Path::new(SYSTEM_SOCKET).parent().unwrap_or_else(|| Path::new("/"));
+    socket == Path::new(SYSTEM_SOCKET) && fs::metadata(folder).is_ok_and(|about| about.uid() == uid)
 }
 
 /// Whether something else than a socket lies there, as phantom-run puts it.

@@ -1,4 +1,4 @@
-//! The local socket: reached by its owner and root only (root's by every user, for programs), with bounded lines and descriptors beside bytes.
+//! The local socket: reached by its owner and root only (the system's by every user, for programs), with bounded lines and descriptors beside bytes.
 
 use std::fs;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
@@ -19,7 +19,7 @@ use tokio::process::ChildStdin;
 
 use super::beside::{self, Beside};
 use crate::datadir::{DataError, make_private_dir};
-use crate::gate::Owner;
+use crate::gate::{self, Owner};
 
 use super::IdentityRef;
 
@@ -46,8 +46,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing; root's daemon is there
-    /// for all users: 0666 and 0755. A file left by a daemon that was killed is replaced; one that answers is not. Needs
+    /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing; the
+    /// system's daemon is there for all users: 0666 and 0755. A file left by a daemon that was killed is replaced; one that answers is not. Needs
     /// a tokio runtime.
     ///
     /// # Errors
@@ -109,9 +109,10 @@ fn remove_stale(path: &Path) -> Result<(), SocketError> {
     }
 }
 
-/// Whether programs of other users are served: by root only, who alone can give them namespaces that they may enter.
+/// Whether programs of other users are served: by who can give them namespaces that they may enter, which is root, and the
+/// system's service with the capabilities for it.
 fn serves_all() -> bool {
-    rustix::process::geteuid().is_root()
+    rustix::process::geteuid().is_root() || gate::can_serve_others()
 }
 
 /// The daemon's own user and root.

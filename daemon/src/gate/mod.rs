@@ -63,6 +63,8 @@ pub(crate) use splice::carry;
 pub use splice::splice;
 pub use terms::{ConnectError, GateConfig, GateError, Network, Owner, Stream};
 
+pub use owned::is_able as can_serve_others;
+
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
 pub const HELPER_ARGUMENT: &str = "__netns";
 

@@ -1,10 +1,11 @@
 //! Namespaces that belong to another user: made by a child that takes the user's place, so that the user may enter them.
 //!
 //! ```text
-//!  helper (root) -- fork --> child: becomes the user, unshares user and network namespace
+//!  helper -------- fork --> child: becomes the user, unshares user and network namespace
 //!     maps the user  <-- descriptors of both --+   ends
 //! ```
-//! Root's helper stays outside of the user namespace: it opens the TUN device and aborts sockets by its own rights.
+//! Takes root, or [`NEEDED`] in a service of a user of its own. The helper stays outside of the user namespace: it opens the
+//! TUN device and aborts sockets by its own rights.
 
 use std::fs;
 use std::io;
@@ -13,13 +14,22 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{Gid, Pid, Uid, WaitOptions, waitpid};
 use rustix::thread::{
-    UnshareFlags, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups, set_thread_res_gid,
-    set_thread_res_uid,
+    CapabilitySet, UnshareFlags, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
+    set_thread_res_gid, set_thread_res_uid,
 };
 
 use super::Owner;
 use super::netns::{Reply, receive_reply, send_reply};
 use super::sys::{self, Fork};
+
+/// To become other users for a moment, to make their namespaces and to enter and furnish them.
+const NEEDED: CapabilitySet =
+    CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SYS_ADMIN).union(CapabilitySet::NET_ADMIN);
+
+/// Whether this process, which is not root, has what it takes to make namespaces for other users.
+pub fn is_able() -> bool {
+    capabilities(None).is_ok_and(|sets| sets.effective.contains(NEEDED))
+}
 
 /// Both namespaces: network, then user. Only `owner` and root may enter them.
 pub(super) fn namespaces(owner: Owner) -> io::Result<(OwnedFd, OwnedFd)> {
@@ -49,7 +59,8 @@ fn take_over(owner: Owner, child: Pid, from: &OwnedFd) -> io::Result<(OwnedFd, O
     let mut descriptors = reply.descriptors.into_iter();
     let mut next = || descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData));
     let spaces = (next()?, next()?);
-    map_user(&child.as_raw_nonzero().to_string(), owner)?;
+    // What belongs to a process that has changed its user is root's.
+    sys::with_files_of_root(|| map_user(&child.as_raw_nonzero().to_string(), owner))?;
     Ok(spaces)
 }
 

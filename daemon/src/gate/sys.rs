@@ -42,6 +42,16 @@ pub(super) fn unshare(flags: UnshareFlags) -> io::Result<()> {
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(io::Error::from)
 }
 
+/// Does something as the owner of root's files, for this thread alone; whoever may not become others stays who they are.
+pub(super) fn with_files_of_root<T>(work: impl FnOnce() -> T) -> T {
+    // SAFETY: setfsuid takes any number and returns the one before.
+    let own = unsafe { libc::setfsuid(0) };
+    let done = work();
+    // SAFETY: as above; it was this thread's own a moment ago.
+    unsafe { libc::setfsuid(own.cast_unsigned()) };
+    done
+}
+
 /// Which side of a fork we are on.
 pub(super) enum Fork {
     /// The new process.

@@ -74,7 +74,7 @@ impl Owner {
 pub struct GateConfig {
     /// The identity's address.
     pub address: ApAddress,
-    /// Whose programs may enter it. Another user than our own takes a daemon that is root.
+    /// Whose programs may enter it. Another user than our own takes root, or [`super::can_serve_others`].
     pub owner: Owner,
     /// Executable that becomes the helper: the daemon itself.
     pub helper: PathBuf,
