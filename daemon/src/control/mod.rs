@@ -6,6 +6,7 @@
 mod admin;
 mod beside;
 mod hook;
+mod outside;
 mod program_sockets;
 mod socket;
 mod spaces;

@@ -18,6 +18,7 @@ use tokio::net::UnixStream;
 use tokio::process::ChildStdin;
 
 use super::beside::{self, Beside};
+use super::outside::Outside;
 use crate::datadir::{DataError, make_private_dir};
 use crate::gate::{self, Owner};
 
@@ -43,6 +44,7 @@ pub enum SocketError {
 /// The listening socket; its file goes when this is dropped.
 pub struct Listener {
     inner: Inner,
+    outside: Outside,
 }
 
 impl Listener {
@@ -68,7 +70,7 @@ impl Listener {
         if serves_all() {
             fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
         }
-        Ok(Self { inner })
+        Ok(Self { inner, outside: Outside::here() })
     }
 
     /// The next program that connects and is allowed to; others are dropped without a word.
@@ -80,6 +82,11 @@ impl Listener {
             let stream = self.inner.accept().await?;
             // The kernel says who it is; who has gone already is nobody.
             let Ok(peer) = stream.inner().peer_cred() else { continue };
+            if !self.outside.holds(stream.inner(), peer.pid()) {
+                // Not worth a line each: who writes the log full is no better off.
+                tracing::debug!("a program under phantom-run was refused at the daemon's own socket");
+                continue;
+            }
             let peer = Owner { uid: peer.uid(), gid: peer.gid() };
             if serves_all() || may_administer(peer.uid, Owner::own().uid) {
                 return Ok(Connection::new(stream, peer));

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::process::Pid;
@@ -50,6 +50,17 @@ pub(super) fn with_files_of_root<T>(work: impl FnOnce() -> T) -> T {
     // SAFETY: as above; it was this thread's own a moment ago.
     unsafe { libc::setfsuid(own.cast_unsigned()) };
     done
+}
+
+/// The number of the network namespace in which a socket lives; that of an accepted local socket is where its peer's was made.
+pub(crate) fn network_of(socket: impl AsFd) -> io::Result<u64> {
+    let (mut number, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    let descriptor = socket.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, which are there; the descriptor is open.
+    check(unsafe {
+        libc::getsockopt(descriptor, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut number).cast(), &raw mut length)
+    })?;
+    Ok(number)
 }
 
 /// Which side of a fork we are on.
