@@ -143,6 +143,21 @@ pub(crate) enum Wanted {
 
 /// Opens a session of the daemon.
 pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
+    let lent = match contact.identity {
+        IdentityRef::Named(_) => token()?,
+        IdentityRef::Session(own) => own,
+    };
+    open(contact, wanted, lent)
+}
+
+/// The same with another daemon, for processes that say they are `identity`.
+pub(crate) fn enter_again(contact: &Contact, wanted: Wanted, identity: &IdentityRef) -> Result<Session> {
+    let IdentityRef::Session(lent) = identity else { bail!("the session has no token") };
+    open(contact, wanted, *lent)
+}
+
+/// A session; processes of a named identity go by the token `lent`.
+fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16]) -> Result<Session> {
     let mut line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
     let mut ask = |request: &Request| line.ask(request).context("the conversation with the daemon broke off");
     let identity = contact.identity.clone();
@@ -171,9 +186,8 @@ pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
     let mut identity = contact.identity.clone();
     if let IdentityRef::Named(_) = identity {
         // Names are for the daemon's user alone: processes of a server that gave root up go by a token.
-        let token = token()?;
-        match ask(&Request::Lend { identity, token })?.0 {
-            Reply::Info { .. } => identity = IdentityRef::Session(token),
+        match ask(&Request::Lend { identity, token: lent })?.0 {
+            Reply::Info { .. } => identity = IdentityRef::Session(lent),
             Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
             _ => bail!("the daemon's answer makes no sense: is it of another version?"),
         }

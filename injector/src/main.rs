@@ -30,6 +30,7 @@ mod proxies;
 mod publish;
 mod reason;
 mod resolver;
+mod resume;
 mod scratch;
 mod seccomp;
 mod service;
@@ -43,7 +44,7 @@ use std::process::exit;
 use anyhow::{Result, bail};
 use clap::Parser;
 
-use control::{Contact, Line};
+use control::Contact;
 use notes::Notes;
 use options::Options;
 use process::FAILED;
@@ -73,8 +74,7 @@ fn launch(options: &Options) -> Result<()> {
     }
     let ports = local::open(&mut session.line, &contact.identity, &options.allow_local)?;
     // Before anything is published, so that nothing about it is missed.
-    let follow = || Notes::follow(Line::open(&contact.socket)?, &session.identity);
-    let notes = if options.quiet && !options.publish_or_fail { None } else { Some(follow()?) };
+    let notes = Notes::wanted(options, &contact.socket, &session.identity)?;
     session.published = publish::open(&mut session.line, &contact.identity, &options.publish()?)?;
     process::run(&Launch::new(options, contact, &session, &ports), notes)
 }

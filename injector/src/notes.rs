@@ -3,11 +3,13 @@
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 use phantom_ipc::hook::{HEADER, IdentityRef, MAX_FRAME, Note, Reply, Request, split_frame};
 
 use crate::control::Line;
+use crate::options::Options;
 
 /// Notes as they come.
 pub(crate) struct Notes {
@@ -22,8 +24,16 @@ impl AsFd for Notes {
 }
 
 impl Notes {
+    /// Those that somebody wants to hear.
+    pub(crate) fn wanted(options: &Options, socket: &Path, identity: &IdentityRef) -> Result<Option<Self>> {
+        if options.quiet && !options.publish_or_fail {
+            return Ok(None);
+        }
+        Self::follow(Line::open(socket)?, identity).map(Some)
+    }
+
     /// Begins to follow.
-    pub(crate) fn follow(line: Line, identity: &IdentityRef) -> Result<Self> {
+    fn follow(line: Line, identity: &IdentityRef) -> Result<Self> {
         let line = line.say(&Request::Follow { identity: identity.clone() })?;
         let mut notes = Self { line, received: Vec::new() };
         loop {

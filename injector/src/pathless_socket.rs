@@ -9,13 +9,13 @@ use anyhow::{Context, Result};
 
 use crate::program_socket::ProgramSocket;
 
-/// Has the daemon serve there whom it lets in; gives the name. In the program's process, when it is set apart: sockets made
-/// before count as somebody else's then.
-pub(crate) fn open(program_socket: ProgramSocket<'_>) -> Result<String> {
+/// Has the daemon serve there whom it lets in; gives the name, and the socket for whoever is to offer it to the next daemon.
+/// In the program's process, when it is set apart: sockets made before count as somebody else's then.
+pub(crate) fn open(program_socket: ProgramSocket<'_>) -> Result<(String, UnixListener)> {
     // Nobody else is in this namespace, so any name is free.
     let name = "phantom";
     let address = SocketAddr::from_abstract_name(name)?;
     let listener = UnixListener::bind_addr(&address).context("making an abstract socket")?;
     program_socket.open_at(&listener)?;
-    Ok(name.to_owned())
+    Ok((name.to_owned(), listener))
 }

@@ -26,6 +26,7 @@ use crate::link::{self, News};
 use crate::notes::Notes;
 use crate::options::OnLoss;
 use crate::reason::{self, Passing};
+use crate::resume;
 use crate::sys::{self, Fork, Signals, Target};
 
 /// Exit status when the launcher itself fails.
@@ -34,8 +35,10 @@ pub(crate) const FAILED: i32 = 125;
 /// The keeper's number for "no program was started".
 const NO_PROGRAM: i32 = 0;
 
-/// The keeper's number for "the daemon is gone": no process ends so.
+/// The keeper's numbers for "the daemon is gone", for good or until another comes, and "another is there": no process ends so.
 const LOST: i32 = i32::MIN;
+const AWAITED: i32 = i32::MIN + 1;
+const RESUMED: i32 = i32::MIN + 2;
 
 /// How long a program that is asked to end may take, as service managers give it at least.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -44,7 +47,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 const STACK: usize = 64 * 1024;
 
 /// How programs are started: several ways, each tried in a process of its own, since what is entered is not left again.
-pub(crate) trait Ways {
+pub(crate) trait Ways: Sync {
     /// How many ways there are.
     fn count(&self) -> usize;
     /// In the new process: gets everything ready, calls `ready` and becomes the program. What is returned is its exit
@@ -56,8 +59,16 @@ pub(crate) trait Ways {
     fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()>;
     /// A descriptor that is silent as long as the daemon serves the program.
     fn session(&self) -> io::Result<OwnedFd>;
-    /// In the front, when it is not: tells people, and says what is to become of the program.
-    fn lost(&self) -> OnLoss;
+    /// In the keeper: whether a program of this way can go on with another daemon.
+    fn resumes(&self, way: usize) -> bool;
+    /// In the keeper, a while without a daemon: whoever comes is not to wait.
+    fn turn_away(&self);
+    /// In the keeper: goes on with another daemon. A descriptor as that of `session`.
+    fn resume(&self, way: usize) -> Result<OwnedFd>;
+    /// In the front, when the daemon is lost: tells people, and says what is to become of the program.
+    fn lost(&self, is_awaited: bool) -> OnLoss;
+    /// In the front, when another is there: tells people, and what it says of the run from now on.
+    fn resumed(&self) -> Option<Notes>;
     /// In the front, what the daemon says of the run: tells people, and says what is to become of the program.
     fn heard(&self, note: &Note) -> OnLoss;
     /// In the keeper: this way could not be had. If the reason is one that passes, no other is tried.
@@ -119,7 +130,8 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut n
                 return Err(lost());
             };
             match status {
-                LOST => is_to_end |= ways.lost() == OnLoss::Exit,
+                LOST | AWAITED => is_to_end |= ways.lost(status == AWAITED) == OnLoss::Exit,
+                RESUMED => notes = ways.resumed(),
                 _ if is_over => exit(FAILED),
                 _ => end_like(status),
             }
@@ -180,7 +192,7 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
         return Ok(write_number(report, NO_PROGRAM)?);
     };
     drop(signals);
-    let program = Arc::new(Target::new(started.pid));
+    let (program, way) = (Arc::new(Target::new(started.pid)), started.way);
     if let Err(error) = begin(started, &program, report, ways) {
         // Nobody serves it, so it is not to run; until now it had no network.
         program.send(Signal::KILL);
@@ -190,15 +202,18 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
     release_inherited()?;
     // The front may be gone here and below: then the program is about to end.
     let _ = write_number(report, program.pid().as_raw_nonzero().get());
-    tell_of_loss(ways.session()?, report.try_clone()?)?;
-    loop {
-        match rustix::process::wait(WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
-            Ok(Some((changed, status))) if changed == program.pid() => follow(status, front, report),
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => break,
+    let session = ways.session()?;
+    thread::scope(|scope| {
+        resume::spawn(scope, || attend_session(session, way, report, ways))?;
+        loop {
+            match rustix::process::wait(WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
+                Ok(Some((changed, status))) if changed == program.pid() => follow(status, front, report),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                // Not by returning: whoever waits for a daemon would be waited for.
+                Err(_) => exit(0),
+            }
         }
-    }
-    Ok(())
+    })
 }
 
 /// The front does as the program has done: whoever waits for it sees the program.
@@ -248,15 +263,23 @@ fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn W
     ways.serve(started.way, started.listener)
 }
 
-/// Tells the front when the daemon is gone, in a thread of its own.
-fn tell_of_loss(session: OwnedFd, report: OwnedFd) -> io::Result<()> {
-    thread::Builder::new().stack_size(STACK).spawn(move || {
-        // It says nothing unasked, and nobody asks here.
-        let mut polled = [PollFd::new(&session, PollFlags::IN)];
-        while rustix::io::retry_on_intr(|| poll(&mut polled, None)).is_err() {}
-        let _ = write_number(&report, LOST);
-    })?;
-    Ok(())
+/// Tells the front when the daemon is gone, and when another has taken its place.
+fn attend_session(mut session: OwnedFd, way: usize, report: &OwnedFd, ways: &dyn Ways) {
+    loop {
+        resume::over(&session);
+        if !ways.resumes(way) {
+            let _ = write_number(report, LOST);
+            return;
+        }
+        let _ = write_number(report, AWAITED);
+        session = loop {
+            ways.turn_away();
+            if let Ok(next) = ways.resume(way) {
+                break next;
+            }
+        };
+        let _ = write_number(report, RESUMED);
+    }
 }
 
 /// Ends the program when the front is gone, in a thread of its own: it may have been killed.

@@ -22,7 +22,7 @@ impl ProgramSocket<'_> {
     /// # Errors
     /// It is not the machine that lacks something then, so no weaker way is to be tried.
     pub(crate) fn open_at(&self, listener: &UnixListener) -> Result<()> {
-        // The daemon alone is to have it: when it dies, nobody must wait.
+        // Who keeps it as well must turn away whoever comes when the daemon is dead.
         let asked = self.line.ask_with(&Request::ProgramSocket { identity: self.identity.clone() }, listener.as_fd());
         match asked.map_err(|error| error.context(Passing))?.0 {
             Reply::Info { .. } => Ok(()),

@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_PATHLESS_SOCKET;
-use phantom_ipc::hook::{About, Note};
+use phantom_ipc::hook::{About, Note, Reply, Request};
 
 use crate::activation::Listener;
 use crate::apart::Walls;
@@ -20,10 +20,12 @@ use crate::filter::{self, Doors};
 use crate::likeness::Model;
 use crate::local::{self, Port};
 use crate::mounts::View;
+use crate::notes::Notes;
 use crate::options::{Isolation, OnLoss, Options};
 use crate::process::Ways;
 use crate::program_socket::ProgramSocket;
 use crate::resolver::{self, StandIn};
+use crate::resume::Heirloom;
 use crate::supervise::{self, Workshop};
 use crate::{
     activation, deputies, enclose, host, isolate, own_names, pathless_socket, place, preload, proxies, seccomp,
@@ -95,6 +97,8 @@ pub(crate) struct Launch<'a> {
     ports: &'a [Port],
     /// Answers name questions on loopback, where the program sees the host's settings.
     resolver: Mutex<Option<StandIn>>,
+    /// What is left for the next daemon.
+    heirloom: Heirloom,
     /// Before any fork: whom a service manager knows.
     front: u32,
     /// Why ways could not be had, as the keeper heard.
@@ -113,6 +117,7 @@ impl<'a> Launch<'a> {
             order,
             ports,
             resolver: Mutex::default(),
+            heirloom: Heirloom::default(),
             front: std::process::id(),
             reasons: Mutex::new(reasons),
         };
@@ -277,18 +282,20 @@ impl Ways for Launch<'_> {
         }
         isolate::give_up_the_rest(way.walls, doors, &|step| self.say(step))?;
         listeners.into_iter().try_for_each(Listener::place).context("placing listeners for the program")?;
+        let mut to_keep = None;
         if way.how.is_hooked() && way.walls == Walls::Own {
-            command.env(ENV_PATHLESS_SOCKET, pathless_socket::open(self.program_socket())?);
+            let (name, listener) = pathless_socket::open(self.program_socket())?;
+            command.env(ENV_PATHLESS_SOCKET, name);
+            to_keep = Some(OwnedFd::from(listener));
         }
-        let listener = match way.how {
-            How::Namespace => None,
-            How::Inject => Some(listen(doors)?),
+        match way.how {
+            How::Namespace => {}
+            How::Inject => to_keep = Some(listen(doors)?),
             How::Preload | How::Emulate => {
                 let mut filter = if way.how == How::Emulate { filter::emulate(doors) } else { filter::deny(doors) };
                 seccomp::install(&mut filter).context("installing the filter of system calls")?;
-                None
             }
-        };
+        }
         self.say(match way.how {
             How::Namespace => "the program's network is the phantom namespace",
             How::Inject => "each socket() is answered by the supervisor",
@@ -302,7 +309,7 @@ impl Ways for Launch<'_> {
         if let Some(about) = about_sockets {
             eprintln!("phantom-run: {about}");
         }
-        ready(listener)?;
+        ready(to_keep)?;
         stdio::close_again();
         Ok(execute(command, name))
     }
@@ -317,12 +324,16 @@ impl Ways for Launch<'_> {
         Ok(())
     }
 
-    fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()> {
-        if let Some(listener) = listener {
-            let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
-            let workshop =
-                Workshop { network, session: self.session.line.try_clone().context("copying a descriptor")? };
-            supervise::start(listener, self.contact.clone(), workshop).context("starting the supervisor")?;
+    fn serve(&self, way: usize, kept: Option<OwnedFd>) -> Result<()> {
+        match kept {
+            Some(door) if self.order[way].how.is_hooked() => self.heirloom.keep(door),
+            Some(listener) => {
+                let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
+                let session = self.session.line.try_clone().context("copying a descriptor")?;
+                let workshop = Workshop { network, session };
+                supervise::start(listener, self.contact.clone(), workshop).context("starting the supervisor")?;
+            }
+            None => {}
         }
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolver) = resolver.as_ref().filter(|_| self.needs_resolver(self.order[way])) {
@@ -335,13 +346,46 @@ impl Ways for Launch<'_> {
         self.session.line.try_clone()
     }
 
-    fn lost(&self) -> OnLoss {
+    fn resumes(&self, way: usize) -> bool {
+        self.order[way].how != How::Namespace
+    }
+
+    fn turn_away(&self) {
+        self.heirloom.turn_away();
+    }
+
+    fn resume(&self, way: usize) -> Result<OwnedFd> {
+        let way = self.order[way];
+        let wanted = if way.how == How::Emulate { Wanted::None } else { Wanted::Spaces };
+        let session = self.heirloom.pass_on(wanted, &self.contact, self.session, self.options)?;
+        if self.needs_resolver(way)
+            && let Some(stand_in) = resolver::open(&self.contact)?
+        {
+            resolver::serve(&stand_in).context("starting the resolver")?;
+        }
+        Ok(session)
+    }
+
+    fn lost(&self, is_awaited: bool) -> OnLoss {
         let what = match self.options.on_daemon_loss {
-            OnLoss::Wait => "it lives on without; start it anew when a daemon runs, or use --on-daemon-loss exit",
             OnLoss::Exit => "it is ended",
+            OnLoss::Wait if is_awaited => {
+                "what it has open ends, and what it opens anew goes by the next daemon, when one runs; to have it \
+                 ended instead, use --on-daemon-loss exit"
+            }
+            OnLoss::Wait => "it lives on without; start it anew when a daemon runs, or use --on-daemon-loss exit",
         };
         eprintln!("phantom-run: the daemon is gone, and with it the network of the program: {what}");
         self.options.on_daemon_loss
+    }
+
+    fn resumed(&self) -> Option<Notes> {
+        let who = Line::open(&self.contact.socket)
+            .map_err(Into::into)
+            .and_then(|mut line| line.ask(&Request::Info { identity: self.session.identity.clone() }));
+        let who = if let Ok((Reply::Info { name, .. }, _)) = who { format!(", as {name}") } else { String::new() };
+        eprintln!("phantom-run: a daemon is back: what the program opens from now on goes by it{who}");
+        Notes::wanted(self.options, &self.contact.socket, &self.session.identity).ok().flatten()
     }
 
     fn heard(&self, note: &Note) -> OnLoss {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use anyhow::Result;
 
 use crate::programs::Folder;
-use crate::{Server, User, Way, binary, eventually, stdout};
+use crate::{Server, User, Way, binary, eventually, signal, stdout};
 
 /// Whose daemon serves whom.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -113,6 +113,16 @@ impl Alone {
     /// Ends the daemon of these users.
     pub fn stop_daemon(&mut self, kind: Kind) {
         self.daemons[usize::from(kind == Kind::Own)] = None;
+    }
+
+    /// Kills the daemon of these users, which leaves its socket lying there.
+    pub fn kill_daemon(&mut self, kind: Kind) {
+        if let Some(pid) =
+            self.daemons[usize::from(kind == Kind::Own)].as_ref().and_then(|one| one.id().try_into().ok())
+        {
+            signal(pid, libc::SIGKILL);
+        }
+        self.stop_daemon(kind);
     }
 
     fn home(&self, kind: Kind) -> PathBuf {

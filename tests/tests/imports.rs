@@ -68,7 +68,7 @@ const LAUNCHER: Building = (
             "program_socket",
         ],
         &["deputies", "pathless_socket", "service"],
-        &["mounts"],
+        &["mounts", "resume"],
         &["enclose", "isolate", "resolver"],
         &["process"],
         &["ways"],

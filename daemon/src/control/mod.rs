@@ -215,6 +215,8 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     let Some(mut from_programs) = from_programs else { return };
     let reaper = async move { spaces.keep_tidy().await };
     tokio::pin!(reaper);
+    // Dropped before the conversations, which have such sockets.
+    let _ending = control.program_sockets.ending();
     loop {
         tokio::select! {
             accepted = next(&listener, &mut from_programs) => match accepted {

@@ -35,13 +35,25 @@ const STACK: usize = 128 * 1024;
 pub(super) struct ProgramSockets {
     counts: Arc<Mutex<HashMap<u32, usize>>>,
     came: mpsc::Sender<Connection>,
+    /// Whether the daemon ends.
+    ends: Arc<AtomicBool>,
 }
 
-/// An open one; shut when dropped.
+/// An open one; shut when dropped, unless the daemon ends: then the launcher offers it to the next one.
 pub(super) struct ProgramSocket {
     /// Until it is dropped.
     listening: Option<(UnixListener, Place)>,
     over: Arc<AtomicBool>,
+    ends: Arc<AtomicBool>,
+}
+
+/// Tells all of them that the daemon ends, when it is dropped.
+pub(super) struct Ending(Arc<AtomicBool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
+    }
 }
 
 /// One of a user's.
@@ -61,7 +73,12 @@ impl ProgramSockets {
     /// None yet, and where those arrive who come.
     pub(super) fn new() -> (Self, mpsc::Receiver<Connection>) {
         let (came, arriving) = mpsc::channel(WAITING);
-        (Self { counts: Arc::default(), came }, arriving)
+        (Self { counts: Arc::default(), came, ends: Arc::default() }, arriving)
+    }
+
+    /// To be dropped before any of them when the daemon ends.
+    pub(super) fn ending(&self) -> Ending {
+        Ending(Arc::clone(&self.ends))
     }
 
     /// Serves the programs of an identity at a socket that `launcher` passed and that [`is_listening_socket`].
@@ -85,7 +102,7 @@ impl ProgramSockets {
             runtime: Handle::current(),
         };
         let place = self.place(uid, most)?;
-        let program_socket = ProgramSocket { listening: Some((listening, place)), over };
+        let program_socket = ProgramSocket { listening: Some((listening, place)), over, ends: Arc::clone(&self.ends) };
         spawn(move || theirs.run())?;
         Ok(program_socket)
     }
@@ -105,6 +122,10 @@ impl Drop for ProgramSocket {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         let Some((listening, place)) = self.listening.take() else { return };
+        if self.ends.load(Ordering::Acquire) {
+            // The process closes it with everything else.
+            return std::mem::forget(listening);
+        }
         // Wakes whoever waits in accept(), and refuses whoever comes.
         let _ = rustix::net::shutdown(&listening, rustix::net::Shutdown::Both);
         // Those who came and were not accepted may have passed descriptors: see `beside`.

@@ -174,15 +174,14 @@ fn call(own: &Own, frame: &[u8], beside: Option<BorrowedFd<'_>>, patience: Optio
     }
 }
 
-/// Connects by the daemon's path; where none leads there any more, as in a jail, by the socket that needs none.
+/// Connects without a path where that is possible: jails have none, and behind it lies another file when the daemon was
+/// started anew. By the path where the program has a network of its own (bubblewrap), or the launcher saw to nothing.
 fn reach(own: &Own, line: &OwnedFd) -> Result<(), Errno> {
-    let by_path = own.socket.as_ref().map_or(Err(Errno::NAMETOOLONG), |path| retry_on_intr(|| connect(line, path)));
-    match (by_path, &own.pathless) {
-        (Err(Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG), Some(pathless)) => {
-            retry_on_intr(|| connect(line, pathless))
-        }
-        (result, _) => result,
+    let pathless = own.pathless.as_ref().map(|pathless| retry_on_intr(|| connect(line, pathless)));
+    if pathless == Some(Ok(())) {
+        return Ok(());
     }
+    own.socket.as_ref().map_or(Err(Errno::NAMETOOLONG), |path| retry_on_intr(|| connect(line, path)))
 }
 
 /// The frame that comes: its length in the buffer, header included, and the descriptor beside it.
