@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# What scripts/systemd looks at, beside its systemd.
+set -uo pipefail
+
+fail() { echo "systemd: $*" >&2; systemctl status --no-pager my-server passed tcp; tail -n 20 /run/heard* >&2; exit 1; }
+# The same until it is so; a minute is enough for anything here.
+until_so() {
+    local what=$1
+    shift
+    for _ in $(seq 300); do "$@" 2>/dev/null && return; sleep 0.2; done
+    fail "never: $what"
+}
+says() { [ "$(systemctl show -P "$2" "$1")" = "$3" ]; }
+program() { sed -n 's/^started \([0-9]*\) .*/\1/p' "$1" | tail -n 1; }
+step() { echo "$*"; }
+
+until_so "systemd answers" systemctl is-active -q multi-user.target
+systemctl start phantomd || fail "the daemon does not start"
+until_so "the daemon answers" "$PHANTOM_BIN/phantom" status >/dev/null
+"$PHANTOM_BIN/phantom" address new shop >/dev/null || fail "no identity"
+
+timeout 60 systemctl start my-server || fail "it is not ready"
+grep -q 'mine True watchdog 2000000' /run/heard || fail "variables are not the program's"
+says my-server ActiveState active || fail "not active"
+step "notify: ready, by a process that is not systemd's own child"
+
+sleep 5
+says my-server NRestarts 0 || fail "restarted though it says that it lives"
+old=$(program /run/heard)
+touch /run/heard.silent
+until_so "who falls silent is started anew" says my-server NRestarts 1
+rm /run/heard.silent
+until_so "the next program" bash -c '[ "$(grep -c ^started /run/heard)" = 2 ]'
+[ ! -e "/proc/$old" ] || fail "the silent program is still there"
+step "watchdog: heard while it lives, restarted when it is silent"
+
+until_so "it is active again" says my-server ActiveState active
+old=$(program /run/heard)
+systemctl kill --kill-who=main -s KILL my-server
+until_so "who is killed is started anew" bash -c '[ "$(grep -c ^started /run/heard)" = 3 ]'
+until_so "what was killed is gone" bash -c "[ ! -e /proc/$old ]"
+until_so "it is active again" says my-server ActiveState active
+step "killed: the program goes with phantom-run, both come again"
+
+old=$(program /run/heard)
+systemctl kill -s KILL phantomd
+until_so "the service comes again with its daemon" bash -c '[ "$(grep -c ^started /run/heard)" = 4 ]'
+[ ! -e "/proc/$old" ] || fail "the program of the daemon before is still there"
+until_so "it is active again" says my-server ActiveState active
+step "daemon killed: daemon and service come again"
+
+systemctl stop my-server || fail "it does not stop"
+tail -n 1 /run/heard | grep -q terminated || fail "SIGTERM did not reach the program"
+step "stopped: by SIGTERM, which the program hears"
+
+systemctl start passed.socket || fail "no local socket"
+answer=$(python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect("/run/passed.sock"); print(s.recv(10).decode())')
+[ "$answer" = served ] || fail "the local socket is not served"
+grep -q 'passed AF_UNIX mine True' /run/heard-passed || fail "the local socket was not passed"
+step "socket unit: a local socket starts the service and is served"
+
+systemctl start tcp.socket && timeout 60 systemctl start tcp.service || fail "no TCP socket"
+grep -q 'passed AF_INET6 mine True' /run/heard-tcp || fail "no listener in the place of the one that was passed"
+visit='import socket, sys
+address = socket.getaddrinfo("shop", 82, socket.AF_INET6, socket.SOCK_STREAM)[0][4]
+print(socket.create_connection(address[:2], 60).recv(10).decode())'
+[ "$("$PHANTOM_BIN/phantom-run" --quiet --identity shop python3 -c "$visit")" = served ] || fail "it is not at the identity's address"
+step "socket unit: a TCP listener of this computer's loopback becomes one of the identity"
