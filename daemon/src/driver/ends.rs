@@ -1,12 +1,12 @@
 //! The ends of paths, our own and others': ready tunnels wait there, and what the other end says first decides what comes of one.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, Of, PathNo, Serials, TunnelNo, Use, WantNo, Work};
-use phantom_proto::wire::cells::{Lookup, Open, Word};
+use phantom_proto::node::{Input, LinkId, Of, PathNo, Serials, TunnelNo, WantNo, Work};
+use phantom_proto::terminating::First;
+use phantom_proto::wire::cells::{Open, Word};
 use phantom_proto::wire::frame::Reason;
 use tokio::time::Instant;
 
@@ -16,26 +16,6 @@ use super::{Arrival, Driver, Incoming, Kept, Services, Visit, now, taken, want};
 use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
-
-/// Entry nodes to which a path has led that are remembered. To further ones each link is a new one: slower, and no loss.
-const LED: usize = 1024;
-
-/// Entry nodes to which a path has led.
-#[derive(Default)]
-pub(super) struct Led(BTreeSet<NodeId>);
-
-impl Led {
-    /// Whether this one was not among them. Beyond what is remembered each one is new.
-    fn is_new(&mut self, entry: NodeId) -> bool {
-        if self.0.contains(&entry) {
-            return false;
-        }
-        if self.0.len() < LED {
-            self.0.insert(entry);
-        }
-        true
-    }
-}
 
 impl Driver {
     /// The control tunnel of a path; of one that ends here, its first ready tunnel makes it.
@@ -110,23 +90,22 @@ impl Driver {
     /// The other end of a path uses a tunnel.
     pub(super) fn used(&mut self, whose: Whose, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
         match whose {
-            Whose::End => self.used_end(path, tunnel, kind, data),
+            Whose::End => self.used_end(path, tunnel, kind, &data),
             Whose::Own => self.used_own(path, tunnel, kind, data),
         }
     }
 
     /// The owner of a path that ends here uses a tunnel.
-    // protocol: U3
-    fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
-        match Word::read(kind, &data) {
-            Ok(Word::Open(open)) => self.open(path, *tunnel, open),
-            Ok(Word::Lookup(Lookup(address))) => self.look_up(path, *tunnel, address),
-            Ok(Word::Padding) => self.adopt(path, tunnel),
-            Ok(Word::Serve(_)) => {
+    fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: &[u8]) {
+        match self.node.first_word(now(), path, kind, data) {
+            First::Open { open, anew } => self.open(*tunnel, open, anew),
+            First::LookUp(address) => self.look_up(*tunnel, address),
+            First::Control => self.adopt(path, tunnel),
+            First::Serve(record) => {
                 self.adopt(path, tunnel);
-                self.node.handle(now(), Input::Served { path, record: data });
+                self.node.handle(now(), Input::Served { path, record });
             }
-            _ => self.misused(path, *tunnel),
+            First::Misused => drop(tokio::spawn(tunnel.abort(Reason::Protocol))),
         }
     }
 
@@ -167,23 +146,16 @@ impl Driver {
         }
     }
 
-    fn open(&mut self, path: PathNo, tunnel: Tunnel, open: Open) {
-        if !self.node.may_use(now(), path, Use::Connect) {
-            return self.misused(path, tunnel);
-        }
+    fn open(&self, tunnel: Tunnel, open: Open, anew: bool) {
         let services = self.exit_services();
-        let first = self.leads_for_the_first_time(path, open.node);
         tokio::spawn(async move {
-            if let Err(error) = exit::connect(tunnel, open, first, services).await {
+            if let Err(error) = exit::connect(tunnel, open, anew, services).await {
                 tracing::debug!(%error, "an exit tunnel ended");
             }
         });
     }
 
-    fn look_up(&mut self, path: PathNo, tunnel: Tunnel, address: ApAddress) {
-        if !self.node.may_use(now(), path, Use::Ask) {
-            return self.misused(path, tunnel);
-        }
+    fn look_up(&self, tunnel: Tunnel, address: ApAddress) {
         let services = self.exit_services();
         tokio::spawn(async move {
             if let Err(error) = exit::look_up(tunnel, address, services).await {
@@ -201,12 +173,6 @@ impl Driver {
             most: *relayed_tunnels,
             back: Some(self.back()),
         }
-    }
-
-    /// Whether a path that ends here has not led to this entry node yet, as far as is remembered.
-    // protocol: B7, B8
-    fn leads_for_the_first_time(&mut self, path: PathNo, entry: NodeId) -> bool {
-        self.led.entry(path).or_default().is_new(entry)
     }
 
     /// The serials reach the disk before the record that bears them leaves.
@@ -259,26 +225,4 @@ impl Driver {
 /// Milliseconds that somebody waits yet.
 fn left(claimant: &Claimant) -> u64 {
     u64::try_from(claimant.deadline.saturating_duration_since(Instant::now()).as_millis()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(number: usize) -> NodeId {
-        let mut id = [0; 32];
-        id[..8].copy_from_slice(&(number as u64).to_be_bytes());
-        NodeId(id)
-    }
-
-    /// Those beyond what is remembered counted as known, and were led over warm links.
-    // protocol: B7
-    #[test]
-    fn an_entry_node_is_new_once_and_beyond_what_is_remembered_always() {
-        let mut led = Led::default();
-        assert!((0..LED).all(|number| led.is_new(entry(number))));
-        assert!((0..LED).all(|number| !led.is_new(entry(number))));
-        assert!((0..2).all(|_| led.is_new(entry(LED))));
-        assert_eq!(led.0.len(), LED);
-    }
 }

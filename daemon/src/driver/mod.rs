@@ -105,7 +105,6 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         links: BTreeMap::new(),
         waiting: Waiting::default(),
         own: BTreeMap::new(),
-        led: BTreeMap::new(),
         controls: BTreeMap::new(),
         saves: Order::default(),
         joined: Joined::default(),
@@ -126,8 +125,6 @@ struct Driver {
     links: BTreeMap<LinkId, LinkTask>,
     waiting: Waiting,
     own: BTreeMap<PathNo, Own>,
-    /// Entry nodes to which paths that end here have led.
-    led: BTreeMap<PathNo, ends::Led>,
     /// Control tunnels of own paths and of those that end here.
     controls: BTreeMap<PathNo, Arc<Control>>,
     /// What is being kept.
@@ -306,7 +303,6 @@ impl Driver {
             Output::PathDown { path } => {
                 self.own.remove(&path);
                 self.waiting.drop_path(path);
-                self.led.remove(&path);
                 self.controls.remove(&path);
             }
             Output::Opened(seen) => (self.services.opened)(seen),

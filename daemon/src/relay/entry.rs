@@ -161,7 +161,7 @@ mod tests {
         assert!(matches!(serving.await.unwrap(), Err(RelayError::Aborted(Reason::Busy))));
     }
 
-    // protocol: U10, Y3
+    // protocol: U10
     #[tokio::test(start_paused = true)]
     async fn an_exit_node_that_says_nothing_or_something_else_costs_no_tunnel() {
         let nobody = |_| -> std::future::Ready<Option<Tunnel>> { panic!("a tunnel is taken") };

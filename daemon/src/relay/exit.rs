@@ -1,26 +1,19 @@
-//! What a terminating node does for the owner of a path over one tunnel: joins an entry node, or asks the database.
+//! Does what an exit says, at the terminating node of a path: joins an entry node, or asks the database for the path's owner.
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
+use phantom_proto::terminating::{Exit, ExitInput as Input, ExitOutput as Output};
 use phantom_proto::wire::NodeContact;
-use phantom_proto::wire::cells::Open;
-use phantom_proto::wire::frame::{Reason, kind};
-use tokio::time::timeout;
+use phantom_proto::wire::cells::{Open, Word};
+use phantom_proto::wire::frame::{Handle, kind};
 
 use super::cells::Tunnel;
 use super::join::{Joined, carry};
-use super::{Back, Counters, RelayError, Relayed, Taken};
+use super::{Back, Counters, RelayError, Relayed, Steps, Taken};
 use crate::link::LinkPool;
+use crate::link::frame::LinkWriter;
 use crate::netdb::Database;
-
-/// How long a database look-up may take.
-const LOOKUP_LIMIT: Duration = Duration::from_secs(15);
-
-/// How long the owner may take to take the few bytes of an answer.
-const WRITE_LIMIT: Duration = Duration::from_secs(10);
 
 /// What a terminating node needs of the rest of the daemon.
 #[derive(Clone)]
@@ -38,79 +31,116 @@ pub struct ExitServices {
 }
 
 impl ExitServices {
-    /// Room for one more; without it, the owner hears so.
-    async fn room(&self, tunnel: Tunnel) -> Result<(Relayed, Tunnel), RelayError> {
-        let Some(room) = self.counters.relay(self.most) else {
-            tunnel.abort(Reason::Busy).await;
-            return Err(RelayError::Aborted(Reason::Busy));
-        };
-        Ok((room, tunnel))
+    /// Room for one more, as long as it lives.
+    fn room(&self) -> Option<Relayed> {
+        self.counters.relay(self.most)
     }
-}
 
-/// OPEN: joins the handle at the entry node and carries the session. Whom the handle leads to is not said here.
-///
-/// `first`: the path leads to this entry node for the first time. Then no warm link is used: how soon the answer comes would tell
-/// whether somebody else was there before.
-// protocol: U9
-pub async fn connect(tunnel: Tunnel, open: Open, first: bool, services: ExitServices) -> Result<(), RelayError> {
-    let (_room, tunnel) = services.room(tunnel).await?;
-    match join(&open, first, &services).await {
-        Ok(joined) => carry(tunnel, joined).await,
-        Err(error) => {
-            tunnel.abort(error.reason()).await;
-            Err(error)
+    /// Where the node itself says that it is: an owner cannot make us dial anything but nodes.
+    async fn find(&self, node: NodeId) -> Input {
+        Input::Contact(self.database.contact(node).await.ok().flatten())
+    }
+
+    async fn look_up(&self, address: ApAddress) -> Input {
+        match self.database.lookup(address).await {
+            Ok(Some((_, record))) => Input::Record(record),
+            Ok(None) => Input::NoRecord,
+            Err(_) => Input::NoAnswer,
         }
     }
-}
 
-// protocol: U7
-async fn join(open: &Open, first: bool, services: &ExitServices) -> Result<Joined, RelayError> {
-    let unreachable = RelayError::Aborted(Reason::Unreachable);
-    let Some(entry) = contact(&*services.database, open.node).await else { return Err(unreachable) };
-    let links = &services.links;
-    let link = if first { links.dial(&entry).await } else { links.take(&entry).await };
-    let (reader, mut writer) = link.map_err(|_| unreachable)?.into_frames();
-    writer.write(kind::JOIN, &open.handle).await?;
-    if !open.first.is_empty() {
-        writer.write(kind::BYTES, &open.first).await?;
+    async fn dial(&self, to: &NodeContact, anew: bool) -> Option<Taken> {
+        let link = if anew { self.links.dial(to).await } else { self.links.take(to).await };
+        let (reader, writer) = link.ok()?.into_frames();
+        Some(Taken { reader, writer, back: self.back.clone() })
     }
-    writer.flush().await?;
-    Ok(Joined { link: Taken { reader, writer, back: services.back.clone() }, asked: true })
 }
 
-/// Where the node itself says that it is: an owner cannot make us dial anything but nodes.
-async fn contact(database: &dyn Database, node: NodeId) -> Option<NodeContact> {
-    timeout(LOOKUP_LIMIT, database.contact(node)).await.ok()?.ok()?
+/// OPEN: joins the handle at the entry node and carries the session. Whom the handle leads to is not said here. `anew`: the path leads
+/// to this entry node for the first time.
+///
+/// # Errors
+/// How what was carried ended, or why nothing was.
+pub async fn connect(tunnel: Tunnel, open: Open, anew: bool, services: ExitServices) -> Result<(), RelayError> {
+    let (steps, room) = (Steps::default(), services.room());
+    let exit = Exit::open(steps.now(), open, anew, room.is_some());
+    run(exit, steps, tunnel, &services).await
 }
 
 /// LOOKUP: answers with the AP record of an address, or says that there is none.
-// protocol: U13, D8
+///
+/// # Errors
+/// Why there was no answer.
+// protocol: D8
 pub async fn look_up(tunnel: Tunnel, address: ApAddress, services: ExitServices) -> Result<(), RelayError> {
-    let (_room, mut tunnel) = services.room(tunnel).await?;
-    let reason = match timeout(LOOKUP_LIMIT, services.database.lookup(address)).await {
-        Ok(Ok(Some((_, record)))) => {
-            let found = async {
-                tunnel.outgoing.write(CellKind::Found, &record).await?;
-                tunnel.outgoing.flush().await
-            };
-            timeout(WRITE_LIMIT, found).await.map_err(|_| RelayError::TimedOut)??;
-            tunnel.close().await;
-            return Ok(());
+    let (steps, room) = (Steps::default(), services.room());
+    let exit = Exit::look_up(steps.now(), address, room.is_some());
+    run(exit, steps, tunnel, &services).await
+}
+
+async fn run(mut exit: Exit, steps: Steps, mut tunnel: Tunnel, services: &ExitServices) -> Result<(), RelayError> {
+    let mut link = None;
+    while let Some(output) = exit.poll() {
+        let due = exit.deadline();
+        let done = match output {
+            Output::Find(node) => steps.by(due, services.find(node)).await,
+            Output::LookUp(address) => steps.by(due, services.look_up(address)).await,
+            Output::Dial { to, anew } => {
+                link = steps.by(due, services.dial(&to, anew)).await.flatten();
+                Some(Input::Dialed(link.is_some()))
+            }
+            Output::Join { handle, first } => {
+                let writer = link.as_mut().map(|link: &mut Taken| &mut link.writer);
+                steps.by(due, join(writer, &handle, &first)).await.map(Input::Sent)
+            }
+            Output::Answer(record) => steps.by(due, answer(&mut tunnel, &record)).await.map(Input::Sent),
+            Output::Carry => {
+                let Some(link) = link else { return Err(RelayError::Ended) };
+                return carry(tunnel, Joined { link, asked: true }).await;
+            }
+            Output::Close => {
+                tunnel.close().await;
+                return Ok(());
+            }
+            Output::Abort(reason) => {
+                drop(link);
+                tunnel.abort(reason).await;
+                return Err(RelayError::Aborted(reason));
+            }
+            Output::Drop => return Err(RelayError::Ended),
+        };
+        match done {
+            Some(input) => exit.handle(steps.now(), input),
+            None => exit.tick(due.unwrap_or(u64::MAX)),
         }
-        Ok(Ok(None)) => Reason::NoSuchAddress,
-        Ok(Err(_)) | Err(_) => Reason::Unreachable,
-    };
-    tunnel.abort(reason).await;
+    }
     Ok(())
+}
+
+async fn join(writer: Option<&mut LinkWriter>, handle: &Handle, first: &[u8]) -> bool {
+    let Some(writer) = writer else { return false };
+    let send = async {
+        writer.write(kind::JOIN, handle).await?;
+        if !first.is_empty() {
+            writer.write(kind::BYTES, first).await?;
+        }
+        writer.flush().await
+    };
+    send.await.is_ok()
+}
+
+async fn answer(tunnel: &mut Tunnel, record: &[u8]) -> bool {
+    tunnel.outgoing.say(&Word::Found(record)).await.is_ok() && tunnel.outgoing.flush().await.is_ok()
 }
 
 #[cfg(test)]
 mod tests {
+    use phantom_proto::cell::CellKind;
     use phantom_proto::crypto::SigningKey;
+    use phantom_proto::wire::frame::Reason;
 
     use super::*;
-    use crate::link::MemoryNetwork;
+    use crate::link::{MemoryNetwork, Transport};
     use crate::netdb::MemoryDatabase;
     use crate::relay::cells::pair as tunnel;
 
@@ -165,7 +195,7 @@ mod tests {
         };
         let (network, database, entry) = (MemoryNetwork::default(), MemoryDatabase::default(), contact(2));
         database.add(entry.clone());
-        let _entry_node = network.join(entry.clone());
+        let entry_node = network.join(entry.clone());
         let links = Arc::new(LinkPool::new(Arc::new(network.join(contact(1)))));
         let (reader, writer) = links.dial(&entry).await.unwrap().into_frames();
         links.give_back(reader, writer);
@@ -173,13 +203,27 @@ mod tests {
             database: Arc::new(database),
             links: links.clone(),
             counters: Arc::default(),
-            most: 1,
+            most: 2,
             back: None,
         };
-        let open = Open { node: entry.node_id(), handle: [1; 16], first: Vec::new() };
-        let _first = join(&open, true, &services).await.unwrap();
-        assert_eq!(links.ready(&entry), 1, "it took the warm one");
-        let _second = join(&open, false, &services).await.unwrap();
-        assert_eq!(links.ready(&entry), 0, "it dialed anew");
+        let mut owners = Vec::new();
+        let mut opens = |anew| {
+            let open = Open { node: entry.node_id(), handle: [1; 16], first: b"first".to_vec() };
+            let [end, owner] = tunnel(1 << 16);
+            owners.push((owner, tokio::spawn(connect(end, open, anew, services.clone()))));
+        };
+        let mut warm = entry_node.accept().await.unwrap().into_frames();
+        opens(true);
+        let mut fresh = entry_node.accept().await.unwrap().into_frames();
+        for (reader, left) in [(&mut fresh.0, 1), (&mut warm.0, 0)] {
+            for (kind, payload) in [(kind::JOIN, &[1; 16][..]), (kind::BYTES, b"first")] {
+                let frame = reader.read().await.unwrap().unwrap();
+                assert_eq!((frame.kind, &frame.payload[..]), (kind, payload));
+            }
+            assert_eq!(links.ready(&entry), left);
+            if left > 0 {
+                opens(false);
+            }
+        }
     }
 }

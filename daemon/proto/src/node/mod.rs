@@ -91,17 +91,6 @@ pub enum Work {
     Leaving,
 }
 
-/// What a path is used for, as its terminating node sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Use {
-    /// OPEN.
-    Connect,
-    /// LOOKUP.
-    Ask,
-    /// SERVE.
-    Serve,
-}
-
 /// What the owner's side of this node aims at.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -462,11 +451,6 @@ impl Node {
             self.note_choice(now);
         }
         self.look_ahead(now);
-    }
-
-    /// The owner of a path that ends here begins to use a tunnel for this. False: it may not, and the path ends.
-    pub fn may_use(&mut self, now: u64, path: PathNo, wanted: Use) -> bool {
-        self.used_for(now, path, wanted)
     }
 
     /// Paths carried for others.

@@ -2,19 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use rand::RngExt;
-
 use super::demand::Demand;
 use super::links::Errand;
 use super::pace::{self, exponential};
-use super::{LinkId, Node, Note, Output, PathNo, Use, Work};
-use crate::crypto::PathSecret;
-use crate::ident::{ApAddress, NodeId, PathId};
+use super::{LinkId, Node, Note, Output, PathNo, Work};
+use crate::ident::{NodeId, PathId};
 use crate::path::{self, Case, Class, HopPath, How, Persona, Sides};
-use crate::record::{ApRecord, RecordError, STEP, Signed};
+use crate::record::RecordError;
+use crate::terminating::{First, Refused, Taken, Uses};
 use crate::tunnel;
 use crate::wire::NodeContact;
 use crate::wire::array::Segment;
+use crate::wire::cells::CellKind;
 use crate::wire::frame::{Handle, Reason};
 
 /// How long the standing connections of a new path, or a first tunnel on it, may take in milliseconds.
@@ -23,11 +22,6 @@ pub(super) const STAND_LIMIT: u64 = 20_000;
 
 /// Mean time for which a path that takes no new work outlives the last that ran over it, in milliseconds: those on it see both.
 const CLOSING_MEAN: u64 = 60_000;
-
-/// Records that a terminating node takes of one path within a step of their grid. One is due, two begin a service, and one out of turn
-/// costs its owner all paths that the last one named; each costs us a look at a signature and a publication.
-// protocol: H7
-const RECORDS_PER_STEP: u32 = 32;
 
 /// One path, as much of it as this node knows.
 pub(super) struct Path {
@@ -67,41 +61,9 @@ pub(super) enum Part {
     /// A relay between two neighbours.
     Middle(Box<tunnel::Hop>),
     /// The terminating node.
-    End(Box<tunnel::End>, Terminating),
+    End(Box<tunnel::End>, Uses),
     /// The owner.
     Own(Box<tunnel::Owner>, Owned),
-}
-
-/// What a terminating node knows of a path beside its segment.
-pub(super) struct Terminating {
-    handle: Handle,
-    /// What its owner used it for first, and so for ever.
-    used_for: Option<Use>,
-    /// Of a path that serves: for whom, and so for ever.
-    address: Option<ApAddress>,
-    /// How many records came in which step.
-    records: (u64, u32),
-    /// The record of the next step, and when to publish it, in milliseconds since 1970.
-    next: Option<(u64, Vec<u8>)>,
-}
-
-impl Terminating {
-    /// When it publishes a record.
-    pub(super) fn publishes(&self) -> Option<u64> {
-        self.next.as_ref().map(|(at, _)| *at)
-    }
-
-    /// Counts a record. False: it is one too many.
-    fn takes_record(&mut self, now: u64) -> bool {
-        let step = now / 1000 / STEP;
-        let before = if self.records.0 == step { self.records.1 } else { 0 };
-        self.records = (step, before + 1);
-        before < RECORDS_PER_STEP
-    }
-
-    fn new(secret: &PathSecret) -> Self {
-        Self { handle: path::handle(secret), used_for: None, address: None, records: (0, 0), next: None }
-    }
 }
 
 /// What an owner knows of its path.
@@ -184,15 +146,6 @@ impl Path {
     }
 }
 
-/// A record that its owner sends, which may be that of the next step.
-fn checked_ahead(now: u64, record: &[u8]) -> Result<ApRecord, RecordError> {
-    let signed = Signed::<ApRecord>::from_bytes(record)?;
-    match signed.check(now) {
-        Err(RecordError::FromTheFuture) => signed.check(now + STEP),
-        checked => checked,
-    }
-}
-
 impl Node {
     /// A round-2 package made us an X-node.
     pub(super) fn join_path(&mut self, now: u64, path: HopPath) {
@@ -207,9 +160,9 @@ impl Node {
                 (Part::Middle(Box::new(tunnel::Hop::new(path.secret, ids))), segments.to_vec())
             }
             Sides::End(segment) => {
-                let terminating = Terminating::new(&path.secret);
+                let uses = Uses::new(path::handle(&path.secret));
                 pace = pace::constant(&mut *self.rng);
-                (Part::End(Box::new(tunnel::End::new(path.secret)), terminating), vec![segment])
+                (Part::End(Box::new(tunnel::End::new(path.secret)), uses), vec![segment])
             }
         };
         let mut path = Path::new(now, until, part, segments);
@@ -313,11 +266,11 @@ impl Node {
                 self.unwatch(owned.persona, no);
                 self.path_ended(now, &owned, how);
             }
-            Part::End(_, terminating) => {
+            Part::End(_, uses) => {
                 if ending == Ending::Mute {
                     self.note(now, Note::Misused);
                 }
-                self.served.remove(&terminating.handle);
+                self.served.remove(&uses.handle());
             }
             Part::Middle(_) => {}
         }
@@ -332,71 +285,47 @@ impl Node {
     }
 
     /// What is known of a path that ends here.
-    fn terminating(&mut self, no: PathNo) -> Option<&mut Terminating> {
+    fn uses(&mut self, no: PathNo) -> Option<&mut Uses> {
         match &mut self.paths.get_mut(&no)?.part {
-            Part::End(_, terminating) => Some(terminating),
+            Part::End(_, uses) => Some(uses),
             Part::Middle(_) | Part::Own(..) => None,
         }
     }
 
-    /// The owner of a path that ends here uses it. False, and the path ends: it was used for something else before.
-    // protocol: U5
-    pub(super) fn used_for(&mut self, now: u64, no: PathNo, wanted: Use) -> bool {
-        let Some(terminating) = self.terminating(no) else { return false };
-        let same = *terminating.used_for.get_or_insert(wanted) == wanted;
-        if !same {
+    /// The owner of a path that ends here begins to use a tunnel with this cell. When it may not, the path ends.
+    pub fn first_word(&mut self, now: u64, no: PathNo, kind: CellKind, data: &[u8]) -> First {
+        let first = self.uses(no).map_or(First::Misused, |uses| uses.first(kind, data));
+        if first == First::Misused {
             self.end_path(now, no, Ending::Mute);
         }
-        same
+        first
     }
 
-    /// The owner of a path that ends here wants this record served and published, or, when it is empty, no more. A record that
-    /// does not hold, or names another node, path or address, ends the path, and so does one too many.
-    // protocol: U12, H5, H6, H8
+    /// The owner of a path that ends here wants this record served and published, or, when it is empty, no more. When it may not, the
+    /// path ends.
+    // protocol: U12, H8
     pub(super) fn serve_record(&mut self, now: u64, no: PathNo, record: Vec<u8>) {
-        if !self.used_for(now, no, Use::Serve) {
-            return;
-        }
         let own = self.own.contact.identity;
-        let Some(terminating) = self.terminating(no) else { return };
-        let handle = terminating.handle;
-        if !terminating.takes_record(now) {
-            return self.end_path(now, no, Ending::Mute);
-        }
-        if record.is_empty() {
-            terminating.next = None;
-            self.served.remove(&handle);
-            return;
-        }
-        let checked = match checked_ahead(now / 1000, &record) {
-            Ok(checked) => checked,
-            Err(why) => {
-                self.note(now, Note::Record(why));
-                return self.drop_path(now, no);
+        let Some(Part::End(_, uses)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
+        match uses.serve(now, &own, &mut *self.rng, record) {
+            Ok(Taken::Publish(record)) => self.publish(no, record),
+            Ok(Taken::Later) => {}
+            Ok(Taken::Withdrawn) => {
+                let handle = uses.handle();
+                self.served.remove(&handle);
             }
-        };
-        let names_us = checked.entries.iter().any(|entry| entry.entry_node.identity == own && entry.handle == handle);
-        let address = checked.address();
-        let Some(terminating) = self.terminating(no) else { return };
-        if !names_us || *terminating.address.get_or_insert(address) != address {
-            return self.end_path(now, no, Ending::Mute);
+            Err(Refused::Record(why)) => self.record_refused(now, no, why),
+            Err(Refused::Misused) => self.end_path(now, no, Ending::Mute),
         }
-        let issued = checked.issued * 1000;
-        if issued <= now {
-            self.publish(no, record);
-        } else {
-            // Anywhere in its step, by our clock: nobody learns from it when its owner did anything.
-            let at = issued + self.rng.random_range(0..STEP * 1000);
-            if let Some(terminating) = self.terminating(no) {
-                terminating.next = Some((at, record));
-            }
-        }
+    }
+
+    fn record_refused(&mut self, now: u64, no: PathNo, why: RecordError) {
+        self.note(now, Note::Record(why));
+        self.drop_path(now, no);
     }
 
     fn publish(&mut self, no: PathNo, record: Vec<u8>) {
-        let Some(terminating) = self.terminating(no) else { return };
-        terminating.next = None;
-        let handle = terminating.handle;
+        let Some(handle) = self.uses(no).map(|uses| uses.handle()) else { return };
         self.served.insert(handle, no);
         self.out.push_back(Output::Publish(record));
     }
@@ -404,22 +333,14 @@ impl Node {
     /// Publishes the records whose time has come, along paths that stand.
     // protocol: H9
     pub(super) fn publish_due(&mut self, now: u64) {
-        let mut due = Vec::new();
-        for (no, path) in &self.paths {
-            if let Part::End(_, Terminating { next: Some((at, record)), .. }) = &path.part
-                && now >= *at
-            {
-                due.push((*no, record.clone()));
-            }
-        }
-        for (no, record) in due {
-            match checked_ahead(now / 1000, &record) {
-                Ok(_) => self.publish(no, record),
-                // It expired while this computer slept.
-                Err(why) => {
-                    self.note(now, Note::Record(why));
-                    self.drop_path(now, no);
-                }
+        let due = |(no, path): (&PathNo, &mut Path)| match &mut path.part {
+            Part::End(_, uses) => Some((*no, uses.due(now)?)),
+            Part::Middle(_) | Part::Own(..) => None,
+        };
+        for (no, record) in self.paths.iter_mut().filter_map(due).collect::<Vec<_>>() {
+            match record {
+                Ok(record) => self.publish(no, record),
+                Err(why) => self.record_refused(now, no, why),
             }
         }
     }

@@ -98,7 +98,7 @@ impl Entry {
     }
 
     /// Lets time pass.
-    // protocol: U10, Y3
+    // protocol: U10
     pub fn tick(&mut self, now: u64) {
         if now < self.deadline {
             return;
@@ -214,7 +214,7 @@ mod tests {
         assert_eq!(after(&[bytes(3), Input::Tunnel(true), Input::Said(false)]).1, Output::Drop);
     }
 
-    // protocol: U10, Y3
+    // protocol: U10
     #[test]
     fn each_step_has_its_time() {
         let steps = [

@@ -2,6 +2,8 @@
 //! (docs/protocol.md, section 5.2).
 //!
 //! ```text
+//!   its first cell ──▶ Uses ─┬─ OPEN, LOOKUP ──▶ Exit ──▶ a link to an entry node, then the data plane; or an answer
+//!   of one path              ╰─ SERVE ──▶ a record to publish, now or at a moment of the next step
 //!   JOIN of an exit node ──▶ Entry ──▶ a ready tunnel of the path, INCOMING, then the data plane
 //! ```
 //!
@@ -10,7 +12,11 @@
 //! here from then on. Times are milliseconds of a clock that does not leap.
 
 mod entry;
+mod exit;
 mod joins;
+mod uses;
 
 pub use entry::{Entry, Input as EntryInput, Output as EntryOutput};
+pub use exit::{Exit, Input as ExitInput, Output as ExitOutput};
 pub use joins::Joins;
+pub use uses::{First, Refused, Taken, Uses};

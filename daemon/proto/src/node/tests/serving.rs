@@ -3,7 +3,9 @@
 use super::*;
 use crate::path::handle;
 use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
+use crate::terminating::First;
 use crate::wire::Wire;
+use crate::wire::cells::{Lookup, Open, Word};
 use crate::wire::frame::TunnelFrame;
 
 const STEP_MS: u64 = STEP * 1000;
@@ -127,10 +129,14 @@ fn a_path_serves_one_address() {
 // protocol: K3, U5
 #[test]
 fn a_path_has_one_use() {
-    for (first, then) in [(Use::Connect, Use::Ask), (Use::Ask, Use::Connect), (Use::Connect, Use::Serve)] {
+    let address = ApAddress::of(&SigningKey::from_seed(&[9; 32]).verifying_key());
+    let open = Open { node: neighbour(5).node_id(), handle: [1; 16], first: Vec::new() };
+    let (open, ask, serve) = (Word::Open(open), Word::Lookup(Lookup(address)), Word::Serve(b"record"));
+    for (first, then) in [(&open, &ask), (&ask, &open), (&open, &serve)] {
         let (mut node, path) = terminating();
-        assert!(node.may_use(NOW, path, first) && node.may_use(NOW, path, first));
-        assert!(!node.may_use(NOW, path, then));
+        let mut says = |word: &Word<'_>| node.first_word(NOW, path, word.kind(), &word.data());
+        assert!(says(first) != First::Misused && says(first) != First::Misused);
+        assert_eq!(says(then), First::Misused);
         assert!(!node.paths.contains_key(&path));
     }
 }
