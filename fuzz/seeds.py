@@ -51,6 +51,16 @@ seed("session", "server", [(3, short(9000)), (7, 1), (9, text(b"hello")), (10,)]
 seed("session", "client", [(3, short(9000)), (9, text(b"hello")), (10,)], 14, b"\0")
 seed("session", "knock", [(8, short(80), text(b"first")), (7, 1), (1, short(80))], 14, b"\1")
 
+# terminating: 2 a record that holds, 3 contact, 4 dialed, 5 record, 7 sent, 8 join, 9 frame, 11 tunnel, 12 said, 13 record to say, 14 offered,
+# 15 given, 16 said, 17 heard, 19 enter, 20 leave, 21 pass, 22 OPEN, 23 LOOKUP
+joins = [(8,), (9, 0x43, text(b"first")), (11, 1), (12, 1)]
+seed("terminating", "connect", [(22, 1), (3, 1, 1), (4, 1), (7, 1), (22, 1)] + joins, 24, b"\0")
+seed("terminating", "ask", [(23,), (5, 1, short(300)), (7, 1), (23,), (5, 0), (22, 1)], 24, b"\0")
+seed("terminating", "serve", [(2, 0, 0), (2, 0, 1), (21, short(65535))] + joins + [(2, 1, 0)], 24, b"\0")
+control = [(13, text(b"record")), (15, 1), (16, 1), (14,), (16, 1), (17, 6, text(b"")), (17, 8, text(b"r"))]
+seed("terminating", "control", control, 24, b"\1")
+seed("terminating", "padded", [(21, short(65535)), (15, 1), (16, 1), (17, 1, text(b"x" * 48)), (19, 1), (20, 1)], 24, b"\0")
+
 # tunnel: 0 start, 2 seed at the hop, 4 seed at the end, 5 tunnel at the hop, 6 at the owner, 8 and on: confirm, 12 honest
 seed("tunnel", "honest", [(12,)] * 3, 13)
 seed("tunnel", "by-hand", [(0,), (2, 0, 0, 0, 0), (4, 1, 0, 0), (5, 1, 0, 0, 0), (6, 1, 0, 0), (8, 0, 2, 0, 0)], 13)

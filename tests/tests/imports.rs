@@ -12,7 +12,7 @@ type Building = (&'static str, &'static [&'static [&'static str]]);
 const PROTOCOL: Building = (
     "daemon/proto/src",
     &[
-        &["crypto"],
+        &["chance", "crypto"],
         &["ident"],
         &["wire"],
         &["record", "cell", "session"],

@@ -8,6 +8,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`crypto`] | the only place that names a crypto crate |
+//! | [`chance`] | times that are drawn |
 //! | [`ident`] | node ids, AP addresses, names, path and tunnel ids |
 //! | [`wire`] | bytes to messages and back: pure, total, bounded |
 //! | [`record`] | what the network database holds: signed, then checked, then used |
@@ -23,6 +24,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cell;
+pub mod chance;
 pub mod crypto;
 pub mod ident;
 pub mod netdb;

@@ -1,40 +1,19 @@
-//! The control tunnel of a path, at either end: one tunnel on which now and again something passes, so that what an owner tells its
-//! terminating node does not stand out (docs/protocol.md, section 5.2).
+//! Does what the control tunnel of a path says, at either end: a task for each path.
 
 use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
-use phantom_proto::node::{Input, Of, PathNo, exponential};
-use phantom_proto::wire::cells::Word;
-use phantom_proto::wire::frame::Reason;
+use phantom_proto::node::{Input as ToNode, Of, PathNo};
+pub(crate) use phantom_proto::terminating::Whose;
+use phantom_proto::terminating::{Control as Machine, ControlInput as Input, ControlOutput as Output};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 
 use super::{Event, want};
-use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
+use crate::relay::{RelayError, Steps};
 
-/// Mean time between two cells of padding from one end, in milliseconds: one cell then says nothing, and costs as little.
-// protocol: U14
-const PADDING_MEAN: u64 = 600_000;
-
-/// How long a ready tunnel may take when something must be said.
-const TUNNEL_LIMIT: Duration = Duration::from_secs(30);
-
-/// Tunnels over which something is tried to be said: a record that is lost leaves its path without one for an hour.
-const ATTEMPTS: usize = 2;
-
-/// What may wait to be said on one path: a record, perhaps its successor, and a tunnel of the other end's.
+/// What may wait to reach the task while something is being said.
 const SAID: usize = 4;
-
-/// Which end of the path this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Whose {
-    /// Its owner's.
-    Own,
-    /// Its terminating node's.
-    End,
-}
 
 enum Said {
     Record(Vec<u8>),
@@ -47,14 +26,17 @@ pub(super) struct Control(mpsc::Sender<Said>);
 impl Control {
     pub(super) fn start(whose: Whose, path: PathNo, event_tx: mpsc::Sender<Event>) -> Self {
         let (said_tx, said_rx) = mpsc::channel(SAID);
-        let task = Task { whose, path, event_tx, tunnel: None, begun: false, unheard: None };
-        tokio::spawn(task.run(said_rx));
+        tokio::spawn(async move {
+            let steps = Steps::default();
+            let machine = Machine::new(steps.now(), whose, &mut crate::random());
+            Task { path, event_tx, steps, machine, tunnel: None, offered: None }.run(said_rx).await;
+        });
         Self(said_tx)
     }
 
     /// Owner: says SERVE.
     pub(super) fn serve(&self, record: Vec<u8>) {
-        // A path on which four records wait is of no use any more; the next one finds another.
+        // A path on which so many wait is of no use any more; the next record finds another.
         let _ = self.0.try_send(Said::Record(record));
     }
 
@@ -65,123 +47,92 @@ impl Control {
 }
 
 struct Task {
-    whose: Whose,
     path: PathNo,
     event_tx: mpsc::Sender<Event>,
-    tunnel: Option<Tunnel>,
-    /// This end began it, and has heard nothing on it yet.
-    begun: bool,
-    /// The last record that was said on such a tunnel: the other end may have closed it for one that it began itself.
-    unheard: Option<Vec<u8>>,
+    steps: Steps,
+    machine: Machine,
+    tunnel: Option<Box<Tunnel>>,
+    /// One that the other end began to use, and of which the machine has not said whether it stays.
+    offered: Option<Box<Tunnel>>,
 }
 
 impl Task {
     async fn run(mut self, mut said_rx: mpsc::Receiver<Said>) {
-        let mut padding = next_padding();
         loop {
-            let said = tokio::select! {
+            while let Some(output) = self.machine.poll() {
+                self.carry_out(output).await;
+            }
+            let input = tokio::select! {
                 biased;
                 said = said_rx.recv() => match said {
-                    Some(Said::Record(record)) => self.say_record(record).await,
-                    Some(Said::Adopt(tunnel)) => self.adopt(tunnel).await,
+                    Some(Said::Record(record)) => Input::Serve(record),
+                    Some(Said::Adopt(tunnel)) => {
+                        self.offered = Some(tunnel);
+                        Input::Offered
+                    }
                     None => return,
                 },
-                () = sleep_until(padding) => {
-                    padding = next_padding();
-                    self.say(CellKind::Padding, &[]).await
+                () = self.steps.until(self.machine.deadline()) => {
+                    self.machine.tick(self.steps.now(), &mut crate::random());
+                    continue;
                 }
-                heard = hear(&mut self.tunnel) => self.heard(heard).await,
+                input = hear(&mut self.tunnel) => input,
             };
-            if said.is_err() {
-                // The next cell takes another.
-                self.tunnel = None;
+            self.machine.handle(self.steps.now(), input);
+        }
+    }
+
+    async fn carry_out(&mut self, output: Output) {
+        let due = Some(self.machine.deadline());
+        let done = match output {
+            Output::Want { limit } => {
+                let given = want(&self.event_tx, Of::Path(self.path), Duration::from_millis(limit));
+                self.tunnel = self.steps.by(due, given).await.flatten().map(|given| Box::new(given.tunnel));
+                Input::Given(self.tunnel.is_some())
             }
-        }
-    }
-
-    /// Both ends may begin one at the same time: then the terminating node's stays. What was said on the other is said again.
-    // protocol: U15, U28
-    async fn adopt(&mut self, tunnel: Box<Tunnel>) -> Result<(), RelayError> {
-        if self.tunnel.is_none() || self.whose == Whose::Own {
-            (self.tunnel, self.begun) = (Some(*tunnel), false);
-        }
-        match self.unheard.take() {
-            Some(record) => self.say(CellKind::Serve, &record).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn say_record(&mut self, record: Vec<u8>) -> Result<(), RelayError> {
-        let said = self.say(CellKind::Serve, &record).await;
-        self.unheard = Some(record).filter(|_| self.begun);
-        said
-    }
-
-    /// Says it over the control tunnel; when that has broken, over another.
-    async fn say(&mut self, kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
-        let mut said = Ok(());
-        for _ in 0..ATTEMPTS {
-            said = self.say_once(kind, data).await;
-            if said.is_ok() {
-                break;
+            Output::Say { kind, data } => {
+                let said = self.steps.by(due, say(self.tunnel.as_deref_mut(), kind, &data)).await;
+                Input::Said(said.unwrap_or(false))
             }
-            self.tunnel = None;
-        }
-        said
-    }
-
-    async fn say_once(&mut self, kind: CellKind, data: &[u8]) -> Result<(), RelayError> {
-        if self.tunnel.is_none() {
-            let given = want(&self.event_tx, Of::Path(self.path), TUNNEL_LIMIT).await;
-            (self.tunnel, self.begun) = (given.map(|given| given.tunnel), true);
-        }
-        let Some(tunnel) = &mut self.tunnel else { return Err(RelayError::TimedOut) };
-        let said = async {
-            tunnel.outgoing.write(kind, data).await?;
-            tunnel.outgoing.flush().await
-        };
-        tokio::time::timeout(TUNNEL_LIMIT, said).await.map_err(|_| RelayError::TimedOut)?
-    }
-
-    // protocol: U2, U4, U16
-    async fn heard(&mut self, heard: Result<(CellKind, Vec<u8>), RelayError>) -> Result<(), RelayError> {
-        if matches!(heard, Err(RelayError::Noise)) && self.whose == Whose::Own {
-            let _ = self.event_tx.send(Event::Input(Input::Misused(self.path))).await;
-        }
-        let (kind, data) = heard?;
-        let first = std::mem::replace(&mut self.begun, false);
-        self.unheard = None;
-        let event = match (Word::read(kind, &data), self.whose) {
-            (Ok(Word::Padding), _) => return Ok(()),
-            (Ok(Word::Serve(_)), Whose::End) => Event::Input(Input::Served { path: self.path, record: data }),
-            (Ok(Word::Open(_) | Word::Lookup(_) | Word::Incoming(_)), whose) if first => {
-                // The other end took the same tunnel at the same moment. It ignores our padding; the tunnel is for what it said.
-                let Some(tunnel) = self.tunnel.take().map(Box::new) else { return Ok(()) };
-                Event::Used { path: self.path, whose, tunnel, kind, data }
-            }
-            _ => {
+            Output::Keep => return self.tunnel = self.offered.take(),
+            Output::Reject => return self.offered = None,
+            Output::Drop => return self.tunnel = None,
+            Output::Abort(reason) => {
                 // Beside us: its sender may be slow to hear so.
-                self.tunnel.take().into_iter().for_each(|tunnel| drop(tokio::spawn(tunnel.abort(Reason::Protocol))));
-                Event::Input(Input::Misused(self.path))
+                return self.tunnel.take().into_iter().for_each(|tunnel| drop(tokio::spawn(tunnel.abort(reason))));
             }
+            Output::Use { kind, data } => {
+                let Some(tunnel) = self.tunnel.take() else { return };
+                return self
+                    .tell(Event::Used { path: self.path, whose: self.machine.whose(), tunnel, kind, data })
+                    .await;
+            }
+            Output::Served(record) => {
+                return self.tell(Event::Input(ToNode::Served { path: self.path, record })).await;
+            }
+            Output::Misused => return self.tell(Event::Input(ToNode::Misused(self.path))).await,
         };
+        self.machine.handle(self.steps.now(), done);
+    }
+
+    async fn tell(&mut self, event: Event) {
+        // The control task is gone only when the daemon stops.
         let _ = self.event_tx.send(event).await;
-        Ok(())
     }
 }
 
-fn next_padding() -> Instant {
-    Instant::now() + Duration::from_millis(exponential(&mut crate::random(), PADDING_MEAN))
+async fn say(tunnel: Option<&mut Tunnel>, kind: CellKind, data: &[u8]) -> bool {
+    let Some(Tunnel { outgoing, .. }) = tunnel else { return false };
+    outgoing.write(kind, data).await.is_ok() && outgoing.flush().await.is_ok()
 }
 
 /// The next cell; never without a tunnel.
-async fn hear(tunnel: &mut Option<Tunnel>) -> Result<(CellKind, Vec<u8>), RelayError> {
-    match tunnel {
-        Some(tunnel) => {
-            let (kind, data) = tunnel.incoming.read().await?.ok_or(RelayError::Ended)?;
-            Ok((kind, data.to_vec()))
-        }
-        None => std::future::pending().await,
+async fn hear(tunnel: &mut Option<Box<Tunnel>>) -> Input {
+    let Some(tunnel) = tunnel else { return std::future::pending().await };
+    match tunnel.incoming.read().await {
+        Ok(Some((kind, data))) => Input::Heard { kind, data: data.to_vec() },
+        Ok(None) => Input::Broke { noise: false },
+        Err(error) => Input::Broke { noise: matches!(error, RelayError::Noise) },
     }
 }
 
@@ -189,7 +140,8 @@ async fn hear(tunnel: &mut Option<Tunnel>) -> Result<(CellKind, Vec<u8>), RelayE
 mod tests {
     use phantom_proto::ident::NodeId;
     use phantom_proto::wire::Wire;
-    use phantom_proto::wire::cells::Open;
+    use phantom_proto::wire::cells::{Open, Word};
+    use phantom_proto::wire::frame::Reason;
 
     use super::*;
     use crate::driver::ready::Given;
@@ -240,7 +192,7 @@ mod tests {
         assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
         says(&mut owner, Word::Padding).await;
         says(&mut owner, Word::Open(open)).await;
-        assert!(matches!(event_rx.recv().await, Some(Event::Input(Input::Misused(PATH)))));
+        assert!(matches!(event_rx.recv().await, Some(Event::Input(ToNode::Misused(PATH)))));
         assert_eq!(hears(&mut owner).await, (CellKind::Abort, vec![Reason::Protocol as u8]), "its sender hears so");
     }
 

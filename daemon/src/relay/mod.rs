@@ -10,7 +10,7 @@ mod taken;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use taken::{Back, Fresh, Taken};
 
@@ -56,7 +56,7 @@ impl Drop for Relayed {
 }
 
 /// The clock of one use of a tunnel: milliseconds since it began, which no leap of the wall clock changes.
-struct Steps(Instant);
+pub(crate) struct Steps(Instant);
 
 impl Default for Steps {
     fn default() -> Self {
@@ -65,12 +65,17 @@ impl Default for Steps {
 }
 
 impl Steps {
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         u64::try_from(self.0.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// Waits for a time of this clock.
+    pub(crate) async fn until(&self, due: u64) {
+        sleep_until(self.0 + Duration::from_millis(due)).await;
+    }
+
     /// Does `work` until a time of this clock. `None`: it was over.
-    async fn by<T>(&self, due: Option<u64>, work: impl Future<Output = T>) -> Option<T> {
+    pub(crate) async fn by<T>(&self, due: Option<u64>, work: impl Future<Output = T>) -> Option<T> {
         match due {
             Some(due) => timeout_at(self.0 + Duration::from_millis(due), work).await.ok(),
             None => Some(work.await),

@@ -5,9 +5,10 @@ use std::collections::BTreeSet;
 use rand::RngExt;
 
 use super::links::Errand;
-use super::pace::{self, exponential};
+use super::pace;
 use super::paths::{Owned, Part, Path};
 use super::{Node, Note, Output, PathNo, Work};
+use crate::chance::exponential;
 use crate::ident::NodeId;
 use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Step};
 use crate::tunnel;

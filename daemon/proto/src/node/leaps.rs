@@ -1,9 +1,9 @@
 //! The wall clock leaps: the computer slept, or somebody set the clock. What waits for a time must neither happen all at once, which
 //! would show what belongs together, nor wait until a time is there again that was wrong (docs/protocol.md, section 4.7).
 
-use super::pace::exponential;
 use super::paths::Path;
 use super::{Node, Work};
+use crate::chance::exponential;
 
 /// Time between two ticks that is no leap, in milliseconds: a loaded computer may be that late.
 const ASLEEP: u64 = 30_000;

@@ -32,7 +32,6 @@ mod wakes;
 
 pub use expected::{EXPECTED, EXPECTED_FOR};
 pub use notes::{Note, Times, Weight};
-pub use pace::exponential;
 pub use personas::SPARES;
 pub use ready::{Of, TunnelNo, WantNo};
 pub use service::Serials;

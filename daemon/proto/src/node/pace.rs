@@ -21,13 +21,6 @@ const CONSTANT: RangeInclusive<u64> = 50..=250;
 /// Longest random part, in milliseconds.
 const RANDOM: u64 = 50;
 
-/// A time drawn from the exponential distribution with this mean, in its unit: what a Poisson clock waits.
-pub fn exponential(rng: &mut dyn CryptoRng, mean: u64) -> u64 {
-    // Never zero, whose logarithm does not exist.
-    let uniform = (rng.random::<u32>() as f64 + 1.0) / (u32::MAX as f64 + 2.0);
-    (-uniform.ln() * mean as f64) as u64
-}
-
 /// The constant part for this end of a path, in milliseconds. Drawn, and not made of anything that the other end knows: a terminating
 /// node that could take it off its owner's waits would measure how far the owner is.
 // protocol: T14

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::demand::Demand;
 use super::links::Errand;
-use super::pace::{self, exponential};
+use super::pace;
 use super::{LinkId, Node, Note, Output, PathNo, Work};
+use crate::chance::exponential;
 use crate::ident::{NodeId, PathId};
 use crate::path::{self, Case, Class, HopPath, How, Persona, Sides};
 use crate::record::RecordError;

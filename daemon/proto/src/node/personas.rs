@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use rand::{CryptoRng, RngExt};
 
-use super::pace::exponential;
 use super::paths::{Owned, Path};
 use super::service::{Serials, Service};
 use super::{Node, Note, Output, PathNo, Work};
+use crate::chance::exponential;
 use crate::crypto::SigningKey;
 use crate::ident::ApAddress;
 use crate::path::{Class, How, Persona, Sets};

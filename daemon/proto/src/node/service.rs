@@ -13,10 +13,10 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::pace::exponential;
 use super::paths::Path;
 use super::visits::Watch;
 use super::{Node, Output, PathNo, Work};
+use crate::chance::exponential;
 use crate::crypto::SigningKey;
 use crate::path::Persona;
 use crate::record::{ApRecord, RoutingEntry, STEP, Signed};

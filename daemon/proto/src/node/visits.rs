@@ -6,10 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rand::seq::IndexedRandom;
 
-use super::pace::exponential;
 use super::paths::{Ending, Path};
 use super::service::STEP_MS;
 use super::{Node, Output, PathNo, Work};
+use crate::chance::exponential;
 use crate::ident::{ApAddress, NodeId};
 use crate::path::choice::Short;
 use crate::path::{Class, Persona};
