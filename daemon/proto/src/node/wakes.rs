@@ -31,7 +31,7 @@ impl Path {
     fn times(&self) -> impl Iterator<Item = u64> {
         let proof = (!self.proven).then_some(self.since() + paths::STAND_LIMIT + 1);
         let own = match &self.part {
-            Part::Own(_, owned) => owned.leaves.or((owned.work == Work::Spare).then_some(owned.retires)),
+            Part::Own(_, owned) => owned.leaves.or_else(|| (owned.work == Work::Spare).then_some(owned.retires)),
             Part::End(_, terminating) => terminating.publishes(),
             Part::Middle(_) => None,
         };
