@@ -13,7 +13,6 @@ use std::sync::Arc;
 use rand::RngExt;
 use rand::seq::SliceRandom;
 
-use super::paths::Path;
 use super::visits::Watch;
 use super::{Node, Output, PathNo, Work};
 use crate::chance::exponential;
@@ -149,21 +148,32 @@ impl Node {
         }
     }
 
-    /// Entry paths of a persona that stand and are not about to end.
+    /// Entry paths of a persona that a record names: those that stand and have not retired, and, while these are fewer than are wanted,
+    /// those that have retired last. Who kills builds must not silence a service sooner than its paths end.
+    // protocol: K25
     pub(super) fn serving(&self, persona: Persona, now: u64) -> Vec<(PathNo, RoutingEntry)> {
-        let entry = |(no, path): (&PathNo, &Path)| {
+        let mut entries: Vec<_> = self.entries(persona).collect();
+        entries.sort_by_key(|(retires, ..)| std::cmp::Reverse(*retires));
+        let wanted = self.settings.entry_paths;
+        let named = entries.into_iter().enumerate().filter(|(place, (retires, ..))| now < *retires || *place < wanted);
+        named.map(|(_, (_, no, entry))| (no, entry)).collect()
+    }
+
+    /// Entry paths of a persona that stand, and when they retire.
+    fn entries(&self, persona: Persona) -> impl Iterator<Item = (u64, PathNo, RoutingEntry)> {
+        self.paths.iter().filter_map(move |(no, path)| {
             let owned = path.owned().filter(|owned| owned.persona == persona && owned.work == Work::Serve)?;
             let entry =
                 RoutingEntry { entry_node: owned.end.clone(), handle: owned.handle, until: path.until() / 1000 };
-            (now < owned.retires && path.proven && path.stands()).then_some((*no, entry))
-        };
-        self.paths.iter().filter_map(entry).collect()
+            (path.proven && path.stands()).then_some((owned.retires, *no, entry))
+        })
     }
 
     // protocol: H3
     fn due(&mut self, now: u64, persona: Persona, live: &[(PathNo, RoutingEntry)]) -> Due {
         let wanted = self.settings.entry_paths;
         let wait = exponential(&mut *self.rng, self.settings.revive_mean);
+        let standing: BTreeSet<_> = self.entries(persona).map(|(_, _, entry)| entry.handle).collect();
         let Some(service) = self.personas.get_mut(&persona).and_then(|own| own.service.as_mut()) else {
             return Due::Nothing;
         };
@@ -172,7 +182,7 @@ impl Node {
         }
         let Some(named) = &service.named else { return Due::Now };
         let step = now / STEP_MS;
-        let lost = service.step < step || !live.iter().any(|(_, entry)| named.contains(&entry.handle));
+        let lost = service.step < step || named.is_disjoint(&standing);
         if lost {
             return if now >= *service.revive.get_or_insert(now + wait) { Due::Now } else { Due::Nothing };
         }

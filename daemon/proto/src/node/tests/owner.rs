@@ -619,3 +619,49 @@ fn a_guard_that_stays_silent_counts_as_one_dial_in_vain() {
     node.handle(NOW + 4 * STEP_MS, Input::Silent(BTreeSet::new()));
     assert_eq!(node.choice.to_bytes(), before, "it has answered");
 }
+
+/// A service whose entries had retired published no more, although they stood on for hours and none could be built in their place; and
+/// when others could, a record left at once, although none was lost.
+// protocol: K25, H2, H3
+#[test]
+fn entries_that_have_retired_are_named_while_others_are_missing() {
+    let mut node = owner(18, Settings { publish_within: 0, ..Settings::default() });
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    let old: Vec<_> = (0..3).map(|_| build(&mut node, NOW, persona, Class::In)).collect();
+    for (number, no) in old.iter().enumerate() {
+        node.paths.get_mut(no).and_then(Path::owned_mut).unwrap().retires = NOW + STEP_MS + number as u64;
+    }
+    let named = |node: &Node, record: &ApRecord| -> Vec<usize> {
+        let handle = |no: &PathNo| node.paths[no].owned().unwrap().handle;
+        let of = |no| record.entries.iter().any(|entry| entry.handle == handle(no));
+        old.iter().enumerate().filter(|(_, no)| of(no)).map(|(number, _)| number).collect()
+    };
+    let mut last = 0;
+    let mut run = |node: &mut Node, steps: u64| {
+        let from = NOW + last * STEP_MS;
+        last += steps;
+        let mut all = Vec::new();
+        for now in (from..from + steps * STEP_MS).step_by(1000) {
+            node.serve(now);
+            all.extend(sent(node, now).into_iter().map(|(_, _, record)| record));
+        }
+        all
+    };
+    let records = run(&mut node, 6);
+    let steps: BTreeSet<_> = records.iter().map(ApRecord::step_of).collect();
+    assert!(steps.len() >= 6, "{steps:?}");
+    assert!(records.iter().all(|record| named(&node, record) == [0, 1, 2]));
+    // Two others come: the one that retired last fills the place that is left, and no record leaves out of turn.
+    for _ in 0..2 {
+        build(&mut node, NOW + 6 * STEP_MS, persona, Class::In);
+    }
+    let records = run(&mut node, 4);
+    assert!(records.iter().all(|record| record.serial as u16 == 0), "out of turn");
+    assert_eq!(named(&node, records.last().unwrap()), [2]);
+    assert_eq!(records.last().unwrap().entries.len(), 3);
+    build(&mut node, NOW + 10 * STEP_MS, persona, Class::In);
+    let records = run(&mut node, 4);
+    assert!(records.iter().all(|record| record.serial as u16 == 0), "out of turn");
+    assert!(named(&node, records.last().unwrap()).is_empty());
+}
