@@ -219,7 +219,8 @@ fn reachable(bound: SocketAddr, peers: &[Peer]) -> SocketAddr {
     SocketAddr::new(ip, bound.port())
 }
 
-fn source_address(towards: SocketAddr) -> Option<IpAddr> {
+/// The address from which this computer would send there, if it can.
+pub(crate) fn source_address(towards: SocketAddr) -> Option<IpAddr> {
     let any: SocketAddr = if towards.is_ipv4() { ([0; 4], 0).into() } else { ([0; 16], 0).into() };
     let socket = UdpSocket::bind(any).ok()?;
     socket.connect(towards).ok()?;

@@ -115,6 +115,11 @@ impl Handle {
         self.input(Input::Clock(ahead)).await;
     }
 
+    /// Tells that this computer has come into another network.
+    pub async fn moved(&self) {
+        self.input(Input::Moved).await;
+    }
+
     /// All keys with which others build paths from now on, and what this node's record says.
     pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
         self.input(Input::Rotate(keys, Box::new(own))).await;

@@ -1,4 +1,4 @@
-//! The wall clock leaps: the computer slept, or somebody set the clock. What waits for a time must neither happen all at once, which
+//! The wall clock leaps: the computer slept, or somebody set the clock; or it is in another network. What waits for a time must neither happen all at once, which
 //! would show what belongs together, nor wait until a time is there again that was wrong (docs/protocol.md, section 4.7).
 
 use super::paths::Path;
@@ -35,8 +35,8 @@ impl Node {
 
     /// Ticks that are overdue, or ages away, are drawn anew, each by itself; what an identity has lost meanwhile it replaces after a
     /// time of its own, too.
-    // protocol: K9, K17
-    fn redraw_clocks(&mut self, now: u64) {
+    // protocol: K9, K17, K26
+    pub(super) fn redraw_clocks(&mut self, now: u64) {
         for own in self.personas.values_mut() {
             let rest = now + exponential(&mut *self.rng, REDRAWN_MEAN);
             for stock in own.stocks() {

@@ -201,6 +201,8 @@ pub enum Input {
     Visited { path: PathNo, reached: bool },
     /// By how many milliseconds the clocks of other nodes are ahead of ours, as far as that is known.
     Clock(Option<i64>),
+    /// This computer has come into another network: links break, and none that is lost is replaced at once.
+    Moved,
     /// SERVE came from the owner of a path that ends here.
     Served { path: PathNo, record: Vec<u8> },
     /// A link that [`Output::Join`] gave away is joined no more.
@@ -402,6 +404,7 @@ impl Node {
             Input::Unused(path) => self.unused(now, path),
             Input::Visited { path, reached } => self.visited(now, path, reached),
             Input::Clock(ahead) => self.ahead = ahead,
+            Input::Moved => self.redraw_clocks(now),
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::JoinEnded { peer } => self.joins.leave(peer),
             Input::Misused(path) => self.end_path(now, path, Ending::Mute),

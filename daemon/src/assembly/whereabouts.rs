@@ -1,0 +1,80 @@
+//! Notices that this computer has come into another network, awake: all links break then at about one time, and what was lost must not come
+//! back at one time, too (docs/protocol.md, section 4.7).
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::driver::Handle;
+use crate::startup::source_address;
+
+/// How often the system is asked from where it would send. Less than it takes until a lost link is noticed and replaced.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Addresses of documentation (RFC 5737, RFC 3849): to choose a route to them sends no packet.
+const OUTSIDE: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 9),
+    SocketAddr::new(IpAddr::V6(std::net::Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)), 9),
+];
+
+/// Where this computer is: the network from which it would send, by IPv4 and IPv6. Addresses of IPv6 change within a network each day.
+type Place = [Option<[u8; 8]>; 2];
+
+fn network(address: IpAddr) -> [u8; 8] {
+    let mut network = [0; 8];
+    match address {
+        IpAddr::V4(v4) => network[..4].copy_from_slice(&v4.octets()),
+        IpAddr::V6(v6) => network.copy_from_slice(&v6.octets()[..8]),
+    }
+    network
+}
+
+fn here() -> Place {
+    OUTSIDE.map(|outside| source_address(outside).map(network))
+}
+
+/// Whether links must be expected to break, or to come back: being nowhere alone is nothing to begin anew in.
+fn has_moved(before: &Place, now: &Place) -> bool {
+    before.iter().zip(now).any(|(before, now)| now.is_some() && before != now)
+}
+
+/// Until the daemon stops.
+// protocol: K26
+pub(super) async fn watch(handle: Handle) {
+    let mut look = interval(LOOK_EVERY);
+    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut place = here();
+    loop {
+        look.tick().await;
+        let now = here();
+        if has_moved(&place, &now) {
+            tracing::info!("this computer is in another network");
+            handle.moved().await;
+        }
+        place = now;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(v4: Option<&str>, v6: Option<&str>) -> Place {
+        [v4, v6].map(|text| text.map(|text| network(text.parse().unwrap())))
+    }
+
+    // protocol: K26
+    #[test]
+    fn another_network_is_told_from_another_address_and_from_none() {
+        let home = place(Some("192.168.1.5"), Some("2001:db8:1:2::5"));
+        assert!(!has_moved(&home, &home));
+        assert!(!has_moved(&home, &place(Some("192.168.1.5"), Some("2001:db8:1:2:99::7"))), "an address for a day");
+        assert!(has_moved(&home, &place(Some("10.0.0.9"), None)));
+        assert!(has_moved(&home, &place(Some("192.168.1.5"), Some("2001:db8:1:3::5"))));
+        let nowhere = place(None, None);
+        assert!(!has_moved(&home, &nowhere));
+        assert!(has_moved(&nowhere, &home), "the same again: links broke meanwhile");
+        assert!(!has_moved(&nowhere, &nowhere));
+    }
+}
