@@ -1,17 +1,19 @@
 //! Logs: what is written, where to, how loud, and what never appears.
 //!
-//! Everything goes to standard error, one line per event. error = act, warn = worth knowing, info = rare and normal.
+//! Everything goes to standard error, one line per event; the last ones are kept in memory ([`journal`]). error = act, warn = worth knowing, info = rare and normal.
 //!
 //! Redaction: keys and payload never appear at any level. AP addresses, names, and the addresses of an owner's peers
 //! appear only when the operator asked for debug or trace: every such value is wrapped in [`private`], which prints
 //! `[…]` otherwise. `Debug` of the types in `phantom_proto::ident` is redacted at every level.
+
+pub mod journal;
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
-use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 
 /// Level when nothing is said.
@@ -59,7 +61,8 @@ pub fn parse(text: &str) -> Result<Targets, LevelError> {
 pub fn start(targets: Targets) -> Result<(), TryInitError> {
     REVEAL.store(reveals(&targets), Ordering::Relaxed);
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false);
-    tracing_subscriber::registry().with(lines).with(targets).try_init()
+    let kept = journal::Journal.with_filter(journal::filter());
+    tracing_subscriber::registry().with(lines.with_filter(targets)).with(kept).try_init()
 }
 
 fn reveals(targets: &Targets) -> bool {

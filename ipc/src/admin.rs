@@ -39,6 +39,11 @@ pub enum Request {
     Status,
     /// What is as it should be and what is not: [`Doctor`].
     Doctor,
+    /// What the daemon has said of late, the newest last: `Vec<LogLine>`.
+    Log {
+        /// Only what came after the line of this number.
+        after: u64,
+    },
     /// Make an identity: [`Address`].
     AddressNew {
         /// Name for it, unique on this daemon.
@@ -295,6 +300,20 @@ pub struct Doctor {
     pub checks: Vec<Check>,
     /// What is wrong now, as in [`Status`].
     pub warnings: Vec<Warning>,
+}
+
+/// A line of the daemon's log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LogLine {
+    /// Counts from 1 at the daemon's start.
+    pub number: u64,
+    /// When, UTC (RFC 3339).
+    pub at: String,
+    /// error, warn, info or debug.
+    pub level: String,
+    /// What was said.
+    pub text: String,
 }
 
 /// A node on a way.

@@ -117,6 +117,7 @@ fn lines_are_those_of_the_vectors() {
     let requests = [
         Request::Status,
         Request::Doctor,
+        Request::Log { after: 17 },
         Request::AddressNew { name: name() },
         Request::AddressList,
         Request::AddressShow { name: name() },
@@ -137,6 +138,8 @@ fn lines_are_those_of_the_vectors() {
     let mut next = || lines.next().unwrap();
     same(next(), status());
     same(next(), doctor());
+    let (at, level, text) = ("2026-01-01T00:00:00.000000Z".to_owned(), "info".to_owned(), "ready".to_owned());
+    same(next(), vec![LogLine { number: 18, at, level, text }]);
     same(next(), vec![address()]);
     same(next(), vec![path()]);
     same(next(), vec![Peer { node_id: "a".repeat(64), addr: hop("a").addr, connected: true, last_seen_seconds: None }]);

@@ -70,7 +70,7 @@ fn a_node_of_a_network_is_well_and_without_a_daemon_it_is_said() -> Result<()> {
 fn a_warning_comes_and_goes_in_status_doctor_and_log() -> Result<()> {
     let dir = tempfile::tempdir()?;
     let (alone, other) = (dir.path().join("alone"), dir.path().join("other"));
-    let _alone = daemon(&alone, "127.251.1.1", None)?;
+    let _running = daemon(&alone, "127.251.1.1", None)?;
     let said = eventually(|| {
         let said = status(&alone)?;
         ensure!(roots(&said).iter().any(|code| code == "no-peers"), "{said}");
@@ -94,9 +94,17 @@ fn a_warning_comes_and_goes_in_status_doctor_and_log() -> Result<()> {
     };
     logs("no other node answers (no-peers)")?;
     let peer = said["peer"].as_str().context("no peer string")?;
-    let _other = daemon(&other, "127.252.1.1", Some(peer))?;
+    let joined = daemon(&other, "127.252.1.1", Some(peer))?;
     logs("over: no-peers")?;
     logs("start: a first peer after")?;
     ensure!(!roots(&status(&alone)?).iter().any(|code| code == "no-peers"));
-    Ok(())
+    let mut follow = Command::new(binary("phantom"));
+    follow.arg("--daemon").arg(alone.join("daemon.sock")).args(["log", "--follow"]);
+    let follows = Server::start_heard(&mut follow, "starting node=")?;
+    for line in ["no other node answers (no-peers)", "over: no-peers"] {
+        follows.hears(line)?;
+    }
+    // What comes after it began to follow.
+    drop(joined);
+    follows.hears("no other node answers (no-peers)")
 }

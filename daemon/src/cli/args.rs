@@ -11,6 +11,7 @@ const EXAMPLES: &str = "\
 Examples:
   phantom status                              is the daemon ready, or what does it wait for?
   phantom doctor                              what is wrong, and what to do?
+  phantom log --follow                        what is it doing?
   phantom address new web                     make an address; offer something at it:
   phantom-run --publish 80:web python3 -m http.server 80
   phantom forward 80=127.0.0.1:8080           offer what runs on this computer outside Phantom
@@ -45,6 +46,12 @@ pub enum Command {
     Status,
     /// What is as it should be and what is not, with advice; codes of warnings are in docs/warnings.md
     Doctor,
+    /// What the daemon has said of late, the newest last; kept in its memory alone
+    Log {
+        /// Go on with what comes, until Ctrl-C; with --json one object a line
+        #[arg(long, short)]
+        follow: bool,
+    },
     /// Addresses at which programs of this computer can be reached
     #[command(subcommand)]
     Address(Address),
@@ -214,6 +221,8 @@ mod tests {
     fn the_commands_of_the_manual_are_there() {
         for line in [
             "doctor --json",
+            "log",
+            "log --follow",
             "address new web",
             "address list",
             "address show web",

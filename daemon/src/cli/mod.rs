@@ -2,9 +2,11 @@
 
 pub mod args;
 mod doctor;
+mod log;
 mod net;
 mod show;
 mod table;
+mod wait;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -43,6 +45,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Testnet(command) => net::run(command, exchange.json).await?,
         Command::Doctor => return doctor::run(&exchange.socket, exchange.json).await,
+        Command::Log { follow } => log::run(&exchange.socket, exchange.json, follow).await?,
         command => exchange.ask(command).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -51,7 +54,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// What a command asks that is one question.
 fn request(command: Command) -> Option<Request> {
     Some(match command {
-        Command::Testnet(_) | Command::Doctor => return None,
+        Command::Testnet(_) | Command::Doctor | Command::Log { .. } => return None,
         Command::Status => Request::Status,
         Command::Address(Address::New { name }) => Request::AddressNew { name },
         Command::Address(Address::List) => Request::AddressList,
@@ -84,6 +87,7 @@ impl Exchange {
         match &request {
             Request::Status => self.run(&request, show::status).await,
             Request::Doctor => self.run(&request, show::doctor).await,
+            Request::Log { .. } => self.run(&request, |lines: &Vec<admin::LogLine>| show::log(lines)).await,
             Request::AddressNew { .. } | Request::AddressShow { .. } => self.run(&request, show::address).await,
             Request::AddressList => self.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
             Request::PathList => self.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
@@ -102,7 +106,12 @@ impl Exchange {
     where
         T: Serialize + DeserializeOwned,
     {
-        let answer: T = Client::connect(&self.socket).await?.ask(request).await?;
+        let mut client = Client::connect(&self.socket).await?;
+        let what = match request {
+            Request::NetdbLookup { .. } => "asking the network database",
+            _ => "waiting for the daemon",
+        };
+        let answer: T = wait::shown(what, client.ask(request)).await?;
         let text = if self.json { json(&answer)? } else { show(&answer) };
         Ok(print(&text)?)
     }

@@ -1,11 +1,11 @@
 //! Answers of the daemon as people read them.
 
 use phantom_ipc::admin::{
-    Address, Check, CheckState, Connection, ConnectionState, Direction, Doctor, Forward, Hop, Lookup, Path, PathKind,
-    PathState, Peer, Published, StartStep, Status, Warning,
+    Address, Check, CheckState, Connection, ConnectionState, Direction, Doctor, Forward, Hop, LogLine, Lookup, Path,
+    PathKind, PathState, Peer, Published, StartStep, Status, Warning,
 };
 
-use super::table::{bytes, pairs, table};
+use super::table::{bytes, clean, pairs, table};
 
 /// Characters of a node id that tell nodes apart for people.
 const SHORT_ID: usize = 12;
@@ -66,6 +66,10 @@ pub(super) fn doctor(doctor: &Doctor) -> String {
         text.push_str(&pairs(&warnings.iter().map(|one| ("warning", warning(one))).collect::<Vec<_>>()));
     }
     text
+}
+
+pub(super) fn log(lines: &[LogLine]) -> String {
+    lines.iter().map(|line| format!("{} {:5} {}\n", line.at, line.level, clean(&line.text))).collect()
 }
 
 fn check(check: &Check) -> [String; 3] {

@@ -27,7 +27,7 @@ fn line<'a>(widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
 }
 
 /// What came from a network must not steer the terminal.
-fn clean(cell: &str) -> String {
+pub(super) fn clean(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 

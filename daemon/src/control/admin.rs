@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_ipc::admin::{
-    Address, BadLine, Failure, Forward, MAX_REPLY, MAX_REQUEST, Published, Reply, Request, Status,
+    Address, BadLine, Failure, Forward, LogLine, MAX_REPLY, MAX_REQUEST, Published, Reply, Request, Status,
 };
 use phantom_proto::ident::ApAddress;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use tokio::time::timeout;
 
 use super::{ANSWER_TIME, Connection, Control, Owner, Refusal, in_time};
 use crate::identity::{ApIdentity, IdentityError};
+use crate::logging::journal;
 use crate::random::system_rng;
 
 /// How long the programs of one identity may take to say where they are reached: who asks for the status is not to wait
@@ -66,6 +67,7 @@ impl Control {
                 line_of(Ok(Status { published, ..self.daemon.status().await }))
             }
             Request::Doctor => line_of(Ok(self.daemon.doctor().await)),
+            Request::Log { after } => line_of(Ok(journal::after(after).into_iter().map(log_line).collect::<Vec<_>>())),
             Request::PathList => line_of(Ok(self.daemon.paths().await)),
             Request::PeerList => line_of(Ok(self.daemon.peers().await)),
             Request::Connections => line_of(Ok(self.daemon.connections().await)),
@@ -161,6 +163,10 @@ impl Control {
         let own = || self.identities.find(text).map(|identity| identity.address());
         literal.or_else(|| self.names.resolve(text)).or_else(own)
     }
+}
+
+fn log_line(journal::Line { number, at, level, text }: journal::Line) -> LogLine {
+    LogLine { number, at, level, text }
 }
 
 fn address_of(identity: &ApIdentity) -> Address {

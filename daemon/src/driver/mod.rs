@@ -22,6 +22,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError};
+use crate::logging::journal::NOTES;
 use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::{Back, Fresh, Taken, hop};
 
@@ -371,10 +372,12 @@ impl Driver {
     }
 }
 
+/// What the node does for itself is kept for `phantom log`, also where it is too quiet for the log.
 fn log(note: &Note) {
     match note.weight() {
         Weight::Trouble => tracing::warn!("{note}"),
         Weight::Normal => tracing::info!("{note}"),
+        Weight::Quiet if note.is_own() => tracing::debug!(target: NOTES, "{note}"),
         Weight::Quiet => tracing::debug!("{note}"),
     }
 }
