@@ -247,6 +247,12 @@ impl Folders {
         }
     }
 
+    /// Those of this process.
+    pub fn here() -> Self {
+        let uid = rustix::process::geteuid().as_raw();
+        Self::from_env(|name| std::env::var_os(name), uid, phantom_ipc::is_folder_of(uid))
+    }
+
     /// The data directory when nothing is said.
     pub fn data_dir(&self) -> Option<PathBuf> {
         self.state.as_ref().map(|state| state.join("phantom"))

@@ -25,7 +25,8 @@ pub enum EulaError {
     /// Nobody there to ask.
     #[error(
         "the agreement has not been accepted yet, and there is no terminal to ask on\n  \
-         read it in EULA.txt, then run `phantomd init --accept-eula` (or start with --accept-eula)"
+         read it in EULA.txt, then accept it once: `phantom setup` (for the computer's service `sudo phantom setup`), or without a
+  terminal `phantom setup --accept-eula`"
     )]
     NobodyToAsk,
     /// The terminal or the data directory failed.

@@ -45,20 +45,15 @@ fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-fn folders() -> Folders {
-    let uid = rustix::process::geteuid().as_raw();
-    Folders::from_env(|name| std::env::var_os(name), uid, phantom_ipc::is_folder_of(uid))
-}
-
 fn init(options: &Options) -> anyhow::Result<Initialized> {
     let (mut input, mut output) = (io::stdin().lock(), io::stdout());
     let consent = startup::consent(options, &mut input, &mut output);
-    Ok(startup::init(options, &folders(), consent, &mut system_rng()?)?)
+    Ok(startup::init(options, &Folders::here(), consent, &mut system_rng()?)?)
 }
 
 /// Nothing is made or bound: a daemon may run with the same.
 fn check(options: &Options) -> anyhow::Result<()> {
-    let config = Config::load(&options.overrides(), &folders()).map_err(StartError::from)?;
+    let config = Config::load(&options.overrides(), &Folders::here()).map_err(StartError::from)?;
     let mut out = io::stdout().lock();
     writeln!(out, "data           {}", config.data_dir.display())?;
     writeln!(out, "socket         {}", config.socket.display())?;
@@ -91,7 +86,7 @@ fn describe(made: &Initialized) -> io::Result<()> {
 
 fn run(options: &Options) -> anyhow::Result<()> {
     // `init` would write a named file that is missing; to run with it is a mistake.
-    Config::load(&options.overrides(), &folders()).map_err(StartError::from)?;
+    Config::load(&options.overrides(), &Folders::here()).map_err(StartError::from)?;
     let ready = init(options)?;
     logging::start(logging::parse(&ready.config.log)?)?;
     let setup = startup::prepare(ready)?;

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand};
+use phantom_ipc::name::{NameError, check};
+use phantom_ipc::publish::{NotPublish, Publish};
 use phantom_ipc::release::release;
+
+use crate::names::Peer;
 
 const EXAMPLES: &str = "\
 Examples:
+  phantom setup                               once, after installing
   phantom status                              is the daemon ready, or what does it wait for?
   phantom doctor                              what is wrong, and what to do?
   phantom log --follow                        what is it doing?
@@ -42,6 +47,9 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Make this computer ready, as root with the package for all users, else for yourself: look what works here, make
+    /// configuration and identity, show the agreement, say what comes next
+    Setup(Setup),
     /// How the daemon is, what it waits for, and where others reach your programs
     Status,
     /// What is as it should be and what is not, with advice; codes of warnings are in docs/warnings.md
@@ -69,11 +77,91 @@ pub enum Command {
     Netdb(Netdb),
     /// Offer a service that runs on this computer outside Phantom; without an argument: what is offered so
     Forward(Forward),
+    /// Entries "… over Phantom" in the desktop's menus
+    #[command(subcommand)]
+    Desktop(Desktop),
+    /// Services of systemd whose only network is Phantom
+    #[command(subcommand)]
+    Unit(Unit),
     /// End the daemon
     Stop,
     /// Private networks on this computer, for trying things out
     #[command(subcommand)]
     Testnet(Testnet),
+}
+
+/// See [`Command::Setup`].
+#[derive(Debug, Args)]
+pub struct Setup {
+    /// A node to join through, by its peer string phantom-peer:… (may be given more than once)
+    #[arg(long = "peer", value_name = "PEER")]
+    pub peers: Vec<Peer>,
+    /// Where to accept links [default: 0.0.0.0:8443]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Option<SocketAddr>,
+    /// A daemon of your own, also where the computer's serves you
+    #[arg(long)]
+    pub own: bool,
+    /// Accept the agreement (EULA.txt) without being asked
+    #[arg(long)]
+    pub accept_eula: bool,
+}
+
+/// See [`Command::Desktop`].
+#[derive(Debug, Subcommand)]
+pub enum Desktop {
+    /// Make one from the entry of an installed program
+    Add {
+        /// Its file's name in a folder `applications`, without .desktop, as in firefox-esr
+        program: String,
+        /// As whom it is to run [default: a fresh identity at each start]
+        #[arg(long, value_name = "NAME", value_parser = name)]
+        identity: Option<String>,
+    },
+    /// Remove one
+    Remove {
+        /// The program's name, as `list` shows it
+        program: String,
+    },
+    /// Show all that were made
+    List,
+}
+
+/// See [`Command::Unit`].
+#[derive(Debug, Subcommand)]
+pub enum Unit {
+    /// Put phantom-run before each command of a service, by a drop-in in /etc/systemd/system
+    Add(UnitOptions),
+    /// Take that back: the service is on the normal network then
+    Remove {
+        /// The service
+        unit: String,
+    },
+    /// Show all services that have one
+    List,
+}
+
+/// See [`Unit::Add`].
+#[derive(Debug, Args)]
+pub struct UnitOptions {
+    /// The service, as in nginx or backup@home.service
+    pub unit: String,
+    /// As whom it is to run, made by `phantom address new NAME` [default: a fresh identity at each start]
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    pub identity: Option<String>,
+    /// What others are to reach of it, as phantom-run takes it (may be given more than once)
+    #[arg(long, value_name = "PORT[,PORT...][:NAME]|all[:NAME]", value_parser = publish)]
+    pub publish: Vec<String>,
+}
+
+/// A name that the daemon would take.
+fn name(text: &str) -> Result<String, NameError> {
+    check(text).map(|()| text.to_owned())
+}
+
+/// A saying that phantom-run would take.
+fn publish(text: &str) -> Result<String, NotPublish> {
+    text.parse::<Publish>().map(|_| text.to_owned())
 }
 
 /// See [`Command::Address`].
@@ -234,6 +322,14 @@ mod tests {
             "forward 80=127.0.0.1:8080",
             "forward 80=[::1]:8080 --identity web --keep",
             "forward --remove 80 --identity web",
+            "setup",
+            "setup --own --listen 0.0.0.0:9443 --accept-eula",
+            "desktop add firefox --identity web",
+            "desktop remove firefox",
+            "desktop list",
+            "unit add nginx --identity web --publish 80,443",
+            "unit remove nginx",
+            "unit list",
             "stop",
             "testnet up --nodes 12 --dir d --json",
             "testnet down --dir d",

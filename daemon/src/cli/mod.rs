@@ -1,11 +1,14 @@
 //! `phantom`, the command line: asks the daemon in the admin dialect and shows the answer to people or scripts.
 
 pub mod args;
+mod desktop;
 mod doctor;
 mod log;
 mod net;
+mod setup;
 mod show;
 mod table;
+mod unit;
 mod wait;
 
 use std::io::{self, Write};
@@ -28,12 +31,23 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return complain("phantom", &error.into(), 1),
     };
+    if let Command::Setup(options) = &cli.command {
+        return match setup::run(options) {
+            Ok(status) => ExitCode::from(status),
+            Err(error) => complain("phantom", &error, 1),
+        };
+    }
     match runtime.block_on(run(cli)) {
         Ok(code) => code,
         // Whoever reads our output has seen enough (`phantom peer list | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => complain("phantom", &error, 1),
     }
+}
+
+/// One of our own programs, which lie in one folder.
+fn beside(program: &str) -> anyhow::Result<PathBuf> {
+    Ok(std::env::current_exe()?.with_file_name(program))
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -46,6 +60,10 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Testnet(command) => net::run(command, exchange.json).await?,
         Command::Doctor => return doctor::run(&exchange.socket, exchange.json).await,
         Command::Log { follow } => log::run(&exchange.socket, exchange.json, follow).await?,
+        // Run by now, outside of this runtime.
+        Command::Setup(_) => {}
+        Command::Desktop(command) => print(&desktop::run(&command)?)?,
+        Command::Unit(command) => print(&unit::run(&command)?)?,
         command => exchange.ask(command).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -54,7 +72,12 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 /// What a command asks that is one question.
 fn request(command: Command) -> Option<Request> {
     Some(match command {
-        Command::Testnet(_) | Command::Doctor | Command::Log { .. } => return None,
+        Command::Testnet(_)
+        | Command::Doctor
+        | Command::Log { .. }
+        | Command::Setup(_)
+        | Command::Desktop(_)
+        | Command::Unit(_) => return None,
         Command::Status => Request::Status,
         Command::Address(Address::New { name }) => Request::AddressNew { name },
         Command::Address(Address::List) => Request::AddressList,

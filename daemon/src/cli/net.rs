@@ -70,7 +70,7 @@ async fn up(dir: PathBuf, nodes: Nodes) -> anyhow::Result<Network> {
     crate::logging::parse(&nodes.log)?;
     let phantomd = match nodes.phantomd {
         Some(path) => path,
-        None => std::env::current_exe()?.with_file_name("phantomd"),
+        None => super::beside("phantomd")?,
     };
     let plan = Plan { nodes: nodes.nodes, dir, phantomd, log: nodes.log };
     eprintln!("whoever runs nodes agrees to EULA.txt: a node is not responsible for what it relays and cannot read");

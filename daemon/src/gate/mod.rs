@@ -36,8 +36,9 @@ mod wire;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +66,20 @@ pub(crate) use sys::network_of;
 pub use terms::{ConnectError, GateConfig, GateError, Network, Owner, Stream};
 
 pub use owned::is_able as can_serve_others;
+
+/// Whether this user can have a phantom namespace here: makes one, with the executable of the daemon at `phantomd`, and lets it go.
+///
+/// # Errors
+/// See [`Gate::open`].
+pub fn probe(phantomd: &Path) -> Result<(), GateError> {
+    // Nobody's: no packet goes there.
+    let address = ApAddress::from_ipv6(Ipv6Addr::new(0xfd70, 0, 0, 0, 0, 0, 0, 1));
+    let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let request = (address, OWN_IPV4, Owner::own());
+    let made = runtime.block_on(Helper::start(phantomd, &[HELPER_ARGUMENT.into()], request));
+    made.map(drop)
+}
 
 /// Argument that makes the daemon's executable the gate's helper: see [`helper::main`].
 pub const HELPER_ARGUMENT: &str = "__netns";

@@ -1,0 +1,194 @@
+//! `phantom unit`: a service of systemd's whose only network is Phantom, by a drop-in that puts `phantom-run` before its commands.
+//!
+//! Why not `NetworkNamespacePath=`: in the phantom network's namespace alone a service still asks who answers outside for names
+//! (nscd, systemd-resolved, D-Bus), reads the host's resolv.conf, and has the rights to leave. phantom-run is what closes those
+//! doors, so the drop-in starts each command of the unit by it: one that checks a configuration looks names up as well.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::args::{Unit, UnitOptions};
+
+/// Where units lie, first choice first; drop-ins for one may lie in all of them.
+const FOLDERS: [&str; 5] = [
+    "etc/systemd/system",
+    "run/systemd/system",
+    "usr/local/lib/systemd/system",
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+];
+
+/// The last of a unit's drop-ins, by its name.
+const DROP_IN: &str = "zz-phantom.conf";
+
+/// Settings that start something.
+const COMMANDS: [&str; 7] =
+    ["ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"];
+
+/// What may stand before a command.
+const PREFIXES: &str = "-+!:|";
+
+/// Does what was asked; returns what to print.
+pub(super) fn run(command: &Unit) -> Result<String> {
+    let root = Path::new("/");
+    match command {
+        Unit::Add(options) => add(root, options, &super::beside("phantom-run")?),
+        Unit::Remove { unit } => remove(root, &full(unit)),
+        Unit::List => Ok(list(root).into_iter().map(|unit| unit + "\n").collect()),
+    }
+}
+
+/// The name of a unit, whose end may be left out.
+fn full(unit: &str) -> String {
+    if unit.contains('.') { unit.to_owned() } else { format!("{unit}.service") }
+}
+
+fn drop_in(root: &Path, unit: &str) -> PathBuf {
+    root.join(FOLDERS[0]).join(format!("{unit}.d")).join(DROP_IN)
+}
+
+fn add(root: &Path, options: &UnitOptions, launcher: &Path) -> Result<String> {
+    let unit = full(&options.unit);
+    if !unit.ends_with(".service") || unit.contains('/') {
+        bail!("{unit} is no service: sockets and timers start one, name that");
+    }
+    let text = wrapped(&settings(root, &unit)?, options, launcher)?;
+    let path = drop_in(root, &unit);
+    let folder = path.parent().unwrap_or(root);
+    fs::create_dir_all(folder).with_context(|| format!("making {} (root may)", folder.display()))?;
+    fs::write(&path, text).with_context(|| format!("writing {} (root may)", path.display()))?;
+    Ok(format!("made {}\nnext: systemctl daemon-reload && systemctl restart {unit}\n", path.display()))
+}
+
+fn remove(root: &Path, unit: &str) -> Result<String> {
+    let path = drop_in(root, unit);
+    fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    let _ = path.parent().map(fs::remove_dir);
+    Ok(format!(
+        "removed {}\nnext, and it is on the normal network: systemctl daemon-reload && systemctl restart {unit}\n",
+        path.display()
+    ))
+}
+
+fn list(root: &Path) -> Vec<String> {
+    let folders = fs::read_dir(root.join(FOLDERS[0])).into_iter().flatten().flatten().map(|entry| entry.path());
+    let ours = folders.filter(|folder| folder.join(DROP_IN).is_file());
+    let mut units: Vec<String> = ours.filter_map(|folder| Some(folder.file_stem()?.to_str()?.to_owned())).collect();
+    units.sort();
+    units
+}
+
+/// The settings of a unit with those of its drop-ins, as systemd reads them: in their order.
+fn settings(root: &Path, unit: &str) -> Result<Vec<(String, String)>> {
+    // An instance is its template's.
+    let template = unit.split_once('@').map(|(name, _)| format!("{name}@.service"));
+    let names: Vec<&str> = [unit].into_iter().chain(template.as_deref()).collect();
+    let in_folders = |name: &str| FOLDERS.map(|folder| root.join(folder).join(name));
+    let fragment = names.iter().flat_map(|name| in_folders(name)).find(|path| path.is_file());
+    let fragment = fragment.with_context(|| format!("there is no unit {unit} on this computer"))?;
+    let mut drop_ins: Vec<PathBuf> = Vec::new();
+    for folder in names.iter().flat_map(|name| in_folders(&format!("{name}.d"))) {
+        let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
+        // Of two with one name the first counts.
+        for file in files.filter(|path| path.extension().is_some_and(|end| end == "conf")) {
+            if drop_ins.iter().all(|other| other.file_name() != file.file_name()) {
+                drop_ins.push(file);
+            }
+        }
+    }
+    drop_ins.retain(|path| path.file_name().is_some_and(|name| name != DROP_IN));
+    drop_ins.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
+    let mut found = Vec::new();
+    for path in [fragment].into_iter().chain(drop_ins) {
+        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        found.extend(pairs(&text));
+    }
+    Ok(found)
+}
+
+/// What stands in a unit's file in [Service], lines that go on joined.
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let (mut found, mut is_service, mut begun) = (Vec::new(), false, String::new());
+    for line in text.lines().map(str::trim) {
+        if line.starts_with(['#', ';']) {
+            continue;
+        }
+        begun.push_str(line.strip_suffix('\\').unwrap_or(line));
+        if line.ends_with('\\') {
+            begun.push(' ');
+            continue;
+        }
+        let whole = std::mem::take(&mut begun);
+        if whole.starts_with('[') {
+            is_service = whole == "[Service]";
+        } else if let Some((key, value)) = whole.split_once('=').filter(|_| is_service) {
+            found.push((key.trim().to_owned(), value.trim().to_owned()));
+        }
+    }
+    found
+}
+
+/// The drop-in's text.
+fn wrapped(settings: &[(String, String)], options: &UnitOptions, launcher: &Path) -> Result<String> {
+    let last = |wanted: &str| settings.iter().rev().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
+    if options.identity.is_some() && last("User").is_some_and(|user| !["", "root", "0"].contains(&user)) {
+        bail!(
+            "{} runs as an ordinary user, and lasting identities are root's\n  leave --identity out: each start is a fresh one",
+            options.unit
+        );
+    }
+    let mut text = "# Made by `phantom unit add`: phantom-run before each command, so that Phantom is the service's only network.\n\
+                    [Unit]\nAfter=phantomd.service\nBindsTo=phantomd.service\n\n[Service]\n"
+        .to_owned();
+    match last("Type") {
+        // phantom-run waits for the last process, so it is what systemd looks at.
+        Some("forking") => text.push_str("Type=exec\nPIDFile=\n"),
+        Some("notify" | "notify-reload") => text.push_str("NotifyAccess=all\n"),
+        _ => {}
+    }
+    let mut commands = 0;
+    for key in COMMANDS {
+        let mut lines: Vec<&str> = Vec::new();
+        for (_, value) in settings.iter().filter(|(other, _)| other == key) {
+            // An empty one takes those before it back.
+            if value.is_empty() { lines.clear() } else { lines.push(value) }
+        }
+        if lines.is_empty() {
+            continue;
+        }
+        commands += 1;
+        text.push_str(&format!("{key}=\n"));
+        for line in lines {
+            text.push_str(&format!("{key}={}\n", command(line, key == "ExecStart", options, launcher)?));
+        }
+    }
+    if commands == 0 {
+        bail!("{} starts nothing", options.unit);
+    }
+    Ok(text)
+}
+
+/// A command of ours for one of the unit's.
+fn command(line: &str, is_main: bool, options: &UnitOptions, launcher: &Path) -> Result<String> {
+    let bare = line.trim_start_matches(|letter: char| PREFIXES.contains(letter));
+    if bare.starts_with('@') {
+        bail!("a command of {} has a name of its own (@): phantom-run cannot give it that", options.unit);
+    }
+    if bare.contains(" ; ") {
+        bail!("{} has several commands in one line: write one in each", options.unit);
+    }
+    let mut ours = format!("{}{} --quiet", &line[..line.len() - bare.len()], launcher.display());
+    if let Some(identity) = &options.identity {
+        ours.push_str(&format!(" --identity {identity}"));
+    }
+    if is_main {
+        options.publish.iter().for_each(|publish| ours.push_str(&format!(" --publish {publish}")));
+        ours.push_str(" --on-daemon-loss exit");
+    }
+    Ok(format!("{ours} -- {bare}"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Units of made-up services, below a folder of the test's own.
+
+use super::*;
+
+const NGINX: &str = "\
+[Unit]
+Description=a server
+After=network.target
+[Service]
+Type=forking
+PIDFile=/run/nginx.pid
+ExecStartPre=/usr/sbin/nginx -t \\
+  -q
+ExecStart=/usr/sbin/nginx -g 'daemon on;'
+# ExecStart=/bin/false
+ExecStop=-/sbin/start-stop-daemon --stop
+[Install]
+WantedBy=multi-user.target
+";
+
+fn computer(files: &[(&str, &str)]) -> tempfile::TempDir {
+    let root = tempfile::tempdir().unwrap();
+    for (path, text) in files {
+        let path = root.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    root
+}
+
+fn options(unit: &str, identity: Option<&str>) -> UnitOptions {
+    UnitOptions { unit: unit.to_owned(), identity: identity.map(str::to_owned), publish: vec!["80".to_owned()] }
+}
+
+const LAUNCHER: &str = "/usr/bin/phantom-run";
+
+fn added(root: &Path, unit: &str, identity: Option<&str>) -> Result<String> {
+    add(root, &options(unit, identity), Path::new(LAUNCHER))?;
+    Ok(fs::read_to_string(drop_in(root, &full(unit)))?)
+}
+
+#[test]
+fn every_command_of_a_unit_is_wrapped() {
+    let root = computer(&[("usr/lib/systemd/system/nginx.service", NGINX)]);
+    let text = added(root.path(), "nginx", Some("web")).unwrap();
+    let settings = text.split_once("[Service]\n").unwrap().1;
+    assert_eq!(
+        settings,
+        "Type=exec\nPIDFile=\nExecStartPre=\n\
+         ExecStartPre=/usr/bin/phantom-run --quiet --identity web -- /usr/sbin/nginx -t  -q\nExecStart=\n\
+         ExecStart=/usr/bin/phantom-run --quiet --identity web --publish 80 --on-daemon-loss exit -- /usr/sbin/nginx -g \
+         'daemon on;'\nExecStop=\nExecStop=-/usr/bin/phantom-run --quiet --identity web -- /sbin/start-stop-daemon --stop\n"
+    );
+    assert_eq!(list(root.path()), ["nginx.service"]);
+    // Made anew, it wraps what the unit says and not what it wrapped before.
+    assert_eq!(added(root.path(), "nginx", Some("web")).unwrap(), text);
+    remove(root.path(), "nginx.service").unwrap();
+    assert!(list(root.path()).is_empty());
+}
+
+#[test]
+fn what_other_drop_ins_say_counts() {
+    let root = computer(&[
+        ("usr/lib/systemd/system/a.service", "[Service]\nType=notify\nExecStart=/bin/a\n"),
+        ("usr/lib/systemd/system/a.service.d/10.conf", "[Service]\nExecStart=\nExecStart=/bin/hidden\n"),
+        ("etc/systemd/system/a.service.d/10.conf", "[Service]\nExecStart=\nExecStart=+/bin/b\n"),
+    ]);
+    let text = added(root.path(), "a.service", None).unwrap();
+    assert!(
+        text.contains("ExecStart=+/usr/bin/phantom-run --quiet --publish 80 --on-daemon-loss exit -- /bin/b\n"),
+        "{text}"
+    );
+    assert!(text.contains("NotifyAccess=all\n") && !text.contains("/bin/a") && !text.contains("hidden"), "{text}");
+}
+
+#[test]
+fn an_instance_is_made_of_its_template() {
+    let root = computer(&[("lib/systemd/system/a@.service", "[Service]\nExecStart=/bin/a %i\n")]);
+    assert!(added(root.path(), "a@x", None).unwrap().contains(" -- /bin/a %i\n"));
+}
+
+#[test]
+fn units_that_cannot_be_wrapped_are_refused() {
+    let root = computer(&[
+        ("lib/systemd/system/named.service", "[Service]\nExecStart=@/bin/a b\n"),
+        ("lib/systemd/system/two.service", "[Service]\nExecStart=/bin/a ; /bin/b\n"),
+        ("lib/systemd/system/user.service", "[Service]\nUser=www-data\nExecStart=/bin/a\n"),
+        ("lib/systemd/system/none.service", "[Service]\nUser=root\n"),
+    ]);
+    for (unit, says) in [
+        ("named", "a name of its own"),
+        ("two", "several commands"),
+        ("user", "lasting identities are root's"),
+        ("none", "starts nothing"),
+        ("gone", "no unit gone.service"),
+        ("a.socket", "is no service"),
+    ] {
+        let error = added(root.path(), unit, Some("web")).unwrap_err().to_string();
+        assert!(error.contains(says), "{unit}: {error}");
+        assert!(!drop_in(root.path(), &full(unit)).exists());
+    }
+    assert!(added(root.path(), "user", None).is_ok(), "a fresh identity is everybody's");
+}
