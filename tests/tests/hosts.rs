@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::alone::confined;
+use phantom_tests::alone::{confined, unable};
 use phantom_tests::programs::prepare;
 use phantom_tests::{Alone, Kind, Way, binary, stdout};
 
@@ -316,10 +316,6 @@ fn explain_says_why_there_is_no_phantom_namespace() -> Result<()> {
     Ok(())
 }
 
-/// Ubuntu's rule of AppArmor, containers: nobody may make namespaces. All ways but the first can do without.
-const CONFINED: &str =
-    "for kind in user mnt net uts; do echo 0 >/proc/sys/user/max_${kind}_namespaces; done; exec \"$@\"";
-
 #[test]
 fn where_no_namespaces_may_be_made() -> Result<()> {
     let alone = Alone::shared()?;
@@ -327,12 +323,7 @@ fn where_no_namespaces_may_be_made() -> Result<()> {
     for way in [Way::Inject, Way::Preload, Way::Emulate] {
         let mut run = alone.tool(Kind::Root, "phantom-run");
         run.args(["--isolation", way.flag(), "sh", "-c", script]);
-        let mut confined = Command::new("unshare");
-        confined
-            .args(["--user", "--map-root-user", "sh", "-c", CONFINED, "sh"])
-            .arg(run.get_program())
-            .args(run.get_args());
-        let output = confined.env("http_proxy", "http://127.0.0.1:3128").output()?;
+        let output = unable(&run).env("http_proxy", "http://127.0.0.1:3128").output()?;
         ensure!(stdout(&output)? == "closed\nnamed\nnone\n", "{way:?}: {output:?}");
         let said = stderr(&output);
         ensure!(said.contains("among your other programs") && said.contains("env -u http_proxy"), "{way:?}: {said}");
@@ -350,12 +341,7 @@ fn where_no_namespaces_may_be_made() -> Result<()> {
     // The first needs them, and says that it is the machine which permits none.
     let mut run = alone.tool(Kind::Root, "phantom-run");
     run.args(["--isolation", "namespace", "true"]);
-    let mut confined = Command::new("unshare");
-    confined
-        .args(["--user", "--map-root-user", "sh", "-c", CONFINED, "sh"])
-        .arg(run.get_program())
-        .args(run.get_args());
-    let output = confined.output()?;
+    let output = unable(&run).output()?;
     ensure!(output.status.code() == Some(125) && stderr(&output).contains("namespace"), "{output:?}");
     Ok(())
 }

@@ -231,6 +231,10 @@ fn gone(error: Errno) -> i32 {
         Errno::ACCESS | Errno::PERM => {
             "the daemon is not this user's; start one with `phantomd`, or name its socket in PHANTOM_SOCKET"
         }
+        Errno::NOENT | Errno::NOTDIR => {
+            "no daemon's socket is there; start one with `phantomd`, name its socket in PHANTOM_SOCKET, or, in a jail (chroot), \
+             link it to the same path there"
+        }
         _ => "no daemon answers; start one with `phantomd`, or name its socket in PHANTOM_SOCKET",
     });
     libc::ENETDOWN
