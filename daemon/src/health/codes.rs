@@ -16,7 +16,7 @@ pub struct About {
     /// Whether connections of programs suffer.
     pub affects_connections: bool,
     /// While one of these is true, this one is its effect and is not told beside it.
-    pub causes: &'static [&'static About],
+    pub causes: &'static [&'static Self],
     /// One sentence without a full stop; no address, no name, no node in it, since it goes to the log.
     pub title: &'static str,
     /// What to do.

@@ -5,8 +5,11 @@ use tokio::time::Instant;
 
 use super::Facts;
 
+/// What is there when it is done, and whether it is.
+type Step = (&'static str, fn(&Facts) -> bool);
+
 /// In the order in which they come.
-const STEPS: [(&str, fn(&Facts) -> bool); 5] = [
+const STEPS: [Step; 5] = [
     ("a first peer", |facts| facts.connected > 0),
     ("other nodes to choose from", |facts| facts.known > 0),
     ("guards", |facts| facts.vitals.guards > 0),

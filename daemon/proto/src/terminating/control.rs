@@ -208,7 +208,7 @@ impl Control {
     }
 
     fn said(&mut self, now: u64, said: bool) {
-        if !self.saying.as_ref().is_some_and(|saying| !saying.wanting) {
+        if self.saying.as_ref().is_none_or(|saying| saying.wanting) {
             return;
         }
         if said {
