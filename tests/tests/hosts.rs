@@ -6,7 +6,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::alone::{confined, unable};
+use phantom_tests::alone::{SELF, confined, unable};
 use phantom_tests::programs::prepare;
 use phantom_tests::{Alone, Kind, Way, binary, stdout};
 
@@ -345,16 +345,6 @@ fn where_no_namespaces_may_be_made() -> Result<()> {
     ensure!(output.status.code() == Some(125) && stderr(&output).contains("namespace"), "{output:?}");
     Ok(())
 }
-
-/// What a program can do without anybody in sight: ask for a name, and reach itself.
-const SELF: &str = "
-import socket
-try: socket.getaddrinfo('nobody.phantom', 80)
-except socket.gaierror as error: print(error.errno == socket.EAI_NONAME)
-server = socket.create_server(('::', 0), family=socket.AF_INET6, dualstack_ipv6=True)
-client = socket.create_connection(('127.0.0.1', server.getsockname()[1])); server.accept()[0].sendall(b'self')
-print(client.recv(4).decode())
-";
 
 /// Containers as engines make them when they are told to drop all: root, who may nothing.
 #[test]
