@@ -18,6 +18,10 @@ const NAME: &str = "localhost";
 /// Variables in which shells and containers keep the name.
 const VARIABLES: [&str; 2] = ["HOSTNAME", "HOST"];
 
+/// Variables by which sshd tells addresses of this computer and of whoever is logged in, and what says as much without them: that
+/// it is a session from elsewhere.
+const LOGINS: [(&str, &str); 2] = [("SSH_CONNECTION", "127.0.0.1 22 127.0.0.1 22"), ("SSH_CLIENT", "127.0.0.1 22 22")];
+
 /// Families of addresses in X's file of keys: this computer under a name, and any computer.
 const LOCAL: u16 = 256;
 const ANY: u16 = 0xffff;
@@ -51,6 +55,11 @@ pub(crate) fn variables(name: &OsString) -> impl Iterator<Item = (&'static str, 
         .into_iter()
         .filter(|variable| env::var_os(variable).is_some_and(|value| value == *name))
         .map(|v| (v, NAME))
+}
+
+/// Variables that tell where this computer is, and what they are to say.
+pub(crate) fn addresses() -> impl Iterator<Item = (&'static str, &'static str)> {
+    LOGINS.into_iter().filter(|(variable, _)| env::var_os(variable).is_some())
 }
 
 /// The files that would tell.

@@ -274,8 +274,10 @@ impl Ways for Launch<'_> {
             listeners.clear();
         }
         let doors = self.surround(way)?;
-        if !self.options.show_host && way.walls == Walls::Own {
-            command.envs(host::variables(&host));
+        if !self.options.show_host {
+            command.envs(host::addresses());
+            // What the system itself tells need not be hidden here.
+            command.envs(host::variables(&host).filter(|_| way.walls == Walls::Own));
         }
         if let Some(library) = library {
             self.prepare_hook(&mut command, library, way);
