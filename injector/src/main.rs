@@ -9,6 +9,7 @@ mod control;
 mod deputies;
 mod doors;
 mod enclose;
+mod exposed;
 mod filter;
 mod host;
 mod isolate;

@@ -56,7 +56,7 @@ pub(crate) trait Ways: Sync {
     /// In the keeper, before a way is tried.
     fn attend(&self, way: usize) -> Result<()>;
     /// In the keeper, after the last fork: the program is about to start.
-    fn serve(&self, way: usize, listener: Option<OwnedFd>) -> Result<()>;
+    fn serve(&self, way: usize, program: Pid, listener: Option<OwnedFd>) -> Result<()>;
     /// A descriptor that is silent as long as the daemon serves the program.
     fn session(&self) -> io::Result<OwnedFd>;
     /// In the keeper: whether a program of this way can go on with another daemon.
@@ -260,7 +260,7 @@ fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn W
     sys::block_all_signals();
     rustix::process::setpgid(None, None)?;
     end_with_front(report.try_clone()?, Arc::clone(program))?;
-    ways.serve(started.way, started.listener)
+    ways.serve(started.way, started.pid, started.listener)
 }
 
 /// Tells the front when the daemon is gone, and when another has taken its place.

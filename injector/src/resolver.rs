@@ -2,6 +2,7 @@
 //!
 //! To any other address the gate itself answers, so this is needed only for loopback, which never reaches the gate.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
@@ -20,6 +21,9 @@ const PORT: u16 = 53;
 
 /// Resolvers that libc looks at.
 const MAX_SERVERS: usize = 3;
+
+/// dnsmasq and its like, and systemd-resolved's two.
+const USUAL: [Ipv4Addr; 3] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 53), Ipv4Addr::new(127, 0, 0, 54)];
 
 /// Questions under way; then the oldest is forgotten, and asked again by the program.
 const MAX_QUESTIONS: u16 = 1024;
@@ -40,20 +44,34 @@ pub(crate) fn open(contact: &Contact) -> Result<Option<StandIn>> {
         return Ok(None);
     }
     let mut line = Line::open(&contact.socket)?;
-    let mut open = |at: SocketAddr| local::socket(&mut line, &contact.identity, at, libc::SOCK_DGRAM);
-    let mut asking = Vec::new();
-    for address in addresses {
-        let at = SocketAddr::new(address, PORT);
-        let socket = open(at)?;
-        // Other programs of the same identity may have one too; the kernel takes turns.
-        set_socket_reuseport(&socket, true)?;
-        rustix::net::bind(&socket, &at).with_context(|| format!("offering a resolver at {address}"))?;
-        asking.push(socket.into());
-    }
+    let asking: Result<_> = addresses.into_iter().map(|address| asked_at(&mut line, contact, address)).collect();
+    Ok(Some(StandIn { asking: asking?, gate: towards_gate(&mut line, contact)? }))
+}
+
+/// The same for a file that was not there before, or may change: where it says, and where resolvers of computers are; not where
+/// the program has one of its own.
+pub(crate) fn open_anew(contact: &Contact) -> Result<StandIn> {
+    let named = on_loopback(&fs::read_to_string("/etc/resolv.conf").unwrap_or_default());
+    let addresses: BTreeSet<IpAddr> = named.into_iter().chain(USUAL.map(IpAddr::V4)).collect();
+    let mut line = Line::open(&contact.socket)?;
+    let asking = addresses.into_iter().filter_map(|address| asked_at(&mut line, contact, address).ok()).collect();
+    Ok(StandIn { asking, gate: towards_gate(&mut line, contact)? })
+}
+
+fn asked_at(line: &mut Line, contact: &Contact, address: IpAddr) -> Result<UdpSocket> {
+    let at = SocketAddr::new(address, PORT);
+    let socket = local::socket(line, &contact.identity, at, libc::SOCK_DGRAM)?;
+    // Other programs of the same identity may have one too; the kernel takes turns.
+    set_socket_reuseport(&socket, true)?;
+    rustix::net::bind(&socket, &at).with_context(|| format!("offering a resolver at {address}"))?;
+    Ok(socket.into())
+}
+
+fn towards_gate(line: &mut Line, contact: &Contact) -> Result<UdpSocket> {
     let to = SocketAddr::new(RESOLVER_ADDRESS.into(), PORT);
-    let gate = open(to)?;
+    let gate = local::socket(line, &contact.identity, to, libc::SOCK_DGRAM)?;
     rustix::net::connect(&gate, &to).context("reaching the gate's resolver")?;
-    Ok(Some(StandIn { asking, gate: gate.into() }))
+    Ok(gate.into())
 }
 
 /// The resolvers on loopback in a resolv.conf. libc takes 127.0.0.1 when none is named.

@@ -6,11 +6,13 @@ use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_PATHLESS_SOCKET;
 use phantom_ipc::hook::{About, Note, Reply, Request};
+use rustix::process::Pid;
 
 use crate::activation::Listener;
 use crate::apart::Walls;
@@ -28,8 +30,8 @@ use crate::resolver::{self, StandIn};
 use crate::resume::Heirloom;
 use crate::supervise::{self, Workshop};
 use crate::{
-    activation, deputies, enclose, host, isolate, own_names, pathless_socket, place, preload, proxies, seccomp,
-    service, stdio,
+    activation, deputies, enclose, exposed, host, isolate, own_names, pathless_socket, place, preload, proxies,
+    seccomp, service, stdio,
 };
 
 /// Exit statuses that shells use for the same.
@@ -97,6 +99,8 @@ pub(crate) struct Launch<'a> {
     ports: &'a [Port],
     /// Answers name questions on loopback, where the program sees the host's settings.
     resolver: Mutex<Option<StandIn>>,
+    /// Whether the program sees the system's resolv.conf, though another was laid over it.
+    is_exposed: Arc<AtomicBool>,
     /// What is left for the next daemon.
     heirloom: Heirloom,
     /// Before any fork: whom a service manager knows.
@@ -117,6 +121,7 @@ impl<'a> Launch<'a> {
             order,
             ports,
             resolver: Mutex::default(),
+            is_exposed: Arc::default(),
             heirloom: Heirloom::default(),
             front: std::process::id(),
             reasons: Mutex::new(reasons),
@@ -326,7 +331,7 @@ impl Ways for Launch<'_> {
         Ok(())
     }
 
-    fn serve(&self, way: usize, kept: Option<OwnedFd>) -> Result<()> {
+    fn serve(&self, way: usize, program: Pid, kept: Option<OwnedFd>) -> Result<()> {
         match kept {
             Some(door) if self.order[way].how.is_hooked() => self.heirloom.keep(door),
             Some(listener) => {
@@ -340,6 +345,10 @@ impl Ways for Launch<'_> {
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolver) = resolver.as_ref().filter(|_| self.needs_resolver(self.order[way])) {
             resolver::serve(resolver).context("starting the resolver")?;
+        }
+        if !self.order[way].how.is_hooked() && self.order[way].walls == Walls::Own && resolver.is_none() {
+            // Names go on without, as long as the file stays.
+            let _ = exposed::watch(program, self.contact.clone(), Arc::clone(&self.is_exposed));
         }
         local::serve(self.ports).context("offering the host's ports")
     }
@@ -360,11 +369,12 @@ impl Ways for Launch<'_> {
         let way = self.order[way];
         let wanted = if way.how == How::Emulate { Wanted::None } else { Wanted::Spaces };
         let session = self.heirloom.pass_on(wanted, &self.contact, self.session, self.options)?;
-        if self.needs_resolver(way)
-            && let Some(stand_in) = resolver::open(&self.contact)?
-        {
-            resolver::serve(&stand_in).context("starting the resolver")?;
-        }
+        let stand_in = match self.is_exposed.load(Ordering::Acquire) {
+            true => Some(resolver::open_anew(&self.contact)?),
+            false if self.needs_resolver(way) => resolver::open(&self.contact)?,
+            false => None,
+        };
+        stand_in.iter().try_for_each(resolver::serve).context("starting the resolver")?;
         Ok(session)
     }
 

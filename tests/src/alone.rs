@@ -36,6 +36,21 @@ client = socket.create_connection(('127.0.0.1', server.getsockname()[1])); serve
 print(client.recv(4).decode())
 ";
 
+/// A command under mounts of its own, which a script changes before.
+#[must_use]
+pub fn with_mounts(script: &str, command: &Command) -> Command {
+    let mut unshare = Command::new("unshare");
+    unshare.args(["-m", "--propagation", "private", "sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
+    unshare.arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    unshare
+}
+
 /// A command as in a container without capabilities.
 #[must_use]
 pub fn confined(command: &Command) -> Command {

@@ -6,23 +6,9 @@ use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::alone::{SELF, confined, unable};
+use phantom_tests::alone::{SELF, confined, unable, with_mounts};
 use phantom_tests::programs::prepare;
 use phantom_tests::{Alone, Kind, Way, binary, stdout};
-
-/// A command under mounts of its own, which a script changes before.
-fn with_mounts(script: &str, command: &Command) -> Command {
-    let mut unshare = Command::new("unshare");
-    unshare.args(["-m", "--propagation", "private", "sh", "-c", &format!("set -e; {script}; exec \"$@\""), "sh"]);
-    unshare.arg(command.get_program()).args(command.get_args());
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => unshare.env(name, value),
-            None => unshare.env_remove(name),
-        };
-    }
-    unshare
-}
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()

@@ -70,7 +70,7 @@ const LAUNCHER: Building = (
         &["deputies", "pathless_socket", "service"],
         &["mounts", "resume"],
         &["enclose", "isolate", "resolver"],
-        &["process"],
+        &["exposed", "process"],
         &["ways"],
     ],
 );
