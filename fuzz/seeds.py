@@ -27,16 +27,19 @@ def short(value):
     return struct.pack("<H", value)
 
 
-# node: 0 deliver, 2 repeat, 4 change, 5 cut, 6 tick, 7 want exit, 8 want entry, 9 forget, 10 gone, 12 rotate, 14 flood, 15 want, 16 declined
+# node: 0 deliver, 2 repeat, 4 change, 5 cut, 6 tick, 7 want exit, 8 want entry, 9 forget, 10 gone, 12 rotate, 14 flood, 15 want, 16 declined,
+# 17 first cell
 run = [(0, 255), (6, 1)] * 6
 wanted = [(7, 0, 0)] + run
-seed("node", "exit", wanted + [(15, 0, 0, 0, short(500)), (15, 0, 1, 1, 0, short(9)), (10, 0, 0, 1), (16, 0, 0)] + run, 17)
-seed("node", "entry", [(8, 1, 1)] + run + [(9, 1, 1)], 17)
-seed("node", "both", [(7, 0, 0), (8, 3, 1)] + run + run, 17)
-seed("node", "flood", wanted + [(14, link, 0x12, 64, 200) for link in range(8)] + run, 17)
-seed("node", "cut", wanted + [(5, 0), (0, 9), (5, 2)] + run, 17)
-seed("node", "changed", [(7, 0, 0), (0, 2), (4, short(999), 1), (0, 255), (6, 255), (12, 1)] + run, 17)
-seed("node", "repeated", [(7, 0, 0)] + [(0, 0), (2,)] * 20 + run, 17)
+seed("node", "exit", wanted + [(15, 0, 0, 0, short(500)), (15, 0, 1, 1, 0, short(9)), (10, 0, 0, 1), (16, 0, 0)] + run, 18)
+seed("node", "entry", [(8, 1, 1)] + run + [(9, 1, 1)], 18)
+seed("node", "both", [(7, 0, 0), (8, 3, 1)] + run + run, 18)
+seed("node", "flood", wanted + [(14, link, 0x12, 64, 200) for link in range(8)] + run, 18)
+seed("node", "cut", wanted + [(5, 0), (0, 9), (5, 2)] + run, 18)
+seed("node", "changed", [(7, 0, 0), (0, 2), (4, short(999), 1), (0, 255), (6, 255), (12, 1)] + run, 18)
+seed("node", "repeated", [(7, 0, 0)] + [(0, 0), (2,)] * 20 + run, 18)
+first = [(17, node, path, 6, text(b"")) for node in range(3) for path in range(3)] + [(17, 1, 0, 8, text(b"record"))]
+seed("node", "first", wanted + first + run, 18)
 
 # session_pair: 0 write, 1 much, 2 end, 3 abort, 4 carry, 5 all, 6 change, 7 drop, 8 inject, 9 took, 10 cut
 talk = [(5,), (0, 0, text(b"question")), (5,), (1, 1, 200), (5,), (9, 0), (9, 1)]

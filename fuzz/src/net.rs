@@ -11,6 +11,8 @@ use phantom_proto::node::{
 };
 use phantom_proto::path::Spread;
 use phantom_proto::record::{ApRecord, STEP, Signed};
+use phantom_proto::terminating::First;
+use phantom_proto::wire::cells::CellKind;
 
 use crate::world::{NODES, candidate, hop, identity, number, path_keys, sample};
 use crate::{NOW, key, rng};
@@ -82,6 +84,13 @@ pub enum Op {
     Declined {
         node: u8,
         tunnel: u8,
+    },
+    /// The other end of a path that ends here, or not, begins to use a tunnel with this cell.
+    First {
+        node: u8,
+        path: u8,
+        kind: u8,
+        data: Vec<u8>,
     },
 }
 
@@ -179,6 +188,15 @@ impl Net {
             }
             Op::Served { node, path, record } => {
                 self.input(node_of(node), Input::Served { path: self.path(path), record });
+            }
+            Op::First { node, path, kind, data } => {
+                let Some(kind) = CellKind::from_byte(kind) else { return };
+                let (node, path) = (node_of(node), self.path(path));
+                let first = self.nodes[usize::from(node)].first_word(self.now, path, kind, &data);
+                if let First::Serve(record) = first {
+                    self.input(node, Input::Served { path, record });
+                }
+                self.carry_out(node);
             }
             Op::Rotate { node } => {
                 let node = node_of(node);

@@ -11,7 +11,7 @@ use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::record::{ApRecord, RoutingEntry, STEP, Signed};
 use phantom_proto::terminating::{
     Control, ControlInput, ControlOutput, Entry, EntryInput, EntryOutput, Exit, ExitInput, ExitOutput, First, Joins,
-    Taken, Uses, Whose,
+    Publication, Uses, Whose,
 };
 use phantom_proto::wire::cells::{CELL_DATA_MAX, CellKind, Lookup, Open, Word};
 
@@ -19,10 +19,16 @@ use phantom_proto::wire::cells::{CELL_DATA_MAX, CellKind, Lookup, Open, Word};
 #[derive(Arbitrary, Debug)]
 enum Op {
     /// The owner's first cell on a ready tunnel.
-    First { kind: u8, data: Vec<u8> },
+    First {
+        kind: u8,
+        data: Vec<u8>,
+    },
     /// A record of the owner's own making, or one that holds.
     Serve(Vec<u8>),
-    ServeGood { owner: bool, ahead: u8 },
+    ServeGood {
+        owner: bool,
+        ahead: u8,
+    },
     /// How the last step of a connection or look-up went.
     Contact(Option<u8>),
     Dialed(bool),
@@ -31,7 +37,10 @@ enum Op {
     Sent(bool),
     /// JOIN, and how its last step went.
     Join,
-    Frame { kind: u8, payload: Vec<u8> },
+    Frame {
+        kind: u8,
+        payload: Vec<u8>,
+    },
     Ended,
     Tunnel(bool),
     EntrySaid(bool),
@@ -40,14 +49,21 @@ enum Op {
     Offered,
     Given(bool),
     ControlSaid(bool),
-    Heard { kind: u8, data: Vec<u8> },
-    Broke { noise: bool },
+    Heard {
+        kind: u8,
+        data: Vec<u8>,
+    },
+    Broke {
+        noise: bool,
+    },
     /// Peers that join and leave.
     Enter(u8),
     Leave(u8),
     Pass(u16),
     /// First cells that say what they must.
-    Open { entry: u8 },
+    Open {
+        entry: u8,
+    },
     LookUp,
 }
 
@@ -91,7 +107,9 @@ impl World {
             }
             Op::Serve(record) => self.serve(record),
             Op::ServeGood { owner, ahead } => self.serve(record(self.now, owner, ahead)),
-            Op::Contact(number) => self.exit(ExitInput::Contact(number.map(|number| candidate(number % 4).contact.clone()))),
+            Op::Contact(number) => {
+                self.exit(ExitInput::Contact(number.map(|number| candidate(number % 4).contact.clone())))
+            }
             Op::Dialed(dialed) => self.exit(ExitInput::Dialed(dialed)),
             Op::Record(Some(length)) => self.exit(ExitInput::Record(vec![7; length.into()])),
             Op::Record(None) => self.exit(ExitInput::NoRecord),
@@ -153,7 +171,7 @@ impl World {
                 self.exit.get_or_insert(Exit::look_up(self.now, address, self.there.len() < 4));
             }
             First::Serve(record) => self.serve(record),
-            First::Control | First::Misused => {}
+            First::Incoming(_) | First::Control | First::Misused => {}
         }
         self.settle();
     }
@@ -162,7 +180,7 @@ impl World {
         let own = candidate(0).contact.identity;
         if let Ok(taken) = self.uses.serve(self.now, &own, &mut rng(self.now), record) {
             self.used.insert("serve");
-            if let Taken::Publish(record) = taken {
+            if let Publication::Now(record) = taken {
                 self.published(&record);
             }
         }
@@ -246,7 +264,9 @@ impl World {
                     *has = true;
                 }
                 ControlOutput::Reject => assert!(std::mem::take(offered)),
-                ControlOutput::Drop | ControlOutput::Abort(_) | ControlOutput::Use { .. } => assert!(std::mem::take(has)),
+                ControlOutput::Drop | ControlOutput::Abort(_) | ControlOutput::Use { .. } => {
+                    assert!(std::mem::take(has))
+                }
                 ControlOutput::Served(_) | ControlOutput::Misused => {}
             }
         }

@@ -103,9 +103,7 @@ impl Task {
             }
             Output::Use { kind, data } => {
                 let Some(tunnel) = self.tunnel.take() else { return };
-                return self
-                    .tell(Event::Used { path: self.path, whose: self.machine.whose(), tunnel, kind, data })
-                    .await;
+                return self.tell(Event::Used { path: self.path, tunnel, kind, data }).await;
             }
             Output::Served(record) => {
                 return self.tell(Event::Input(ToNode::Served { path: self.path, record })).await;
@@ -178,9 +176,7 @@ mod tests {
         assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
         let open = Open { node: NodeId([1; 32]), handle: [2; 16], first: b"data".to_vec() };
         says(&mut owner, Word::Open(open.clone())).await;
-        let Some(Event::Used { path: PATH, whose: Whose::End, mut tunnel, kind: CellKind::Open, data }) =
-            event_rx.recv().await
-        else {
+        let Some(Event::Used { path: PATH, mut tunnel, kind: CellKind::Open, data }) = event_rx.recv().await else {
             panic!("it is no connection");
         };
         assert_eq!(data, open.to_bytes());

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, LinkId, Of, PathNo, Serials, TunnelNo, WantNo, Work};
+use phantom_proto::node::{Input, LinkId, Of, PathNo, Serials, TunnelNo, WantNo};
 use phantom_proto::terminating::First;
-use phantom_proto::wire::cells::{Open, Word};
+use phantom_proto::wire::cells::Open;
 use phantom_proto::wire::frame::Reason;
 use tokio::time::Instant;
 
@@ -45,7 +45,7 @@ impl Driver {
         }
         self.node.handle(now(), Input::TunnelGone { tunnel: number, used: used.is_some() });
         if let Some((tunnel, kind, data)) = used {
-            self.used(whose, path, tunnel, kind, data);
+            self.used(path, tunnel, kind, &data);
         } else if noise && whose == Whose::Own {
             self.node.handle(now(), Input::Misused(path));
         }
@@ -88,18 +88,11 @@ impl Driver {
     }
 
     /// The other end of a path uses a tunnel.
-    pub(super) fn used(&mut self, whose: Whose, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
-        match whose {
-            Whose::End => self.used_end(path, tunnel, kind, &data),
-            Whose::Own => self.used_own(path, tunnel, kind, data),
-        }
-    }
-
-    /// The owner of a path that ends here uses a tunnel.
-    fn used_end(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: &[u8]) {
+    pub(super) fn used(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: &[u8]) {
         match self.node.first_word(now(), path, kind, data) {
             First::Open { open, anew } => self.open(*tunnel, open, anew),
             First::LookUp(address) => self.look_up(*tunnel, address),
+            First::Incoming(first) => self.arrives(path, *tunnel, first),
             First::Control => self.adopt(path, tunnel),
             First::Serve(record) => {
                 self.adopt(path, tunnel);
@@ -109,21 +102,13 @@ impl Driver {
         }
     }
 
-    /// The terminating node of an own path uses a tunnel.
-    fn used_own(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: Vec<u8>) {
+    /// Somebody connects to the identity for which an own path works, or did.
+    fn arrives(&mut self, path: PathNo, tunnel: Tunnel, first: Vec<u8>) {
         let own = self.own.get(&path).map(|own| own.path.clone());
-        // One that leaves may have served: who comes now has an older record, and is told nothing, or is served.
-        let serves =
-            own.as_ref().filter(|own| matches!(own.work, Work::Serve | Work::Leaving)).and_then(|own| own.identity);
-        match (Word::read(kind, &data), serves) {
-            (Ok(Word::Padding), _) => self.adopt(path, tunnel),
-            (Ok(Word::Incoming(_)), Some(identity)) => {
-                let arrival = Arrival { identity, path: own, tunnel: *tunnel, first: data };
-                if self.services.incoming_tx.try_send(Incoming::Arrival(Box::new(arrival))).is_err() {
-                    tracing::warn!("more connections arrive than can be answered; one was dropped");
-                }
-            }
-            _ => self.misused(path, *tunnel),
+        let Some(identity) = own.as_ref().and_then(|own| own.identity) else { return self.misused(path, tunnel) };
+        let arrival = Arrival { identity, path: own, tunnel, first };
+        if self.services.incoming_tx.try_send(Incoming::Arrival(Box::new(arrival))).is_err() {
+            tracing::warn!("more connections arrive than can be answered; one was dropped");
         }
     }
 

@@ -63,7 +63,6 @@ pub(crate) enum Event {
     /// The other end of a path began to use a ready tunnel with this cell.
     Used {
         path: PathNo,
-        whose: Whose,
         tunnel: Box<Tunnel>,
         kind: CellKind,
         data: Vec<u8>,
@@ -206,7 +205,7 @@ impl Driver {
                 self.node.handle(now(), Input::LinkDown { link: id });
             }
             Event::Input(input) => self.node.handle(now(), input),
-            Event::Used { path, whose, tunnel, kind, data } => self.used(whose, path, tunnel, kind, data),
+            Event::Used { path, tunnel, kind, data } => self.used(path, tunnel, kind, &data),
             Event::Want { of, limit, tunnel_tx } => {
                 self.want(Claimant { of, deadline: Instant::now() + limit, tunnel_tx });
             }

@@ -10,7 +10,7 @@ use crate::chance::exponential;
 use crate::ident::{NodeId, PathId};
 use crate::path::{self, Case, Class, HopPath, How, Persona, Sides};
 use crate::record::RecordError;
-use crate::terminating::{First, Refused, Taken, Uses};
+use crate::terminating::{First, Publication, RecordRefused, Uses};
 use crate::tunnel;
 use crate::wire::NodeContact;
 use crate::wire::array::Segment;
@@ -293,9 +293,16 @@ impl Node {
         }
     }
 
-    /// The owner of a path that ends here begins to use a tunnel with this cell. When it may not, the path ends.
+    /// The other end of a path of our own, or of one that ends here, begins to use a tunnel with this cell. When it may not, the path
+    /// ends.
     pub fn first_word(&mut self, now: u64, no: PathNo, kind: CellKind, data: &[u8]) -> First {
-        let first = self.uses(no).map_or(First::Misused, |uses| uses.first(kind, data));
+        // One that leaves may have served: who comes now has an older record, and is told nothing, or is served.
+        let serves = |owned: &Owned| owned.class == Class::In && matches!(owned.work, Work::Serve | Work::Leaving);
+        let first = match self.paths.get_mut(&no).map(|path| &mut path.part) {
+            Some(Part::End(_, uses)) => uses.first(kind, data),
+            Some(Part::Own(_, owned)) => First::at_owner(serves(owned), kind, data),
+            Some(Part::Middle(_)) | None => First::Misused,
+        };
         if first == First::Misused {
             self.end_path(now, no, Ending::Mute);
         }
@@ -309,14 +316,14 @@ impl Node {
         let own = self.own.contact.identity;
         let Some(Part::End(_, uses)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
         match uses.serve(now, &own, &mut *self.rng, record) {
-            Ok(Taken::Publish(record)) => self.publish(no, record),
-            Ok(Taken::Later) => {}
-            Ok(Taken::Withdrawn) => {
+            Ok(Publication::Now(record)) => self.publish(no, record),
+            Ok(Publication::Later) => {}
+            Ok(Publication::Withdrawn) => {
                 let handle = uses.handle();
                 self.served.remove(&handle);
             }
-            Err(Refused::Record(why)) => self.record_refused(now, no, why),
-            Err(Refused::Misused) => self.end_path(now, no, Ending::Mute),
+            Err(RecordRefused::Record(why)) => self.record_refused(now, no, why),
+            Err(RecordRefused::Misused) => self.end_path(now, no, Ending::Mute),
         }
     }
 

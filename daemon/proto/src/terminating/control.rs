@@ -120,11 +120,6 @@ impl Control {
         Self { whose, has: false, begun: false, unheard: None, saying: None, waiting, padding, out }
     }
 
-    /// Which end this is.
-    pub fn whose(&self) -> Whose {
-        self.whose
-    }
-
     /// Takes one input; how something went that was not asked for changes nothing.
     pub fn handle(&mut self, now: u64, input: Input) {
         match input {

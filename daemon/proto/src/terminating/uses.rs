@@ -29,7 +29,7 @@ enum Use {
     Serve,
 }
 
-/// What the first cell on a ready tunnel of a path makes of that tunnel.
+/// What the first cell on a ready tunnel of a path makes of that tunnel, at the end that hears it.
 #[expect(missing_docs, reason = "the fields are what their variant's line says")]
 #[derive(Debug, PartialEq, Eq)]
 pub enum First {
@@ -37,19 +37,33 @@ pub enum First {
     Open { open: Open, anew: bool },
     /// Its owner asks.
     LookUp(ApAddress),
+    /// Somebody connects to the path's owner, with these bytes.
+    Incoming(Vec<u8>),
     /// It is the path's control tunnel.
     Control,
     /// It is the path's control tunnel, and its owner has said SERVE over it.
     Serve(Vec<u8>),
-    /// Its owner broke the protocol: it hears so, and the path ends.
+    /// Who said it broke the protocol, and hears so; the path ends.
     Misused,
+}
+
+impl First {
+    /// At the owner of a path, who may have it serve.
+    // protocol: U3, U4
+    pub fn at_owner(serves: bool, kind: CellKind, data: &[u8]) -> Self {
+        match Word::read(kind, data) {
+            Ok(Word::Incoming(first)) if serves => Self::Incoming(first.to_vec()),
+            Ok(Word::Padding) => Self::Control,
+            _ => Self::Misused,
+        }
+    }
 }
 
 /// What comes of a record.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum Publication {
     /// The path serves from now on, and this is to be published.
-    Publish(Vec<u8>),
+    Now(Vec<u8>),
     /// It will be, at a moment of its own: see [`Uses::due`].
     Later,
     /// The path serves no more.
@@ -58,7 +72,7 @@ pub enum Taken {
 
 /// Why a record is not taken; the path ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Refused {
+pub enum RecordRefused {
     /// It does not hold.
     Record(RecordError),
     /// It is one too many, or names another node, path or address; or its owner uses the path for something else.
@@ -133,28 +147,28 @@ impl Uses {
         own: &VerifyingKey,
         rng: &mut dyn CryptoRng,
         record: Vec<u8>,
-    ) -> Result<Taken, Refused> {
+    ) -> Result<Publication, RecordRefused> {
         if !self.may(Use::Serve) || !self.takes_record(now) {
-            return Err(Refused::Misused);
+            return Err(RecordRefused::Misused);
         }
         if record.is_empty() {
             self.next = None;
-            return Ok(Taken::Withdrawn);
+            return Ok(Publication::Withdrawn);
         }
-        let checked = checked_ahead(now / 1000, &record).map_err(Refused::Record)?;
+        let checked = checked_ahead(now / 1000, &record).map_err(RecordRefused::Record)?;
         let ours = |entry: &RoutingEntry| entry.entry_node.identity == *own && entry.handle == self.handle;
         let (names_us, address) = (checked.entries.iter().any(ours), checked.address());
         if !names_us || *self.address.get_or_insert(address) != address {
-            return Err(Refused::Misused);
+            return Err(RecordRefused::Misused);
         }
         let issued = checked.issued * 1000;
         if issued <= now {
             self.next = None;
-            return Ok(Taken::Publish(record));
+            return Ok(Publication::Now(record));
         }
         // Anywhere in its step, by our clock: nobody learns from it when its owner did anything.
         self.next = Some((issued + rng.random_range(0..STEP * 1000), record));
-        Ok(Taken::Later)
+        Ok(Publication::Later)
     }
 
     /// When the next record is published, in milliseconds since 1970.

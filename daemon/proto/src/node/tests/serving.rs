@@ -141,6 +141,31 @@ fn a_path_has_one_use() {
     }
 }
 
+/// A path of class in that leaves may have served, and who has an older record still comes; no other path leads in.
+// protocol: U3, U4
+#[test]
+fn an_own_path_hears_of_connections_only_where_it_serves_or_did() {
+    let says = |class, work, word: &Word<'_>| {
+        let mut node = node();
+        let persona = node.want(NOW, owner::address(1), class);
+        let no = owner::build(&mut node, NOW, persona, class);
+        node.paths.get_mut(&no).and_then(Path::owned_mut).unwrap().work = work;
+        let first = node.first_word(NOW, no, word.kind(), &word.data());
+        assert_eq!(node.paths.contains_key(&no), first != First::Misused, "a path that is misused ends");
+        first
+    };
+    let incoming = Word::Incoming(b"first");
+    for work in [Work::Serve, Work::Leaving] {
+        assert_eq!(says(Class::In, work, &incoming), First::Incoming(b"first".to_vec()));
+        assert_eq!(says(Class::Out, work, &incoming), First::Misused);
+    }
+    for work in [Work::Spare, Work::Connect, Work::Ask] {
+        assert_eq!(says(Class::In, work, &incoming), First::Misused);
+        assert_eq!(says(Class::Out, work, &incoming), First::Misused);
+        assert_eq!(says(Class::Out, work, &Word::Padding), First::Control);
+    }
+}
+
 /// A1: a record that was sent ahead appears anywhere in its step, by the entry node's own clock, and only while the path stands.
 // protocol: H9
 #[test]

@@ -42,7 +42,7 @@ fn record(owner: u8, ahead: u64, count: u16) -> Vec<u8> {
     Signed::sign(&record, &key(owner)).bytes().to_vec()
 }
 
-fn serve(uses: &mut Uses, now: u64, record: Vec<u8>) -> Result<Taken, Refused> {
+fn serve(uses: &mut Uses, now: u64, record: Vec<u8>) -> Result<Publication, RecordRefused> {
     uses.serve(now, &key(1).verifying_key(), &mut rng(), record)
 }
 
@@ -92,6 +92,23 @@ fn what_may_not_be_the_first_cell_is_misuse_and_decides_nothing() {
     }
 }
 
+// protocol: U3, U4
+#[test]
+fn an_owner_hears_of_connections_where_it_serves_and_else_only_padding() {
+    for serves in [false, true] {
+        for kind in CellKind::ALL {
+            for data in [vec![], vec![2], vec![2; 16], open(1).to_bytes()] {
+                let expected = match kind {
+                    CellKind::Incoming if serves => First::Incoming(data.clone()),
+                    CellKind::Padding if data.is_empty() => First::Control,
+                    _ => First::Misused,
+                };
+                assert_eq!(First::at_owner(serves, kind, &data), expected, "{kind:?}");
+            }
+        }
+    }
+}
+
 /// Those beyond what is remembered counted as known, and were led over warm links.
 // protocol: B7, B8
 #[test]
@@ -111,9 +128,9 @@ fn an_entry_node_is_new_once_and_beyond_what_is_remembered_always() {
 #[test]
 fn a_record_of_this_step_is_published_at_once_and_one_of_the_next_within_it() {
     let mut uses = Uses::new(HANDLE);
-    assert_eq!(serve(&mut uses, NOW, record(9, 0, 0)), Ok(Taken::Publish(record(9, 0, 0))));
-    assert_eq!(serve(&mut uses, NOW, record(9, 1, 0)), Ok(Taken::Later));
-    let at = uses.next.as_ref().unwrap().0;
+    assert_eq!(serve(&mut uses, NOW, record(9, 0, 0)), Ok(Publication::Now(record(9, 0, 0))));
+    assert_eq!(serve(&mut uses, NOW, record(9, 1, 0)), Ok(Publication::Later));
+    let at = uses.publishes().unwrap();
     assert!((NOW + STEP_MS / 2..NOW + STEP_MS * 3 / 2).contains(&at));
     assert_eq!(uses.due(at - 1), None);
     assert_eq!(uses.due(at), Some(Ok(record(9, 1, 0))));
@@ -121,9 +138,9 @@ fn a_record_of_this_step_is_published_at_once_and_one_of_the_next_within_it() {
     // Withdrawn, or followed by one of the present step, it is not published at all.
     for last in [Vec::new(), record(9, 0, 1)] {
         let mut uses = Uses::new(HANDLE);
-        assert_eq!(serve(&mut uses, NOW, record(9, 1, 0)), Ok(Taken::Later));
+        assert_eq!(serve(&mut uses, NOW, record(9, 1, 0)), Ok(Publication::Later));
         let withdrawn = last.is_empty();
-        assert_eq!(serve(&mut uses, NOW, last) == Ok(Taken::Withdrawn), withdrawn);
+        assert_eq!(serve(&mut uses, NOW, last) == Ok(Publication::Withdrawn), withdrawn);
         assert_eq!(uses.due(NOW + 3 * STEP_MS), None);
     }
 }
@@ -133,7 +150,7 @@ fn a_record_of_this_step_is_published_at_once_and_one_of_the_next_within_it() {
 #[test]
 fn a_record_that_expired_before_its_moment_came_is_not_published() {
     let mut uses = Uses::new(HANDLE);
-    assert_eq!(serve(&mut uses, NOW, record(9, 1, 0)), Ok(Taken::Later));
+    assert_eq!(serve(&mut uses, NOW, record(9, 1, 0)), Ok(Publication::Later));
     assert_eq!(uses.due(NOW + 5 * STEP_MS), Some(Err(RecordError::Expired)));
 }
 
@@ -141,22 +158,22 @@ fn a_record_that_expired_before_its_moment_came_is_not_published() {
 #[test]
 fn what_does_not_hold_or_belongs_elsewhere_is_refused() {
     let refused = |record| serve(&mut Uses::new(HANDLE), NOW, record);
-    assert_eq!(refused(record(9, 2, 0)), Err(Refused::Record(RecordError::FromTheFuture)));
-    assert!(matches!(refused(b"rubbish".to_vec()), Err(Refused::Record(RecordError::Malformed(_)))));
+    assert_eq!(refused(record(9, 2, 0)), Err(RecordRefused::Record(RecordError::FromTheFuture)));
+    assert!(matches!(refused(b"rubbish".to_vec()), Err(RecordRefused::Record(RecordError::Malformed(_)))));
     let mut forged = record(9, 0, 0);
     *forged.last_mut().unwrap() ^= 1;
-    assert_eq!(refused(forged), Err(Refused::Record(RecordError::Signature)));
+    assert_eq!(refused(forged), Err(RecordRefused::Record(RecordError::Signature)));
     let mut elsewhere = Uses::new([8; 16]);
-    assert_eq!(serve(&mut elsewhere, NOW, record(9, 0, 0)), Err(Refused::Misused), "it names another path");
+    assert_eq!(serve(&mut elsewhere, NOW, record(9, 0, 0)), Err(RecordRefused::Misused), "it names another path");
     let another = Uses::new(HANDLE).serve(NOW, &key(2).verifying_key(), &mut rng(), record(9, 0, 0));
-    assert_eq!(another, Err(Refused::Misused), "it names another node");
+    assert_eq!(another, Err(RecordRefused::Misused), "it names another node");
     let mut uses = Uses::new(HANDLE);
     assert!(serve(&mut uses, NOW, record(9, 1, 0)).is_ok());
-    assert_eq!(serve(&mut uses, NOW, Vec::new()), Ok(Taken::Withdrawn));
-    assert_eq!(serve(&mut uses, NOW, record(8, 0, 0)), Err(Refused::Misused), "it is of another address");
+    assert_eq!(serve(&mut uses, NOW, Vec::new()), Ok(Publication::Withdrawn));
+    assert_eq!(serve(&mut uses, NOW, record(8, 0, 0)), Err(RecordRefused::Misused), "it is of another address");
     let mut connects = Uses::new(HANDLE);
     says(&mut connects, &Word::Open(open(1)));
-    assert_eq!(serve(&mut connects, NOW, record(9, 0, 0)), Err(Refused::Misused));
+    assert_eq!(serve(&mut connects, NOW, record(9, 0, 0)), Err(RecordRefused::Misused));
 }
 
 // protocol: H7
@@ -164,10 +181,11 @@ fn what_does_not_hold_or_belongs_elsewhere_is_refused() {
 fn records_count_within_a_step_also_those_that_are_withdrawals_or_hold_not() {
     for record in [Vec::new(), b"rubbish".to_vec(), record(9, 0, 0)] {
         let mut uses = Uses::new(HANDLE);
-        let counts = (0..RECORDS_PER_STEP).filter(|_| serve(&mut uses, NOW, record.clone()) != Err(Refused::Misused));
+        let counts =
+            (0..RECORDS_PER_STEP).filter(|_| serve(&mut uses, NOW, record.clone()) != Err(RecordRefused::Misused));
         assert_eq!(counts.count(), RECORDS_PER_STEP as usize);
-        assert_eq!(serve(&mut uses, NOW, record.clone()), Err(Refused::Misused));
-        assert_ne!(serve(&mut uses, NOW + STEP_MS, record), Err(Refused::Misused));
+        assert_eq!(serve(&mut uses, NOW, record.clone()), Err(RecordRefused::Misused));
+        assert_ne!(serve(&mut uses, NOW + STEP_MS, record), Err(RecordRefused::Misused));
     }
 }
 
@@ -212,14 +230,14 @@ proptest! {
                     First::Open { .. } => drop(kinds.insert("connect")),
                     First::LookUp(_) => drop(kinds.insert("ask")),
                     First::Serve(_) => drop(kinds.insert("serve")),
-                    First::Control | First::Misused => {}
+                    First::Incoming(_) | First::Control | First::Misused => {}
                 },
                 Op::Serve(record) => {
                     let empty = record.is_empty();
                     match serve(&mut uses, now, record) {
-                        Ok(Taken::Publish(record)) => published.push(record),
-                        Ok(Taken::Withdrawn) => prop_assert!(empty),
-                        Ok(Taken::Later) | Err(_) => {}
+                        Ok(Publication::Now(record)) => published.push(record),
+                        Ok(Publication::Withdrawn) => prop_assert!(empty),
+                        Ok(Publication::Later) | Err(_) => {}
                     }
                 }
                 Op::Pass(by) => now += by,
