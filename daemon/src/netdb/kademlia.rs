@@ -17,7 +17,7 @@ use phantom_proto::netdb::{self, Value};
 use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
 use phantom_proto::wire::NodeContact;
 use rand::Rng;
-use rand::seq::IndexedRandom;
+use rand::seq::{IndexedRandom, SliceRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
@@ -32,9 +32,7 @@ use crate::link::{self, Link};
 /// Requests that may wait for the database's task.
 const COMMANDS: usize = 256;
 
-/// Below so many nodes the sample is refreshed every second, above it every [`CALM_ROUNDS`] seconds.
-const SPARSE: usize = 24;
-
+/// How often look-ups of random keys are made, in seconds; every second while the sample is sparse.
 const CALM_ROUNDS: u64 = 30;
 
 /// Records of the sample that are asked for anew in one calm round, if as many are due: 512 in half an hour.
@@ -254,7 +252,10 @@ impl Task {
             alone: None,
             known_tx,
         };
-        config.records.into_iter().for_each(|bytes| task.remember(bytes));
+        // By chance: there may be more than the sample has room for.
+        let mut records = config.records;
+        records.shuffle(&mut crate::random());
+        records.into_iter().for_each(|bytes| task.remember(bytes));
         task.contacts.clone().iter().chain(&task.peers.clone()).for_each(|contact| task.add(contact));
         task.tell();
         Ok(task)
@@ -353,7 +354,6 @@ impl Task {
         if self.swarm.connected_peers().next().is_none() {
             return self.try_to_return();
         }
-        let sparse = self.sample.len() < SPARSE;
         if REGISTER_AT.contains(&seconds) || seconds.is_multiple_of(REGISTER_EVERY) {
             self.register();
         }
@@ -361,7 +361,7 @@ impl Task {
             // Two networks that lost each other melt into one again where somebody's configuration names both.
             self.peers.clone().iter().for_each(|peer| self.dial(peer));
         }
-        if sparse || seconds.is_multiple_of(CALM_ROUNDS) {
+        if self.sample.is_sparse() || seconds.is_multiple_of(CALM_ROUNDS) {
             self.explore();
         }
         if seconds.is_multiple_of(CALM_ROUNDS) {
@@ -382,6 +382,9 @@ impl Task {
         let mut target = [0; 32];
         crate::random().fill_bytes(&mut target);
         self.kad().get_closest_peers(target.to_vec());
+        if !self.sample.is_sparse() {
+            return;
+        }
         // Nodes of the routing table whose records are missing.
         let peers: Vec<_> = self
             .kad()
@@ -492,7 +495,7 @@ impl Task {
                 self.store(record);
             }
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.progress(id, result, step.last),
-            kad::Event::RoutingUpdated { peer, .. } => self.fetch(peer),
+            kad::Event::RoutingUpdated { peer, .. } if self.sample.is_sparse() => self.fetch(peer),
             // Provider records are no table of ours; the rest is told by other events.
             _ => {}
         }
@@ -590,4 +593,34 @@ impl Task {
 
 fn node_id(peer: &PeerId) -> Option<NodeId> {
     super::transport::identity_key(peer).map(|key| NodeId::of(&key))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::link::MemoryNetwork;
+    use crate::netdb::tests::{contact, record};
+
+    // protocol: J2
+    #[tokio::test]
+    async fn the_routing_table_is_asked_only_while_the_sample_is_sparse() {
+        for (known, asked) in [(3, 4), (30, 0)] {
+            let own = contact(1);
+            let config = NetDbConfig {
+                own: own.clone(),
+                peers: (10..14).map(contact).collect(),
+                known: Vec::new(),
+                records: (0..known).map(|number| record(100 + number).bytes().to_vec()).collect(),
+                links: Arc::new(MemoryNetwork::default().join(own)),
+                incoming_rx: mpsc::channel(1).1,
+            };
+            let mut task = Task::new(config, watch::channel(Known::default()).0).unwrap();
+            // As when they had said what they are.
+            for contact in (10..14).map(contact) {
+                task.add(&contact);
+            }
+            task.explore();
+            assert_eq!(task.gets.len(), asked, "{known} are known");
+        }
+    }
 }

@@ -25,12 +25,16 @@ use crate::link::{MemoryNetwork, Purpose, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-fn contact(seed: u8) -> NodeContact {
+pub(super) fn contact(seed: u8) -> NodeContact {
     let identity = SigningKey::from_seed(&[seed; 32]).verifying_key();
     NodeContact { identity, addr: SocketAddr::from(([10, seed, 0, 1], 443)), link_secret: [seed; 32] }
 }
 
 fn node(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>) -> NetDb {
+    node_with(network, seed, peers, Vec::new())
+}
+
+fn node_with(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>, records: Vec<Vec<u8>>) -> NetDb {
     let links: Arc<dyn Transport> = Arc::new(network.join(contact(seed)));
     let (incoming_tx, incoming_rx) = mpsc::channel(16);
     let accepting = links.clone();
@@ -42,7 +46,15 @@ fn node(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>) -> NetDb {
         }
     });
     let own = contact(seed);
-    NetDb::start(NetDbConfig { own, peers, known: Vec::new(), records: Vec::new(), links, incoming_rx }).unwrap()
+    NetDb::start(NetDbConfig { own, peers, known: Vec::new(), records, links, incoming_rx }).unwrap()
+}
+
+pub(super) fn record(seed: u8) -> Signed<NodeRecord> {
+    let contact = contact(seed);
+    let keys = PublicPathKeys { dh: [1; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
+    let epoch = Epoch::at(&contact.node_id(), unix_seconds());
+    let (keys, extensions) = ([keys.clone(), keys], Extensions::default());
+    Signed::sign(&NodeRecord { contact, epoch, revision: 0, keys, extensions }, &SigningKey::from_seed(&[seed; 32]))
 }
 
 /// Some implementation, of which nothing is known but that it opens streams.
@@ -237,15 +249,7 @@ async fn what_others_push_is_stored_and_stays_out_of_the_sample() {
     let asked = node(&network, 1, Vec::new());
     let stranger = Stranger::dial(&network, 1).await;
     let pushed = contact(9);
-    let keys = PublicPathKeys { dh: [1; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
-    let record = NodeRecord {
-        contact: pushed.clone(),
-        epoch: Epoch::at(&pushed.node_id(), unix_seconds()),
-        revision: 0,
-        keys: [keys.clone(), keys],
-        extensions: Extensions::default(),
-    };
-    let record = Signed::sign(&record, &SigningKey::from_seed(&[9; 32])).bytes().to_vec();
+    let record = record(9).bytes().to_vec();
     let at = phantom_proto::netdb::node_key(&pushed.node_id());
     let old_key = &vector("find-node")[5..38];
     let old = [field(2, old_key), field(3, &[field(1, old_key), field(2, b"value")].concat())].concat();
@@ -262,4 +266,24 @@ async fn what_others_push_is_stored_and_stays_out_of_the_sample() {
     // Rounds in which the sample is filled come every second.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(asked.known().borrow().nodes.is_empty());
+}
+
+/// The sample of a node drifted towards those who were near it or stayed connected.
+// protocol: J2
+#[tokio::test]
+async fn who_connects_is_asked_for_only_while_the_sample_is_sparse() {
+    for (known, comes) in [(3, true), (30, false)] {
+        let network = MemoryNetwork::default();
+        let records = (0..known).map(|number| record(100 + number).bytes().to_vec()).collect();
+        let asked = node_with(&network, 1, Vec::new(), records);
+        let other = node(&network, 2, vec![contact(1)]);
+        other.register(&record(2)).await;
+        let mut seen = asked.known();
+        timeout(PATIENCE, seen.wait_for(|known| known.connected > 0)).await.unwrap().unwrap();
+        let has = |known: &super::Known| known.nodes.iter().any(|record| record.contact == contact(2));
+        // The next look-up of a random key is half a minute away.
+        let patience = if comes { PATIENCE } else { Duration::from_millis(2500) };
+        let came = timeout(patience, seen.wait_for(has)).await.is_ok();
+        assert_eq!(came, comes, "{known} are known");
+    }
 }
