@@ -10,7 +10,7 @@ use phantom_proto::node::{
     Input, LinkId, Node, Of, Output, PathNo, Serials, Settings, TunnelNo, WantNo, Work,
 };
 use phantom_proto::path::Spread;
-use phantom_proto::record::{ApRecord, STEP, Signed};
+use phantom_proto::record::{ApRecord, Epoch, Extensions, NodeRecord, PublicPathKeys, STEP, Signed};
 use phantom_proto::terminating::First;
 use phantom_proto::wire::cells::CellKind;
 
@@ -201,7 +201,7 @@ impl Net {
             Op::Rotate { node } => {
                 let node = node_of(node);
                 let (keys, own) = (vec![path_keys(node)], Box::new(candidate(node).clone()));
-                self.input(node, Input::Rotate(keys, own));
+                self.input(node, Input::Rotate { keys, own, record: record(node, self.now) });
             }
             Op::Say { node, peer, kind, payload } => {
                 let link = self.fresh();
@@ -404,6 +404,15 @@ impl Default for Net {
 
 fn id(peer: u8) -> NodeId {
     NodeId::of(&identity(peer % (NODES + 1)).verifying_key())
+}
+
+/// What a node tells its neighbours of itself.
+fn record(node: u8, now: u64) -> Vec<u8> {
+    let own = candidate(node);
+    let keys = PublicPathKeys { dh: own.path_dh, kem: own.path_kem.clone() };
+    let (contact, epoch) = (own.contact.clone(), Epoch::at(&own.contact.node_id(), now / 1000));
+    let (keys, extensions) = ([keys.clone(), keys], Extensions::default());
+    Signed::sign(&NodeRecord { contact, epoch, revision: 0, keys, extensions }, identity(node)).bytes().to_vec()
 }
 
 fn wanted(identity: u8) -> Arc<SigningKey> {

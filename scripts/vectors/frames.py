@@ -3,7 +3,7 @@
 
 Prints lines of name, header and payload in hex; one byte over and over is byte*count, - is nothing.
 """
-ARRAY, BLOCK, CELL, BYTES = 16 + 12 * (2560 + 1168), 64, 4092, 65_536
+ARRAY, BLOCK, CELL, BYTES, RECORD = 16 + 12 * (2560 + 1168), 64, 4092, 65_536, 4096
 
 
 def line(name, kind, payload):
@@ -19,6 +19,8 @@ for name, kind, payload in (
     ("attach", 0x10, b"\xb2" * 16),
     ("attached", 0x11, b""),
     ("seed", 0x12, b"\xe5" * BLOCK),
+    ("record", 0x13, b"record"),
+    ("largest-record", 0x13, b"\x09" * RECORD),
     ("tunnel", 0x20, tunnel),
     ("confirm", 0x21, b"\xe5" * BLOCK),
     ("cell", 0x30, b"\xf6" * CELL),
@@ -32,6 +34,8 @@ for name, kind, payload in (
     ("bad-attach", 0x10, b"\xb2" * 17),
     ("bad-attached", 0x11, b"\0"),
     ("bad-seed", 0x12, b"\xe5" * (BLOCK - 1)),
+    ("bad-record", 0x13, b""),
+    ("bad-record-too-long", 0x13, b"\x09" * (RECORD + 1)),
     ("bad-tunnel", 0x20, tunnel + b"\0"),
     ("bad-confirm", 0x21, b""),
     ("bad-cell", 0x30, b"\xf6" * (CELL + 4)),

@@ -106,7 +106,7 @@ pub(super) async fn rotate(
         let Ok(own) = spawn_blocking(move || Own::at(&setup, &folder, now)).await else { continue };
         epoch = own.epoch;
         // Served before it is told.
-        handle.rotate(own.keys, own.candidate).await;
+        handle.rotate(own.keys, own.candidate, &own.record).await;
         database.register(&own.record).await;
     }
 }

@@ -8,6 +8,7 @@ use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, Of, PathNo, Vitals, Work};
 use phantom_proto::path::{Candidate, PathKeys};
+use phantom_proto::record::{NodeRecord, Signed};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
@@ -120,9 +121,9 @@ impl Handle {
         self.input(Input::Moved).await;
     }
 
-    /// All keys with which others build paths from now on, and what this node's record says.
-    pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate) {
-        self.input(Input::Rotate(keys, Box::new(own))).await;
+    /// All keys with which others build paths from now on, what this node's record says, and the record.
+    pub async fn rotate(&self, keys: Vec<PathKeys>, own: Candidate, record: &Signed<NodeRecord>) {
+        self.input(Input::Rotate { keys, own: Box::new(own), record: record.bytes().to_vec() }).await;
     }
 
     /// Drops all paths of this identity.

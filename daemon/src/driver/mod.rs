@@ -254,6 +254,7 @@ impl Driver {
             Output::Close { link } => drop(self.links.remove(&link)),
             Output::Release { link } => self.release(link),
             Output::Publish(record) => self.publish(record),
+            Output::Heard(record) => self.heard(record),
             Output::Relay { a, b, ab, ba } => {
                 let (a, b) = (self.take(a), self.take(b));
                 // A hop that is full is silent.
@@ -359,6 +360,11 @@ impl Driver {
                 links.give_back(reader, writer);
             }
         });
+    }
+
+    fn heard(&self, record: Vec<u8>) {
+        let database = self.services.database.clone();
+        tokio::spawn(async move { database.heard(record).await });
     }
 
     fn publish(&self, record: Vec<u8>) {

@@ -107,6 +107,7 @@ enum Command {
     Add(Box<NodeContact>),
     Register(Vec<u8>),
     Pin(BTreeSet<NodeId>),
+    Heard(Vec<u8>),
     Put { key: Vec<u8>, value: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
     Get { key: Vec<u8>, answer_tx: oneshot::Sender<Looked> },
     Records(oneshot::Sender<Vec<(NodeId, Vec<u8>)>>),
@@ -192,6 +193,10 @@ impl Database for NetDb {
             Some(contact) => Ok(Some(contact)),
             None => Ok(self.node(node).await?.map(|record| record.contact)),
         }
+    }
+
+    async fn heard(&self, record: Vec<u8>) {
+        let _ = self.command_tx.send(Command::Heard(record)).await;
     }
 }
 
@@ -316,6 +321,7 @@ impl Task {
             },
             Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
             Command::Pin(nodes) => self.sample.pin(nodes),
+            Command::Heard(record) => self.heard(record),
             Command::Records(records_tx) => {
                 let records = self.sample.signed().map(|(id, bytes)| (id, bytes.to_vec())).collect();
                 let _ = records_tx.send(records);
@@ -523,6 +529,14 @@ impl Task {
     fn learn(&mut self, record: NodeRecord, bytes: Vec<u8>) {
         let foreign = peer_id(&record.contact.identity) != Some(self.own);
         if foreign && self.sample.learn(&mut crate::random(), record, bytes) {
+            self.tell();
+        }
+    }
+
+    fn heard(&mut self, bytes: Vec<u8>) {
+        if let Ok(Ok(record)) = Signed::<NodeRecord>::from_bytes(&bytes).map(|signed| signed.check(unix_seconds()))
+            && self.sample.heard(&mut crate::random(), record, bytes)
+        {
             self.tell();
         }
     }

@@ -58,4 +58,6 @@ impl Database for MemoryDatabase {
     async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
         Ok(self.lock().nodes.get(&node).cloned())
     }
+
+    async fn heard(&self, _: Vec<u8>) {}
 }

@@ -39,4 +39,6 @@ pub trait Database: Send + Sync + 'static {
     async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError>;
     /// How a node is reached, as its own record says. `None`: the nodes that should know say that there is no such node.
     async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError>;
+    /// A node told us its own record. It renews what is known of that node, if anything is wanted of it.
+    async fn heard(&self, record: Vec<u8>);
 }

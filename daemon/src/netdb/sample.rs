@@ -87,6 +87,19 @@ impl Sample {
         true
     }
 
+    /// Takes a record that its node told us by itself. It renews what is there; that a node tells it, or how often, brings it nowhere else.
+    // protocol: J2, J11
+    pub(super) fn heard(&mut self, rng: &mut impl Rng, record: NodeRecord, bytes: Vec<u8>) -> bool {
+        let id = record.contact.node_id();
+        if self.nodes.contains_key(&id) {
+            return self.learn(rng, record, bytes);
+        }
+        let newer = self.held.get(&id).is_none_or(|held| held.record.version() < record.version());
+        let seen = self.of(&id).and_then(|known| known.seen);
+        // Never asked for anew: it is not of the sample.
+        newer && self.hold(&id, &Known { record: Arc::new(record), bytes, renew_at: u64::MAX, seen })
+    }
+
     /// Whether there is room for one more. In a full sample chance says so, and then a random one goes: neither who answers first or
     /// most often nor who floods the table decides who comes and who goes.
     // protocol: J1
@@ -367,6 +380,23 @@ mod tests {
         full.pin(BTreeSet::new());
         assert!(!due(&mut full, &mut rng).contains(&id(7000)), "who is not pinned any more is not asked for");
         assert!(full.held.is_empty() && !knows(&full, 0), "nothing is left of who was");
+    }
+
+    // protocol: J2, J11
+    #[test]
+    fn what_a_node_tells_of_itself_renews_what_is_known_of_it_and_nothing_else() {
+        let (mut one, mut rng) = sample(1);
+        let new = |number| record(number, record(number, NOW).epoch.end());
+        assert!(!one.heard(&mut rng, record(5, NOW), vec![1]) && !knows(&one, 5), "nobody asked");
+        assert!(one.heard(&mut rng, new(0), vec![2]));
+        one.pin([id(5)].into());
+        assert!(one.heard(&mut rng, new(5), vec![3]) && knows(&one, 5) && !one.contains(&id(5)));
+        assert!(!one.heard(&mut rng, record(5, NOW), vec![4]), "an old one");
+        assert_eq!(one.signed().map(|(_, bytes)| bytes.to_vec()).collect::<BTreeSet<_>>(), [vec![2], vec![3]].into());
+        // A pinned node that tells its records is not asked for.
+        let over = new(5).expires();
+        let asked = (NOW..over - LAST_HOUR).step_by(30).any(|now| one.take_due(&mut rng, now, 8).contains(&id(5)));
+        assert!(!asked);
     }
 
     /// Until chance lets it in.

@@ -19,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use super::{NetDb, NetDbConfig};
+use super::{Database, NetDb, NetDbConfig};
 use crate::clock::unix_seconds;
 use crate::link::{MemoryNetwork, Purpose, Transport};
 
@@ -286,4 +286,19 @@ async fn who_connects_is_asked_for_only_while_the_sample_is_sparse() {
         let came = timeout(patience, seen.wait_for(has)).await.is_ok();
         assert_eq!(came, comes, "{known} are known");
     }
+}
+
+// protocol: J11
+#[tokio::test]
+async fn what_a_neighbour_tells_of_itself_is_known_if_it_is_pinned_and_holds() {
+    let asked = node(&MemoryNetwork::default(), 1, Vec::new());
+    asked.pin([9, 10].map(|number| contact(number).node_id()).into()).await;
+    let mut cut = record(10).bytes().to_vec();
+    cut.pop();
+    asked.heard(cut).await;
+    asked.heard(record(8).bytes().to_vec()).await;
+    asked.heard(record(9).bytes().to_vec()).await;
+    let mut seen = asked.known();
+    let known = timeout(PATIENCE, seen.wait_for(|known| !known.nodes.is_empty())).await.unwrap().unwrap();
+    assert!(known.nodes.iter().all(|record| record.contact == contact(9)) && known.nodes.len() == 1);
 }

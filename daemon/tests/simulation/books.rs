@@ -80,4 +80,6 @@ impl Database for Books {
         }
         contact
     }
+
+    async fn heard(&self, _: Vec<u8>) {}
 }

@@ -156,6 +156,7 @@ impl Node {
             (Role::Fresh | Role::Arrays, Ok(Frame::Join(handle))) => self.join_frame(link, peer, handle),
             (Role::Attaching(path), Ok(Frame::Attached)) => self.attached(link, path),
             (Role::Standing(path), Ok(Frame::Seed(seed))) => self.seed_frame(now, path, &seed),
+            (Role::Standing(path), Ok(Frame::Record(record))) => self.record_frame(now, path, peer, record),
             (Role::Tunnel(setup), Ok(Frame::Confirm(proof))) => self.confirm_frame(now, setup, link, &proof),
             _ => false,
         };

@@ -24,6 +24,7 @@ mod paths;
 mod personas;
 mod progress;
 mod ready;
+mod renewal;
 mod service;
 mod tunnels;
 mod visits;
@@ -211,8 +212,8 @@ pub enum Input {
     Misused(PathNo),
     /// A tunnel of this own path broke off at its first use: one for which that is the rule is dropped.
     Broke(PathNo),
-    /// All keys with which others build paths from now on, and what our record now says.
-    Rotate(Vec<PathKeys>, Box<Candidate>),
+    /// All keys with which others build paths from now on, what our record now says, and that record, signed.
+    Rotate { keys: Vec<PathKeys>, own: Box<Candidate>, record: Vec<u8> },
 }
 
 /// What a node wants done.
@@ -229,6 +230,8 @@ pub enum Output {
     Release { link: LinkId },
     /// Publish an AP record that an owner gave to us as its entry node.
     Publish(Vec<u8>),
+    /// A neighbour told its own record, which holds.
+    Heard(Vec<u8>),
     /// Carry cells between two links; `ab` is for cells from `a` to `b`.
     Relay { a: LinkId, b: LinkId, ab: Layer, ba: Layer },
     /// A ready tunnel of a path that ends here; both directions are enciphered.
@@ -276,6 +279,8 @@ pub enum Output {
 /// One node: hop for others, owner for its identities.
 pub struct Node {
     own: Candidate,
+    /// As it was signed, since it last changed in this run.
+    record: Vec<u8>,
     settings: Settings,
     rng: Box<dyn CryptoRng + Send>,
     out: VecDeque<Output>,
@@ -344,6 +349,7 @@ impl Node {
         let choice = choice.unwrap_or_else(|| Choice::new(own.contact.clone(), settings.spread));
         Self {
             own,
+            record: Vec::new(),
             settings,
             rng,
             out: VecDeque::new(),
@@ -413,9 +419,10 @@ impl Node {
                     self.end_path(now, no, Ending::Mute);
                 }
             }
-            Input::Rotate(keys, own) => {
+            Input::Rotate { keys, own, record } => {
                 self.hop.rotate(keys);
                 self.own = *own;
+                self.tell_later(now, record);
             }
         }
     }
@@ -439,6 +446,7 @@ impl Node {
         self.pursue(now);
         self.try_guards(now);
         self.leave(now);
+        self.tell_neighbours(now);
         self.drop_surplus(now);
         self.refill(now);
         // A clock that was set back must not hold this up until it is there again.

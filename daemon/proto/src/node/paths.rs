@@ -88,11 +88,16 @@ pub(super) struct SideState {
     pub(super) segment: Segment,
     /// The standing connection, once it stands.
     pub(super) link: Option<LinkId>,
+    /// When this node tells its new record there.
+    pub(super) tell_at: Option<u64>,
+    /// Records that came from there.
+    pub(super) told: u8,
 }
 
 impl Path {
     pub(super) fn new(now: u64, until: u64, part: Part, segments: Vec<Segment>) -> Self {
-        let sides = segments.into_iter().map(|segment| SideState { segment, link: None }).collect();
+        let sides =
+            segments.into_iter().map(|segment| SideState { segment, link: None, tell_at: None, told: 0 }).collect();
         Self {
             part,
             sides,

@@ -3,6 +3,7 @@
 mod expected;
 mod frames;
 mod owner;
+mod renewal;
 mod serving;
 mod visits;
 mod wakes;

@@ -35,6 +35,6 @@ impl Path {
             Part::End(_, terminating) => terminating.publishes(),
             Part::Middle(_) => None,
         };
-        [Some(self.until.saturating_add(1)), proof, own, self.thin_at].into_iter().flatten()
+        [Some(self.until.saturating_add(1)), proof, own, self.thin_at].into_iter().flatten().chain(self.tells())
     }
 }

@@ -27,6 +27,9 @@ pub type Handle = [u8; HANDLE_LEN];
 /// Most bytes of a session in one BYTES frame.
 pub const BYTES_MAX: usize = 65_536;
 
+/// Most bytes of a record in one RECORD frame.
+pub const RECORD_MAX: usize = 4096;
+
 /// First byte of a frame.
 // protocol: F4
 pub mod kind {
@@ -38,6 +41,8 @@ pub mod kind {
     pub const ATTACHED: u8 = 0x11;
     /// Tunnel block S, on a standing connection.
     pub const SEED: u8 = 0x12;
+    /// The sender's own node record, on a standing connection.
+    pub const RECORD: u8 = 0x13;
     /// Tunnel id and blocks R and P: this link is one segment of that tunnel.
     pub const TUNNEL: u8 = 0x20;
     /// Tunnel block Q or V.
@@ -129,6 +134,8 @@ pub enum Frame<'a> {
     Attached,
     /// [`kind::SEED`].
     Seed(Block),
+    /// [`kind::RECORD`], 1 to [`RECORD_MAX`] bytes.
+    Record(&'a [u8]),
     /// [`kind::TUNNEL`].
     Tunnel(TunnelFrame),
     /// [`kind::CONFIRM`].
@@ -161,11 +168,8 @@ impl<'a> Frame<'a> {
             kind::CELL => Self::Cell(reader.bytes(CELL_LEN)?),
             kind::JOIN => Self::Join(reader.array()?),
             kind::REFUSED => Self::Refused(Reason::from_byte(reader.u8()?)),
-            kind::BYTES => match reader.rest() {
-                [] => return Err(WireError::Short),
-                bytes if bytes.len() > BYTES_MAX => return Err(WireError::TooLong),
-                bytes => Self::Bytes(bytes),
-            },
+            kind::RECORD => Self::Record(some(reader.rest(), RECORD_MAX)?),
+            kind::BYTES => Self::Bytes(some(reader.rest(), BYTES_MAX)?),
             kind::END => Self::End,
             kind::CLOSE => Self::Close,
             _ => return Err(WireError::Value),
@@ -181,6 +185,7 @@ impl<'a> Frame<'a> {
             Self::Attach(_) => kind::ATTACH,
             Self::Attached => kind::ATTACHED,
             Self::Seed(_) => kind::SEED,
+            Self::Record(_) => kind::RECORD,
             Self::Tunnel(_) => kind::TUNNEL,
             Self::Confirm(_) => kind::CONFIRM,
             Self::Cell(_) => kind::CELL,
@@ -202,8 +207,17 @@ impl<'a> Frame<'a> {
             Self::Tunnel(frame) => Cow::Owned(frame.to_bytes()),
             Self::Join(handle) => Cow::Borrowed(handle),
             Self::Refused(reason) => Cow::Owned(vec![*reason as u8]),
-            Self::Cell(bytes) | Self::Bytes(bytes) => Cow::Borrowed(bytes),
+            Self::Cell(bytes) | Self::Bytes(bytes) | Self::Record(bytes) => Cow::Borrowed(bytes),
         }
+    }
+}
+
+/// At least one byte, and no more than `most`.
+fn some(bytes: &[u8], most: usize) -> Result<&[u8], WireError> {
+    match bytes.len() {
+        0 => Err(WireError::Short),
+        len if len > most => Err(WireError::TooLong),
+        _ => Ok(bytes),
     }
 }
 
@@ -247,6 +261,8 @@ mod tests {
                 "attach" => Frame::Attach(path),
                 "attached" => Frame::Attached,
                 "seed" => Frame::Seed(seed),
+                "record" => Frame::Record(b"record"),
+                "largest-record" => Frame::Record(&[9; RECORD_MAX]),
                 "tunnel" => Frame::Tunnel(TunnelFrame { id, r, p }),
                 "confirm" => Frame::Confirm(seed),
                 "cell" => Frame::Cell(&cell),
@@ -264,7 +280,7 @@ mod tests {
             assert_eq!((read.kind(), &*read.payload()), (kind, &payload[..]), "{name}");
             seen += 1;
         }
-        assert_eq!(seen, 13, "one of each kind, and the largest BYTES");
+        assert_eq!(seen, 15, "one of each kind, and the largest BYTES and RECORD");
     }
 
     #[test]
@@ -298,14 +314,16 @@ mod tests {
             }
         }
 
-        /// Each kind has one length, but for BYTES.
+        /// Each kind has one length, but for BYTES and RECORD.
         #[test]
         fn a_byte_more_or_less_is_no_frame(kind: u8, byte: u8) {
             let lengths = [0, 1, 16, 64, 144, CELL_LEN, ArrayFrame::LEN];
             let fits = |len: usize| Frame::read(kind, &vec![byte; len]).is_ok();
             let fitting: Vec<_> = lengths.into_iter().filter(|len| fits(*len)).collect();
-            if kind == kind::BYTES {
-                prop_assert_eq!(fitting.len(), lengths.len() - 1);
+            if kind == kind::BYTES || kind == kind::RECORD {
+                let most = if kind == kind::BYTES { BYTES_MAX } else { RECORD_MAX };
+                let expected: Vec<_> = lengths.into_iter().filter(|len| (1..=most).contains(len)).collect();
+                prop_assert_eq!(fitting, expected);
             } else if let [len] = fitting[..] {
                 prop_assert!(!fits(len + 1) && (len == 0 || !fits(len - 1)));
             } else {
