@@ -14,6 +14,7 @@ use phantom_ipc::admin::{BadLine, Failure, MAX_REPLY, Reply, Request, Status};
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 /// How long an answer may take: the daemon's own limit, and some.
 const ANSWER_TIME: Duration = Duration::from_secs(70);
@@ -94,7 +95,9 @@ impl Client {
     }
 
     async fn exchange(&mut self, request: &Request) -> io::Result<Vec<u8>> {
-        self.stream.get_mut().write_all(request.to_line().map_err(io::Error::other)?.as_bytes()).await?;
+        // A passphrase may be in it.
+        let line = Zeroizing::new(request.to_line().map_err(io::Error::other)?);
+        self.stream.get_mut().write_all(line.as_bytes()).await?;
         let mut line = Vec::new();
         let limit = u64::try_from(MAX_REPLY).unwrap_or(u64::MAX) + 1;
         (&mut self.stream).take(limit).read_until(b'\n', &mut line).await?;

@@ -171,6 +171,33 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
+/// As [`write_private`], but over nothing that is there.
+///
+/// # Errors
+/// `AlreadyExists`, or what the file system says; nothing is there then that was not before.
+pub fn write_new_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
+    name.push(".new");
+    let draft = dir.join(name);
+    let written = write_synced(&draft, content).and_then(|()| rename_to_new(&draft, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&draft);
+    }
+    written?;
+    File::open(dir)?.sync_all()
+}
+
+fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot say it in one step.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.try_exists()? => fs::rename(from, to),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Err(ErrorKind::AlreadyExists.into()),
+        renamed => Ok(renamed?),
+    }
+}
+
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     // A draft left by a crash may have other rights: begin anew.
     let _ = fs::remove_file(path);
@@ -255,6 +282,18 @@ mod tests {
         fs::create_dir(dir.path().join("key.new")).unwrap();
         assert!(write_private(&key, b"new").is_err());
         assert_eq!(fs::read(&key).unwrap(), b"old");
+    }
+
+    #[test]
+    fn a_new_file_is_private_and_never_takes_anothers_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        write_new_private(&file, b"first").unwrap();
+        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
+        let again = write_new_private(&file, b"second").unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(fs::read(&file).unwrap(), b"first");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Who this daemon is: the node's own key, and the AP identities that it holds for programs.
 
+pub mod sealed;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
@@ -133,6 +135,12 @@ pub enum IdentityError {
     /// The name is taken.
     #[error("there is an identity of that name already")]
     Exists,
+    /// The key is there.
+    #[error("this identity is here already, under the name {0}")]
+    Present(Alias),
+    /// There is none.
+    #[error("there is no identity of that name")]
+    Unknown,
     /// Too many.
     #[error("{MAX_NAMED} identities are the limit of one daemon")]
     Full,
@@ -179,6 +187,14 @@ impl Identities {
     /// # Errors
     /// When the name is wrong or taken, when there are too many, when the store fails.
     pub fn create(&self, name: &str, rng: &mut dyn CryptoRng) -> Result<Arc<ApIdentity>, IdentityError> {
+        self.import(name, SigningKey::generate(rng))
+    }
+
+    /// Keeps an identity that was made elsewhere; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// As of [`Identities::create`], and when the key is there under any name.
+    pub fn import(&self, name: &str, key: SigningKey) -> Result<Arc<ApIdentity>, IdentityError> {
         let name: Alias = name.parse()?;
         let mut named = self.lock();
         if named.contains_key(&name) {
@@ -187,12 +203,53 @@ impl Identities {
         if named.len() >= MAX_NAMED {
             return Err(IdentityError::Full);
         }
-        let key = SigningKey::generate(rng);
+        if let Some((present, _)) = named.iter().find(|(_, one)| one.key.verifying_key() == key.verifying_key()) {
+            return Err(IdentityError::Present(present.clone()));
+        }
         let value = Zeroizing::new([&[STORED_V1], &key.seed()[..]].concat());
         self.store.save(Table::Identities, name.as_str().as_bytes(), &value)?;
+        if named.is_empty() {
+            tracing::info!(
+                "the first named identity is kept in this daemon's data folder alone: `phantom identity export NAME FILE` \
+                 makes a copy"
+            );
+        }
         let identity = Arc::new(ApIdentity { name: Some(name.clone()), key });
         named.insert(name, Arc::clone(&identity));
         Ok(identity)
+    }
+
+    /// Gives one another name; either the old or the new one is on disk, whatever happens.
+    ///
+    /// # Errors
+    /// When there is none of that name, when the new one is wrong or taken, when the store fails.
+    pub fn rename(&self, name: &str, to: &str) -> Result<Arc<ApIdentity>, IdentityError> {
+        let to: Alias = to.parse()?;
+        let mut named = self.lock();
+        let old = name.parse::<Alias>().ok().and_then(|name| named.get_key_value(&name));
+        let (name, old) = old.map(|(name, old)| (name.clone(), Arc::clone(old))).ok_or(IdentityError::Unknown)?;
+        if named.contains_key(&to) {
+            return Err(IdentityError::Exists);
+        }
+        self.store.rename(Table::Identities, name.as_str().as_bytes(), to.as_str().as_bytes())?;
+        named.remove(&name);
+        let identity = Arc::new(ApIdentity { name: Some(to.clone()), key: SigningKey::from_seed(old.key.seed()) });
+        named.insert(to, Arc::clone(&identity));
+        Ok(identity)
+    }
+
+    /// Forgets one, on disk first.
+    ///
+    /// # Errors
+    /// When there is none of that name, when the store fails.
+    pub fn remove(&self, name: &str) -> Result<Arc<ApIdentity>, IdentityError> {
+        let mut named = self.lock();
+        let name: Alias = name.parse().map_err(|_| IdentityError::Unknown)?;
+        if !named.contains_key(&name) {
+            return Err(IdentityError::Unknown);
+        }
+        self.store.remove(Table::Identities, name.as_str().as_bytes())?;
+        named.remove(&name).ok_or(IdentityError::Unknown)
     }
 
     /// All, by name.
@@ -250,6 +307,34 @@ mod tests {
         assert!(matches!(identities.create("web", &mut rng), Err(IdentityError::Exists)));
         assert!(matches!(identities.create("a b", &mut rng), Err(IdentityError::Name(_))));
         assert_eq!(identities.find("web").unwrap().address(), address, "the first one stays");
+    }
+
+    #[test]
+    fn what_is_renamed_removed_or_brought_back_is_so_after_a_restart() {
+        let (store, _dir) = store();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let identities = Identities::load(Arc::clone(&store)).unwrap();
+        let web = identities.create("web", &mut rng).unwrap();
+        identities.create("mail", &mut rng).unwrap();
+        assert!(matches!(identities.rename("web", "mail"), Err(IdentityError::Exists)));
+        assert!(matches!(identities.rename("none", "shop"), Err(IdentityError::Unknown)));
+        assert!(matches!(identities.rename("web", "a b"), Err(IdentityError::Name(_))));
+        let shop = identities.rename("web", "shop").unwrap();
+        assert_eq!((shop.address(), shop.name.as_ref().unwrap().as_str()), (web.address(), "shop"));
+        let key = || SigningKey::from_seed(web.key.seed());
+        assert!(
+            matches!(identities.import("again", key()), Err(IdentityError::Present(name)) if name.as_str() == "shop")
+        );
+        let names = |identities: &Identities| -> Vec<String> {
+            identities.list().iter().map(|one| one.name.as_ref().unwrap().to_string()).collect()
+        };
+        assert_eq!(names(&Identities::load(Arc::clone(&store)).unwrap()), ["mail", "shop"]);
+        assert_eq!(identities.remove("shop").unwrap().address(), web.address());
+        assert!(matches!(identities.remove("shop"), Err(IdentityError::Unknown)));
+        assert_eq!(names(&Identities::load(Arc::clone(&store)).unwrap()), ["mail"]);
+        assert!(matches!(identities.import("mail", key()), Err(IdentityError::Exists)));
+        assert_eq!(identities.import("back", key()).unwrap().address(), web.address());
+        assert_eq!(names(&Identities::load(store).unwrap()), ["back", "mail"]);
     }
 
     #[test]

@@ -144,6 +144,18 @@ impl Store {
         })
     }
 
+    /// Moves a value to another key, over whatever is there.
+    pub fn rename(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
+        self.write(|write| {
+            let mut table = write.open_table(table.definition()).map_err(disk)?;
+            let value = table.remove(from).map_err(disk)?.map(|value| value.value().to_vec());
+            if let Some(value) = value {
+                table.insert(to, value.as_slice()).map_err(disk)?;
+            }
+            Ok(())
+        })
+    }
+
     /// All keys and values of a table, in order of the keys.
     pub fn scan(&self, table: Table) -> Result<Entries, StoreError> {
         let read = self.0.begin_read().map_err(disk)?;

@@ -56,6 +56,34 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// An identity, sealed with a passphrase: `String`, the text of a file.
+    IdentityExport {
+        /// Its name.
+        name: String,
+        /// For whoever is to be it again.
+        passphrase: Passphrase,
+    },
+    /// An identity that was sealed: [`Address`].
+    IdentityImport {
+        /// The text of the file.
+        sealed: String,
+        /// With which it was sealed.
+        passphrase: Passphrase,
+        /// Name for it; none for the one that it had.
+        name: Option<String>,
+    },
+    /// Another name for an identity that nobody uses: [`Address`].
+    IdentityRename {
+        /// The old one.
+        name: String,
+        /// The new one.
+        to: String,
+    },
+    /// Forget an identity that nobody uses, for good: [`Address`], as it was.
+    IdentityRemove {
+        /// Its name.
+        name: String,
+    },
     /// The daemon's own routing paths: `Vec<Path>`.
     PathList,
     /// Nodes that this one has links with or has heard of: `Vec<Peer>`.
@@ -89,6 +117,29 @@ pub enum Request {
     },
     /// End the daemon: `null`, said before it ends.
     Stop,
+}
+
+/// A passphrase on its way: wiped when it has been used, and never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, zeroize::ZeroizeOnDrop)]
+#[serde(transparent)]
+pub struct Passphrase(String);
+
+impl Passphrase {
+    /// Of this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Passphrase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Passphrase(…)")
+    }
 }
 
 /// What the daemon answers: one line. `T` is the type that the [`Request`] names.

@@ -121,6 +121,14 @@ fn lines_are_those_of_the_vectors() {
         Request::AddressNew { name: name() },
         Request::AddressList,
         Request::AddressShow { name: name() },
+        Request::IdentityExport { name: name(), passphrase: Passphrase::new("correct horse") },
+        Request::IdentityImport {
+            sealed: "phantom identity\nAA==\n".to_owned(),
+            passphrase: Passphrase::new("correct horse"),
+            name: None,
+        },
+        Request::IdentityRename { name: name(), to: "shop".to_owned() },
+        Request::IdentityRemove { name: name() },
         Request::PathList,
         Request::PeerList,
         Request::NetdbLookup { address: "fd70::1".to_owned() },
@@ -160,6 +168,12 @@ fn lines_are_those_of_the_vectors() {
     assert_eq!(Reply::<()>::Error(failure.clone()).to_line().unwrap().trim_end(), error);
     assert_eq!(Result::from(Reply::<Status>::from_line(error.as_bytes()).unwrap()), Err(failure));
     assert_eq!(lines.next(), None);
+}
+
+#[test]
+fn a_passphrase_is_never_shown() {
+    let request = Request::IdentityExport { name: "web".to_owned(), passphrase: Passphrase::new("correct horse") };
+    assert!(!format!("{request:?}").contains("horse"), "{request:?}");
 }
 
 #[test]

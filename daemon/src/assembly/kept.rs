@@ -10,7 +10,7 @@ use phantom_proto::node::{EXPECTED, EXPECTED_FOR, Serials};
 use crate::clock::unix_seconds;
 use crate::driver::Kept;
 use crate::identity::{ApIdentity, Identities};
-use crate::store::{Store, Table};
+use crate::store::{Store, StoreError, Table};
 
 /// Where they are.
 pub(super) struct Stored {
@@ -73,6 +73,11 @@ const SERIALS: &[u8] = b"serials";
 
 const SETS: &[u8] = b"sets";
 
+/// Nothing of a named identity that is gone stays on disk.
+pub(super) fn forget(store: &Store, identity: ApAddress) -> Result<(), StoreError> {
+    [USED, SERIALS, SETS].into_iter().try_for_each(|what| store.remove(Table::Meta, &key(what, identity)))
+}
+
 impl Kept for Stored {
     fn lasts(&self, identity: ApAddress) -> bool {
         self.identities.list().iter().any(|one| one.name.is_some() && one.address() == identity)
@@ -128,9 +133,11 @@ mod tests {
             before.save_serials(identity, serials);
             before.save_sets(identity, vec![7]);
         }
-        let after = Stored::new(store, identities);
+        let after = Stored::new(store.clone(), identities);
         assert_eq!((after.serials(named), after.serials(fresh)), (serials, Serials::default()));
         assert_eq!((after.sets(named), after.sets(fresh)), (Some(vec![7]), None));
+        forget(&store, named).unwrap();
+        assert_eq!((after.serials(named), after.sets(named)), (Serials::default(), None));
     }
 
     // protocol: K23

@@ -360,6 +360,18 @@ impl Daemon for Running {
         }
     }
 
+    async fn removed(&self, address: ApAddress) {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
+        // Spares may be kept for it.
+        self.handle.forget(address).await;
+        let store = self.setup.store.clone();
+        save_quietly("the end of an identity", store, move |store| kept::forget(store, address)).await;
+    }
+
+    async fn uses(&self, address: ApAddress) -> bool {
+        self.network.uses(address)
+    }
+
     async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
         self.forwards.add(at, port, to, keep).await
     }

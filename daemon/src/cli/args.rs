@@ -63,6 +63,9 @@ pub enum Command {
     /// Addresses at which programs of this computer can be reached
     #[command(subcommand)]
     Address(Address),
+    /// Identities behind these addresses: out of this daemon, sealed with a passphrase, and into it; new names, and their end
+    #[command(subcommand)]
+    Identity(Identity),
     /// The daemon's own routing paths
     #[command(subcommand)]
     Path(List),
@@ -178,6 +181,46 @@ pub enum Address {
     Show {
         /// The local name
         name: String,
+    },
+}
+
+/// See [`Command::Identity`].
+#[derive(Debug, Subcommand)]
+pub enum Identity {
+    /// Write one into a new file, sealed with a passphrase; it stays here, too
+    Export {
+        /// The local name
+        name: String,
+        /// The file, which must not be there
+        file: PathBuf,
+        /// Take the passphrase from the first line of this file [default: ask on the terminal]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Take one in that was exported, here or elsewhere; it should run in one place only
+    Import {
+        /// The file
+        file: PathBuf,
+        /// A local name for it [default: the one that it had]
+        name: Option<String>,
+        /// Take the passphrase from the first line of this file [default: ask on the terminal]
+        #[arg(long, value_name = "FILE")]
+        passphrase_file: Option<PathBuf>,
+    },
+    /// Forget one for good; nobody may use it
+    Remove {
+        /// The local name
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Give one another local name; its address stays, nobody may use it
+    Rename {
+        /// The local name
+        old: String,
+        /// The new one: 1 to 63 characters of a-z, 0-9 and inner hyphens, not only digits
+        new: String,
     },
 }
 
@@ -314,6 +357,11 @@ mod tests {
             "address new web",
             "address list",
             "address show web",
+            "identity export web web.identity --passphrase-file p",
+            "identity import web.identity",
+            "identity import web.identity shop --passphrase-file p",
+            "identity rename web shop",
+            "identity remove web --yes",
             "path list",
             "peer list",
             "connection list",

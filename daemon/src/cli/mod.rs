@@ -3,8 +3,10 @@
 pub mod args;
 mod desktop;
 mod doctor;
+mod identity;
 mod log;
 mod net;
+mod passphrase;
 mod setup;
 mod show;
 mod table;
@@ -64,6 +66,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Setup(_) => {}
         Command::Desktop(command) => print(&desktop::run(&command)?)?,
         Command::Unit(command) => print(&unit::run(&command)?)?,
+        Command::Identity(command) => identity::run(&exchange.socket, exchange.json, command).await?,
         command => exchange.ask(command).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -75,6 +78,7 @@ fn request(command: Command) -> Option<Request> {
         Command::Testnet(_)
         | Command::Doctor
         | Command::Log { .. }
+        | Command::Identity(_)
         | Command::Setup(_)
         | Command::Desktop(_)
         | Command::Unit(_) => return None,
@@ -111,7 +115,11 @@ impl Exchange {
             Request::Status => self.run(&request, show::status).await,
             Request::Doctor => self.run(&request, show::doctor).await,
             Request::Log { .. } => self.run(&request, |lines: &Vec<admin::LogLine>| show::log(lines)).await,
-            Request::AddressNew { .. } | Request::AddressShow { .. } => self.run(&request, show::address).await,
+            Request::AddressNew { .. } => self.run(&request, show::new_address).await,
+            Request::AddressShow { .. } | Request::IdentityRename { .. } | Request::IdentityRemove { .. } => {
+                self.run(&request, show::address).await
+            }
+            Request::IdentityExport { .. } | Request::IdentityImport { .. } => Ok(()),
             Request::AddressList => self.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
             Request::PathList => self.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
             Request::PeerList => self.run(&request, |list: &Vec<admin::Peer>| show::peers(list)).await,

@@ -100,6 +100,12 @@ pub(super) fn address(address: &Address) -> String {
     ])
 }
 
+/// One that has just been made: it is nowhere else.
+pub(super) fn new_address(one: &Address) -> String {
+    let backup = format!("`phantom identity export {} FILE` makes one; without it, what is lost is lost", one.name);
+    address(one) + &pairs(&[("backup      ", backup)])
+}
+
 pub(super) fn addresses(list: &[Address]) -> String {
     if list.is_empty() {
         return "no addresses yet: `phantom address new NAME` makes one\n".to_owned();

@@ -224,6 +224,11 @@ impl Network {
         self.handle.forget(address).await;
     }
 
+    /// Whether anything connects from this identity, or is reached at it.
+    pub fn uses(&self, address: ApAddress) -> bool {
+        self.identity(address).is_some()
+    }
+
     /// The driver's handle.
     pub fn handle(&self) -> &Handle {
         &self.handle

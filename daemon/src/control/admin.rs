@@ -12,9 +12,11 @@ use phantom_ipc::admin::{
 use phantom_proto::ident::ApAddress;
 use serde::Serialize;
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
+use super::people::refused;
 use super::{ANSWER_TIME, Connection, Control, Owner, Refusal, in_time};
-use crate::identity::{ApIdentity, IdentityError};
+use crate::identity::ApIdentity;
 use crate::logging::journal;
 use crate::random::system_rng;
 
@@ -27,7 +29,8 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
     // Between requests a person may think as long as they like; within one, time is short.
     while connection.peek().await?.is_some() {
         let line = match in_time(connection.line(MAX_REQUEST)).await {
-            Ok(Some(line)) => line,
+            // A passphrase may be in it.
+            Ok(Some(line)) => Zeroizing::new(line),
             Ok(None) => return Ok(()),
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                 let refusal = line_of::<()>(Err(not_understood(&BadLine::Long(MAX_REQUEST))))?;
@@ -78,6 +81,12 @@ impl Control {
             Request::AddressShow { name } => {
                 line_of(self.identities.find(&name).map(|found| address_of(&found)).ok_or_else(no_such_name))
             }
+            Request::IdentityExport { name, passphrase } => line_of(self.export(&name, passphrase).await),
+            Request::IdentityImport { sealed, passphrase, name } => {
+                line_of(self.import(sealed, passphrase, name).await)
+            }
+            Request::IdentityRename { name, to } => line_of(self.rename(&name, &to).await),
+            Request::IdentityRemove { name } => line_of(self.remove(&name).await),
             Request::NetdbLookup { address } => line_of(match self.address(&address) {
                 Some(address) => self.daemon.lookup(address).await,
                 None => Err(no_such_address()),
@@ -144,15 +153,7 @@ impl Control {
 
     async fn new_address(&self, name: &str) -> Result<Address, Failure> {
         let mut rng = system_rng().map_err(|error| failure(error.to_string(), "see the daemon's log"))?;
-        let identity = self.identities.create(name, &mut rng).map_err(|error| {
-            let hint = match error {
-                IdentityError::Name(_) => "choose another name",
-                IdentityError::Exists => "`phantom address list` shows them",
-                IdentityError::Full => "use the ones that are there",
-                IdentityError::Store(_) | IdentityError::Damaged => "look at the disk and at the daemon's log",
-            };
-            failure(error.to_string(), hint)
-        })?;
+        let identity = self.identities.create(name, &mut rng).map_err(refused)?;
         self.daemon.created(Arc::clone(&identity)).await;
         Ok(address_of(&identity))
     }
@@ -169,7 +170,7 @@ fn log_line(journal::Line { number, at, level, text }: journal::Line) -> LogLine
     LogLine { number, at, level, text }
 }
 
-fn address_of(identity: &ApIdentity) -> Address {
+pub(super) fn address_of(identity: &ApIdentity) -> Address {
     Address {
         name: identity.name.as_ref().map(ToString::to_string).unwrap_or_default(),
         address: identity.address().ipv6(),
@@ -197,7 +198,7 @@ fn line_of<T: Serialize>(result: Result<T, Failure>) -> io::Result<String> {
     Reply::<()>::Error(too_long).to_line().map_err(io::Error::other)
 }
 
-fn failure(message: impl Into<String>, hint: impl Into<String>) -> Failure {
+pub(super) fn failure(message: impl Into<String>, hint: impl Into<String>) -> Failure {
     Failure { message: message.into(), hint: Some(hint.into()) }
 }
 
@@ -217,7 +218,7 @@ fn late() -> Failure {
     failure(format!("the daemon found no answer in {} s", ANSWER_TIME.as_secs()), "see `phantom status`, try again")
 }
 
-fn no_such_name() -> Failure {
+pub(super) fn no_such_name() -> Failure {
     failure(
         "there is no identity of that name",
         "`phantom address list` shows them, `phantom address new NAME` makes one",

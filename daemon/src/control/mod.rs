@@ -7,6 +7,7 @@ mod admin;
 mod beside;
 mod hook;
 mod outside;
+mod people;
 mod program_sockets;
 mod socket;
 mod spaces;
@@ -77,8 +78,12 @@ pub trait Daemon: Send + Sync + 'static {
     async fn connections(&self) -> Vec<ConnectionInfo>;
     /// What the network database holds about an address.
     async fn lookup(&self, address: ApAddress) -> Result<Lookup, Failure>;
-    /// A persistent identity was made; it is on disk already.
+    /// A persistent identity was made, or has another name; it is on disk already.
     async fn created(&self, identity: Arc<ApIdentity>);
+    /// A persistent identity is gone, from disk as well.
+    async fn removed(&self, address: ApAddress);
+    /// Whether a program, or a service that is offered, uses this identity.
+    async fn uses(&self, address: ApAddress) -> bool;
     /// Offers a service of this computer at an identity, until the process ends or, with `keep`, until it is taken back.
     ///
     /// # Errors
@@ -176,6 +181,8 @@ pub struct Control {
     /// Tokens that stand for named identities, each as long as a connection.
     lent: Mutex<HashMap<[u8; 16], String>>,
     program_sockets: ProgramSockets,
+    /// Held while an identity is sealed or opened, which takes much memory.
+    sealing: tokio::sync::Mutex<()>,
     /// Who came by them; taken by the one who serves.
     from_programs: Mutex<Option<mpsc::Receiver<Connection>>>,
     stop: Notify,
@@ -187,7 +194,8 @@ impl Control {
         let spaces = Spaces::new(Arc::clone(&daemon), Arc::clone(&identities));
         let (program_sockets, from_programs) = ProgramSockets::new();
         let (lent, from_programs) = (Mutex::default(), Mutex::new(Some(from_programs)));
-        Arc::new(Self { daemon, identities, names, spaces, lent, program_sockets, from_programs, stop: Notify::new() })
+        let (sealing, stop) = (tokio::sync::Mutex::default(), Notify::new());
+        Arc::new(Self { daemon, identities, names, spaces, lent, program_sockets, sealing, from_programs, stop })
     }
 
     /// The open identities.

@@ -189,6 +189,11 @@ impl Spaces {
         Some(Hold { spaces: Arc::clone(self), which: which.clone(), space: Arc::clone(&entry.space) })
     }
 
+    /// Whether programs run as the identity of this name, or did a moment ago.
+    pub fn is_open(&self, name: &str) -> bool {
+        self.lock().contains_key(&IdentityRef::Named(name.to_owned()))
+    }
+
     /// The open identities of one user, with what runs as them.
     pub fn of(&self, owner: Owner) -> Vec<Open> {
         let entries = self.lock();

@@ -114,6 +114,12 @@ impl Daemon for TestDaemon {
     async fn created(&self, identity: Arc<ApIdentity>) {
         self.created.lock().unwrap().push(identity.address());
     }
+    async fn removed(&self, address: ApAddress) {
+        self.created.lock().unwrap().retain(|one| *one != address);
+    }
+    async fn uses(&self, address: ApAddress) -> bool {
+        self.forwards.lock().unwrap().iter().any(|one| one.address == address.ipv6())
+    }
     async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
         if Ports::One(port) == TAKEN {
             return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });

@@ -5,6 +5,7 @@ pub mod dh;
 pub mod hash;
 pub mod kem;
 pub mod noise;
+pub mod passphrase;
 pub mod sign;
 pub mod wide;
 

@@ -77,3 +77,63 @@ async fn scripts_may_send_many_requests_at_once() {
         assert!(lines.next_line().await.unwrap().unwrap().starts_with("{\"ok\""));
     }
 }
+
+#[tokio::test]
+async fn an_identity_goes_out_and_comes_back_and_nothing_is_lost_on_the_way() {
+    let world = world();
+    let mut client = world.client().await;
+    let web: Address = client.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
+    let right = || admin::Passphrase::new("correct horse");
+    let export = |name: &str, passphrase| admin::Request::IdentityExport { name: name.into(), passphrase };
+    let sealed: String = client.ask(&export("web", right())).await.unwrap();
+    let import = |passphrase, name: Option<&str>| admin::Request::IdentityImport {
+        sealed: sealed.clone(),
+        passphrase,
+        name: name.map(str::to_owned),
+    };
+    let remove = |name: &str| admin::Request::IdentityRemove { name: name.into() };
+    let rename = |name: &str, to: &str| admin::Request::IdentityRename { name: name.into(), to: to.into() };
+    for (request, says) in [
+        (export("web", admin::Passphrase::new("short")), "at least 8"),
+        (export("mail", right()), "no identity of that name"),
+        (import(right(), None), "already"),
+        (import(right(), Some("other")), "under the name web"),
+        (import(admin::Passphrase::new("wrong horse"), Some("other")), "passphrase is wrong"),
+        (remove("mail"), "no identity of that name"),
+        (rename("web", "a b"), "another name"),
+    ] {
+        let refused = client.ask::<Address>(&request).await.unwrap_err().to_string();
+        assert!(refused.contains(says), "{request:?}: {refused}");
+    }
+    let shop: Address = client.ask(&rename("web", "shop")).await.unwrap();
+    assert_eq!((shop.name.as_str(), shop.address), ("shop", web.address));
+    assert_eq!(client.ask::<Address>(&remove("shop")).await.unwrap(), shop);
+    assert!(world.daemon.created.lock().unwrap().is_empty());
+    assert_eq!(client.ask::<Address>(&import(right(), None)).await.unwrap(), web);
+    let listed: Vec<Address> = client.ask(&admin::Request::AddressList).await.unwrap();
+    assert_eq!(listed, [web]);
+}
+
+#[tokio::test]
+async fn an_identity_that_is_in_use_keeps_its_name() {
+    let world = world();
+    let mut client = world.client().await;
+    for name in ["web", "run"] {
+        let _: Address = client.ask(&admin::Request::AddressNew { name: name.into() }).await.unwrap();
+    }
+    let to = "127.0.0.1:1".parse().unwrap();
+    let forward = admin::Request::ForwardNew { port: 80, to, identity: Some("web".into()), keep: false };
+    let _: Forward = client.ask(&forward).await.unwrap();
+    let mut program = world.hook().await;
+    program.address(&IdentityRef::Named("run".into())).await;
+    for name in ["web", "run"] {
+        for request in [
+            admin::Request::IdentityRemove { name: name.into() },
+            admin::Request::IdentityRename { name: name.into(), to: "shop".into() },
+        ] {
+            let refused = client.ask::<Address>(&request).await.unwrap_err().to_string();
+            assert!(refused.contains("in use"), "{request:?}: {refused}");
+        }
+    }
+    assert_eq!(client.ask::<Vec<Address>>(&admin::Request::AddressList).await.unwrap().len(), 2);
+}
