@@ -11,6 +11,7 @@ use interprocess::local_socket::traits::tokio::Stream as _;
 use interprocess::os::unix::uds_local_socket::tokio::Stream;
 use phantom_ipc::SYSTEM_SOCKET;
 use phantom_ipc::admin::{BadLine, Failure, MAX_REPLY, Reply, Request, Status};
+use rustix::process::Uid;
 use serde::de::DeserializeOwned;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
@@ -54,6 +55,7 @@ pub enum ClientError {
 pub struct Client {
     path: PathBuf,
     stream: BufReader<Stream>,
+    daemon: u32,
 }
 
 impl Client {
@@ -75,7 +77,12 @@ impl Client {
         if ![0, rustix::process::geteuid().as_raw()].contains(&owner) && !is_system_service(path, owner) {
             return Err(ClientError::Forbidden(path.to_owned()));
         }
-        Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
+        Ok(Self { path: path.to_owned(), stream: BufReader::new(stream), daemon: owner })
+    }
+
+    /// As whom the daemon runs.
+    pub fn daemon(&self) -> Uid {
+        Uid::from_raw(self.daemon)
     }
 
     /// Asks and returns the answer, which has the type that the request names.

@@ -9,6 +9,7 @@
 //! One reply per request, in order, any number of requests per connection. What `--json` prints is the value after `ok`.
 
 use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -105,6 +106,15 @@ pub enum Request {
         identity: Option<String>,
         /// Whether it is there after a restart of the daemon.
         keep: bool,
+    },
+    /// Offer what listens on a Unix socket, until this connection ends: [`Forward`].
+    Offer {
+        /// On which port others reach it.
+        port: u16,
+        /// Where it listens.
+        socket: PathBuf,
+        /// At which identity, made if there is none of that name; none for a fresh one.
+        identity: Option<String>,
     },
     /// What is offered so: `Vec<Forward>`.
     ForwardList,
@@ -215,8 +225,8 @@ pub struct Published {
 pub struct Forward {
     /// On which port others reach it.
     pub port: u16,
-    /// Where it listens.
-    pub to: SocketAddr,
+    /// Where it listens: `address:port`, or the path of a Unix socket.
+    pub to: String,
     /// Name of the identity; none for a fresh one.
     pub identity: Option<String>,
     /// AP address.

@@ -66,7 +66,7 @@ fn doctor() -> Doctor {
 fn forward() -> Forward {
     Forward {
         port: 80,
-        to: "127.0.0.1:8080".parse().unwrap(),
+        to: "127.0.0.1:8080".to_owned(),
         identity: None,
         address: address().address,
         phantom_name: address().phantom_name,
@@ -133,7 +133,8 @@ fn lines_are_those_of_the_vectors() {
         Request::PeerList,
         Request::NetdbLookup { address: "fd70::1".to_owned() },
         Request::Connections,
-        Request::ForwardNew { port: 80, to: forward().to, identity: Some(name()), keep: true },
+        Request::ForwardNew { port: 80, to: forward().to.parse().unwrap(), identity: Some(name()), keep: true },
+        Request::Offer { port: 80, socket: "/run/site".into(), identity: None },
         Request::ForwardList,
         Request::ForwardRemove { port: 80, identity: None },
         Request::Stop,

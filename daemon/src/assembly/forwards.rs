@@ -1,11 +1,12 @@
 //! Services of this computer that run outside Phantom and are offered at an identity: `phantom forward`.
 //!
 //! Only ports of the loopback device can be: what is behind them stays on this computer, and so do the bytes. The service
-//! sees its visitors come from loopback.
+//! sees its visitors come from loopback. A Unix socket is offered as long as somebody holds it (`phantom serve`).
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::FileTypeExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -14,13 +15,13 @@ use phantom_ipc::admin;
 use phantom_ipc::publish::Ports;
 use phantom_proto::ident::ApAddress;
 use serde::{Deserialize, Serialize};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 
 use super::arrivals::{Arrivals, Taken};
 use crate::connections::Programs;
-use crate::control::Refusal;
-use crate::gate::{Stream, splice};
+use crate::control::{Refusal, Target};
+use crate::gate::{Stream, carry, splice};
 use crate::identity::{ApIdentity, Identities};
 use crate::store::{Store, Table};
 
@@ -42,7 +43,7 @@ pub(super) struct Forwards {
 
 struct Forward {
     at: Arc<ApIdentity>,
-    to: SocketAddr,
+    to: Target,
     keep: bool,
 }
 
@@ -55,22 +56,47 @@ struct Kept {
 }
 
 /// What stands behind a port.
-struct Service(SocketAddr);
+struct Service(Target);
 
 #[async_trait]
 impl Programs for Service {
     async fn listens(&self, _: u16) -> bool {
+        let to = match &self.0 {
+            Target::Tcp(to) => *to,
+            Target::Unix(path) => return fs::metadata(path).is_ok_and(|about| about.file_type().is_socket()),
+        };
         let tables =
             ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-        tables.iter().any(|table| has_listener(table, self.0))
+        tables.iter().any(|table| has_listener(table, to))
     }
 
     async fn serve(&self, _: ApAddress, _: u16, _: u16, far: Box<dyn Stream>) {
-        match timeout(ACCEPTS, TcpStream::connect(self.0)).await {
-            Ok(Ok(tcp)) => splice(tcp, far).await,
+        let served = match &self.0 {
+            Target::Tcp(to) => timeout(ACCEPTS, TcpStream::connect(to)).await.map(|tcp| tcp.map(Near::Tcp)),
+            Target::Unix(path) => timeout(ACCEPTS, UnixStream::connect(path)).await.map(|unix| unix.map(Near::Unix)),
+        };
+        match served {
+            Ok(Ok(Near::Tcp(tcp))) => splice(tcp, far).await,
+            Ok(Ok(Near::Unix(unix))) => join(unix, far).await,
             // It stopped to listen after the verdict: dropping the stream resets the connection.
             _ => tracing::debug!("a service of this computer did not take a connection"),
         }
+    }
+}
+
+/// A service's end of a connection.
+enum Near {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+/// As `splice`; a Unix socket knows no reset, so what breaks off at one end ends the other.
+async fn join(mut unix: UnixStream, far: Box<dyn Stream>) {
+    let (mut unix_read, mut unix_write) = unix.split();
+    let (mut far_read, mut far_write) = tokio::io::split(far);
+    let both = tokio::try_join!(carry(&mut unix_read, &mut far_write), carry(&mut far_read, &mut unix_write));
+    if both.is_err() {
+        tracing::debug!("a connection to a service of this computer broke off");
     }
 }
 
@@ -111,7 +137,7 @@ impl Forwards {
             if kept.is_empty() { Vec::new() } else { serde_json::from_slice(&kept).unwrap_or_default() };
         for Kept { identity, port, to } in kept {
             let Some(at) = identities.find(&identity) else { continue };
-            if let Err(refusal) = forwards.begin(at, port, to, true).await {
+            if let Err(refusal) = forwards.begin(at, port, Target::Tcp(to), true).await {
                 tracing::warn!("a forwarded port is not offered: {refusal}");
             }
         }
@@ -123,13 +149,17 @@ impl Forwards {
     }
 
     /// Offers a service at an identity, until the daemon ends or, kept, until it is taken back.
-    pub(super) async fn add(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+    pub(super) async fn add(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
         self.begin(at, port, to, keep).await?;
         if keep { self.save() } else { Ok(()) }
     }
 
-    async fn begin(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
-        if !to.ip().is_loopback() || to.port() == 0 || port == 0 {
+    async fn begin(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
+        let fits = match &to {
+            Target::Tcp(to) => to.ip().is_loopback() && to.port() != 0,
+            Target::Unix(path) => path.is_absolute() && !keep,
+        };
+        if !fits || port == 0 {
             let hint = "name a port of 127.0.0.1 or ::1, as in 80=127.0.0.1:8080";
             return Err(refused(libc::EINVAL, "only services of this computer's loopback device can be offered", hint));
         }
@@ -153,7 +183,7 @@ impl Forwards {
             if list.len() >= MOST {
                 return Err(refused(libc::EMFILE, &format!("{MOST} forwarded ports are the most"), "take some back"));
             }
-            list.insert(key, Forward { at: at.clone(), to, keep });
+            list.insert(key, Forward { at: at.clone(), to: to.clone(), keep });
         }
         let service: Arc<dyn Programs> = Arc::new(Service(to));
         if let Err(Taken) = self.arrivals.publish(&at, Ports::One(port), at.address(), &service).await {
@@ -189,7 +219,8 @@ impl Forwards {
             let list = self.list();
             let kept = list.iter().filter(|(_, forward)| forward.keep);
             let one = |(key, forward): (&(ApAddress, u16), &Forward)| {
-                Some(Kept { identity: forward.at.name.as_ref()?.to_string(), port: key.1, to: forward.to })
+                let Target::Tcp(to) = forward.to else { return None };
+                Some(Kept { identity: forward.at.name.as_ref()?.to_string(), port: key.1, to })
             };
             kept.filter_map(one).collect()
         };
@@ -203,7 +234,7 @@ impl Forwards {
         let list = self.list();
         let one = |(key, forward): (&(ApAddress, u16), &Forward)| admin::Forward {
             port: key.1,
-            to: forward.to,
+            to: forward.to.to_string(),
             identity: forward.at.name.as_ref().map(ToString::to_string),
             address: key.0.ipv6(),
             phantom_name: forward.at.phantom_name().to_string(),
@@ -251,7 +282,11 @@ mod tests {
         Forwards::start(arrivals, store.clone(), identities).await
     }
 
-    fn to(port: u16) -> SocketAddr {
+    fn to(port: u16) -> Target {
+        Target::Tcp(at(port))
+    }
+
+    fn at(port: u16) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, port).into()
     }
 
@@ -269,7 +304,10 @@ mod tests {
         let again = start(&world.lone, &world.store, &world.identities).await;
         let shown = again.shown();
         assert_eq!(shown.len(), 1);
-        assert_eq!((shown[0].port, shown[0].to, shown[0].identity.as_deref()), (80, to(8080), Some("shop")));
+        assert_eq!(
+            (shown[0].port, shown[0].to.clone(), shown[0].identity.as_deref()),
+            (80, to(8080).to_string(), Some("shop"))
+        );
         assert_eq!(again.remove(80, Some(fresh.address())).await, Ok(0), "another identity's");
         assert_eq!(again.remove(80, None).await, Ok(1));
         assert!(start(&world.lone, &world.store, &world.identities).await.shown().is_empty());
@@ -281,33 +319,50 @@ mod tests {
         let fresh = || Arc::new(ApIdentity::fresh(&mut crate::random()));
         for to in ["192.0.2.1:80", "0.0.0.0:80", "[2001:db8::1]:80", "[::]:80", "127.0.0.1:0", "[::ffff:192.0.2.1]:80"]
         {
-            let refusal = world.forwards.add(fresh(), 80, to.parse().unwrap(), false).await.unwrap_err();
+            let refusal = world.forwards.add(fresh(), 80, Target::Tcp(to.parse().unwrap()), false).await.unwrap_err();
             assert_eq!(refusal.errno, libc::EINVAL, "{to}");
+        }
+        for (path, keep) in [("relative", false), ("/run/site", true)] {
+            let named = world
+                .identities
+                .find("n")
+                .unwrap_or_else(|| world.identities.create("n", &mut crate::random()).unwrap());
+            assert_eq!(
+                world.forwards.add(named, 80, Target::Unix(path.into()), keep).await.unwrap_err().errno,
+                libc::EINVAL
+            );
         }
         let at = fresh();
         for port in 1..=MOST as u16 {
-            world.forwards.add(at.clone(), port, (Ipv6Addr::LOCALHOST, port).into(), false).await.unwrap();
+            world.forwards.add(at.clone(), port, Target::Tcp((Ipv6Addr::LOCALHOST, port).into()), false).await.unwrap();
         }
         assert_eq!(world.forwards.add(at, 1000, to(1), false).await.unwrap_err().errno, libc::EMFILE);
     }
 
     #[tokio::test]
     async fn what_listens_is_seen_and_no_connection_made_for_it() {
-        let listener = tokio::net::TcpListener::bind(to(0)).await.unwrap();
-        let service = Service(listener.local_addr().unwrap());
+        let listener = tokio::net::TcpListener::bind(at(0)).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let service = Service(Target::Tcp(address));
         assert!(service.listens(80).await);
         assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "somebody connected");
-        let other = Service((Ipv4Addr::new(127, 9, 9, 9), service.0.port()).into());
+        let other = Service(Target::Tcp((Ipv4Addr::new(127, 9, 9, 9), address.port()).into()));
         assert!(!other.listens(80).await, "it is at another address");
         // A connection at the same port is no listener.
-        let (_client, _accepted) = (TcpStream::connect(service.0).await.unwrap(), listener.accept().await.unwrap());
+        let (_client, _accepted) = (TcpStream::connect(address).await.unwrap(), listener.accept().await.unwrap());
         drop(listener);
         assert!(!service.listens(80).await);
         let any = tokio::net::TcpListener::bind("[::]:0").await.unwrap();
         let port = any.local_addr().unwrap().port();
-        assert!(Service((Ipv6Addr::LOCALHOST, port).into()).listens(80).await && Service(to(port)).listens(80).await);
+        assert!(
+            Service(Target::Tcp((Ipv6Addr::LOCALHOST, port).into())).listens(80).await
+                && Service(to(port)).listens(80).await
+        );
         let any = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = any.local_addr().unwrap().port();
-        assert!(Service(to(port)).listens(80).await && !Service((Ipv6Addr::LOCALHOST, port).into()).listens(80).await);
+        assert!(
+            Service(to(port)).listens(80).await
+                && !Service(Target::Tcp((Ipv6Addr::LOCALHOST, port).into())).listens(80).await
+        );
     }
 }

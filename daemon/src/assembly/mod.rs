@@ -16,7 +16,6 @@ mod visit;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,7 +33,7 @@ use tokio::time::{Instant, interval, sleep};
 
 use crate::clock::unix_seconds;
 use crate::connections::Network;
-use crate::control::{Daemon, Owner, Refusal, Space};
+use crate::control::{Daemon, Owner, Refusal, Space, Target};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
 use crate::link::{Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
@@ -372,7 +371,7 @@ impl Daemon for Running {
         self.network.uses(address)
     }
 
-    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
         self.forwards.add(at, port, to, keep).await
     }
 

@@ -20,6 +20,7 @@ Examples:
   phantom address new web                     make an address; offer something at it:
   phantom-run --publish 80:web python3 -m http.server 80
   phantom forward 80=127.0.0.1:8080           offer what runs on this computer outside Phantom
+  phantom serve folder                        show a folder; the address as a QR code
   phantom netdb lookup NAME.phantom           can others reach it yet?
   phantom connection list                     which way do the bytes take?
   phantom --json status | jq .ready           for scripts: one JSON value
@@ -80,6 +81,8 @@ pub enum Command {
     Netdb(Netdb),
     /// Offer a service that runs on this computer outside Phantom; without an argument: what is offered so
     Forward(Forward),
+    /// Show a folder as a read-only site to whoever knows its address, until Ctrl-C
+    Serve(Serve),
     /// Entries "… over Phantom" in the desktop's menus
     #[command(subcommand)]
     Desktop(Desktop),
@@ -241,6 +244,19 @@ pub struct Forward {
     pub remove: Option<u16>,
 }
 
+/// See [`Command::Serve`].
+#[derive(Debug, Args)]
+pub struct Serve {
+    /// The folder; what begins with a dot is not shown, and no link leads out of it
+    pub folder: PathBuf,
+    /// At which address, made if there is none of that name [default: a fresh one, which ends with this command]
+    #[arg(long, value_name = "NAME")]
+    pub identity: Option<String>,
+    /// On which port
+    #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
+}
+
 /// A port, and the service that stands behind it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct What {
@@ -370,6 +386,8 @@ mod tests {
             "forward 80=127.0.0.1:8080",
             "forward 80=[::1]:8080 --identity web --keep",
             "forward --remove 80 --identity web",
+            "serve folder",
+            "serve folder --identity web --port 8080",
             "setup",
             "setup --own --listen 0.0.0.0:9443 --accept-eula",
             "desktop add firefox --identity web",

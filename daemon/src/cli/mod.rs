@@ -7,6 +7,7 @@ mod identity;
 mod log;
 mod net;
 mod passphrase;
+mod serve;
 mod setup;
 mod show;
 mod table;
@@ -67,6 +68,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Desktop(command) => print(&desktop::run(&command)?)?,
         Command::Unit(command) => print(&unit::run(&command)?)?,
         Command::Identity(command) => identity::run(&exchange.socket, exchange.json, command).await?,
+        Command::Serve(wanted) => serve::run(&exchange.socket, exchange.json, wanted).await?,
         command => exchange.ask(command).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -79,6 +81,7 @@ fn request(command: Command) -> Option<Request> {
         | Command::Doctor
         | Command::Log { .. }
         | Command::Identity(_)
+        | Command::Serve(_)
         | Command::Setup(_)
         | Command::Desktop(_)
         | Command::Unit(_) => return None,
@@ -119,7 +122,7 @@ impl Exchange {
             Request::AddressShow { .. } | Request::IdentityRename { .. } | Request::IdentityRemove { .. } => {
                 self.run(&request, show::address).await
             }
-            Request::IdentityExport { .. } | Request::IdentityImport { .. } => Ok(()),
+            Request::IdentityExport { .. } | Request::IdentityImport { .. } | Request::Offer { .. } => Ok(()),
             Request::AddressList => self.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
             Request::PathList => self.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
             Request::PeerList => self.run(&request, |list: &Vec<admin::Peer>| show::peers(list)).await,

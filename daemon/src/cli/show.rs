@@ -123,9 +123,22 @@ pub(super) fn forward(one: &Forward) -> String {
     };
     pairs(&[
         ("others reach", format!("port {} at {}", one.port, one.phantom_name)),
-        ("which leads to", one.to.to_string()),
+        ("which leads to", one.to.clone()),
         ("how long", lasts.to_owned()),
-        ("mind", format!("it sees visitors come from {}: what trusts that trusts them all", one.to.ip())),
+        ("mind", "it sees visitors come from loopback: what trusts that trusts them all".to_owned()),
+    ])
+}
+
+/// A folder that is shown at an address.
+pub(super) fn served(address: &str, one: &Forward) -> String {
+    let lasts = match &one.identity {
+        Some(name) => format!("until Ctrl-C; the address is that of {name} and stays"),
+        None => "until Ctrl-C, and the address with it".to_owned(),
+    };
+    pairs(&[
+        ("address", address.to_owned()),
+        ("how long", lasts),
+        ("mind", "whoever knows the address may read it".to_owned()),
     ])
 }
 
@@ -136,7 +149,7 @@ pub(super) fn forwards(list: &[Forward]) -> String {
     let row = |one: &Forward| {
         let kept = if one.keep { "yes" } else { "no" };
         let identity = or_dash(one.identity.clone().unwrap_or_default());
-        [one.port.to_string(), one.to.to_string(), identity, kept.to_owned(), one.phantom_name.clone()]
+        [one.port.to_string(), one.to.clone(), identity, kept.to_owned(), one.phantom_name.clone()]
     };
     table(["port", "leads to", "identity", "kept", "at"], &list.iter().map(row).collect::<Vec<_>>())
 }

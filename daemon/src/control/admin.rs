@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{Ipv6Addr, SocketAddr};
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::people::refused;
-use super::{ANSWER_TIME, Connection, Control, Owner, Refusal, in_time};
+use super::{ANSWER_TIME, Connection, Control, Owner, Refusal, Target, in_time};
 use crate::identity::ApIdentity;
 use crate::logging::journal;
 use crate::random::system_rng;
@@ -24,8 +24,21 @@ use crate::random::system_rng;
 /// for a namespace that hangs.
 const LOOK_TIME: Duration = Duration::from_secs(2);
 
-/// Answers requests until the program closes or asks to stop.
+/// What is offered as long as a connection lasts.
+type Offered = (u16, ApAddress);
+
+/// Answers requests until the program closes or asks to stop; what it offered ends with it.
 pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<()> {
+    let mut offered = Vec::new();
+    let ended = talk(&mut connection, control, &mut offered).await;
+    for (port, at) in offered {
+        // There is nothing to be forgotten for good.
+        let _ = control.daemon.unforward(port, Some(at)).await;
+    }
+    ended
+}
+
+async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<Offered>) -> io::Result<()> {
     // Between requests a person may think as long as they like; within one, time is short.
     while connection.peek().await?.is_some() {
         let line = match in_time(connection.line(MAX_REQUEST)).await {
@@ -46,9 +59,18 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
         let answer = match request {
             Ok(request) => {
                 let owner = connection.owner_of_new();
-                timeout(ANSWER_TIME, control.answer(request, owner))
-                    .await
-                    .unwrap_or_else(|_| line_of::<()>(Err(late())))?
+                let answer = async {
+                    match request {
+                        Request::Offer { port, socket, identity } => {
+                            let made = control.forward(port, Target::Unix(socket), identity.as_deref(), false).await;
+                            let at = made.as_ref().ok().and_then(|made| ApAddress::from_ipv6(made.address));
+                            offered.extend(at.map(|at| (port, at)));
+                            line_of(made.map_err(said))
+                        }
+                        request => control.answer(request, owner).await,
+                    }
+                };
+                timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?
             }
             Err(bad) => line_of::<()>(Err(not_understood(&bad)))?,
         };
@@ -92,8 +114,10 @@ impl Control {
                 None => Err(no_such_address()),
             }),
             Request::ForwardNew { port, to, identity, keep } => {
-                line_of(self.forward(port, to, identity.as_deref(), keep).await.map_err(said))
+                line_of(self.forward(port, Target::Tcp(to), identity.as_deref(), keep).await.map_err(said))
             }
+            // Its life is that of the connection, which is not known here.
+            Request::Offer { .. } => line_of::<()>(Err(late())),
             Request::ForwardList => line_of(Ok(self.daemon.forwards().await)),
             Request::ForwardRemove { port, identity } => {
                 line_of(match identity.map(|name| self.identities.find(&name)) {
@@ -136,7 +160,7 @@ impl Control {
         list
     }
 
-    async fn forward(&self, port: u16, to: SocketAddr, name: Option<&str>, keep: bool) -> Result<Forward, Refusal> {
+    async fn forward(&self, port: u16, to: Target, name: Option<&str>, keep: bool) -> Result<Forward, Refusal> {
         let at = match name {
             Some(name) => self.persistent(name).await?,
             None => Arc::new(ApIdentity::fresh(&mut crate::random())),

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -88,7 +89,7 @@ pub trait Daemon: Send + Sync + 'static {
     ///
     /// # Errors
     /// When it is none of this computer's alone, or others have that port there.
-    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal>;
+    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal>;
     /// What is offered so.
     async fn forwards(&self) -> Vec<Forward>;
     /// Takes it back, at one identity or all; how many there were.
@@ -157,6 +158,24 @@ pub trait Space: Send + Sync + 'static {
     fn is_broken(&self) -> bool;
     /// Ends it: sockets are aborted, paths are given up.
     async fn close(&self);
+}
+
+/// Where a service listens that is offered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// On the loopback device.
+    Tcp(SocketAddr),
+    /// On a Unix socket.
+    Unix(PathBuf),
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => path.display().fmt(f),
+        }
+    }
 }
 
 /// Why a program does not get what it asked for: an errno for it, a sentence and advice for people. Neither address nor

@@ -120,11 +120,11 @@ impl Daemon for TestDaemon {
     async fn uses(&self, address: ApAddress) -> bool {
         self.forwards.lock().unwrap().iter().any(|one| one.address == address.ipv6())
     }
-    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: SocketAddr, keep: bool) -> Result<(), Refusal> {
+    async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
         if Ports::One(port) == TAKEN {
             return Err(Refusal { errno: libc::EADDRINUSE, message: "taken".into(), hint: "another".into() });
         }
-        let identity = at.name.as_ref().map(ToString::to_string);
+        let (identity, to) = (at.name.as_ref().map(ToString::to_string), to.to_string());
         let (address, phantom_name) = (at.address().ipv6(), at.phantom_name().to_string());
         self.forwards.lock().unwrap().push(Forward { port, to, identity, address, phantom_name, keep });
         Ok(())

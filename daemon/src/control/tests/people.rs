@@ -137,3 +137,26 @@ async fn an_identity_that_is_in_use_keeps_its_name() {
     }
     assert_eq!(client.ask::<Vec<Address>>(&admin::Request::AddressList).await.unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn what_is_offered_ends_with_the_connection_that_offered_it() {
+    let world = world();
+    let (mut client, mut other) = (world.client().await, world.client().await);
+    let offer = |port| admin::Request::Offer { port, socket: "/run/site".into(), identity: None };
+    let offered: Forward = client.ask(&offer(80)).await.unwrap();
+    assert_eq!((offered.to.as_str(), offered.keep), ("/run/site", false));
+    let Ports::One(taken) = TAKEN else { panic!() };
+    assert!(client.ask::<Forward>(&offer(taken)).await.is_err());
+    let _: Forward = other.ask(&offer(80)).await.unwrap();
+    drop(client);
+    let one_left = async {
+        loop {
+            let left: Vec<Forward> = other.ask(&admin::Request::ForwardList).await.unwrap();
+            if left.len() == 1 {
+                return left;
+            }
+        }
+    };
+    let left = timeout(REQUEST_TIME, one_left).await.expect("what was offered is taken back");
+    assert_ne!(left[0].address, offered.address, "the other's stays");
+}
