@@ -9,6 +9,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
@@ -85,6 +86,56 @@ pub enum Face {
     Proxy(SocketAddr),
 }
 
+/// Where metrics are offered.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum MetricsAt {
+    /// A port of the loopback device.
+    Tcp(SocketAddr),
+    /// A socket in the file system.
+    Unix(PathBuf),
+}
+
+impl FromStr for MetricsAt {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Some(path) = text.strip_prefix("unix:").map(PathBuf::from) {
+            return if path.is_absolute() {
+                Ok(Self::Unix(path))
+            } else {
+                Err("after unix: comes a path from the root on")
+            };
+        }
+        let address: SocketAddr =
+            text.parse().map_err(|_| "this takes a loopback address and port, as 127.0.0.1:9464, or unix:/PATH")?;
+        if !address.ip().is_loopback() {
+            return Err(
+                "metrics are offered on the loopback device only (they say how much this node carries, and when): \
+                        give 127.0.0.1:PORT or unix:/PATH, and let others in by a proxy that asks who they are",
+            );
+        }
+        Ok(Self::Tcp(address))
+    }
+}
+
+impl TryFrom<String> for MetricsAt {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
+    }
+}
+
+impl std::fmt::Display for MetricsAt {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
 /// The file as written; everything is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -101,6 +152,13 @@ pub struct File {
     resolver: FileResolver,
     paths: FilePaths,
     limits: FileLimits,
+    metrics: FileMetrics,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct FileMetrics {
+    listen: Option<MetricsAt>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -198,6 +256,8 @@ pub struct Config {
     pub paths: PathPlan,
     /// Service to others.
     pub limits: Limits,
+    /// Where numbers for Prometheus are; nowhere unless it is said.
+    pub metrics: Option<MetricsAt>,
 }
 
 /// What the command line says; each overrides the file, peers are added.
@@ -305,6 +365,7 @@ impl Config {
             resolver: overrides.resolver.or(file.resolver.address),
             paths: file.paths.resolve(overrides.hurry),
             limits: file.limits.resolve(),
+            metrics: file.metrics.listen,
         };
         config.check().map(|()| config)
     }
@@ -432,6 +493,8 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # log = \"info\"\n\n\
          # [paths]\n# hops = 3\n# ahead = 1\n# entry = 3\n# ready_tunnels = 4\n# hurry = false\n\n\
          # [limits]\n# links = 24000\n# relayed_paths = 4096\n# relayed_tunnels = 10000\n\n\
+         # Numbers for Prometheus, at /metrics there: a port of the loopback device, or \"unix:/PATH\". Off by default.\n\
+         # [metrics]\n# listen = \"127.0.0.1:9464\"\n\n\
          # Names for addresses, on this computer only:\n\
          # [aliases]\n# web = \"fd70:…\"\n\n\
          # Who resolves names of the ordinary DNS that have an address of the phantom network; asked over Phantom, by\n\

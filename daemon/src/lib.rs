@@ -17,6 +17,7 @@ pub mod health;
 pub mod identity;
 pub mod link;
 pub mod logging;
+pub mod metrics;
 pub mod names;
 pub mod netdb;
 mod opened;

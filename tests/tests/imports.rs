@@ -27,7 +27,7 @@ const DAEMON: Building = (
         &["clock", "random", "datadir", "store", "logging", "names", "gate", "client"],
         &["health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
-        &["args", "relay", "emulation"],
+        &["args", "relay", "emulation", "metrics"],
         &["startup", "driver"],
         &["connections", "service", "testnet"],
         &["assembly", "cli"],

@@ -9,6 +9,7 @@ mod forwards;
 mod kept;
 #[cfg(test)]
 pub(crate) mod lone;
+mod numbers;
 mod published;
 mod space;
 mod unpublished;
@@ -37,6 +38,7 @@ use crate::control::{Daemon, Owner, Refusal, Space, Target};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
 use crate::link::{Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
+use crate::metrics::Listener;
 use crate::netdb::{Database, Known, NetDb, NetDbConfig};
 use crate::opened::Opened;
 use crate::path_keys::PathKeyFolder;
@@ -83,6 +85,10 @@ pub(crate) struct Running {
 /// When a part cannot start; says which and why.
 pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let contact = setup.contact.clone();
+    let metrics = match &setup.config.metrics {
+        Some(at) => Some(Listener::bind(at).await?),
+        None => None,
+    };
     let transport = bind(&setup)?;
     let clocks = transport.clocks();
     let transport: Arc<dyn Transport> = Arc::new(transport);
@@ -143,7 +149,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     }
     let arrivals = Arc::new(arrivals::Arrivals::new(network.clone()));
     let forwards = forwards::Forwards::start(arrivals.clone(), setup.store.clone(), &setup.identities).await;
-    Ok(Arc::new(Running {
+    let running = Arc::new(Running {
         contact,
         handle,
         network,
@@ -157,7 +163,11 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         transport,
         stop_tx,
         setup,
-    }))
+    });
+    if let Some(metrics) = metrics {
+        tokio::spawn(metrics.serve(running.clone()));
+    }
+    Ok(running)
 }
 
 fn bind(setup: &Setup) -> anyhow::Result<TlsTransport> {

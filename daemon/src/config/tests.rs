@@ -185,3 +185,20 @@ fn relative_xdg_variables_are_ignored() {
     let error = Config::load(&Overrides::default(), &Folders::default()).unwrap_err();
     assert!(error.to_string().contains("--data-dir"), "{error}");
 }
+
+#[test]
+fn metrics_are_offered_to_this_computer_alone_and_only_where_it_is_said() {
+    let of = |listen: &str| toml::from_str::<File>(&format!("[metrics]\nlisten = \"{listen}\"\n"));
+    assert_eq!(File::default().metrics.listen, None);
+    for (text, at) in [
+        ("127.0.0.1:9464", MetricsAt::Tcp("127.0.0.1:9464".parse().unwrap())),
+        ("[::1]:1", MetricsAt::Tcp("[::1]:1".parse().unwrap())),
+        ("unix:/run/phantom/metrics.sock", MetricsAt::Unix("/run/phantom/metrics.sock".into())),
+    ] {
+        assert_eq!(of(text).unwrap().metrics.listen, Some(at.clone()));
+        assert_eq!(at.to_string(), text);
+    }
+    for wrong in ["0.0.0.0:9464", "192.0.2.1:9464", "[::]:1", "localhost:9464", "9464", "unix:metrics.sock", ""] {
+        assert!(of(wrong).is_err(), "{wrong}");
+    }
+}

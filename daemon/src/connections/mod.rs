@@ -117,7 +117,18 @@ impl Traffic {
 #[derive(Default)]
 struct Connections {
     next: u64,
+    /// Bytes from and to programs of connections that are not in the list any more.
+    past: [u64; 2],
     list: BTreeMap<u64, Connection>,
+}
+
+impl Connections {
+    fn forget(&mut self, id: u64) {
+        if let Some(gone) = self.list.remove(&id) {
+            self.past[0] += gone.traffic.sent();
+            self.past[1] += gone.traffic.received();
+        }
+    }
 }
 
 /// All identities' connections over the network.
@@ -237,6 +248,17 @@ impl Network {
     /// Open and recent connections, oldest first.
     pub fn connections(&self) -> Vec<Connection> {
         lock(&self.connections).list.values().cloned().collect()
+    }
+
+    /// How many connections there have been, and the bytes from and to programs.
+    pub fn totals(&self) -> (u64, [u64; 2]) {
+        let connections = lock(&self.connections);
+        let [mut sent, mut received] = connections.past;
+        for connection in connections.list.values() {
+            sent += connection.traffic.sent();
+            received += connection.traffic.received();
+        }
+        (connections.next, [sent, received])
     }
 
     /// Opens a connection; resolves when the far end has answered. Entry nodes are tried in random order. When none of them
@@ -366,7 +388,7 @@ impl Network {
         while connections.list.len() >= REMEMBERED {
             let closed = connections.list.iter().find(|(_, connection)| !connection.open).map(|(id, _)| *id);
             let Some(id) = closed else { break };
-            connections.list.remove(&id);
+            connections.forget(id);
         }
         connections.next += 1;
         let id = connections.next;
@@ -408,7 +430,7 @@ impl Drop for ConnectionEntry {
         }
         // More open ones than are remembered: the oldest closed ones go.
         if connections.list.len() > REMEMBERED {
-            connections.list.remove(&self.id);
+            connections.forget(self.id);
         }
     }
 }
