@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use super::Facts;
 
-/// What is there when it is done, and whether it is.
+/// What a step brings, and whether it is done.
 type Step = (&'static str, fn(&Facts) -> bool);
 
 /// In the order in which they come.
@@ -37,7 +37,7 @@ impl Start {
     /// Milliseconds from the step before to each, or, of the first that is not done, until now.
     pub(super) fn steps(&self, now: Instant) -> Vec<StartStep> {
         let Some(mut before) = self.began else { return Vec::new() };
-        let one = |(done, (what, _)): (&Option<Instant>, (&str, _))| {
+        let one = |(done, (what, _)): (&Option<Instant>, Step)| {
             let until = done.unwrap_or(now);
             let took = until.saturating_duration_since(before);
             before = before.max(until);
