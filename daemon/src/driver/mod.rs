@@ -18,7 +18,7 @@ use phantom_proto::ident::NodeId;
 use phantom_proto::node::{Input, LinkId, Node, Note, Of, Output, PathNo, TICK, Weight, Work};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, interval, sleep, sleep_until};
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError};
@@ -144,14 +144,17 @@ impl Driver {
         mut fresh_rx: mpsc::Receiver<Fresh>,
         mut stop: watch::Receiver<bool>,
     ) {
-        let mut tick = interval(Duration::from_millis(TICK));
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut tick_at = Instant::now();
         let mut warm_look = interval(WARM_LOOK);
         loop {
+            let mut ticked = false;
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                _ = tick.tick() => self.node.tick(now()),
+                () = sleep_until(tick_at) => {
+                    self.node.tick(now());
+                    ticked = true;
+                }
                 _ = warm_look.tick() => {
                     self.cool();
                     self.close_unused();
@@ -159,7 +162,10 @@ impl Driver {
                 Some((kept, waited)) = self.waiting.next() => self.waited(kept, waited),
                 Some(peer) = self.joined.next() => self.node.handle(now(), Input::JoinEnded { peer }),
                 () = until(self.node.refill_due()) => self.node.refill(now()),
-                () = until(self.node.wakes()) => self.node.tick(now()),
+                () = until(self.node.wakes()) => {
+                    self.node.tick(now());
+                    ticked = true;
+                }
                 Some(Fresh { reader, writer }) = fresh_rx.recv() => self.fresh(reader, writer),
                 event = event_rx.recv() => match event {
                     Some(event) => self.event(event),
@@ -170,7 +176,15 @@ impl Driver {
                 self.output(output);
             }
             self.read_on();
+            tick_at = if ticked { self.due() } else { tick_at.min(Instant::now() + Duration::from_millis(TICK)) };
         }
+    }
+
+    /// When time next does something to the node, as long as nothing else happens to it.
+    fn due(&self) -> Instant {
+        let now = now();
+        let left = self.node.due(now).saturating_sub(now);
+        Instant::now() + Duration::from_millis(left.max(TICK))
     }
 
     /// The link of the frame that the node has just judged may bring the next one, if the node kept it.

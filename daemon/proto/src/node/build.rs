@@ -252,6 +252,15 @@ impl Node {
         }
     }
 
+    /// When the next build under way is given up.
+    pub(super) fn next_late_build(&self, now: u64) -> Option<u64> {
+        let late = |building: &Building| {
+            let left = building.build.deadline().saturating_mul(1000).saturating_sub(self.network_time(now));
+            (building.since + BUILD_PATIENCE + 1).min(now + left)
+        };
+        self.builds.values().map(late).min()
+    }
+
     pub(super) fn expire_builds(&mut self, now: u64) {
         let stamp = self.network_time(now) / 1000;
         let over: Vec<_> = self

@@ -68,6 +68,11 @@ impl Demand {
         2 * self.target(now, least)
     }
 
+    /// When its next window begins, and it may want fewer.
+    pub(super) fn turns(&self, now: u64) -> u64 {
+        ((now + self.phase) / WINDOW + 1) * WINDOW - self.phase
+    }
+
     fn turn(&mut self, now: u64) {
         let window = (now + self.phase) / WINDOW;
         if window == self.window {

@@ -25,6 +25,17 @@ pub(super) struct LinkState {
 }
 
 impl LinkState {
+    /// When it has waited for too long.
+    fn late(&self) -> Option<u64> {
+        let limit = match self.role {
+            Role::Early(_) | Role::Attaching(_) => EARLY_LIMIT,
+            Role::Fresh | Role::Arrays => IDLE_LIMIT,
+            // These end with their path or set-up.
+            Role::Standing(_) | Role::Tunnel(_) => return None,
+        };
+        Some(self.since.saturating_add(limit + 1))
+    }
+
     /// As if it had just come.
     pub(super) fn restart(&mut self, now: u64) {
         self.since = self.since.min(now);
@@ -137,6 +148,11 @@ impl Node {
         }
     }
 
+    /// When the next one has waited for too long.
+    pub(super) fn next_late_link(&self) -> Option<u64> {
+        self.links.values().filter_map(LinkState::late).min()
+    }
+
     pub(super) fn close(&mut self, link: LinkId) {
         if self.links.remove(&link).is_some() {
             self.out.push_back(Output::Close { link });
@@ -233,14 +249,7 @@ impl Node {
 
     // protocol: Y3
     pub(super) fn expire_links(&mut self, now: u64) {
-        let late = |state: &LinkState| {
-            now > state.since.saturating_add(match state.role {
-                Role::Early(_) | Role::Attaching(_) => EARLY_LIMIT,
-                Role::Fresh | Role::Arrays => IDLE_LIMIT,
-                // These end with their path or set-up.
-                Role::Standing(_) | Role::Tunnel(_) => return false,
-            })
-        };
+        let late = |state: &LinkState| state.late().is_some_and(|late| now >= late);
         let stale: Vec<_> = self.links.iter().filter(|(_, state)| late(state)).map(|(link, _)| *link).collect();
         for link in stale {
             self.link_down(now, link);

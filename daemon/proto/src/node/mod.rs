@@ -14,7 +14,7 @@
 mod build;
 mod clock;
 mod demand;
-
+mod due;
 mod expected;
 mod leaps;
 mod links;
@@ -60,7 +60,8 @@ use paths::{Ending, Path};
 use ready::Ready;
 use tunnels::Setup;
 
-/// How often the shell calls [`Node::tick`], in milliseconds; refills are asked for more finely, by [`Node::refill_due`].
+/// How long after something has happened the shell calls [`Node::tick`] at the latest, in milliseconds; when nothing happens, when
+/// [`Node::due`] says. Refills are asked for more finely, by [`Node::refill_due`].
 pub const TICK: u64 = 100;
 
 /// How often what has hours of time is looked at, in milliseconds; sooner when something changes.
@@ -322,8 +323,10 @@ pub struct Node {
     ticked: Option<u64>,
     /// When something is to happen at a time of its own.
     due: Option<u64>,
-    /// When records, works and guards are looked at next.
+    /// When records, works and guards are looked at next, if there is a reason.
     look_at: u64,
+    /// Something has happened since they were last looked at.
+    stirred: bool,
     /// Guards to be looked at, and when.
     looks: BTreeMap<NodeId, u64>,
     /// Visits of own entries that are under way, by the path that they go over.
@@ -380,6 +383,7 @@ impl Node {
             ticked: None,
             due: None,
             look_at: 0,
+            stirred: true,
             looks: BTreeMap::new(),
             visits: BTreeMap::new(),
             problem: None,
@@ -391,6 +395,9 @@ impl Node {
 
     /// Takes one input at `now` (milliseconds since 1970).
     pub fn handle(&mut self, now: u64, input: Input) {
+        // What a sleep has broken says so at once, and must not be taken for what happens on other days.
+        self.note_time(now);
+        self.stirred = true;
         match input {
             Input::LinkUp { link, peer } => self.link_up(now, link, peer),
             Input::DialFailed { link } => self.dial_failed(now, link),
@@ -433,8 +440,10 @@ impl Node {
         self.out.pop_front()
     }
 
-    /// Lets time pass: expiry, retries, refills. Call it every [`TICK`], and when [`Node::wakes`] says.
+    /// Lets time pass: expiry, retries, refills. Called when [`Node::due`] or [`Node::wakes`] says, and within [`TICK`] after something has
+    /// happened.
     pub fn tick(&mut self, now: u64) {
+        let before = self.out.len();
         self.note_time(now);
         let due = self.due.is_some_and(|at| now >= at);
         self.hop.expire(now / 1000);
@@ -452,6 +461,7 @@ impl Node {
         // A clock that was set back must not hold this up until it is there again.
         if due || now >= self.look_at || self.look_at > now + LOOK {
             self.look_at = now + LOOK;
+            self.stirred = false;
             self.look_at_guards(now);
             self.keep_sets();
             self.pin();
@@ -461,6 +471,7 @@ impl Node {
             self.note_choice(now);
         }
         self.look_ahead(now);
+        self.stirred |= self.out.len() > before;
     }
 
     /// Paths carried for others.

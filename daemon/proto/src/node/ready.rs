@@ -240,6 +240,11 @@ impl Ready {
         }
     }
 
+    /// When the next one's is.
+    pub(super) fn next_over(&self) -> Option<u64> {
+        self.lines.values().flat_map(BTreeMap::values).map(|wait| wait.since.saturating_add(wait.limit)).min()
+    }
+
     /// The clock was set back: who waits has all its time once more.
     pub(super) fn restart(&mut self, now: u64) {
         for wait in self.lines.values_mut().flat_map(BTreeMap::values_mut) {

@@ -107,6 +107,11 @@ impl Service {
         first.into_iter().chain(self.revive).chain(self.sends.values().map(|(at, _)| *at))
     }
 
+    /// When a record may have to be composed, by network time.
+    pub(super) fn composes(&self) -> impl Iterator<Item = u64> + use<> {
+        [self.compose, (self.step + 1) * STEP_MS].into_iter()
+    }
+
     /// The next record of a step.
     fn record(&mut self, step: u64, entries: Vec<RoutingEntry>) -> Vec<u8> {
         self.step = step;
@@ -132,7 +137,7 @@ impl Node {
         let all: Vec<_> = self.personas.iter().filter(|(_, own)| own.service.is_some()).map(|(p, _)| *p).collect();
         for persona in all {
             let live = self.serving(persona, now);
-            match self.due(now, persona, &live) {
+            match self.service_due(now, persona, &live) {
                 Due::Nothing => {}
                 Due::Now => {
                     let step = now / STEP_MS;
@@ -170,7 +175,7 @@ impl Node {
     }
 
     // protocol: H3
-    fn due(&mut self, now: u64, persona: Persona, live: &[(PathNo, RoutingEntry)]) -> Due {
+    fn service_due(&mut self, now: u64, persona: Persona, live: &[(PathNo, RoutingEntry)]) -> Due {
         let wanted = self.settings.entry_paths;
         let wait = exponential(&mut *self.rng, self.settings.revive_mean);
         let standing: BTreeSet<_> = self.entries(persona).map(|(_, _, entry)| entry.handle).collect();

@@ -443,6 +443,12 @@ impl Node {
         self.seeds.retain(|_, (path, _)| *path != no);
     }
 
+    /// When the next set-up, or seed that nobody answered, is given up.
+    pub(super) fn next_late_setup(&self) -> Option<u64> {
+        let since = self.setups.values().map(|setup| setup.since).chain(self.seeds.values().map(|(_, since)| *since));
+        since.min().map(|since| since + SETUP_LIMIT + 1)
+    }
+
     /// Forgets seeds that nobody answered, and drops own paths on which nothing comes of any.
     fn drop_mute(&mut self, now: u64) {
         let late = |since: u64| now > since + SETUP_LIMIT;

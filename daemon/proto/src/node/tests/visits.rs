@@ -38,6 +38,8 @@ fn next_visit(node: &mut Node, mut now: u64, persona: Persona) -> Option<(u64, P
     let until = now + HOUR;
     while now < until {
         now += 1_000;
+        // It was awake all the while.
+        node.note_time(now);
         node.leave(now);
         while let Some(output) = node.poll() {
             if let Output::Visit { path, entry, identity, .. } = output {
