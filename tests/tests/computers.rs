@@ -58,7 +58,7 @@ fn each_row_names_tests_that_exist() -> Result<()> {
 
 #[test]
 fn only_tests_count() {
-    let text = "#[test]\nfn one() {}\n    #[tokio::test]\n    // protocol: S1\n    async fn two() {}\nfn three() {}\n";
+    let text = "#[test]\nfn one() {}\n    #[tokio::test]\n    // why\n    async fn two() {}\nfn three() {}\n";
     assert!(has(text, "one") && has(text, "two"));
     assert!(!has(text, "three") && !has(text, "on"));
 }
