@@ -18,6 +18,9 @@ const QUERY_LIMIT: Duration = Duration::from_secs(10);
 // protocol: D17
 const MAX_RECORDS: usize = 32_768;
 
+/// The DHT's protocol.
+pub(super) const KAD: StreamProtocol = StreamProtocol::new("/phantom/kad/1");
+
 #[derive(NetworkBehaviour)]
 pub(super) struct Behaviour {
     pub(super) kad: kad::Behaviour<MemoryStore>,
@@ -43,7 +46,7 @@ fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
         max_providers_per_key: 0,
         max_provided_keys: 0,
     };
-    let mut config = kad::Config::new(StreamProtocol::new("/phantom/kad/1"));
+    let mut config = kad::Config::new(KAD);
     config
         .set_query_timeout(QUERY_LIMIT)
         .set_record_filtering(StoreInserts::FilterBoth)

@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::alone::Alone;
-use super::behaviour::{Behaviour, BehaviourEvent};
+use super::behaviour::{Behaviour, BehaviourEvent, KAD};
 use super::sample::{SIZE, Sample};
 use super::transport::{LinkTransport, contact, multiaddr, peer_id};
 use super::{Database, DatabaseError};
@@ -460,12 +460,15 @@ impl Task {
     fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.kad_event(event),
+            // protocol: D15, D22
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
-                // A node says where it listens; only its own address counts.
+                // A node says where it listens; only its own address counts, and only if it speaks the DHT.
                 let own = |addr: &&Multiaddr| {
                     contact(addr).and_then(|c| super::transport::peer_id(&c.identity)) == Some(peer_id)
                 };
-                if let Some(addr) = info.listen_addrs.iter().find(own) {
+                if info.protocols.contains(&KAD)
+                    && let Some(addr) = info.listen_addrs.iter().find(own)
+                {
                     self.kad().add_address(&peer_id, addr.clone());
                 }
             }

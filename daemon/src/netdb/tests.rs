@@ -61,11 +61,17 @@ pub(super) fn record(seed: u8) -> Signed<NodeRecord> {
 struct Stranger(mpsc::Sender<oneshot::Sender<SubstreamBox>>);
 
 impl Stranger {
+    /// Answers nothing: what the node asks, it asks in vain.
     async fn dial(network: &MemoryNetwork, to: u8) -> Self {
-        let link = network.join(contact(3)).dial(&contact(to), Purpose::Database).await.unwrap();
+        Self::dial_as(network, 3, to, None).await
+    }
+
+    /// One that says this of itself when it is asked.
+    async fn dial_as(network: &MemoryNetwork, seed: u8, to: u8, says: Option<Vec<u8>>) -> Self {
+        let link = network.join(contact(seed)).dial(&contact(to), Purpose::Database).await.unwrap();
         let muxer = yamux::Config::default().upgrade_outbound(link.stream.compat(), "").await.unwrap();
         let (open_tx, open_rx) = mpsc::channel(1);
-        let mut connection = Connection { muxer: StreamMuxerBox::new(muxer), open_rx, wanted: VecDeque::new() };
+        let mut connection = Connection { muxer: StreamMuxerBox::new(muxer), open_rx, wanted: VecDeque::new(), says };
         tokio::spawn(poll_fn(move |cx| connection.poll(cx)));
         Self(open_tx)
     }
@@ -104,10 +110,39 @@ impl Stranger {
     }
 }
 
+/// Answers Identify, and says of everything else that it is not spoken here.
+async fn identifies(mut stream: SubstreamBox, says: Vec<u8>) -> std::io::Result<()> {
+    loop {
+        let mut length = [0];
+        stream.read_exact(&mut length).await?;
+        let mut line = vec![0; length[0].into()];
+        stream.read_exact(&mut line).await?;
+        let known = [&b"/multistream/1.0.0\n"[..], b"/ipfs/id/1.0.0\n"].contains(&&line[..]);
+        let answer = if known { [&length[..], &line].concat() } else { b"\x03na\n".to_vec() };
+        stream.write_all(&answer).await?;
+        stream.flush().await?;
+        if line == b"/ipfs/id/1.0.0\n" {
+            stream.write_all(&says).await?;
+            return stream.close().await;
+        }
+    }
+}
+
+/// What Identify says: whose key, reached where, which protocols.
+fn identity(seed: u8, address: Option<u8>, protocols: &[&str]) -> Vec<u8> {
+    let key = [&[8, 1, 0x12, 32], &contact(seed).identity.0[..]].concat();
+    let address = address.map(|seed| field(2, &super::transport::multiaddr(&contact(seed)).unwrap().to_vec()));
+    let protocols = protocols.iter().map(|name| field(3, name.as_bytes()));
+    let fields = [field(1, &key)].into_iter().chain(address).chain(protocols);
+    let message = [fields.collect::<Vec<_>>().concat(), field(5, b"/phantom/id/1"), field(6, b"other")].concat();
+    [varint(message.len()), message].concat()
+}
+
 struct Connection {
     muxer: StreamMuxerBox,
     open_rx: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
     wanted: VecDeque<oneshot::Sender<SubstreamBox>>,
+    says: Option<Vec<u8>>,
 }
 
 impl Connection {
@@ -120,8 +155,11 @@ impl Connection {
         {
             let _ = self.wanted.pop_front().unwrap().send(stream);
         }
-        // It answers nothing: what the node asks, it asks in vain.
-        while let Poll::Ready(Ok(_)) = self.muxer.poll_inbound_unpin(cx) {}
+        while let Poll::Ready(Ok(stream)) = self.muxer.poll_inbound_unpin(cx) {
+            if let Some(says) = self.says.clone() {
+                tokio::spawn(identifies(stream, says));
+            }
+        }
         match self.muxer.poll_unpin(cx) {
             Poll::Ready(Err(_)) => Poll::Ready(()),
             _ => Poll::Pending,
@@ -301,4 +339,82 @@ async fn what_a_neighbour_tells_of_itself_is_known_if_it_is_pinned_and_holds() {
     let mut seen = asked.known();
     let known = timeout(PATIENCE, seen.wait_for(|known| !known.nodes.is_empty())).await.unwrap().unwrap();
     assert!(known.nodes.iter().all(|record| record.contact == contact(9)) && known.nodes.len() == 1);
+}
+
+const SPEAKS: &[&str] = &["/phantom/kad/1", "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0"];
+
+/// Whether others who look for nodes are told of one that says this of itself and then, by push, `pushes`: at all, and where it is.
+async fn is_told(says: Vec<u8>, pushes: Option<Vec<u8>>, patience: Duration) -> [bool; 2] {
+    let network = MemoryNetwork::default();
+    let _asked = node(&network, 1, Vec::new());
+    let other = Stranger::dial_as(&network, 3, 1, Some(says)).await;
+    let asking = Stranger::dial_as(&network, 4, 1, None).await;
+    let Some(pushes) = pushes else { return tells(&asking, patience).await };
+    // A push changes what is known: it is said again until there is something.
+    let pushing = async {
+        loop {
+            other.tell("/ipfs/id/push/1.0.0", &pushes).await.close().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::select! {
+        () = pushing => unreachable!("it never ends"),
+        told = tells(&asking, patience) => told,
+    }
+}
+
+async fn tells(asking: &Stranger, patience: Duration) -> [bool; 2] {
+    let peer = super::transport::peer_id(&contact(3).identity).unwrap().to_bytes();
+    let at = super::transport::multiaddr(&contact(3)).unwrap().to_vec();
+    let of_it = [field(1, &peer), field(2, &at), [varint(3 * 8), varint(1)].concat()].concat();
+    let has = |answer: &[u8], part: &[u8]| answer.windows(part.len()).any(|window| *window == *part);
+    let mut at_all = false;
+    let told = async {
+        loop {
+            let answer = asking.ask("/phantom/kad/1", &vector("find-node")).await;
+            at_all |= has(&answer, &peer);
+            if has(&answer, &of_it) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let rightly = timeout(patience, told).await.is_ok();
+    [at_all, rightly]
+}
+
+/// Long enough for whatever is not told to be told: what is told takes some milliseconds.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+// protocol: D15, D21, D22
+#[tokio::test]
+async fn only_who_says_who_and_where_it_is_and_that_it_speaks_the_dht_gets_a_place() {
+    assert_eq!([true; 2], is_told(identity(3, Some(3), SPEAKS), None, PATIENCE).await);
+    for (says, what) in [
+        (identity(3, Some(3), &SPEAKS[1..]), "it speaks no DHT"),
+        (identity(3, Some(5), SPEAKS), "the address is another's"),
+        (identity(3, None, SPEAKS), "it has no address"),
+        (identity(5, Some(3), SPEAKS), "the key is not the link's"),
+    ] {
+        assert_eq!([false; 2], is_told(says, None, SILENCE).await, "{what}");
+    }
+}
+
+// protocol: D15, D21, D22, D23
+#[tokio::test]
+async fn a_push_changes_what_is_known_as_far_as_it_says_something() {
+    let quiet = || identity(3, Some(3), &SPEAKS[1..]);
+    let nowhere = || identity(3, None, SPEAKS);
+    assert_eq!([true; 2], is_told(quiet(), Some(identity(3, None, SPEAKS)), PATIENCE).await, "which protocols");
+    assert_eq!([true; 2], is_told(nowhere(), Some(identity(3, Some(3), &[])), PATIENCE).await, "which address");
+    assert_eq!(
+        [false; 2],
+        is_told(nowhere(), Some(identity(3, Some(5), SPEAKS)), SILENCE).await,
+        "the address is another's"
+    );
+    assert_eq!(
+        [false; 2],
+        is_told(quiet(), Some(identity(5, Some(3), SPEAKS)), SILENCE).await,
+        "the key is not the link's"
+    );
 }
