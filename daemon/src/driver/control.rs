@@ -225,4 +225,62 @@ mod tests {
         give(&mut event_rx, owner).await;
         assert_eq!(hears(&mut end).await, (CellKind::Serve, b"record".to_vec()));
     }
+
+    // protocol: U12, U14
+    #[tokio::test(start_paused = true)]
+    async fn a_terminating_node_hands_on_what_its_owner_serves_and_pads_now_and_again() {
+        let (event_tx, mut event_rx) = mpsc::channel(8);
+        let control = Control::start(Whose::End, PATH, event_tx);
+        let [end, mut owner] = tunnel(1 << 20);
+        control.adopt(Box::new(end));
+        for record in [&b"record"[..], b""] {
+            says(&mut owner, Word::Serve(record)).await;
+            let Some(Event::Input(Input::Served { path: PATH, record: served })) = event_rx.recv().await else {
+                panic!("it is not served");
+            };
+            assert_eq!(served, record);
+        }
+        let begun = Instant::now();
+        for _ in 0..200 {
+            assert_eq!(hears(&mut owner).await.0, CellKind::Padding);
+        }
+        let mean = begun.elapsed().as_secs() / 200;
+        assert!((400..850).contains(&mean), "{mean} s between two");
+    }
+
+    /// When both ends began one, the terminating node's stays.
+    // protocol: U15
+    #[tokio::test(start_paused = true)]
+    async fn of_two_control_tunnels_that_of_the_terminating_node_stays() {
+        for whose in [Whose::End, Whose::Own] {
+            let (event_tx, mut event_rx) = mpsc::channel(8);
+            let control = Control::start(whose, PATH, event_tx);
+            let [begun, mut other_end] = tunnel(1 << 20);
+            give(&mut event_rx, begun).await;
+            assert_eq!(hears(&mut other_end).await.0, CellKind::Padding);
+            let [adopted, mut others] = tunnel(1 << 20);
+            control.adopt(Box::new(adopted));
+            let (stays, goes) = match whose {
+                Whose::End => (&mut other_end, &mut others),
+                Whose::Own => (&mut others, &mut other_end),
+            };
+            assert_eq!(hears(stays).await.0, CellKind::Padding, "{whose:?}");
+            assert!(matches!(goes.incoming.read().await, Ok(None) | Err(_)), "{whose:?}");
+        }
+    }
+
+    /// What does not belong on a control tunnel ends the path: DATA, or SERVE towards the owner.
+    // protocol: U4
+    #[tokio::test(start_paused = true)]
+    async fn what_does_not_belong_on_a_control_tunnel_ends_the_path() {
+        for (whose, word) in [(Whose::End, Word::Data(b"data")), (Whose::Own, Word::Serve(b"record"))] {
+            let (event_tx, mut event_rx) = mpsc::channel(8);
+            let control = Control::start(whose, PATH, event_tx);
+            let [ours, mut theirs] = tunnel(1 << 20);
+            control.adopt(Box::new(ours));
+            says(&mut theirs, word).await;
+            assert!(matches!(event_rx.recv().await, Some(Event::Input(Input::Misused(PATH)))), "{whose:?}");
+            assert_eq!(hears(&mut theirs).await, (CellKind::Abort, vec![Reason::Protocol as u8]), "{whose:?}");
+        }
+    }
 }
