@@ -439,3 +439,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // No code panics while it holds one of these locks; the value would still be whole.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_of_connections_that_are_forgotten_still_count() {
+        let address = ApAddress::of(&SigningKey::from_seed(&[1; 32]).verifying_key());
+        let connection = Connection::new(address, address, 80, false, None);
+        connection.traffic.sent.store(3, Ordering::Relaxed);
+        connection.traffic.received.store(5, Ordering::Relaxed);
+        let mut connections =
+            Connections { next: 1, list: BTreeMap::from([(1, connection)]), ..Connections::default() };
+        for _ in 0..2 {
+            connections.forget(1);
+            assert_eq!((connections.past, connections.list.len()), ([3, 5], 0));
+        }
+    }
+}

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(short.err(), Some(SealedError::Short));
     }
 
-    /// The seal is over the head as well: whoever has the file cannot make guessing cheaper for the next export.
+    /// Cost and salt are in the key, and the seal is over them besides.
     #[test]
     fn any_change_is_found_out() {
         let (_, text) = sealed();
