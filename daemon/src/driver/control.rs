@@ -140,6 +140,7 @@ mod tests {
     use phantom_proto::wire::Wire;
     use phantom_proto::wire::cells::{Open, Word};
     use phantom_proto::wire::frame::Reason;
+    use tokio::time::Instant;
 
     use super::*;
     use crate::driver::ready::Given;
@@ -235,7 +236,7 @@ mod tests {
         control.adopt(Box::new(end));
         for record in [&b"record"[..], b""] {
             says(&mut owner, Word::Serve(record)).await;
-            let Some(Event::Input(Input::Served { path: PATH, record: served })) = event_rx.recv().await else {
+            let Some(Event::Input(ToNode::Served { path: PATH, record: served })) = event_rx.recv().await else {
                 panic!("it is not served");
             };
             assert_eq!(served, record);
@@ -279,7 +280,7 @@ mod tests {
             let [ours, mut theirs] = tunnel(1 << 20);
             control.adopt(Box::new(ours));
             says(&mut theirs, word).await;
-            assert!(matches!(event_rx.recv().await, Some(Event::Input(Input::Misused(PATH)))), "{whose:?}");
+            assert!(matches!(event_rx.recv().await, Some(Event::Input(ToNode::Misused(PATH)))), "{whose:?}");
             assert_eq!(hears(&mut theirs).await, (CellKind::Abort, vec![Reason::Protocol as u8]), "{whose:?}");
         }
     }

@@ -11,6 +11,10 @@ use libp2p::{PeerId, StreamProtocol, identify, identity};
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::record::MAX_RECORD_LEN;
 
+/// How often a node asks those to which it is connected who they are, and looks for the nodes near itself and at each distance: both say
+/// something new only when nodes come, and then happen by themselves.
+const LOOK: Duration = Duration::from_secs(3600);
+
 /// How long one query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 
@@ -33,7 +37,8 @@ impl Behaviour {
     pub(super) fn new(own: PeerId, key: &VerifyingKey) -> Result<Self, DecodingError> {
         let key = identity::ed25519::PublicKey::try_from_bytes(&key.0)?;
         let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
-            .with_agent_version("phantom".into());
+            .with_agent_version("phantom".into())
+            .with_interval(LOOK);
         Ok(Self { kad: kademlia(own), identify: identify::Behaviour::new(config) })
     }
 }
@@ -58,7 +63,7 @@ fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
         .set_provider_record_ttl(None)
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
-        .set_periodic_bootstrap_interval(Some(Duration::from_secs(300)));
+        .set_periodic_bootstrap_interval(Some(LOOK));
     let mut kad = kad::Behaviour::with_config(own, MemoryStore::with_config(own, store_config), config);
     kad.set_mode(Some(Mode::Server));
     kad

@@ -17,12 +17,13 @@ use phantom_proto::netdb::{self, Value};
 use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
 use phantom_proto::wire::NodeContact;
 use rand::Rng;
-use rand::seq::{IndexedRandom, SliceRandom};
+use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::alone::Alone;
 use super::behaviour::{Behaviour, BehaviourEvent, KAD};
+use super::rounds::Rounds;
 use super::sample::{SIZE, Sample};
 use super::transport::{LinkTransport, contact, multiaddr, peer_id};
 use super::{Database, DatabaseError};
@@ -32,10 +33,9 @@ use crate::link::{self, Link};
 /// Requests that may wait for the database's task.
 const COMMANDS: usize = 256;
 
-/// How often look-ups of random keys are made, in seconds; every second while the sample is sparse.
-const CALM_ROUNDS: u64 = 30;
-
-/// Records of the sample that are asked for anew in one calm round, if as many are due: 512 in half an hour.
+/// How often it is looked which records of the sample are due to be asked for anew, in seconds, and how many are at once: 512 in half an
+/// hour.
+const RENEW_EVERY: u64 = 30;
 const RENEW: usize = 8;
 
 /// How often nodes that do not answer are tried again, in seconds, and how many at once: one that was restarted is found within
@@ -53,8 +53,17 @@ const QUORUM: usize = 3;
 /// When a node's own record is published again after its start, in seconds: early, since its first neighbours know few others.
 const REGISTER_AT: [u64; 5] = [1, 3, 6, 12, 30];
 
-/// And from then on every so many seconds.
-const REGISTER_EVERY: u64 = 600;
+/// And from then on every so many seconds, when others have come that may have to keep it; and in any case every so many, since those
+/// that keep it may have been started anew.
+const REGISTER_NEWS: u64 = 600;
+const REGISTER_EVERY: u64 = 3600;
+
+/// How long a connection stays without a use: longer than the longest wait between two rounds, so that a quiet node is not alone.
+const IDLE: Duration = Duration::from_secs(1800);
+
+/// Connections beyond which those go that have stood for [`TRIED`]: each costs some 40 KiB, and a look-up in a large network opens 20.
+const CONNECTED: usize = 64;
+const TRIED: Duration = Duration::from_secs(60);
 
 /// How often expired records are thrown out, in seconds.
 const SWEEP_EVERY: u64 = 60;
@@ -219,7 +228,12 @@ struct Task {
     gets: HashMap<QueryId, Get>,
     puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
     sample: Sample,
+    rounds: Rounds,
     asked: HashSet<PeerId>,
+    /// Since when each connected node is.
+    since: HashMap<PeerId, Instant>,
+    /// Nodes have come since the own record was last published.
+    newcomers: bool,
     /// Of the configuration.
     peers: Vec<NodeContact>,
     /// Of an earlier run, or of the sample when the last connection was lost.
@@ -237,7 +251,7 @@ impl Task {
         let own = peer_id(&config.own.identity).ok_or_else(|| local("this node's identity key is not valid"))?;
         let addr = multiaddr(&config.own).ok_or_else(|| local("this node's address cannot be written"))?;
         let transport = LinkTransport::new(config.links, config.incoming_rx).boxed();
-        let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(Duration::from_secs(60));
+        let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
         let behaviour = Behaviour::new(own, &config.own.identity).map_err(local)?;
         let mut swarm = Swarm::new(transport, behaviour, own, swarm_config);
         swarm.listen_on(addr.clone()).map_err(local)?;
@@ -251,7 +265,10 @@ impl Task {
             gets: HashMap::new(),
             puts: HashMap::new(),
             sample: Sample::default(),
+            rounds: Rounds::default(),
             asked: HashSet::new(),
+            since: HashMap::new(),
+            newcomers: false,
             peers: config.peers,
             contacts: config.known,
             alone: None,
@@ -360,17 +377,18 @@ impl Task {
         if self.swarm.connected_peers().next().is_none() {
             return self.try_to_return();
         }
-        if REGISTER_AT.contains(&seconds) || seconds.is_multiple_of(REGISTER_EVERY) {
+        let newcomers = seconds.is_multiple_of(REGISTER_NEWS) && std::mem::take(&mut self.newcomers);
+        if REGISTER_AT.contains(&seconds) || newcomers || seconds.is_multiple_of(REGISTER_EVERY) {
             self.register();
         }
-        if seconds.is_multiple_of(REGISTER_EVERY) {
+        if seconds.is_multiple_of(REGISTER_NEWS) {
             // Two networks that lost each other melt into one again where somebody's configuration names both.
             self.peers.clone().iter().for_each(|peer| self.dial(peer));
         }
-        if self.sample.is_sparse() || seconds.is_multiple_of(CALM_ROUNDS) {
+        if self.rounds.second(&mut crate::random(), self.sample.len()) {
             self.explore();
         }
-        if seconds.is_multiple_of(CALM_ROUNDS) {
+        if seconds.is_multiple_of(RENEW_EVERY) {
             self.renew();
         }
         if seconds.is_multiple_of(SILENT_EVERY) {
@@ -379,6 +397,17 @@ impl Task {
         }
         if seconds.is_multiple_of(SWEEP_EVERY) {
             self.sweep();
+        }
+        self.disconnect_some();
+    }
+
+    /// Of too many connections any that have had their use go: which, says nothing.
+    fn disconnect_some(&mut self) {
+        let most = self.since.len().saturating_sub(CONNECTED);
+        let tried = self.since.iter().filter(|(_, since)| since.elapsed() >= TRIED).map(|(peer, _)| *peer);
+        for peer in tried.sample(&mut crate::random(), most) {
+            // It may have gone by itself meanwhile.
+            let _ = self.swarm.disconnect_peer_id(peer);
         }
     }
 
@@ -479,16 +508,23 @@ impl Task {
                 self.tell();
             }
             SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+                self.since.entry(peer_id).or_insert_with(Instant::now);
                 if let Some(id) = node_id(&peer_id) {
                     self.sample.connected(unix_seconds(), &id);
                 }
                 if self.alone.take().is_some() {
                     self.register();
                     self.explore();
+                    self.rounds.news();
                 }
                 self.tell();
             }
-            SwarmEvent::ConnectionClosed { peer_id, .. } => {
+            SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
+                self.since.remove(&peer_id);
+                // It let go of us, where nobody has a reason to: the next round finds out whether it is gone.
+                if cause.is_some() && self.sample.len() < CONNECTED {
+                    self.rounds.news();
+                }
                 if let Some(id) = node_id(&peer_id) {
                     self.sample.connected(unix_seconds(), &id);
                 }
@@ -504,7 +540,17 @@ impl Task {
                 self.store(record);
             }
             kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.progress(id, result, step.last),
-            kad::Event::RoutingUpdated { peer, .. } if self.sample.is_sparse() => self.fetch(peer),
+            kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
+                self.newcomers |= is_new_peer;
+                // Its record may come a while after itself.
+                if is_new_peer && node_id(&peer).is_some_and(|id| !self.sample.contains(&id)) {
+                    self.rounds.news();
+                }
+                // Above that, who is near is no random draw.
+                if self.sample.is_sparse() {
+                    self.fetch(peer);
+                }
+            }
             // Provider records are no table of ours; the rest is told by other events.
             _ => {}
         }
@@ -531,6 +577,9 @@ impl Task {
 
     fn learn(&mut self, record: NodeRecord, bytes: Vec<u8>) {
         let foreign = peer_id(&record.contact.identity) != Some(self.own);
+        if foreign && !self.sample.contains(&record.contact.node_id()) {
+            self.rounds.news();
+        }
         if foreign && self.sample.learn(&mut crate::random(), record, bytes) {
             self.tell();
         }

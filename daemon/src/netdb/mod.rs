@@ -4,6 +4,7 @@ mod alone;
 mod behaviour;
 mod kademlia;
 mod memory;
+mod rounds;
 mod sample;
 mod transport;
 

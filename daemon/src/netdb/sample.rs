@@ -242,8 +242,7 @@ impl Sample {
         self.nodes.iter().chain(self.held.iter().filter(|(id, _)| !self.nodes.contains_key(*id)))
     }
 
-    #[cfg(test)]
-    fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.nodes.len()
     }
 
