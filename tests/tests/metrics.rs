@@ -8,6 +8,17 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use phantom_tests::{Network, Way, eventually, phantom_run, stdout};
 
+/// One process, which ends with its run.
+const TWELVE_BYTES: &str = "
+import socket
+listener = socket.create_server(('::', 7000), family=socket.AF_INET6)
+print('listening', flush=True)
+while True:
+    visitor, _ = listener.accept()
+    visitor.sendall(b'twelve bytes')
+    visitor.close()
+";
+
 fn fetch(socket: &Path) -> Result<String> {
     let mut stream = UnixStream::connect(socket)?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")?;
@@ -26,8 +37,7 @@ fn value(text: &str, name: &str) -> Result<u64> {
 #[test]
 fn a_connection_shows_in_numbers_and_not_whose_it_is() -> Result<()> {
     let network = Network::shared()?;
-    let script = "echo listening; while printf 'twelve bytes' | nc -N -l 7000; do :; done";
-    let (_server, name) = network.serve(Way::Namespace, "counted", &["sh", "-c", script], "listening")?;
+    let (_server, name) = network.serve(Way::Namespace, "counted", &["python3", "-c", TWELVE_BYTES], "listening")?;
     let socket = network.folder("numbers")?.join("metrics");
     let config = format!("[paths]\nhurry = true\n[metrics]\nlisten = \"unix:{}\"\n", socket.display());
     let node = network.join("measured", &config)?;
