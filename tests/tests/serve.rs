@@ -2,6 +2,7 @@
 #![allow(missing_docs)]
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -62,8 +63,13 @@ fn what_is_shown_at_a_name_ends_with_the_command_however_it_ends() -> Result<()>
     command.args(["--identity", "shown", "--port", "8080"]);
     let (mut serving, line) = Server::start_first_line(&mut command)?;
     ensure!(line.contains(&network.address(SERVER, "shown")?) && line.ends_with(":8080/"), "{line}");
+    let list = network.phantom(SERVER, &["forward"])?;
+    let own = list.as_array().and_then(|list| list.iter().find(|one| one["identity"] == "shown"));
+    let socket = own.and_then(|own| own["to"].as_str()).context("not offered")?;
     signal(i32::try_from(serving.id())?, libc::SIGKILL);
     serving.wait()?;
+    // Nobody else tidies up after it.
+    fs::remove_dir_all(Path::new(socket).parent().context("no folder")?)?;
     eventually(|| {
         let list = network.phantom(SERVER, &["forward"])?;
         let gone = list.as_array().is_some_and(|list| list.iter().all(|one| one["identity"] != "shown"));
