@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::ident::NodeId;
 
-/// Joined links of one peer, waiting ones included: what a busy exit node may have towards all that we serve.
+/// Joined links that a peer may have in any case, waiting ones included, while all are not too many.
 // protocol: U11
 const PER_PEER: usize = 256;
 
@@ -20,8 +20,12 @@ pub struct Joins {
 
 impl Joins {
     /// One more link of `peer`. False: it or all have enough, and it does not count.
+    ///
+    /// Beyond [`PER_PEER`] a peer may have as many as there is room for others: half of all if it is alone, an equal share with those who
+    /// want as much, and as much again is left for whoever comes.
     pub fn enter(&mut self, peer: NodeId) -> bool {
-        if self.total >= TOTAL || self.peers.get(&peer).is_some_and(|count| *count >= PER_PEER) {
+        let share = PER_PEER.max(TOTAL - self.total.min(TOTAL));
+        if self.total >= TOTAL || self.peers.get(&peer).is_some_and(|count| *count >= share) {
             return false;
         }
         self.total += 1;
@@ -51,26 +55,54 @@ mod tests {
 
     use super::*;
 
+    fn peer(number: usize) -> NodeId {
+        NodeId([number as u8; 32])
+    }
+
+    /// One exit node that carries many connections of one owner was refused at 256, in an empty house.
     // protocol: U11
     #[test]
-    fn a_peer_that_joins_without_end_is_refused_and_others_are_not() {
-        let (mut joins, [greedy, other]) = (Joins::default(), [NodeId([1; 32]), NodeId([2; 32])]);
-        assert!((0..PER_PEER).all(|_| joins.enter(greedy)));
-        assert!(!joins.enter(greedy));
-        assert!(joins.enter(other));
-        joins.leave(greedy);
-        assert!(joins.enter(greedy) && !joins.enter(greedy));
+    fn a_peer_that_joins_without_end_has_half_of_all_and_leaves_the_rest_to_others() {
+        let mut joins = Joins::default();
+        assert_eq!((0..TOTAL).filter(|_| joins.enter(peer(1))).count(), TOTAL / 2);
+        assert!(!joins.enter(peer(1)) && joins.enter(peer(2)), "others come in");
+        joins.leave(peer(1));
+        assert!(joins.enter(peer(1)) && !joins.enter(peer(1)));
+    }
+
+    /// Whoever came first has no more in the end than who came later and waited for room.
+    // protocol: U11
+    #[test]
+    fn peers_that_want_as_much_as_there_is_have_equal_shares() {
+        let mut joins = Joins::default();
+        let (peers, mut counts) = (7, [0_usize; 7]);
+        while joins.enter(peer(0)) {
+            counts[0] += 1;
+        }
+        for round in 0..3 * TOTAL {
+            let number = round % peers;
+            if joins.enter(peer(number)) {
+                counts[number] += 1;
+            } else if counts[number] > TOTAL / (peers + 1) {
+                // Connections end, and who has more than its share does not get them back.
+                joins.leave(peer(number));
+                counts[number] -= 1;
+            }
+        }
+        let (least, most) = (counts.iter().min().unwrap(), counts.iter().max().unwrap());
+        assert!(most - least <= 2 && least.abs_diff(TOTAL / (peers + 1)) <= 2, "{counts:?}");
+        assert!(joins.enter(peer(9)), "and another finds room");
     }
 
     // protocol: U11
     #[test]
     fn peers_without_end_are_refused_together() {
         let mut joins = Joins::default();
-        let peer = |number: usize| NodeId([(number / PER_PEER) as u8; 32]);
-        assert!((0..TOTAL).all(|number| joins.enter(peer(number))));
-        assert!(!joins.enter(NodeId([255; 32])));
+        let each = |number: usize| peer(number / PER_PEER);
+        assert!((0..TOTAL).all(|number| joins.enter(each(number))), "so many may be there in any case");
+        assert!(!joins.enter(peer(255)));
         joins.leave(peer(0));
-        assert!(joins.enter(NodeId([255; 32])));
+        assert!(joins.enter(peer(255)));
     }
 
     proptest! {
@@ -82,8 +114,9 @@ mod tests {
                 let count = &mut there[usize::from(peer)];
                 let peer = NodeId([peer; 32]);
                 if enters {
-                    prop_assert_eq!(joins.enter(peer), *count < PER_PEER);
-                    *count = PER_PEER.min(*count + 1);
+                    // So few of all that there is room for each.
+                    prop_assert!(joins.enter(peer));
+                    *count += 1;
                 } else {
                     joins.leave(peer);
                     *count = count.saturating_sub(1);

@@ -73,14 +73,14 @@ fn an_exit_node_that_joins_without_end_is_refused_until_some_of_it_has_ended() {
     let (mut node, path) = terminating();
     let record = record(9, NOW / STEP_MS, 0, vec![entry(&node)]);
     node.handle(NOW, Input::Served { path, record });
-    assert!((0..256).all(|number| joins(&mut node, NOW, 11 + 2 * number)));
-    let link = LinkId(1_001);
+    assert!((0..8_192).all(|number| joins(&mut node, NOW, 11 + 2 * number)));
+    let link = LinkId(100_001);
     node.handle(NOW, Input::LinkUp { link, peer: neighbour(3).node_id() });
     node.handle(NOW, Input::Frame { link, kind: kind::JOIN, payload: handle(&secret()).to_vec() });
-    let refused = |output| matches!(output, Output::Refuse { link: LinkId(1_001), reason: Reason::Busy });
+    let refused = |output| matches!(output, Output::Refuse { link: LinkId(100_001), reason: Reason::Busy });
     assert!(outputs(&mut node).into_iter().any(refused), "its link is refused, and not closed");
     node.handle(NOW, Input::JoinEnded { peer: neighbour(3).node_id() });
-    assert!(joins(&mut node, NOW, 1_003));
+    assert!(joins(&mut node, NOW, 100_003));
 }
 
 /// A11: anybody could have any node serve a path for somebody else's address.
