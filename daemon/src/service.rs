@@ -26,6 +26,9 @@ pub const ABORT_TIME: Duration = Duration::from_millis(300);
 /// How often the daemon looks whether programs can be served.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// And while programs can be served: each look asks every part of the daemon.
+const LOOK_EVERY_WHEN_READY: Duration = Duration::from_secs(5);
+
 /// The same while it starts, when people look on.
 const LOOK_EVERY_AT_START: Duration = Duration::from_millis(200);
 
@@ -108,7 +111,12 @@ async fn tell(daemon: &dyn Daemon, setup: &Setup) -> Infallible {
             (patience, since) = (MOST_PATIENCE.min(patience * 4), Instant::now());
         }
         let starting = status.start.iter().any(|step| !step.done) && told.since.elapsed() < PATIENCE;
-        sleep(if starting { LOOK_EVERY_AT_START } else { LOOK_EVERY }).await;
+        sleep(match status.ready {
+            _ if starting => LOOK_EVERY_AT_START,
+            true => LOOK_EVERY_WHEN_READY,
+            false => LOOK_EVERY,
+        })
+        .await;
     }
 }
 

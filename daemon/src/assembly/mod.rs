@@ -30,7 +30,7 @@ use phantom_proto::path::{Choice, Hop, Spread};
 use phantom_proto::wire::{NodeContact, Wire};
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::clock::unix_seconds;
 use crate::connections::Network;
@@ -247,15 +247,19 @@ async fn accept(
     }
 }
 
+/// Shortest and longest wait between two samples that say nothing new: guards are chosen some time after the first, and which keys of a
+/// record hold changes with the hours.
+const FEED_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
 async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
-    let mut again = interval(Duration::from_secs(2));
-    let mut connected = HashSet::new();
+    let (shortest, longest) = FEED_AGAIN;
+    let (mut connected, mut wait) = (HashSet::new(), shortest);
     loop {
-        tokio::select! {
-            changed = known_rx.changed() => if changed.is_err() { return },
-            // Guards are chosen after some time even when nothing changes any more.
-            _ = again.tick() => {}
-        }
+        wait = match timeout(wait, known_rx.changed()).await {
+            Ok(Err(_)) => return,
+            Ok(Ok(())) => shortest,
+            Err(_) => longest.min(wait * 2),
+        };
         let Known { nodes, silent, connected_to, .. } = known_rx.borrow_and_update().clone();
         let now = unix_seconds();
         handle.back(connected_to.difference(&connected).copied().collect()).await;

@@ -147,7 +147,7 @@ impl Driver {
         let mut tick_at = Instant::now();
         let mut warm_look = interval(WARM_LOOK);
         loop {
-            let mut ticked = false;
+            let (mut ticked, mut looked) = (false, false);
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
@@ -168,7 +168,10 @@ impl Driver {
                 }
                 Some(Fresh { reader, writer }) = fresh_rx.recv() => self.fresh(reader, writer),
                 event = event_rx.recv() => match event {
-                    Some(event) => self.event(event),
+                    Some(event) => {
+                        looked = matches!(event, Event::Query(_));
+                        self.event(event);
+                    }
                     None => return,
                 },
             }
@@ -176,7 +179,12 @@ impl Driver {
                 self.output(output);
             }
             self.read_on();
-            tick_at = if ticked { self.due() } else { tick_at.min(Instant::now() + Duration::from_millis(TICK)) };
+            // A look at the node is nothing that happens to it.
+            if ticked {
+                tick_at = self.due();
+            } else if !looked {
+                tick_at = tick_at.min(Instant::now() + Duration::from_millis(TICK));
+            }
         }
     }
 
