@@ -142,11 +142,9 @@ fn wrapped(settings: &[(String, String)], options: &UnitOptions, launcher: &Path
     let mut text = "# Made by `phantom unit add`: phantom-run before each command, so that Phantom is the service's only network.\n\
                     [Unit]\nAfter=phantomd.service\nBindsTo=phantomd.service\n\n[Service]\n"
         .to_owned();
-    match last("Type") {
-        // phantom-run waits for the last process, so it is what systemd looks at.
-        Some("forking") => text.push_str("Type=exec\nPIDFile=\n"),
-        Some("notify" | "notify-reload") => text.push_str("NotifyAccess=all\n"),
-        _ => {}
+    // The program is not systemd's own child: phantom-run is. One that forks ends both, and its PIDFile= says who is left.
+    if last("Type").is_some_and(|kind| kind.starts_with("notify")) {
+        text.push_str("NotifyAccess=all\n");
     }
     let mut commands = 0;
     for key in COMMANDS {

@@ -46,7 +46,7 @@ fn every_command_of_a_unit_is_wrapped() {
     let settings = text.split_once("[Service]\n").unwrap().1;
     assert_eq!(
         settings,
-        "Type=exec\nPIDFile=\nExecStartPre=\n\
+        "ExecStartPre=\n\
          ExecStartPre=/usr/bin/phantom-run --quiet --identity web -- /usr/sbin/nginx -t  -q\nExecStart=\n\
          ExecStart=/usr/bin/phantom-run --quiet --identity web --publish 80 --on-daemon-loss exit -- /usr/sbin/nginx -g \
          'daemon on;'\nExecStop=\nExecStop=-/usr/bin/phantom-run --quiet --identity web -- /sbin/start-stop-daemon --stop\n"
