@@ -41,18 +41,19 @@ seed("node", "repeated", [(7, 0, 0)] + [(0, 0), (2,)] * 20 + run, 18)
 first = [(17, node, path, 6, text(b"")) for node in range(3) for path in range(3)] + [(17, 1, 0, 8, text(b"record"))]
 seed("node", "first", wanted + first + run, 18)
 
-# session_pair: 0 write, 1 much, 2 end, 3 abort, 4 carry, 5 all, 6 change, 7 drop, 8 inject, 9 took, 10 cut
+# session_pair: 0 write, 1 much, 2 end, 3 abort, 4 carry, 5 all, 6 change, 7 drop, 8 inject, 9 took, 10 cut, 11 resume
 talk = [(5,), (0, 0, text(b"question")), (5,), (1, 1, 200), (5,), (9, 0), (9, 1)]
-seed("session_pair", "whole", talk + [(2, 0), (2, 1), (5,)], 11)
-seed("session_pair", "changed", talk + [(1, 0, 50), (4, 0, short(0)), (6, 0, short(700), 1), (5,)], 11)
-seed("session_pair", "dropped", talk + [(1, 0, 50), (4, 0, short(0)), (7, 0, short(50), short(90)), (5,)], 11)
-seed("session_pair", "cut", talk + [(2, 0), (5,), (10,)], 11)
-seed("session_pair", "bits", [(4, 0, short(100)), (4, 0, short(999)), (5,), (3, 1), (5,)], 11)
+seed("session_pair", "whole", talk + [(2, 0), (2, 1), (5,)], 12)
+seed("session_pair", "changed", talk + [(1, 0, 50), (4, 0, short(0)), (6, 0, short(700), 1), (5,)], 12)
+seed("session_pair", "dropped", talk + [(1, 0, 50), (4, 0, short(0)), (7, 0, short(50), short(90)), (5,)], 12)
+seed("session_pair", "cut", talk + [(2, 0), (5,), (10,)], 12)
+seed("session_pair", "bits", [(4, 0, short(100)), (4, 0, short(999)), (5,), (3, 1), (5,)], 12)
+seed("session_pair", "resumed", talk + [(1, 0, 50), (4, 0, short(999)), (11,), (5,), (2, 0), (11,), (2, 1), (5,)], 12)
 
-# session: 3 real bytes, 7 verdict, 8 knock, 9 program's bytes, 10 its end
-seed("session", "server", [(3, short(9000)), (7, 1), (9, text(b"hello")), (10,)], 14, b"\1")
-seed("session", "client", [(3, short(9000)), (9, text(b"hello")), (10,)], 14, b"\0")
-seed("session", "knock", [(8, short(80), text(b"first")), (7, 1), (1, short(80))], 14, b"\1")
+# session: 4 real bytes, 9 verdict, 10 knock, 11 program's bytes, 12 its end
+seed("session", "server", [(4, short(9000)), (9, 1), (11, text(b"hello")), (12,)], 17, b"\1")
+seed("session", "client", [(4, short(9000)), (11, text(b"hello")), (12,)], 17, b"\0")
+seed("session", "knock", [(10, short(80), text(b"first")), (9, 1), (1, short(80))], 17, b"\1")
 
 # terminating: 2 a record that holds, 3 contact, 4 dialed, 5 record, 7 sent, 8 join, 9 frame, 11 tunnel, 12 said, 13 record to say, 14 offered,
 # 15 given, 16 said, 17 heard, 19 enter, 20 leave, 21 pass, 22 OPEN, 23 LOOKUP

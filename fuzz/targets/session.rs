@@ -7,25 +7,26 @@ use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::{key, rng};
 use phantom_proto::crypto::SigningKey;
-use phantom_proto::session::{Event, Session, hello};
+use phantom_proto::session::{Event, Session, gone, hello};
 use phantom_proto::wire::session::{Hello, Message, ResetCode};
 
 #[derive(Arbitrary, Debug)]
 enum Op {
     Raw(Vec<u8>),
     Hello(u16),
-    /// Bytes of TLS at an offset from where they should be.
-    Data {
-        skew: i8,
-        bytes: Vec<u8>,
-    },
+    Tls(Vec<u8>),
+    Sealed(Vec<u8>),
     /// The next bytes of a real other end.
     Real {
         limit: u16,
     },
-    Ack(u32),
-    Fin(u32),
     Reset,
+    Gone(u8),
+    Resume,
+    ResumeOn {
+        attempt: u32,
+        bytes: Vec<u8>,
+    },
     Verdict(bool),
     /// HELLO and a first flight of somebody who knows the address.
     Knock {
@@ -36,7 +37,8 @@ enum Op {
     AppEnd,
     AppAbort,
     Took(u16),
-    Closed,
+    Lost,
+    GiveUp,
 }
 
 #[derive(Arbitrary, Debug)]
@@ -61,7 +63,7 @@ fn pair(server: bool) -> (Session, Session) {
 
 fuzz_target!(|case: Case| {
     let (mut session, mut other) = pair(case.server);
-    let (mut real, mut sent) = (Vec::new(), 0u64);
+    let mut real = Vec::new();
     other.take_far(&mut real);
     let mut out = Vec::new();
     for op in case.ops.into_iter().take(64) {
@@ -75,27 +77,27 @@ fuzz_target!(|case: Case| {
             }
             Op::Knock { port, bytes } => {
                 Message::Hello(hello(&key(2).verifying_key(), [0; 16], port, &bytes)).write(&mut message);
-                Message::Data { offset: 0, bytes: &bytes }.write(&mut message);
-                sent = sent.max(bytes.len() as u64);
+                Message::Tls(&bytes).write(&mut message);
                 session.far_input(&message)
             }
-            Op::Data { skew, bytes } => {
-                Message::Data { offset: sent.saturating_add_signed(skew.into()), bytes: &bytes }.write(&mut message);
-                sent += bytes.len() as u64;
+            Op::Tls(bytes) => {
+                Message::Tls(&bytes).write(&mut message);
+                session.far_input(&message)
+            }
+            Op::Sealed(bytes) => {
+                Message::Sealed(&bytes).write(&mut message);
                 session.far_input(&message)
             }
             Op::Real { limit } => {
                 let part: Vec<u8> = real.drain(..real.len().min(limit.into())).collect();
                 session.far_input(&part)
             }
-            Op::Ack(offset) => {
-                Message::Ack(offset.into()).write(&mut message);
-                session.far_input(&message)
+            Op::Gone(attempt) => {
+                // Of another session, if this one has a secret at all.
+                session.far_input(&gone(&key(2), &[attempt; 16]))
             }
-            Op::Fin(offset) => {
-                Message::Fin(offset.into()).write(&mut message);
-                session.far_input(&message)
-            }
+            Op::Resume => session.resume(),
+            Op::ResumeOn { attempt, bytes } => session.resume_on(attempt, &bytes),
             Op::Reset => {
                 Message::Reset(ResetCode::Busy).write(&mut message);
                 session.far_input(&message)
@@ -112,8 +114,12 @@ fuzz_target!(|case: Case| {
                 session.app_took(count.into());
                 Ok(())
             }
-            Op::Closed => {
-                session.far_closed();
+            Op::Lost => {
+                session.far_lost();
+                Ok(())
+            }
+            Op::GiveUp => {
+                session.give_up();
                 Ok(())
             }
         };

@@ -1,5 +1,5 @@
 //! Two sessions with somebody between them: whatever he does, a program gets a prefix of what the other one sent, and an
-//! end only when it is all of it.
+//! end only when it is all of it; and over another tunnel, which he leaves alone, all of it arrives.
 #![no_main]
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::{key, rng};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::session::{Event, Session};
+use phantom_proto::session::{Event, Session, SessionError, asked};
 
 #[derive(Arbitrary, Debug)]
 enum Op {
@@ -24,6 +24,7 @@ enum Op {
     Inject { server: bool, at: u16, bytes: Vec<u8> },
     Took { server: bool },
     Cut,
+    Resume,
 }
 
 struct Side {
@@ -83,17 +84,39 @@ fn carry(sides: &mut [Side; 2], from: usize, limit: usize) -> bool {
     let part: Vec<u8> = sides[from].way.drain(..count).collect();
     let to = &mut sides[1 - from];
     if !part.is_empty() && !to.dead {
-        to.dead = to.session.far_input(&part).is_err();
+        let result = to.session.far_input(&part);
+        to.dead = result.is_err() && !matches!(result, Err(SessionError::Lost(_)));
     }
     to.settle();
     !part.is_empty()
+}
+
+/// Both lose their tunnel.
+fn cut(sides: &mut [Side; 2]) {
+    for side in sides {
+        side.settle();
+        side.session.far_lost();
+        side.way.clear();
+    }
+}
+
+/// The client brings another one.
+fn resume([client, server]: &mut [Side; 2]) {
+    if client.session.resume().is_ok() {
+        client.session.take_far(&mut client.way);
+        let flight = std::mem::take(&mut client.way);
+        let asked = asked(&key(2).verifying_key(), &flight).expect("it knows the address");
+        let attempt = client.session.attempt();
+        assert_eq!(client.session.secret().map(|secret| secret.id(attempt)), Some(asked.id));
+        let _ = server.session.resume_on(attempt, asked.rest);
+    }
 }
 
 fuzz_target!(|ops: Vec<Op>| {
     let owner = SigningKey::from_seed(key(2).seed());
     let client = Session::connect(&mut rng(1), key(1), &owner.verifying_key(), 80, 4000).expect("good keys");
     let mut sides = [Side::new(client), Side::new(Session::accept(Arc::new(owner)))];
-    let mut tampered = false;
+    let (mut tampered, mut aborted) = (false, false);
     for op in ops.into_iter().take(64) {
         match op {
             Op::Write { server, bytes } => sides[usize::from(server)].write(&bytes),
@@ -107,7 +130,7 @@ fuzz_target!(|ops: Vec<Op>| {
                 let _ = side.session.app_end();
             }
             Op::Abort { server } => {
-                tampered = true;
+                (tampered, aborted) = (true, true);
                 sides[usize::from(server)].session.app_abort();
             }
             Op::Carry { server, limit } => drop(carry(&mut sides, usize::from(server), limit.into())),
@@ -138,7 +161,12 @@ fuzz_target!(|ops: Vec<Op>| {
             }
             Op::Cut => {
                 tampered = true;
-                sides.iter_mut().for_each(|side| side.session.far_closed());
+                cut(&mut sides);
+            }
+            Op::Resume => {
+                tampered = true;
+                cut(&mut sides);
+                resume(&mut sides);
             }
         }
         for (side, other) in [(0, 1), (1, 0)] {
@@ -146,7 +174,15 @@ fuzz_target!(|ops: Vec<Op>| {
             assert!(!sides[side].ended_there || sides[side].got == sides[other].wrote, "cut off, and called an end");
         }
     }
-    if !tampered {
+    // What happened before both ends had a secret may have ended the session.
+    let stands = sides.iter().all(|side| side.session.secret().is_some()) && !aborted;
+    if tampered && stands {
+        cut(&mut sides);
+        resume(&mut sides);
+    }
+    // Who is over has said so to nobody, perhaps: there the other one waits in vain, and has all.
+    let over = sides.iter().any(|side| side.session.is_over());
+    if !tampered || (stands && !over) {
         assert!(sides.iter().all(|side| !side.dead), "honest ends failed");
         while carry(&mut sides, 0, 65_536) | carry(&mut sides, 1, 65_536) {}
         for (side, other) in [(0, 1), (1, 0)] {

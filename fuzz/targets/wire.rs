@@ -12,7 +12,7 @@ use phantom_proto::cell::CellKind;
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::{Frame, TunnelFrame};
 use phantom_proto::wire::link::{FRAME_HEADER, Proof, Purpose, Role, frame_header, write_frame_header};
-use phantom_proto::wire::session::Message;
+use phantom_proto::wire::session::{Message, Sealed};
 use phantom_proto::wire::{NodeContact, Wire};
 
 fn one_encoding<T: Wire>(bytes: &[u8]) {
@@ -66,6 +66,11 @@ fuzz_target!(|data: &[u8]| {
                 let mut written = Vec::new();
                 message.write(&mut written);
                 assert_eq!(written, bytes[..length]);
+            }
+            if let Ok(sealed) = Sealed::read(bytes) {
+                let mut written = Vec::new();
+                sealed.write(&mut written);
+                assert_eq!(written, bytes);
             }
         }
         12 => {

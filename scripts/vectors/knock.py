@@ -13,7 +13,7 @@ def framed(hasher, parts):
 
 
 def main():
-    print("# AP key, session id, port, first flight, covered port, knock; made by scripts/vectors/knock.py")
+    print("# AP key, session id, port, first flight, covered port, knock; AP key, attempt id, knock of RESUME; made by scripts/vectors/knock.py")
     for key, session, port, first in (
         (bytes([1]) * 32, bytes([0xAB]) * 16, 80, b"first flight"),
         (bytes(range(32)), bytes(range(16)), 65535, bytes(range(256)) * 6),
@@ -24,6 +24,9 @@ def main():
         covered = bytes(a ^ b for a, b in zip(port.to_bytes(2, "big"), pad))
         knock = framed(blake3(key=door), (b"hello", session, covered, first))[:16]
         print(*(field.hex() for field in (key, session, port.to_bytes(2, "big"), first, covered, knock)))
+    key, attempt = bytes([1]) * 32, bytes([0xCD]) * 16
+    door = framed(blake3(derive_key_context="phantom v1 knock"), (key,))
+    print(key.hex(), attempt.hex(), framed(blake3(key=door), (b"resume", attempt))[:16].hex())
 
 
 if __name__ == "__main__":

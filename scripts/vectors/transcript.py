@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Reads a recorded session (transcript.txt) by docs/protocol.md, section 6, and RFC 8446: every message, every TLS record, signatures,
-Finished, the programs' bytes, the ends, and the token of RESUME. Prints the file when all of it is as the text says.
+Finished, what is sealed, the programs' bytes, another tunnel, the ends. Prints the file when all of it is as the text says.
 
 Needs the PyPI packages `blake3` and `cryptography`. The file is recorded, since TLS draws what it sends: see
 daemon/proto/src/session/tests/transcript.rs.
@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from pathlib import Path
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -47,38 +48,66 @@ def expand(secret, label, context, length):
     return out[:length]
 
 
+def u32(value):
+    return value.to_bytes(4, "big")
+
+
 def sha384(data):
     return hashlib.sha384(data).digest()
 
 
 class Side:
-    """One side's messages, and the TLS stream inside them."""
+    """One side's messages, and what is inside them."""
 
     def __init__(self, name):
-        self.name, self.stream, self.fin, self.acked, self.hello, self.done = name, b"", None, 0, None, 0
-        self.records, self.handshake, self.plain, self.closed, self.first = [], b"", b"", False, b""
+        self.name, self.stream, self.hello, self.first = name, b"", None, b""
+        self.records, self.handshake, self.sealed = [], b"", []
+        self.plain, self.fin, self.acked = b"", None, (0, 0)
 
-    def hear(self, data, other):
+    def hear(self, data):
         data = Reader(data)
         while data:
             kind, body = data.number(1), Reader(data.vector(2))
-            assert self.hello is not None or self.name == "server" or kind == 1
             if kind == 1:
                 assert self.name == "client" and self.hello is None and body.number(1) == 1
                 self.hello = body.take(16), body.take(2), body.take(16)
             elif kind == 2:
-                assert body.number(8) == len(self.stream) and self.fin is None and 1 <= len(body.data) <= 16_384
+                assert not self.sealed and 1 <= len(body.data) <= 16_384
+                assert self.name == "server" or self.hello
                 self.stream += body.take(len(body.data))
                 self.first = self.first or self.stream
             elif kind == 3:
-                self.acked = body.number(8)
-                assert self.acked <= len(other.stream)
-            elif kind == 4:
-                self.fin = body.number(8)
-                assert self.fin == len(self.stream)
+                self.sealed.append(body.take(len(body.data)))
             else:
-                raise AssertionError(kind)
+                assert kind == 4 and self.name == "client"
+                self.sealed.append((body.take(16), body.take(16)))
             assert not body
+
+    def unseal(self, secret, attempt):
+        """What is sealed, up to the begin of another attempt; the kinds of it."""
+        key, number, kinds = derive("phantom v1 session seal", secret, u32(attempt), self.name.encode(), bytes(8)), 0, []
+        while self.sealed and isinstance(self.sealed[0], bytes):
+            try:
+                plain = AESGCM(key).decrypt(bytes(4) + number.to_bytes(8, "big"), self.sealed[0], b"")
+            except InvalidTag:
+                return kinds
+            body, number = Reader(plain), number + 1
+            self.sealed.pop(0)
+            kind = body.number(1)
+            kinds.append(kind)
+            if kind == 1:
+                assert (body.number(2), body.number(2)) == (40_000, 80)
+            elif kind == 2:
+                assert body.number(8) == len(self.plain) and self.fin is None
+                self.plain += body.take(len(body.data))
+            elif kind == 3:
+                self.acked = body.number(8), body.number(8)
+            else:
+                assert kind == 4
+                self.fin = body.number(8)
+                assert self.fin == len(self.plain)
+            assert not body
+        return kinds
 
     def cut(self):
         """The TLS stream as records."""
@@ -94,26 +123,17 @@ class Side:
         plain = AESGCM(key).decrypt(nonce, record, b"\x17\x03\x03" + len(record).to_bytes(2, "big")).rstrip(b"\0")
         return plain[-1], plain[:-1]
 
-    def decrypt(self, handshake, traffic):
-        """Handshake messages up to Finished, then the programs' bytes and close_notify."""
+    def decrypt(self, handshake):
+        """Handshake messages up to Finished, and nothing behind it."""
         kind, body = self.records.pop(0)
         assert kind == 22
-        self.handshake, secret, number, rest = body, handshake, 0, b""
-        for kind, body in self.records:
+        self.handshake = body
+        for number, (kind, body) in enumerate(self.records):
             assert kind == 23
-            kind, plain = self.open(body, secret, number)
-            number += 1
-            if kind == 22:
-                rest += plain
-                self.handshake += plain
-                if rest[-52:-48] == b"\x14\x00\x00\x30":
-                    secret, number = traffic, 0
-            elif kind == 23:
-                assert secret == traffic
-                self.plain += plain
-            else:
-                assert (kind, plain) == (21, b"\x01\x00") and secret == traffic
-                self.closed = True
+            kind, plain = self.open(body, handshake, number)
+            assert kind == 22
+            self.handshake += plain
+        assert self.handshake[-52:-48] == b"\x14\x00\x00\x30"
 
     def messages(self):
         data, found = Reader(self.handshake), []
@@ -169,21 +189,16 @@ def finished(body, secret, transcript):
 
 def main():
     text = FILE.read_text()
-    secrets, client, server, token = {}, Side("client"), Side("server"), None
+    secrets, client, server = {}, Side("client"), Side("server")
     for line in text.splitlines():
         what, *fields = line.split(" ")
         if what == "secret":
             secrets[fields[0]] = bytes.fromhex(fields[1])
-        elif what in ("client", "server"):
-            side, other = (client, server) if what == "client" else (server, client)
-            side.hear(bytes.fromhex(fields[0]), other)
-        elif what == "token":
-            token = fields
+        elif what != "#":
+            {"client": client, "server": server, "resumes": client}[what].hear(bytes.fromhex(fields[0]))
     for side in (client, server):
         side.cut()
-        name = side.name.upper()
-        side.decrypt(secrets[f"{name}_HANDSHAKE_TRAFFIC_SECRET"], secrets[f"{name}_TRAFFIC_SECRET_0"])
-        assert side.closed and side.fin == len(side.stream), "close_notify, then FIN"
+        side.decrypt(secrets[f"{side.name.upper()}_HANDSHAKE_TRAFFIC_SECRET"])
     # In the order of RFC 8446: ClientHello; ServerHello … Finished; Certificate, CertificateVerify, Finished.
     hello, *answer = client.messages()
     assert hello[0] == 1
@@ -208,12 +223,17 @@ def main():
     door = derive("phantom v1 knock", SERVER)
     assert bytes(a ^ b for a, b in zip(covered, mac(door, b"port", session))) == (80).to_bytes(2, "big")
     assert mac(door, b"hello", session, covered, client.first)[:16] == knock
-    assert client.plain == (40_000).to_bytes(2, "big") + (80).to_bytes(2, "big") + b"question" and server.plain == b"answer"
-    end, attempt, received, given = token
-    derived = expand(secrets["EXPORTER_SECRET"], b"EXPORTER-phantom-v1-resume", sha384(b""), 48)
+    derived = expand(secrets["EXPORTER_SECRET"], b"EXPORTER-phantom-v1-session", sha384(b""), 48)
     exporter = expand(derived, b"exporter", sha384(b""), 32)
-    parts = b"resume", end.encode(), client.hello[0], int(attempt).to_bytes(4, "big"), int(received).to_bytes(8, "big")
-    assert mac(exporter, *parts).hex() == given
+    # Ports, question, FIN; the answer and what it says of FIN. Then the other tunnel.
+    assert client.unseal(exporter, 0) == [1, 2, 4] and server.unseal(exporter, 0) == [3, 2]
+    assert client.plain == b"question" and server.plain == b"answer" and server.acked == (9, 8)
+    ident, knock = client.sealed.pop(0)
+    assert ident == derive("phantom v1 session attempt", exporter, u32(1))[:16] and knock == mac(door, b"resume", ident)[:16]
+    client_kinds, server_kinds = client.unseal(exporter, 1), server.unseal(exporter, 1)
+    assert client_kinds[0] == server_kinds[0] == 3, "ACK first"
+    assert client.fin == 8 and server.fin == 6 and client.acked[0] == 7 and server.acked[0] == 9, "FIN counts"
+    assert not client.sealed and not server.sealed
     print(text, end="")
 
 

@@ -255,7 +255,7 @@ impl Pump {
         let result = self.run().await;
         if result.is_err() {
             self.app.ends.reset();
-            self.session.far_closed();
+            self.session.give_up();
         }
         // What came before the break is still the program's, if it reads.
         let limit = if result.is_err() { LINGER } else { Duration::MAX };

@@ -1,26 +1,35 @@
-//! A session: mutual TLS between two AP keys over a resumable stream, with TCP's semantics for the programs at its ends.
+//! A session: mutual TLS between two AP keys, then a resumable stream under keys from it, with TCP's semantics for the programs.
 //!
 //! ```text
 //! client                                                server
 //!   HELLO knock, port, ClientHello ───────────────────▶   knows it the address? does anything listen on the port?
 //!   ◀──── ServerHello, verdict as ALPN, … Finished ────
 //!   accepted: connect() returns
-//!   Certificate … Finished, ports, program's bytes ───▶   peer = hash of its key; connect to the program
+//!   Certificate … Finished ───────────────────────────▶   peer = hash of its key
+//!   sealed: ports, program's bytes ───────────────────▶   connect to the program
+//!   ◀──────── sealed: program's bytes ─────────────────
+//!        ✗ the tunnel is lost                           ✗
+//!   over another: RESUME id, sealed: ACK, bytes ──────▶   the highest attempt that is proven wins
+//!   ◀──────── sealed: ACK, bytes ──────────────────────
 //! ```
-
 //!
 //! The caller carries bytes: [`Session::far_input`] and [`Session::take_far`] on the side of the full connection,
 //! [`Session::app_input`] and [`Session::take_app`] on the program's, and polls [`Event`]s after each input. Bytes leave in one
 //! contiguous run that the caller's buffer takes over; back-pressure is [`Session::wants_app`] one way and, the other way,
-//! [`Session::app_took`], without which the other end's window closes. No timers: acknowledgements go by bytes.
+//! [`Session::app_took`], without which the other end's window closes. When a full connection is gone ([`Session::far_lost`]) and
+//! [`Session::wants_tunnel`], the client's caller brings another ([`Session::resume`]), the server's finds the session by [`Table`].
+//! No timers: acknowledgements go by bytes, and how long a session may wait is the caller's.
 
+mod begin;
+mod gone;
 mod knock;
 mod resume;
+mod seal;
 mod stream;
+mod table;
 mod tls;
 
 use std::collections::VecDeque;
-use std::io::{Read, Write};
 use std::sync::Arc;
 
 use rand::CryptoRng;
@@ -28,33 +37,37 @@ use rustls::Connection;
 
 use crate::crypto::{SigningKey, VerifyingKey};
 use crate::ident::ApAddress;
-use crate::wire::session::{Hello, Message, ResetCode};
-pub use knock::hello;
-pub use resume::{End, ResumeKey};
-use stream::{Stream, WINDOW};
+use crate::wire::session::{HEADER, Message, ResetCode, Sealed};
+use begin::{Begin, Step};
+pub use gone::{Tombstone, gone};
+pub use knock::{Asked, asked, hello};
+pub use seal::{End, Secret};
+use seal::{Opener, Sealer};
+use stream::{FIRST_BYTES, Stream, WINDOW};
+pub use table::{AHEAD, Found, SessionNo, Table};
 
 /// Most bytes of one [`Session::app_input`].
 pub const APP_MAX: usize = 128 * 1024;
 
-/// Kept free of the window for what is not asked for: one input beyond the mark, TLS' own bytes, its key updates.
+/// Kept free of the window for what is not asked for: one input beyond the mark.
 const WINDOW_RESERVE: u64 = 2 * APP_MAX as u64;
 
-/// Bytes for the program that may wait here while arrivals are still acknowledged.
+/// Bytes for the program that may wait here while arrivals still count as taken.
 const BACKLOG: usize = 512 * 1024;
 
-/// Bytes of a client's TLS that may wait for the verdict: its first flight.
-// protocol: S21
-const HELD: usize = 64 * 1024;
+/// Bytes of a program that may wait for the verdict, or for another tunnel. A program seldom writes before its connect() has returned.
+// protocol: S41
+const EARLY: u64 = FIRST_BYTES;
 
-/// Bytes of a client's program that may wait for the verdict. A program seldom writes before its connect() has returned.
-const EARLY: usize = 64 * 1024;
-
-/// Why a session ended badly.
+/// Why a session, or its tunnel, ended badly.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SessionError {
-    /// The other end, or a node between, broke the protocol.
+    /// The other end broke the protocol, or a node between before there was a secret.
     #[error("the other end misbehaved: {0}")]
     Misbehaved(&'static str),
+    /// A node between broke the tunnel: the session may go on over another.
+    #[error("the tunnel is lost: {0}")]
+    Lost(&'static str),
     /// TLS refused: the other end is not who it must be, or bytes were changed.
     #[error("TLS refused: {0}")]
     Tls(String),
@@ -92,25 +105,47 @@ pub enum Event {
     },
     /// No more bytes come, after those of [`Session::take_app`].
     End,
-    /// The other end reset the connection, or the full connection broke. What [`Session::take_app`] still gives came before that.
+    /// The other end reset the connection, or it cannot go on. What [`Session::take_app`] still gives came before that.
     Reset,
 }
 
-enum Side {
-    Client { owner: VerifyingKey },
-    Server { key: Arc<SigningKey>, hello: Option<Hello>, port: Option<u16> },
+/// How far a session is.
+enum Phase {
+    Begins(Box<Begin>),
+    /// Server: the client is who it says; it has not said its ports.
+    Proven(ApAddress, Secret),
+    Open(Secret),
+}
+
+/// What this end says and hears over the tunnel of an attempt.
+struct Channel {
+    sealer: Sealer,
+    opener: Opener,
+    /// Something of the other end has come in this attempt.
+    heard: bool,
+}
+
+impl Channel {
+    fn new(secret: &Secret, attempt: u32, here: End) -> Self {
+        let (sealer, opener) = (Sealer::new(secret, attempt, here), Opener::new(secret, attempt, here.other()));
+        Self { sealer, opener, heard: false }
+    }
 }
 
 /// One end of a session.
 // protocol: Y4
 pub struct Session {
-    /// From HELLO.
-    id: [u8; 16],
-    side: Side,
-    /// A server's begins with its verdict.
-    tls: Option<Connection>,
-    /// What came for a TLS that has not begun.
-    held: Vec<u8>,
+    here: End,
+    phase: Phase,
+    /// `None`: before there is a secret, and while there is no tunnel.
+    channel: Option<Channel>,
+    /// The client's ports: source and destination. The server's: what HELLO named.
+    ports: (u16, u16),
+    /// Whom the client dialed.
+    owner: Option<VerifyingKey>,
+    /// The present attempt, and the last of which the other end has proven itself.
+    attempt: u32,
+    proven: u32,
     stream: Stream,
     /// Bytes from far that are no whole message yet.
     partial: Vec<u8>,
@@ -119,18 +154,15 @@ pub struct Session {
     app_out: Vec<u8>,
     /// Bytes taken by the caller that the program has not.
     untaken: usize,
-    /// Bytes of the program that TLS keeps until its handshake is done.
-    early: usize,
     events: VecDeque<Event>,
-    /// Each end has proven itself and said what comes before the programs' bytes.
-    open: bool,
     app_ended: bool,
-    ended_there: bool,
     over: bool,
     /// Server: the other end does not know the address. It hears nothing, and nothing is done for it.
     deaf: bool,
     /// Goes out after everything else.
     last_word: Option<ResetCode>,
+    /// Once it was to be said, for whoever asks later.
+    reset_by_us: Option<ResetCode>,
 }
 
 impl Session {
@@ -152,57 +184,52 @@ impl Session {
         dst_port: u16,
         src_port: u16,
     ) -> Result<Self, SessionError> {
-        let mut session = Self::new(Side::Client { owner: *owner }, Some(tls));
-        rng.fill_bytes(&mut session.id);
-        let ports = [src_port.to_be_bytes(), dst_port.to_be_bytes()].concat();
-        session.write_plain(&ports)?;
-        session.flush_tls()?;
-        let first = session.stream.writer().make_contiguous();
-        Message::Hello(hello(owner, session.id, dst_port, first)).write(&mut session.control);
+        let mut control = Vec::new();
+        let begin = Begin::client(rng, tls, owner, dst_port, &mut control)?;
+        let mut session = Self::new(End::Client, begin);
+        (session.control, session.ports, session.owner) = (control, (src_port, dst_port), Some(*owner));
         Ok(session)
     }
 
     /// A server for one full connection that arrives.
     pub fn accept(key: Arc<SigningKey>) -> Self {
-        Self::new(Side::Server { key, hello: None, port: None }, None)
+        Self::new(End::Server, Begin::server(key))
     }
 
-    fn new(side: Side, tls: Option<Connection>) -> Self {
+    fn new(here: End, begin: Begin) -> Self {
         Self {
-            id: [0; 16],
-            side,
-            tls: tls.map(unlimited),
-            held: Vec::new(),
+            here,
+            phase: Phase::Begins(Box::new(begin)),
+            channel: None,
+            ports: (0, 0),
+            owner: None,
+            attempt: 0,
+            proven: 0,
             stream: Stream::default(),
             partial: Vec::new(),
             control: Vec::new(),
             app_out: Vec::new(),
             untaken: 0,
-            early: 0,
             events: VecDeque::new(),
-            open: false,
             app_ended: false,
-            ended_there: false,
             over: false,
             deaf: false,
             last_word: None,
+            reset_by_us: None,
         }
     }
 
     /// Server: the answer to [`Event::Hello`], once.
     pub fn verdict(&mut self, accepted: bool) -> Result<(), SessionError> {
-        let Side::Server { key, port: Some(_), .. } = &self.side else {
-            return Err(SessionError::Local("a verdict that nobody asked for"));
-        };
+        let Phase::Begins(begin) = &mut self.phase else { return Err(SessionError::Local("a second verdict")) };
         if self.over {
             return Ok(());
         }
-        if self.tls.is_some() {
-            return Err(SessionError::Local("a second verdict"));
+        let step = begin.verdict(accepted, &mut self.control);
+        if matches!(step, Err(SessionError::Local(_))) {
+            return step.map(|_| ());
         }
-        self.tls = Some(unlimited(tls::server(key, accepted)?.into()));
-        let held = std::mem::take(&mut self.held);
-        let result = self.tls_input(&held).and_then(|()| self.flush_tls());
+        let result = step.and_then(|step| self.step(step));
         if result.is_err() {
             self.reset(ResetCode::Protocol);
         }
@@ -211,40 +238,35 @@ impl Session {
         result
     }
 
-    /// Bytes of the full connection that arrived. An error ends the session; tell the other end with [`Session::take_far`]. One that
-    /// does not know the address makes no error: nothing comes of what it says.
+    /// Bytes of the full connection that arrived. After [`SessionError::Lost`] that one is gone, see [`Session::far_lost`]; any other
+    /// error ends the session; tell the other end with [`Session::take_far`]. One that does not know the address makes no error: nothing
+    /// comes of what it says.
     // protocol: S16
     pub fn far_input(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
         if self.over || self.deaf {
             return Ok(());
         }
         let result = self.far_bytes(bytes);
-        if result.is_err() && matches!(self.side, Side::Server { port: None, .. }) {
-            (self.deaf, self.partial) = (true, Vec::new());
-            return Ok(());
-        }
-        if result.is_err() {
-            self.reset(ResetCode::Protocol);
+        let strange = matches!(&self.phase, Phase::Begins(begin) if begin.by_stranger());
+        match &result {
+            Ok(()) => {}
+            Err(_) if strange => {
+                (self.deaf, self.partial) = (true, Vec::new());
+                return Ok(());
+            }
+            Err(SessionError::Lost(_)) => self.far_lost(),
+            Err(_) => self.reset(ResetCode::Protocol),
         }
         result
-    }
-
-    /// The full connection is gone. Without both ends' orderly end that is a reset.
-    // protocol: S15
-    pub fn far_closed(&mut self) {
-        if !self.is_over() {
-            self.events.push_back(Event::Reset);
-        }
-        self.over = true;
     }
 
     /// Whether bytes of the program are wanted: false while too many wait for acknowledgement, and for a server before
     /// [`Event::Peer`].
     pub fn wants_app(&self) -> bool {
-        let room = if self.open {
-            self.stream.in_flight() < WINDOW - WINDOW_RESERVE
-        } else {
-            matches!(self.side, Side::Client { .. }) && self.early < EARLY
+        let room = match (&self.phase, &self.channel) {
+            (Phase::Open(_), Some(_)) => self.stream.held() < WINDOW - WINDOW_RESERVE,
+            (Phase::Open(_), None) => self.stream.held() < EARLY,
+            _ => self.here == End::Client && self.stream.held() < EARLY,
         };
         room && !self.over && !self.app_ended
     }
@@ -257,18 +279,16 @@ impl Session {
         if bytes.len() > APP_MAX || !self.wants_app() {
             return Err(SessionError::Local("bytes that were not asked for"));
         }
-        if !self.open {
-            self.early += bytes.len();
-        }
-        self.write_plain(bytes)?;
-        self.flush_tls()
+        self.stream.write(bytes);
+        Ok(())
     }
 
     /// The program sends no more.
     // protocol: S12
     pub fn app_end(&mut self) -> Result<(), SessionError> {
         self.app_ended = true;
-        self.flush_tls()
+        self.stream.finish();
+        Ok(())
     }
 
     /// The program reset its connection.
@@ -284,24 +304,35 @@ impl Session {
             self.acknowledge(true);
         }
         hand_over(&mut self.control, out);
-        self.stream.frame(out);
-        if let Some(code) = self.last_word.take() {
-            Message::Reset(code).write(out);
+        match (&mut self.channel, &self.phase) {
+            (Some(channel), _) => {
+                // What was said before an end is sent; behind the other end's RESET nothing is.
+                if !self.over || self.last_word.is_some() {
+                    self.stream.frame(&mut channel.sealer, out);
+                }
+                if let Some(code) = self.last_word.take() {
+                    channel.sealer.say(&Sealed::Reset(code), out);
+                }
+            }
+            (None, Phase::Begins(_)) => {
+                if let Some(code) = self.last_word.take() {
+                    Message::Reset(code).write(out);
+                }
+            }
+            _ => {}
         }
     }
 
     /// Moves bytes for the program to the end of `out`; say with [`Session::app_took`] when the program has them.
     pub fn take_app(&mut self, out: &mut Vec<u8>) {
-        if self.open {
-            self.untaken += self.app_out.len();
-            hand_over(&mut self.app_out, out);
-        }
+        self.untaken += self.app_out.len();
+        hand_over(&mut self.app_out, out);
     }
 
     /// The program has taken this many of the bytes of [`Session::take_app`].
     pub fn app_took(&mut self, count: usize) {
         self.untaken = self.untaken.saturating_sub(count);
-        self.acknowledge(self.ended_there);
+        self.acknowledge(false);
     }
 
     /// Bytes that wait for the full connection.
@@ -309,9 +340,14 @@ impl Session {
         self.control.len() + self.stream.unsent()
     }
 
+    /// Bytes of the program that are held until the other end has taken them.
+    pub fn held(&self) -> u64 {
+        self.stream.held()
+    }
+
     /// Whether no more bytes for the program will come.
     pub fn app_is_over(&self) -> bool {
-        self.over || self.ended_there
+        self.over || self.stream.ended_there()
     }
 
     /// The next event.
@@ -321,185 +357,138 @@ impl Session {
 
     /// Both directions have ended, orderly or not: nothing more will come or be taken.
     pub fn is_over(&self) -> bool {
-        self.over || (self.stream.ended_here() && self.stream.ended_there())
-    }
-
-    /// What would prove this session on another tunnel, and the offset that it would go on from. `None` before the session is open.
-    pub fn resume_key(&self) -> Option<(ResumeKey, u64)> {
-        let tls = self.tls.as_ref().filter(|_| self.open)?;
-        Some((ResumeKey::of(tls, self.id).ok()?, self.stream.received()))
+        self.over || self.stream.is_over()
     }
 
     fn far_bytes(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let mut joined = std::mem::take(&mut self.partial);
-        let mut input = bytes;
-        if !joined.is_empty() {
-            joined.extend_from_slice(bytes);
-            input = &joined;
-        }
-        while let Some((message, len)) =
-            Message::read(input).map_err(|_| SessionError::Misbehaved("malformed message"))?
-        {
-            self.message(message)?;
-            input = &input[len..];
+        let mut input = std::mem::take(&mut self.partial);
+        input.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some((message, len)) = Message::read(&input[at..]).map_err(|_| self.broken("malformed message"))? {
+            match message {
+                Message::Sealed(_) => self.sealed(&mut input[at + HEADER..at + len])?,
+                message => self.message(message)?,
+            }
+            at += len;
             if self.over {
                 return Ok(());
             }
         }
-        self.partial.extend_from_slice(input);
-        self.flush_tls()?;
-        self.acknowledge(self.ended_there);
+        input.drain(..at);
+        self.partial = input;
+        self.acknowledge(false);
         Ok(())
     }
 
-    // protocol: S19, S20
+    /// What only somebody between could have made, once there is a secret.
+    fn broken(&self, what: &'static str) -> SessionError {
+        match self.phase {
+            Phase::Begins(_) => SessionError::Misbehaved(what),
+            _ => SessionError::Lost(what),
+        }
+    }
+
+    // protocol: S37
     fn message(&mut self, message: Message<'_>) -> Result<(), SessionError> {
-        if matches!(self.side, Side::Server { port: None, .. }) {
-            return self.stranger(message);
-        }
-        match message {
-            Message::Hello(_) => Err(SessionError::Misbehaved("a second HELLO")),
-            Message::Data { offset, bytes } => {
-                let new = self.stream.data(offset, bytes)?;
-                self.tls_input(new)
-            }
-            Message::Ack(offset) => self.stream.ack(offset),
-            Message::Fin(offset) => {
-                self.stream.fin(offset)?;
-                // The stream may end only after TLS said so: else somebody cut it.
-                if self.ended_there { Ok(()) } else { Err(SessionError::Misbehaved("cut off before its end")) }
-            }
-            Message::Reset(_) => {
-                self.over = true;
-                self.events.push_back(Event::Reset);
-                Ok(())
-            }
-            Message::Resume { .. } => Err(SessionError::Misbehaved("resumes a session that is not interrupted")),
-        }
-    }
-
-    /// Server: a message of somebody who has not shown yet that it knows the address.
-    // protocol: S24, S25, S26
-    fn stranger(&mut self, message: Message<'_>) -> Result<(), SessionError> {
-        let Side::Server { key, hello, port } = &mut self.side else { return Ok(()) };
-        match (message, hello.take()) {
-            (Message::Hello(first), None) => *hello = Some(first),
-            (Message::Data { offset: 0, bytes }, Some(first)) => {
-                let wanted = knock::wanted(&key.verifying_key(), &first, bytes);
-                let wanted = wanted.ok_or(SessionError::Misbehaved("does not know the address"))?;
-                (self.id, *port) = (first.session, Some(wanted));
-                let new = self.stream.data(0, bytes)?;
-                self.tls_input(new)?;
-                self.events.push_back(Event::Hello { port: wanted });
-            }
-            _ => return Err(SessionError::Misbehaved("does not begin with HELLO")),
-        }
-        Ok(())
-    }
-
-    fn tls_input(&mut self, mut bytes: &[u8]) -> Result<(), SessionError> {
-        let Some(tls) = &mut self.tls else {
-            if self.held.len() + bytes.len() > HELD {
-                return Err(SessionError::Misbehaved("does not wait for the verdict"));
-            }
-            self.held.extend_from_slice(bytes);
+        if let Message::Gone(signature) = &message
+            && self.is_gone(signature)
+        {
+            self.give_up();
             return Ok(());
-        };
-        let mut ended = false;
-        while !bytes.is_empty() {
-            // After its end TLS takes nothing, and would for ever.
-            if tls.read_tls(&mut bytes).map_err(|_| SessionError::Misbehaved("too many bytes at once"))? == 0 {
-                return Err(SessionError::Misbehaved("bytes after the end"));
-            }
-            let state = tls.process_new_packets()?;
-            let start = self.app_out.len();
-            self.app_out.resize(start + state.plaintext_bytes_to_read(), 0);
-            tls.reader()
-                .read_exact(&mut self.app_out[start..])
-                .map_err(|_| SessionError::Misbehaved("TLS gave fewer bytes than it had"))?;
-            ended |= state.peer_has_closed();
         }
-        if !self.open {
-            self.open()?;
+        let Phase::Begins(begin) = &mut self.phase else { return Err(SessionError::Lost("what is not sealed")) };
+        if let Message::Reset(_) = message
+            && !begin.by_stranger()
+        {
+            self.give_up();
+            return Ok(());
         }
-        if ended && !std::mem::replace(&mut self.ended_there, true) {
-            if !self.open {
-                return Err(SessionError::Misbehaved("ended before it began"));
-            }
-            self.events.push_back(Event::End);
-        }
-        Ok(())
+        let step = begin.message(message, &mut self.control)?;
+        self.step(step)
     }
 
-    /// After the handshake: reads the verdict from it, or takes the ports off the front of what arrived.
-    // protocol: S8, S9, S10, S11
-    fn open(&mut self) -> Result<(), SessionError> {
-        let Some(tls) = self.tls.as_ref().filter(|tls| !tls.is_handshaking()) else { return Ok(()) };
-        let key = tls.peer_certificates().and_then(|chain| tls::ap_key(chain.first()?));
-        let key = key.ok_or(SessionError::Misbehaved("no AP key"))?;
-        match (&self.side, tls.alpn_protocol()) {
-            (Side::Client { owner }, _) if *owner != key => {
-                Err(SessionError::Misbehaved("the AP record has another key"))
+    fn step(&mut self, step: Step) -> Result<(), SessionError> {
+        match step {
+            Step::Goes => {}
+            Step::Asks(port) => {
+                self.ports.1 = port;
+                self.events.push_back(Event::Hello { port });
             }
-            (Side::Client { .. }, Some(tls::ACCEPTED)) => {
-                self.open = true;
-                self.events.push_back(Event::Accepted);
-                Ok(())
-            }
-            (Side::Client { .. }, Some(tls::REFUSED)) => {
+            Step::Refused => {
                 self.over = true;
                 self.events.push_back(Event::Refused);
-                Ok(())
             }
-            (Side::Server { port, .. }, Some(tls::ACCEPTED)) => {
-                let Some([a, b, c, d]) = self.app_out.first_chunk::<4>().copied() else { return Ok(()) };
-                let (src_port, dst_port) = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
-                if *port != Some(dst_port) {
+            Step::Done(secret, address) => {
+                let mut channel = Channel::new(&secret, 0, self.here);
+                if self.here == End::Client {
+                    let (src, dst) = self.ports;
+                    channel.sealer.say(&Sealed::Ports { src, dst }, &mut self.control);
+                    self.phase = Phase::Open(secret);
+                    self.events.push_back(Event::Accepted);
+                } else {
+                    self.phase = Phase::Proven(address, secret);
+                }
+                self.channel = Some(channel);
+            }
+        }
+        Ok(())
+    }
+
+    // protocol: S11, S27, S33
+    fn sealed(&mut self, sealed: &mut [u8]) -> Result<(), SessionError> {
+        let Some(channel) = &mut self.channel else { return Err(self.broken("sealed before the handshake is done")) };
+        let what = channel.opener.open(sealed)?;
+        let first = !std::mem::replace(&mut channel.heard, true);
+        self.proven = self.attempt;
+        match (&self.phase, what) {
+            (Phase::Proven(address, secret), Sealed::Ports { src, dst }) => {
+                if dst != self.ports.1 {
                     return Err(SessionError::Misbehaved("HELLO named another port"));
                 }
-                self.app_out.drain(..4);
-                self.open = true;
-                self.events.push_back(Event::Peer { address: ApAddress::of(&key), src_port, dst_port });
+                self.events.push_back(Event::Peer { address: *address, src_port: src, dst_port: dst });
+                self.phase = Phase::Open(secret.clone());
                 Ok(())
             }
-            _ => Err(SessionError::Misbehaved("speaks no version of this protocol")),
+            (Phase::Open(_), Sealed::Ack { arrived, taken }) if first && self.attempt > 0 => {
+                self.stream.learn(arrived, taken)
+            }
+            (Phase::Open(_), what) if !first || self.attempt == 0 => self.said(what),
+            _ => Err(SessionError::Misbehaved("begins with something else")),
         }
     }
 
-    fn write_plain(&mut self, bytes: &[u8]) -> Result<(), SessionError> {
-        let Some(tls) = &mut self.tls else { return Err(SessionError::Local("bytes before the verdict")) };
-        tls.writer().write_all(bytes).map_err(|_| SessionError::Local("TLS takes no more bytes"))
-    }
-
-    /// Moves what TLS wants to send into the stream; ends it after TLS' own end.
-    fn flush_tls(&mut self) -> Result<(), SessionError> {
-        let Some(tls) = &mut self.tls else { return Ok(()) };
-        if self.over || self.stream.ended_here() {
-            return Ok(());
-        }
-        // Before the handshake is done an end would not be protected: it waits.
-        let ends = self.app_ended && !tls.is_handshaking();
-        if ends {
-            tls.send_close_notify();
-        }
-        while tls.wants_write() {
-            tls.write_tls(self.stream.writer()).map_err(|_| SessionError::Local("TLS cannot write"))?;
-        }
-        if ends {
-            self.stream.finish();
+    fn said(&mut self, what: Sealed<'_>) -> Result<(), SessionError> {
+        match what {
+            Sealed::Ports { .. } => return Err(SessionError::Misbehaved("its ports a second time")),
+            Sealed::Data { offset, bytes } => self.app_out.extend_from_slice(self.stream.data(offset, bytes)?),
+            Sealed::Ack { arrived, taken } => self.stream.ack(arrived, taken)?,
+            Sealed::Fin(offset) => {
+                let again = self.stream.ended_there();
+                self.stream.fin(offset)?;
+                if !again {
+                    self.events.push_back(Event::End);
+                }
+            }
+            Sealed::Reset(_) => {
+                self.over = true;
+                self.events.push_back(Event::Reset);
+            }
         }
         Ok(())
     }
 
     fn acknowledge(&mut self, now: bool) {
-        if self.untaken + self.app_out.len() <= BACKLOG && !self.over {
-            self.stream.announce(now, &mut self.control);
+        let takes = self.untaken + self.app_out.len() <= BACKLOG;
+        if let Some(channel) = self.channel.as_mut().filter(|_| !self.over)
+            && let Some(news) = self.stream.news(now || (takes && self.stream.ended_there()), takes)
+        {
+            channel.sealer.say(&news, &mut self.control);
         }
     }
 
     fn reset(&mut self, code: ResetCode) {
-        if !std::mem::replace(&mut self.over, true) {
-            self.last_word = Some(code);
+        if !self.is_over() {
+            (self.over, self.last_word, self.reset_by_us) = (true, Some(code), Some(code));
         }
     }
 }
@@ -518,12 +507,6 @@ fn hand_over(from: &mut Vec<u8>, out: &mut Vec<u8>) {
     } else {
         out.append(from);
     }
-}
-
-fn unlimited(mut tls: Connection) -> Connection {
-    // The window bounds it already.
-    tls.set_buffer_limit(None);
-    tls
 }
 
 #[cfg(test)]

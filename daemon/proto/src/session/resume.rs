@@ -1,75 +1,111 @@
-//! What proves, on another tunnel, that a session goes on with the same two ends (docs/protocol.md, section "Session").
+//! How a session goes on when its full connection is gone: the client asks over another one, the server finds that it is the client.
 
-use rustls::Connection;
-use zeroize::Zeroizing;
+use super::seal::Secret;
+use super::{AHEAD, Channel, Event, Phase, Session, SessionError, Tombstone, gone, knock};
+use crate::wire::session::{HEADER, Message, ResetCode, Sealed};
 
-use super::SessionError;
-use crate::crypto::hash::{Hash32, keyed, same};
-
-/// The key of a session's resume tokens: from its TLS, so that only its two ends have it.
-pub struct ResumeKey {
-    key: Zeroizing<Hash32>,
-    session: [u8; 16],
-}
-
-/// Which end a token is from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// Asks to go on.
-    Client,
-    /// Answers.
-    Server,
-}
-
-impl ResumeKey {
-    /// From a TLS whose handshake is complete.
-    pub(super) fn of(tls: &Connection, session: [u8; 16]) -> Result<Self, SessionError> {
-        let key = tls.export_keying_material(Zeroizing::new([0; 32]), b"EXPORTER-phantom-v1-resume", None)?;
-        Ok(Self { key, session })
-    }
-
-    /// The token of one attempt. `attempt` counts up from 1, so that a token is of use once; `offset` is what `end` has received.
-    // protocol: S17
-    pub fn token(&self, end: End, attempt: u32, offset: u64) -> Hash32 {
-        let end: &[u8] = match end {
-            End::Client => b"client",
-            End::Server => b"server",
-        };
-        keyed(&self.key, &[b"resume", end, &self.session, &attempt.to_be_bytes(), &offset.to_be_bytes()])
-    }
-
-    /// Whether a token is right; in constant time.
-    pub fn check(&self, end: End, attempt: u32, offset: u64, token: &Hash32) -> bool {
-        same(&self.token(end, attempt, offset), token)
-    }
-}
-
-impl std::fmt::Debug for ResumeKey {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ResumeKey(…)")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Computed by scripts/vectors/resume.py.
-    // protocol: S17
-    #[test]
-    fn independently_computed_tokens() {
-        let key = ResumeKey { key: Zeroizing::new([7; 32]), session: [0xab; 16] };
-        let mut count = 0;
-        for line in include_str!("../../vectors/resume.txt").lines().filter(|line| !line.starts_with('#')) {
-            let [end, attempt, offset, token] = line.split(' ').collect::<Vec<_>>().try_into().unwrap();
-            let end = if end == "client" { End::Client } else { End::Server };
-            let token = hex::decode(token).unwrap().try_into().unwrap();
-            let (attempt, offset) = (attempt.parse().unwrap(), offset.parse().unwrap());
-            assert!(key.check(end, attempt, offset, &token));
-            assert!(!key.check(end, attempt + 1, offset, &token) && !key.check(end, attempt, offset + 1, &token));
-            count += 1;
+impl Session {
+    /// The full connection is gone. Before the session stands that is its end.
+    // protocol: S15
+    pub fn far_lost(&mut self) {
+        (self.channel, self.partial) = (None, Vec::new());
+        self.control.clear();
+        if !matches!(self.phase, Phase::Open(_)) {
+            self.give_up();
         }
-        assert_eq!(count, 3);
-        assert_eq!(format!("{key:?}"), "ResumeKey(…)");
+    }
+
+    /// Nothing leads on any more. What is not over is reset.
+    pub fn give_up(&mut self) {
+        if !self.is_over() {
+            self.events.push_back(Event::Reset);
+            self.reset_by_us = Some(ResetCode::Aborted);
+        }
+        self.over = true;
+    }
+
+    /// Whether it stands, and another full connection would help: bytes may have to go, or the other end has not heard the end.
+    pub fn wants_tunnel(&self) -> bool {
+        let open = matches!(self.phase, Phase::Open(_)) && self.channel.is_none();
+        open && (!self.is_over() || self.last_word.is_some())
+    }
+
+    /// Whether the other end has proven itself on the present full connection.
+    pub fn is_proven(&self) -> bool {
+        self.channel.as_ref().is_some_and(|channel| channel.heard)
+    }
+
+    /// Client: begins the next attempt; its first flight waits in [`Session::take_far`]. An error: there have been too many.
+    // protocol: S33, S35
+    pub fn resume(&mut self) -> Result<(), SessionError> {
+        let (Phase::Open(secret), Some(owner), true) = (&self.phase, &self.owner, self.wants_tunnel()) else {
+            return Err(SessionError::Local("resumes what needs no tunnel"));
+        };
+        if self.attempt >= self.proven.saturating_add(AHEAD) {
+            return Err(SessionError::Local("too many attempts"));
+        }
+        self.attempt += 1;
+        let id = secret.id(self.attempt);
+        let mut channel = Channel::new(secret, self.attempt, self.here);
+        Message::Resume { id, knock: knock::resume(owner, &id) }.write(&mut self.control);
+        channel.sealer.say(&self.stream.go_on(), &mut self.control);
+        self.channel = Some(channel);
+        Ok(())
+    }
+
+    /// Server: somebody asks to go on with this attempt, and said this behind RESUME. An error: it is not the client, or it comes too
+    /// late; nothing has changed then.
+    // protocol: S34
+    pub fn resume_on(&mut self, attempt: u32, bytes: &[u8]) -> Result<(), SessionError> {
+        let Phase::Open(secret) = &self.phase else { return Err(SessionError::Lost("it does not stand")) };
+        if attempt <= self.attempt || self.is_over() {
+            return Err(SessionError::Lost("a later attempt has won"));
+        }
+        let mut channel = Channel::new(secret, attempt, self.here);
+        let Ok(Some((Message::Sealed(_), len))) = Message::read(bytes) else {
+            return Err(SessionError::Lost("nothing proves it"));
+        };
+        let mut first = bytes[HEADER..len].to_vec();
+        let Sealed::Ack { arrived, taken } = channel.opener.open(&mut first)? else {
+            return Err(SessionError::Lost("it does not begin with ACK"));
+        };
+        (self.attempt, self.proven, channel.heard) = (attempt, attempt, true);
+        self.partial.clear();
+        self.control.clear();
+        channel.sealer.say(&self.stream.go_on(), &mut self.control);
+        self.channel = Some(channel);
+        match self.stream.learn(arrived, taken) {
+            Ok(()) => self.far_input(&bytes[len..]),
+            Err(error) => {
+                self.reset(ResetCode::Protocol);
+                Err(error)
+            }
+        }
+    }
+
+    /// By what the client will ask to go on. `None` before the session stands.
+    pub fn secret(&self) -> Option<&Secret> {
+        match &self.phase {
+            Phase::Open(secret) => Some(secret),
+            _ => None,
+        }
+    }
+
+    /// The present attempt.
+    pub fn attempt(&self) -> u32 {
+        self.attempt
+    }
+
+    /// Server: what a client will still have to hear that has not heard of the end.
+    pub fn tombstone(&self) -> Option<Tombstone> {
+        let secret = self.secret().filter(|_| self.is_over())?;
+        Some(Tombstone::new(secret.clone(), self.stream.last_word(), self.reset_by_us))
+    }
+
+    /// Client: whether the server has said of the present attempt that it knows no such session.
+    // protocol: S38
+    pub(super) fn is_gone(&self, signature: &[u8; 64]) -> bool {
+        let (Some(owner), Some(secret)) = (&self.owner, self.secret()) else { return false };
+        self.attempt > self.proven && gone::is_gone(owner, &secret.id(self.attempt), signature)
     }
 }
