@@ -58,6 +58,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(60);
 /// How often the own clock is compared with those of others.
 const CLOCK_EVERY: Duration = Duration::from_secs(60);
 
+/// Time for the ends of sessions to be said, and heard: a round trip or two.
+const FAREWELL: Duration = Duration::from_millis(700);
+
 /// Time for the last frames after the listener is closed.
 const GOODBYE: Duration = Duration::from_millis(100);
 
@@ -402,6 +405,9 @@ impl Daemon for Running {
     }
 
     async fn stop(&self) {
+        if timeout(FAREWELL, self.network.stop()).await.is_err() {
+            tracing::debug!("some sessions could not be ended");
+        }
         self.stop_tx.send_replace(true);
         self.transport.close().await;
         save_nodes(&self.database, self.setup.store.clone()).await;

@@ -2,6 +2,8 @@
 
 mod pump;
 mod records;
+mod redial;
+mod sessions;
 mod stream;
 mod unproven;
 mod visits;
@@ -16,11 +18,12 @@ use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::Work;
 use phantom_proto::record::{ApRecord, RoutingEntry};
-use phantom_proto::session::Session;
+use phantom_proto::session::{self, Found, Session};
 use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::cells::{Open, Word};
 use phantom_proto::wire::frame::Handle as EntryHandle;
-use tokio::sync::mpsc;
+use phantom_proto::wire::session::AttemptId;
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::driver::{Arrival, Handle, Incoming as ForIdentity, OwnPath};
@@ -29,6 +32,8 @@ use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
 use records::Records;
+use redial::Redial;
+use sessions::{Budget, Resumption, Sessions};
 use unproven::Unproven;
 use visits::Visits;
 
@@ -136,6 +141,10 @@ pub struct Network {
     handle: Handle,
     identities: Mutex<BTreeMap<ApAddress, Arc<Identity>>>,
     connections: Arc<Mutex<Connections>>,
+    /// What sessions keep for their other ends.
+    budget: Arc<Budget>,
+    /// Turns true when the daemon stops; each session looks at it, as long as it lives.
+    stop_tx: watch::Sender<bool>,
 }
 
 /// What an attempt is about.
@@ -184,6 +193,8 @@ pub struct Identity {
     /// must not be felt at another.
     // protocol: U19
     unproven: Arc<Unproven>,
+    /// Those who have, as they may come again over another tunnel.
+    sessions: Arc<Sessions>,
     /// Own visits that are under way.
     visits: Arc<Visits>,
 }
@@ -191,7 +202,8 @@ pub struct Identity {
 impl Network {
     /// Over the driver; answers what arrives on `incoming_rx`.
     pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<ForIdentity>) -> Arc<Self> {
-        let network = Arc::new(Self { handle, identities: Mutex::default(), connections: Arc::default() });
+        let (identities, connections, budget) = Default::default();
+        let network = Arc::new(Self { handle, identities, connections, budget, stop_tx: watch::Sender::new(false) });
         tokio::spawn(network.clone().answer(incoming_rx));
         network
     }
@@ -207,11 +219,13 @@ impl Network {
     pub fn receive(&self, key: Arc<SigningKey>, programs: Arc<dyn Programs>) {
         let address = ApAddress::of(&key.verifying_key());
         let mut identities = lock(&self.identities);
-        let (records, unproven, visits) = match identities.get(&address) {
-            Some(before) => (before.records.clone(), before.unproven.clone(), before.visits.clone()),
+        let (records, unproven, sessions, visits) = match identities.get(&address).cloned() {
+            Some(before) => {
+                (before.records.clone(), before.unproven.clone(), before.sessions.clone(), before.visits.clone())
+            }
             None => Default::default(),
         };
-        identities.insert(address, Arc::new(Identity { key, programs, records, unproven, visits }));
+        identities.insert(address, Arc::new(Identity { key, programs, records, unproven, sessions, visits }));
     }
 
     /// A program of the identity listens: make it reachable.
@@ -231,13 +245,21 @@ impl Network {
 
     /// Takes an identity out of use; its paths are dropped.
     pub async fn close(&self, address: ApAddress) {
-        lock(&self.identities).remove(&address);
+        if let Some(identity) = lock(&self.identities).remove(&address) {
+            identity.sessions.close();
+        }
         self.handle.forget(address).await;
     }
 
     /// Whether anything connects from this identity, or is reached at it.
     pub fn uses(&self, address: ApAddress) -> bool {
         self.identity(address).is_some()
+    }
+
+    /// Resets all sessions, as far as their other ends can be told now: who is not told waits for this daemon to come back.
+    pub async fn stop(&self) {
+        self.stop_tx.send_replace(true);
+        self.stop_tx.closed().await;
     }
 
     /// The driver's handle.
@@ -355,7 +377,13 @@ impl Network {
         let over = pump::Over { handle: self.handle.clone(), path: path.no };
         let mut connection = Connection::new(from, to, port, false, Some(path));
         connection.entry = Some(entry.entry_node.clone());
-        let connect = pump::connect(session, tunnel, Some(over), Some(self.remember(connection)));
+        let program = pump::ForProgram {
+            entry: self.remember(connection),
+            redial: Redial::new(self.handle.clone(), &identity.records, from, record.clone(), entry.handle),
+            share: sessions::Share::of(self.budget.clone()),
+            stop_rx: self.stop_tx.subscribe(),
+        };
+        let connect = pump::connect(session, tunnel, Some(over), Some(program));
         tokio::time::timeout(limit, connect).await.map_err(|_| ConnectError::TimedOut)?
     }
 
@@ -370,9 +398,15 @@ impl Network {
                 }
             };
             let Some(identity) = self.identity(address) else { continue };
+            if let Some(asked) = session::asked(&identity.key.verifying_key(), &first) {
+                let bytes = asked.rest.to_vec();
+                again(&identity, &asked.id, Resumption { tunnel, path, attempt: 0, bytes });
+                continue;
+            }
             path.iter().for_each(|path| identity.visits.arrived(path.no, &first));
             let (place, evicted) = identity.unproven.enter();
-            let incoming = Incoming { address, path, network: self.clone(), place: Some(place) };
+            let sessions = identity.sessions.clone();
+            let incoming = Incoming { address, path, network: self.clone(), sessions, place: Some(place) };
             let session = Session::accept(identity.key.clone());
             let answer = pump::answer(session, tunnel, first, identity.programs.clone(), incoming);
             tokio::spawn(unproven::until(evicted, answer));
@@ -397,6 +431,21 @@ impl Network {
     }
 }
 
+/// Somebody who knows the address comes to go on with a session.
+fn again(identity: &Identity, id: &AttemptId, resumption: Resumption) {
+    let (answer, tunnel) = match identity.sessions.find(id) {
+        Found::Lives(resumption_tx, attempt) => {
+            // One whose queue is full is asked too often, and not by its client alone.
+            let _ = resumption_tx.try_send(Resumption { attempt, ..resumption });
+            return;
+        }
+        Found::Ended(answer) => (answer, resumption.tunnel),
+        Found::Gone => (session::gone(&identity.key, id), resumption.tunnel),
+        Found::Nothing => return,
+    };
+    tokio::spawn(pump::say_last(tunnel, answer));
+}
+
 /// OPEN with the session's first bytes, as many as fit into the same cell, and the rest of them.
 fn opening(session: &mut Session, node: NodeId, handle: EntryHandle) -> (Open, Vec<u8>) {
     let mut first = Vec::new();
@@ -419,6 +468,13 @@ pub(crate) struct ConnectionEntry {
 impl ConnectionEntry {
     fn traffic(&self) -> Option<Arc<Traffic>> {
         lock(&self.connections).list.get(&self.id).map(|connection| connection.traffic.clone())
+    }
+
+    /// It goes on another way.
+    fn moved(&self, path: Option<OwnPath>, entry: Option<NodeContact>) {
+        if let Some(connection) = lock(&self.connections).list.get_mut(&self.id) {
+            (connection.path, connection.entry) = (path, entry);
+        }
     }
 }
 

@@ -1,13 +1,17 @@
 //! Moves bytes between a session and its tunnel and program. One task owns all three.
 //!
 //! ```text
-//!   program ──read──▶ ┌─────────┐ ──cells──▶ tunnel
+//!   program ──read──▶ ┌─────────┐ ──cells──▶ tunnel ✗
 //!           ◀─write── │ session │ ◀──cells──
-//!                     └─────────┘
+//!                     └─────────┘ ─ ─ ─ ─ ─▶ the next
 //! ```
 //!
 //! Each turn does whatever can be done next, and nothing that may have to wait is done alone, so that neither direction holds up the
-//! other. The tunnel is a field like any: what the session keeps can go on over another.
+//! other. The tunnel is a field like any: when it is lost, a client's pump looks for another while the program waits, a server's is
+//! brought one.
+
+mod role;
+mod way;
 
 use std::future::pending;
 use std::io;
@@ -16,23 +20,26 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use phantom_proto::cell::CELL_DATA_MAX;
-use phantom_proto::ident::ApAddress;
-use phantom_proto::node::PathNo;
-use phantom_proto::session::{Event, Session};
+use phantom_proto::session::{Event, Session, SessionError};
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::stream::{Ends, SessionStream, pair};
-use super::unproven::Place;
-use super::{Connection, ConnectionEntry, Network, Programs, Traffic};
-use crate::driver::{Handle, OwnPath};
+use super::redial::{self, Redial};
+use super::sessions::{Listed, Resumption, Share};
+use super::stream::{Ends, pair};
+use super::{Programs, Traffic, opening};
 use crate::gate::{ConnectError, Stream};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
+
+pub(super) use role::ForProgram;
+pub use role::Incoming;
+use role::{Role, Server, Verdict};
+pub(super) use way::Over;
+use way::{Run, Way, arrive, directions, flush};
 
 /// Read from the program at once.
 const APP_CHUNK: usize = 64 * 1024;
@@ -54,25 +61,40 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(70);
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
 
-/// An own path, whose nodes answer for noise on its tunnels.
-pub(super) struct Over {
-    pub(super) handle: Handle,
-    pub(super) path: PathNo,
-}
+/// How long the server may take to answer an attempt, as an entry node while another has not been tried.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Carries a client's session, with its line in the list if it is a program's; resolves when the far end has answered.
+/// How long a session waits for another tunnel when much waits to be taken, or nothing but the other end's word that all has come.
+// protocol: S40
+const RESUME_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long when little waits: a computer sleeps for an hour, or overnight.
+// protocol: S40
+const SLEEP_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// What is little.
+const LITTLE: u64 = 64 * 1024;
+
+/// Carries a client's session; resolves when the far end has answered.
 pub(super) async fn connect(
     session: Session,
     tunnel: Tunnel,
     over: Option<Over>,
-    entry: Option<ConnectionEntry>,
+    program: Option<ForProgram>,
 ) -> Result<Box<dyn Stream>, ConnectError> {
     let (answer_tx, answer_rx) = oneshot::channel();
     let (stream, app, ends) = pair();
-    let traffic = entry.as_ref().and_then(ConnectionEntry::traffic);
-    let role = Role::Client { answer_tx: Some(answer_tx), _entry: entry };
-    let mut pump = Pump::new(session, tunnel, app, ends, role, traffic);
-    pump.over = over;
+    let traffic = program.as_ref().and_then(|program| program.entry.traffic());
+    let (mut entry, mut redial, mut shared) = (None, None, None);
+    if let Some(program) = program {
+        (entry, redial) = (Some(program.entry), Some(Box::new(program.redial)));
+        shared = Some((program.share, program.stop_rx));
+    }
+    let role = Role::Client { answer_tx: Some(answer_tx), entry, redial };
+    let mut pump = Pump::new(session, Way::new(tunnel, over), app, ends, role, traffic);
+    if let Some((share, stop_rx)) = shared {
+        (pump.share, pump.stop_rx) = (share, Some(stop_rx));
+    }
     let carrying = tokio::spawn(pump.carry());
     let unanswered = Unanswered(Some(carrying.abort_handle()));
     // The task is gone without an answer: the tunnel broke.
@@ -100,15 +122,6 @@ impl Drop for Unanswered {
     }
 }
 
-/// What is known of a connection that arrives.
-pub struct Incoming {
-    pub(super) address: ApAddress,
-    pub(super) path: Option<OwnPath>,
-    pub(super) network: Arc<Network>,
-    /// A place among those who have not proven anything yet.
-    pub(super) place: Option<Place>,
-}
-
 /// Carries a server's session, whose first bytes came with the tunnel.
 pub(super) async fn answer(
     session: Session,
@@ -118,71 +131,16 @@ pub(super) async fn answer(
     incoming: Incoming,
 ) {
     let (stream, app, ends) = pair();
-    let over = incoming.path.as_ref().map(|path| Over { handle: incoming.network.handle.clone(), path: path.no });
-    let server =
-        Server { programs, incoming, stream: Some(stream), proof_due: Instant::now() + PROOF_PATIENCE, entry: None };
-    let mut pump = Pump::new(session, tunnel, app, ends, Role::Server(server), None);
-    (pump.over, pump.heard) = (over, true);
+    let network = incoming.network.clone();
+    let over = incoming.path.as_ref().map(|path| Over { handle: network.handle.clone(), path: path.no });
+    let (stream, proof_due) = (Some(stream), Instant::now() + PROOF_PATIENCE);
+    let server = Server { programs, incoming, stream, proof_due, entry: None, listed: None };
+    let way = Way { heard: true, ..Way::new(tunnel, over) };
+    let mut pump = Pump::new(session, way, app, ends, Role::Server(server), None);
+    pump.share = Share::of(network.budget.clone());
+    pump.stop_rx = Some(network.stop_tx.subscribe());
     pump.first = first;
     pump.carry().await;
-}
-
-/// Which end of the connection this is.
-enum Role {
-    Client {
-        /// The answer to a connect, sent once.
-        answer_tx: Option<oneshot::Sender<Result<(), ConnectError>>>,
-        /// The connection's line in the list, as long as it lives.
-        _entry: Option<ConnectionEntry>,
-    },
-    Server(Server),
-}
-
-struct Server {
-    programs: Arc<dyn Programs>,
-    incoming: Incoming,
-    /// For the program, once the client has proven its address.
-    stream: Option<SessionStream>,
-    /// When the client must have proven it.
-    proof_due: Instant,
-    /// The connection's line in the list, once it has.
-    entry: Option<ConnectionEntry>,
-}
-
-impl Role {
-    fn say(&mut self, answer: Result<(), ConnectError>) {
-        if let Self::Client { answer_tx, .. } = self
-            && let Some(answer_tx) = answer_tx.take()
-        {
-            // Whoever asked may have given up.
-            let _ = answer_tx.send(answer);
-        }
-    }
-}
-
-/// Whether a program listens; or nobody could say in time.
-type Verdict = Pin<Box<dyn Future<Output = Result<bool, RelayError>> + Send>>;
-
-/// Bytes on their way, of which some have gone.
-#[derive(Default)]
-struct Run {
-    bytes: Vec<u8>,
-    gone: usize,
-}
-
-impl Run {
-    fn rest(&self) -> &[u8] {
-        &self.bytes[self.gone..]
-    }
-
-    /// Takes the next ones when all have gone.
-    fn next(&mut self, take: impl FnOnce(&mut Vec<u8>)) {
-        if self.gone == self.bytes.len() {
-            self.bytes.clear();
-            self.gone = 0;
-            take(&mut self.bytes);
-        }
-    }
 }
 
 /// The ends of the program's stream.
@@ -195,35 +153,42 @@ struct App {
     ends: Arc<Ends>,
 }
 
+/// A client on its way to another tunnel.
+type Searching = Pin<Box<dyn Future<Output = (Box<Redial>, Option<redial::Found>)> + Send>>;
+
 struct Pump {
     session: Session,
-    tunnel: Tunnel,
+    /// `None`: lost, and there is no other yet.
+    way: Option<Way>,
+    /// Since when the other end has not been heard of on any.
+    lost: Option<Instant>,
+    searching: Option<Searching>,
     app: App,
     role: Role,
     traffic: Option<Arc<Traffic>>,
-    over: Option<Over>,
-    /// A cell has come.
-    heard: bool,
+    share: Share,
+    /// Says when the daemon stops, which waits until all of these are gone.
+    stop_rx: Option<watch::Receiver<bool>>,
+    stopping: bool,
     /// Bytes of the session that came with the tunnel.
     first: Vec<u8>,
-    to_far: Run,
     to_app: Run,
-    /// Cells wait to leave.
-    unflushed: bool,
-    end_said: bool,
-    /// When END had left.
-    end_left: Option<Instant>,
-    end_heard: bool,
     /// The session does not hold: its last word says so.
     faulty: bool,
     /// Until it is there, nothing is read from the tunnel.
     verdict: Option<Verdict>,
 }
 
+/// What a turn has led to.
+enum Turn {
+    Goes,
+    Over,
+}
+
 impl Pump {
     fn new(
         session: Session,
-        tunnel: Tunnel,
+        way: Way,
         app: DuplexStream,
         ends: Arc<Ends>,
         role: Role,
@@ -232,20 +197,17 @@ impl Pump {
         let (read, write) = tokio::io::split(app);
         Self {
             session,
-            tunnel,
+            way: Some(way),
+            lost: None,
+            searching: None,
             app: App { read, write: Some(write), ended: false, ends },
             role,
             traffic,
-            over: None,
-            heard: false,
+            share: Share::default(),
+            stop_rx: None,
+            stopping: false,
             first: Vec::new(),
-            to_far: Run::default(),
             to_app: Run::default(),
-            // OPEN and what follows it are written, and have not left.
-            unflushed: true,
-            end_said: false,
-            end_left: None,
-            end_heard: false,
             faulty: false,
             verdict: None,
         }
@@ -257,31 +219,26 @@ impl Pump {
             self.app.ends.reset();
             self.session.give_up();
         }
+        self.role.over(&self.session);
         // What came before the break is still the program's, if it reads.
         let limit = if result.is_err() { LINGER } else { Duration::MAX };
         let _ = timeout(limit, self.deliver()).await;
-        let Self { session, tunnel, mut role, over, to_far, faulty, heard, .. } = self;
-        if let Err(error) = result {
-            tracing::debug!(%error, "a session ended");
-            match (&error, over) {
-                (RelayError::Noise, Some(Over { handle, path })) => handle.noise(path).await,
-                // An exit that reaches nobody says so.
-                (RelayError::Link(_) | RelayError::Ended, Some(Over { handle, path })) if !heard => {
-                    handle.broke(path).await
-                }
-                _ => {}
-            }
+        let Self { session, way, mut role, faulty, .. } = self;
+        if result.is_err() {
             role.say(Err(ConnectError::Unreachable));
-            drop(role);
-            if faulty {
-                return say_last(tunnel, session, to_far).await;
-            }
-            let misbehaved = matches!(error, RelayError::Misbehaved(_) | RelayError::Noise);
-            return tunnel.abort(if misbehaved { Reason::Protocol } else { Reason::GoingAway }).await;
         }
         // The connection is over for people, too; only its tunnel lingers.
         drop(role);
-        tunnel.close().await;
+        match (result, way) {
+            (Ok(()), Some(way)) => way.tunnel.close().await,
+            (Err(_), Some(way)) if faulty => say_all(way, session).await,
+            (Err(error), Some(mut way)) => {
+                tracing::debug!(%error, "a session ended");
+                way.blame(&error).await;
+                way.abort(&error).await;
+            }
+            (_, None) => {}
+        }
     }
 
     /// Until both streams and both ends of the tunnel are over.
@@ -290,64 +247,82 @@ impl Pump {
         let first = std::mem::take(&mut self.first);
         if !first.is_empty() {
             let taken = self.session.far_input(&first);
-            self.far_took(taken.is_ok())?;
+            self.far_took(taken)?;
         }
         loop {
-            self.fill()?;
-            if self.end_said && self.end_heard && !self.unflushed {
+            let turn = match self.turn(&mut chunk).await {
+                Err(error) => self.lose(error).await?,
+                Ok(turn) => turn,
+            };
+            if matches!(turn, Turn::Over) {
                 return Ok(());
-            }
-            let room = self.session.wants_app() && self.session.far_waiting() < FAR_BACKLOG;
-            let hears = self.verdict.is_none() && !self.end_heard;
-            let lingers = self.app.ended && !self.session.is_over();
-            let for_app = !self.to_app.rest().is_empty() || self.session.app_is_over();
-            let due = self.due();
-            tokio::select! {
-                arrived = self.tunnel.incoming.arrive(), if hears => {
-                    arrived?;
-                    self.hear().await?;
-                }
-                flushed = self.tunnel.outgoing.flush(), if self.unflushed => {
-                    flushed?;
-                    self.unflushed = false;
-                    self.end_left = self.end_said.then(Instant::now);
-                }
-                count = self.app.read.read(&mut chunk), if room && !self.app.ended => self.app_said(&chunk[..count?])?,
-                count = write(self.app.write.as_mut(), self.to_app.rest()), if for_app && self.app.write.is_some() => self.app_took(count),
-                // It has half-closed or reset; what it does until the far end has ended, too, is a reset.
-                () = self.app.ends.gone(), if lingers => self.session.app_abort(),
-                listens = until_known(self.verdict.as_mut()), if self.verdict.is_some() => {
-                    self.verdict = None;
-                    self.judged(listens?)?;
-                }
-                // Where END has left, the other one may be missing.
-                () = until(due) => return if self.end_said { Ok(()) } else { Err(RelayError::TimedOut) },
             }
         }
     }
 
-    /// Moves what the session has to where it goes, as far as there is room.
-    // protocol: U23
-    fn fill(&mut self) -> Result<(), RelayError> {
-        let Self { session, tunnel, to_far, to_app, .. } = self;
-        let outgoing = &mut tunnel.outgoing;
-        while !outgoing.is_full() {
-            to_far.next(|bytes| session.take_far(bytes));
-            let rest = to_far.rest();
-            let part = &rest[..rest.len().min(CELL_DATA_MAX)];
-            if !part.is_empty() {
-                outgoing.queue(&Word::Data(part))?;
-                to_far.gone += part.len();
-            } else if session.is_over() && !self.end_said {
-                outgoing.queue(&Word::End)?;
-                self.end_said = true;
-            } else {
-                break;
+    /// Does the next thing that can be done.
+    async fn turn(&mut self, chunk: &mut [u8]) -> Result<Turn, RelayError> {
+        self.fill()?;
+        if self.way.as_ref().is_some_and(Way::is_over) {
+            return Ok(Turn::Over);
+        }
+        let within = self.share.hold(self.session.held());
+        let room =
+            within && self.session.wants_app() && (self.way.is_none() || self.session.far_waiting() < FAR_BACKLOG);
+        let hears = self.verdict.is_none() && self.way.as_ref().is_some_and(|way| !way.end_heard);
+        let flushes = self.way.as_ref().is_some_and(|way| way.unflushed);
+        let lingers = self.app.ended && !self.session.is_over();
+        let for_app = !self.to_app.rest().is_empty() || self.session.app_is_over();
+        let due = self.due();
+        let (incoming, outgoing) = directions(&mut self.way);
+        tokio::select! {
+            arrived = arrive(incoming), if hears => {
+                arrived?;
+                self.hear().await?;
             }
-            self.unflushed = true;
+            flushed = flush(outgoing), if flushes => {
+                flushed?;
+                if let Some(way) = &mut self.way {
+                    way.unflushed = false;
+                    way.end_left = way.end_said.then(Instant::now);
+                }
+            }
+            count = self.app.read.read(chunk), if room && !self.app.ended => self.app_said(&chunk[..count?])?,
+            count = write(self.app.write.as_mut(), self.to_app.rest()), if for_app && self.app.write.is_some() => self.app_took(count),
+            // It has half-closed or reset; what it does until the far end has ended, too, is a reset.
+            () = self.app.ends.gone(), if lingers => self.session.app_abort(),
+            listens = until_known(self.verdict.as_mut()), if self.verdict.is_some() => {
+                self.verdict = None;
+                self.judged(listens?)?;
+            }
+            (redial, found) = search(self.searching.as_mut()), if self.searching.is_some() => {
+                self.searching = None;
+                self.found(redial, found)?;
+            }
+            resumption = until_resumed(self.role.listed()) => return self.resumed(resumption),
+            () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
+                self.stopping = true;
+                self.app.ends.reset();
+                self.session.app_abort();
+                if self.way.is_none() {
+                    return Err(RelayError::Ended);
+                }
+            }
+            () = until(due) => return self.was_due(),
+        }
+        Ok(Turn::Goes)
+    }
+
+    /// Moves what the session has to where it goes, as far as there is room.
+    fn fill(&mut self) -> Result<(), RelayError> {
+        if let Some(way) = &mut self.way {
+            way.fill(&mut self.session)?;
+        }
+        if self.session.is_over() {
+            self.role.over(&self.session);
         }
         if self.app.write.is_some() {
-            to_app.next(|bytes| session.take_app(bytes));
+            self.to_app.next(|bytes| self.session.take_app(bytes));
         }
         Ok(())
     }
@@ -356,15 +331,16 @@ impl Pump {
     // protocol: U29
     async fn hear(&mut self) -> Result<(), RelayError> {
         for _ in 0..AT_ONCE {
-            let (kind, data) = self.tunnel.incoming.read().await?.ok_or(RelayError::Ended)?;
-            self.heard = true;
+            let Some(way) = &mut self.way else { break };
+            let (kind, data) = way.tunnel.incoming.read().await?.ok_or(RelayError::Ended)?;
+            way.heard = true;
             match Word::read(kind, data) {
                 Ok(Word::Data(bytes)) => {
                     let taken = self.session.far_input(bytes);
-                    self.far_took(taken.is_ok())?;
+                    self.far_took(taken)?;
                 }
                 Ok(Word::Padding) => {}
-                Ok(Word::End) if self.session.is_over() => self.end_heard = true,
+                Ok(Word::End) if self.session.is_over() => way.end_heard = true,
                 Ok(Word::End) => return Err(RelayError::Ended),
                 Ok(Word::Abort(reason)) => {
                     self.role.say(Err(refusal(reason)));
@@ -372,20 +348,122 @@ impl Pump {
                 }
                 _ => return Err(RelayError::Misbehaved("a cell that does not belong here")),
             }
-            if self.verdict.is_some() || self.end_heard || !self.tunnel.incoming.has_frame() {
+            let more = self.way.as_ref().is_some_and(|way| !way.end_heard && way.tunnel.incoming.has_frame());
+            if self.verdict.is_some() || !more {
                 break;
             }
         }
+        self.answered();
         Ok(())
     }
 
-    /// When something must have happened: a proof, or the other end's END.
+    /// Whether the other end has been heard of on this tunnel.
+    fn answered(&mut self) {
+        if self.lost.is_some() && self.session.is_proven() {
+            self.lost = None;
+            if let Role::Client { redial: Some(redial), .. } = &mut self.role {
+                redial.answered();
+            }
+        }
+    }
+
+    /// When something must have happened: a proof, an answer, another tunnel, or the other end's END.
     fn due(&self) -> Option<Instant> {
+        let Some(way) = &self.way else { return Some(self.lost? + self.patience()) };
         match &self.role {
-            _ if self.end_said => self.end_left.map(|left| left + LINGER),
+            _ if way.end_said => way.end_left.map(|left| left + LINGER),
             Role::Server(server) if server.entry.is_none() && self.verdict.is_none() => Some(server.proof_due),
+            Role::Client { .. } if self.lost.is_some() => Some(way.begun + ANSWER_PATIENCE),
             _ => None,
         }
+    }
+
+    fn was_due(&self) -> Result<Turn, RelayError> {
+        match &self.way {
+            // Where END has left, the other one may be missing.
+            Some(way) if way.end_said => Ok(Turn::Over),
+            _ => Err(RelayError::TimedOut),
+        }
+    }
+
+    /// How long a session without a tunnel waits.
+    fn patience(&self) -> Duration {
+        let ends = self.session.is_over() || (self.app.ended && self.session.app_is_over());
+        if ends || self.session.held() > LITTLE { RESUME_LIMIT } else { SLEEP_LIMIT }
+    }
+
+    /// The tunnel is lost, or there was none in time. An error: that is the end.
+    // protocol: S15, S37, U25
+    async fn lose(&mut self, error: RelayError) -> Result<Turn, RelayError> {
+        if self.faulty || self.session.secret().is_none() {
+            return Err(error);
+        }
+        let Some(mut way) = self.way.take() else { return Err(error) };
+        tracing::debug!(%error, "a session has lost its tunnel");
+        way.blame(&error).await;
+        tokio::spawn(async move { way.abort(&error).await });
+        self.session.far_lost();
+        if self.stopping || !self.session.wants_tunnel() {
+            return Ok(Turn::Over);
+        }
+        self.lost.get_or_insert_with(Instant::now);
+        match &mut self.role {
+            Role::Client { redial, .. } => {
+                let redial = redial.take().ok_or(RelayError::Ended)?;
+                self.searching = Some(Box::pin(redial.next()));
+                Ok(Turn::Goes)
+            }
+            // It is told when it comes: that is a client's to do.
+            Role::Server(_) if self.session.is_over() => Ok(Turn::Over),
+            Role::Server(Server { listed: Some(_), .. }) => Ok(Turn::Goes),
+            Role::Server(_) => Err(RelayError::Ended),
+        }
+    }
+
+    /// Another tunnel is there.
+    fn found(&mut self, found_by: Box<Redial>, found: Option<redial::Found>) -> Result<(), RelayError> {
+        let found = found.map(|found| (found_by.over(found.path.no), found));
+        if let Role::Client { redial, .. } = &mut self.role {
+            *redial = Some(found_by);
+        }
+        let (over, redial::Found { tunnel, path, entry }) = found.ok_or(RelayError::Ended)?;
+        self.session.resume().map_err(|_| RelayError::TimedOut)?;
+        let (open, rest) = opening(&mut self.session, entry.entry_node.node_id(), entry.handle);
+        let mut way = Way::new(tunnel, Some(over));
+        way.to_far = Run { bytes: rest, gone: 0 };
+        self.role.moved(Some(path), Some(entry.entry_node));
+        self.way.insert(way).tunnel.outgoing.queue(&Word::Open(open))
+    }
+
+    /// Somebody comes over another tunnel, perhaps the client.
+    // protocol: S34
+    fn resumed(&mut self, resumption: Option<Resumption>) -> Result<Turn, RelayError> {
+        let Role::Server(server) = &mut self.role else { return Ok(Turn::Goes) };
+        let Some(resumption) = resumption else {
+            // The identity is gone: what stands may go on, and nothing comes again.
+            server.listed = None;
+            return if self.way.is_some() { Ok(Turn::Goes) } else { Err(RelayError::Ended) };
+        };
+        let Resumption { tunnel, path, attempt, bytes } = resumption;
+        let before = self.session.attempt();
+        let taken = self.session.resume_on(attempt, &bytes);
+        if self.session.attempt() == before {
+            tokio::spawn(tunnel.abort(Reason::Protocol));
+            return Ok(Turn::Goes);
+        }
+        let handle = &server.incoming.network.handle;
+        let over = path.as_ref().map(|path| Over { handle: handle.clone(), path: path.no });
+        if let Some(listed) = &server.listed {
+            listed.moved(attempt);
+        }
+        self.role.moved(path, None);
+        let way = Way { heard: true, ..Way::new(tunnel, over) };
+        if let Some(before) = self.way.replace(way) {
+            tokio::spawn(before.tunnel.abort(Reason::GoingAway));
+        }
+        self.lost = None;
+        self.far_took(taken)?;
+        Ok(Turn::Goes)
     }
 
     /// Gives the program what there is for it, and its end.
@@ -398,10 +476,16 @@ impl Pump {
     }
 
     /// The session has had bytes from the tunnel. What it has to say goes out even when it is its last word.
-    fn far_took(&mut self, holds: bool) -> Result<(), RelayError> {
+    fn far_took(&mut self, taken: Result<(), SessionError>) -> Result<(), RelayError> {
         self.events();
-        self.faulty |= !holds;
-        if holds { Ok(()) } else { Err(RelayError::Misbehaved("the session does not hold")) }
+        match taken {
+            Ok(()) => Ok(()),
+            Err(SessionError::Lost(why)) => Err(RelayError::Misbehaved(why)),
+            Err(_) => {
+                self.faulty = true;
+                Err(RelayError::Misbehaved("the session does not hold"))
+            }
+        }
     }
 
     /// Does what the session asks for.
@@ -419,7 +503,7 @@ impl Pump {
                     }));
                 }
                 (Event::Peer { address, src_port, dst_port }, Role::Server(server)) => {
-                    self.traffic = server.serve(address, src_port, dst_port);
+                    self.traffic = server.serve(&self.session, address, src_port, dst_port);
                 }
                 (Event::Reset, _) => self.app.ends.reset(),
                 // Noticed when there is nothing more for the program; a session gives each side its own events only.
@@ -434,7 +518,7 @@ impl Pump {
             server.proof_due = Instant::now() + PROOF_PATIENCE;
         }
         let taken = self.session.verdict(listens);
-        self.far_took(taken.is_ok())
+        self.far_took(taken)
     }
 
     /// The program sent this, or nothing any more.
@@ -451,7 +535,10 @@ impl Pump {
         if let Some(traffic) = &self.traffic {
             traffic.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         }
-        taken.map_err(|_| RelayError::Misbehaved("the session does not hold"))
+        taken.map_err(|_| {
+            self.faulty = true;
+            RelayError::Misbehaved("the session does not hold")
+        })
     }
 
     /// The program has taken so many bytes; none: that was the end. It may be gone, and then reading from it says so.
@@ -469,30 +556,18 @@ impl Pump {
     }
 }
 
-impl Server {
-    /// Hands the connection to its program; what counts its bytes.
-    fn serve(&mut self, peer: ApAddress, src_port: u16, port: u16) -> Option<Arc<Traffic>> {
-        let Incoming { address, path, network, place } = &mut self.incoming;
-        drop(place.take());
-        if let Some(stream) = self.stream.take() {
-            let programs = self.programs.clone();
-            tokio::spawn(async move { programs.serve(peer, src_port, port, Box::new(stream)).await });
-        }
-        let entry = network.remember(Connection::new(*address, peer, port, true, path.clone()));
-        let traffic = entry.traffic();
-        self.entry = Some(entry);
-        traffic
-    }
+/// The other end broke the session: it hears RESET, behind what was said before, and that this is the end.
+async fn say_all(way: Way, mut session: Session) {
+    let mut last = way.to_far.rest().to_vec();
+    session.take_far(&mut last);
+    say_last(way.tunnel, last).await;
 }
 
-/// The other end broke the session: it hears RESET, behind what was said before, and that this is the end.
+/// Says this as the last on a tunnel.
 // protocol: U23
-async fn say_last(mut tunnel: Tunnel, mut session: Session, mut to_far: Run) {
+pub(super) async fn say_last(mut tunnel: Tunnel, bytes: Vec<u8>) {
     let last = async {
-        tunnel.outgoing.write_data(to_far.rest()).await?;
-        to_far = Run::default();
-        to_far.next(|bytes| session.take_far(bytes));
-        tunnel.outgoing.write_data(to_far.rest()).await?;
+        tunnel.outgoing.write_data(&bytes).await?;
         tunnel.outgoing.say(&Word::End).await?;
         tunnel.outgoing.flush().await
     };
@@ -530,6 +605,31 @@ async fn until_known(verdict: Option<&mut Verdict>) -> Result<bool, RelayError> 
     match verdict {
         Some(verdict) => verdict.await,
         None => pending().await,
+    }
+}
+
+async fn search(searching: Option<&mut Searching>) -> (Box<Redial>, Option<redial::Found>) {
+    match searching {
+        Some(searching) => searching.await,
+        None => pending().await,
+    }
+}
+
+/// A client comes over another tunnel. `None`: none will.
+async fn until_resumed(listed: Option<&mut Listed>) -> Option<Resumption> {
+    match listed {
+        Some(listed) => listed.resumption_rx.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn until_stopped(stop_rx: Option<&mut watch::Receiver<bool>>) {
+    let stopped = match stop_rx {
+        Some(stop_rx) => stop_rx.wait_for(|stop| *stop).await.is_ok(),
+        None => false,
+    };
+    if !stopped {
+        pending::<()>().await;
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `books` | the network database, and who reads all of it |
 //! | `hostile` | what hostile nodes do to frames and records |
 //! | `scenes`, `storms`, `attacks` | what must go as it is written, one scene for each promise; restarts; hostile nodes |
+//! | `survival` | connections outlive the nodes that carry them |
 //! | `steps`, `stage` | random lives of a network, of steps of users, nodes and attackers, and how they are played |
 //! | `model` | what must be true of each such life |
 //! | `lives` | plays them from seeds, makes a life that fails smaller, and plays those of `regressions.jsonl` |
@@ -24,5 +25,6 @@ mod scenes;
 mod stage;
 mod steps;
 mod storms;
+mod survival;
 mod wires;
 mod world;

@@ -1,0 +1,170 @@
+//! How a client's session comes to another tunnel when its own is gone: which entry node, over which path, after which pause.
+
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use phantom_proto::ident::ApAddress;
+use phantom_proto::node::{PathNo, Work};
+use phantom_proto::record::{ApRecord, RoutingEntry};
+use phantom_proto::wire::frame::Handle as EntryHandle;
+use rand::RngExt;
+use tokio::time::{Instant, sleep};
+
+use super::pump::Over;
+use super::records::{Records, usable};
+use crate::driver::{Handle, OwnPath};
+use crate::relay::cells::Tunnel;
+
+/// Tries that follow each other at once: as many as there are entries, and one for an entry node that was busy.
+// protocol: S42
+const BURST: u32 = 4;
+
+/// The most that is waited within a burst: whole networks lose their tunnels at once, with a node.
+const BURST_PAUSE: Duration = Duration::from_secs(1);
+
+/// The first pause after a burst, and the longest.
+const PAUSES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(1800)];
+
+/// How long a newer record may take.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long one wait for a tunnel is; then whether the identity is still there is looked at.
+const TUNNEL_LIMIT: Duration = Duration::from_secs(60);
+
+/// See the module.
+pub(super) struct Redial {
+    handle: Handle,
+    /// Of the identity: gone with it.
+    records: Weak<Records>,
+    from: ApAddress,
+    record: ApRecord,
+    /// Entries that did not lead on, the present one last.
+    tried: Vec<EntryHandle>,
+    tries: u32,
+}
+
+/// A tunnel that nothing was said on, and to whom it is to lead.
+pub(super) struct Found {
+    pub(super) tunnel: Tunnel,
+    pub(super) path: OwnPath,
+    pub(super) entry: RoutingEntry,
+}
+
+impl Redial {
+    pub(super) fn new(
+        handle: Handle,
+        records: &Arc<Records>,
+        from: ApAddress,
+        record: ApRecord,
+        entry: EntryHandle,
+    ) -> Self {
+        Self { handle, records: Arc::downgrade(records), from, record, tried: vec![entry], tries: 0 }
+    }
+
+    /// Whom a path of these belongs to.
+    pub(super) fn over(&self, path: PathNo) -> Over {
+        Over { handle: self.handle.clone(), path }
+    }
+
+    /// The other end has answered.
+    pub(super) fn answered(&mut self) {
+        let present = self.tried.pop();
+        (self.tries, self.tried) = (0, present.into_iter().collect());
+    }
+
+    /// The next way, when its time has come. `None`: the identity is gone.
+    // protocol: S42
+    pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
+        sleep(self.pause()).await;
+        self.tries += 1;
+        let found = self.find().await;
+        (self, found)
+    }
+
+    fn pause(&self) -> Duration {
+        let share = crate::random().random_range(0.0..1.0);
+        match self.tries {
+            0 => Duration::ZERO,
+            tries if tries < BURST => BURST_PAUSE.mul_f64(share),
+            tries => {
+                let [first, longest] = PAUSES;
+                let doubled = first.saturating_mul(1 << (tries - BURST).min(16)).min(longest);
+                doubled + doubled.mul_f64(share / 4.0)
+            }
+        }
+    }
+
+    async fn find(&mut self) -> Option<Found> {
+        loop {
+            let entry = self.entry().await?;
+            if let Ok((path, tunnel)) = self.handle.tunnel(self.from, Work::Connect, TUNNEL_LIMIT).await {
+                self.tried.push(entry.handle);
+                return Some(Found { tunnel, path, entry });
+            }
+        }
+    }
+
+    /// One that was not tried, if there is any; by a newer record, when there is none.
+    async fn entry(&mut self) -> Option<RoutingEntry> {
+        let deadline = Instant::now() + RENEWAL_LIMIT;
+        let to = self.record.address();
+        let records = self.records.upgrade()?;
+        // An old connection's record may have ended long ago.
+        let known = records.find(&self.handle, self.from, to, deadline).await;
+        self.learn(known);
+        if let Some(entry) = self.untried() {
+            return Some(entry);
+        }
+        let newer = records.renew(&self.handle, self.from, &self.record, deadline).await;
+        self.learn(newer);
+        self.untried().or_else(|| {
+            // Once more, the one that failed last behind the others.
+            let last = self.tried.pop();
+            self.tried.clear();
+            let all = usable(&self.record);
+            all.iter().find(|entry| Some(entry.handle) != last).or(all.first()).or(self.record.entries.first()).cloned()
+        })
+    }
+
+    fn learn<E>(&mut self, record: Result<ApRecord, E>) {
+        if let Some(newer) = record.ok().filter(|record| record.serial > self.record.serial) {
+            self.record = newer;
+        }
+    }
+
+    fn untried(&self) -> Option<RoutingEntry> {
+        usable(&self.record).into_iter().find(|entry| !self.tried.contains(&entry.handle))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::assembly::lone;
+    use phantom_proto::crypto::SigningKey;
+
+    // protocol: S42
+    #[tokio::test(start_paused = true)]
+    async fn pauses_are_none_and_then_never_longer_than_what_has_passed() {
+        let lone = lone::driver();
+        let records = Arc::default();
+        let key = SigningKey::from_seed(&[1; 32]);
+        let record = ApRecord { key: key.verifying_key(), serial: 1, issued: 0, expires: 0, entries: Vec::new() };
+        let from = ApAddress::of(&key.verifying_key());
+        let mut redial = Redial::new(lone.handle.clone(), &records, from, record, [0; 16]);
+        let mut passed = Duration::ZERO;
+        for tries in 0..64 {
+            redial.tries = tries;
+            let pause = redial.pause();
+            if tries < BURST {
+                assert!(pause <= BURST_PAUSE && (tries > 0 || pause.is_zero()));
+            } else {
+                assert!(pause >= PAUSES[0] && pause <= (passed * 2).max(PAUSES[0] * 2).min(PAUSES[1] * 5 / 4));
+            }
+            passed += pause;
+        }
+        assert!(passed > Duration::from_secs(24 * 3600), "the attempts last for a day: {passed:?}");
+        drop(records);
+        assert!(redial.find().await.is_none(), "the identity is gone");
+    }
+}
