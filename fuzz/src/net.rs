@@ -331,6 +331,7 @@ impl Net {
                     self.queue.push_back((node, Input::Visited { path, reached: path.0 % 2 == 0 }));
                 }
                 Output::Publish(_)
+                | Output::Heard(_)
                 | Output::PathWorks { .. }
                 | Output::Serials { .. }
                 | Output::Sets { .. }

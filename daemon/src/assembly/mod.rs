@@ -379,7 +379,7 @@ impl Daemon for Running {
     async fn removed(&self, address: ApAddress) {
         self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(&address);
         // Spares may be kept for it.
-        self.handle.forget(address).await;
+        self.handle.removed(address).await;
         let store = self.setup.store.clone();
         save_quietly("the end of an identity", store, move |store| kept::forget(store, address)).await;
     }

@@ -131,6 +131,11 @@ impl Handle {
         self.input(Input::Forget(identity)).await;
     }
 
+    /// Drops all paths of this identity, and keeps none for it.
+    pub async fn removed(&self, identity: ApAddress) {
+        self.input(Input::Removed(identity)).await;
+    }
+
     /// Gives the node a link that was accepted.
     pub async fn accepted(&self, link: Link) {
         // The control task is gone only when the daemon stops.

@@ -42,6 +42,14 @@ impl Node {
         self.expect_no_more(now);
     }
 
+    /// Nobody will run as an identity again.
+    pub(super) fn remove(&mut self, now: u64, identity: ApAddress) {
+        self.settled.remove(&identity);
+        if let Some(persona) = self.persona_of(identity) {
+            self.dismiss(now, persona);
+        }
+    }
+
     /// From now on its clocks alone build, for its stock.
     fn rest(&mut self, persona: Persona, used: u64) {
         let Some(own) = self.personas.get_mut(&persona) else { return };

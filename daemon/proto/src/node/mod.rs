@@ -190,6 +190,8 @@ pub enum Input {
     WantEntry(Arc<SigningKey>, Serials),
     /// Nobody runs as this identity any more: drop its paths. One that outlives this run keeps its spares.
     Forget(ApAddress),
+    /// This identity is no more: nothing is kept for it.
+    Removed(ApAddress),
     /// Somebody wants a ready tunnel within so many milliseconds. Who says so again, after a grant that came to nothing, has its
     /// place in the line still.
     Want { want: WantNo, of: Of, limit: u64 },
@@ -411,6 +413,7 @@ impl Node {
             Input::WantExit(identity) => drop(self.want(now, identity, Class::Out)),
             Input::WantEntry(key, serials) => self.want_entry(now, key, serials),
             Input::Forget(identity) => self.forget(now, identity),
+            Input::Removed(identity) => self.remove(now, identity),
             Input::Want { want, of, limit } => self.want_tunnel(now, want, of, limit),
             Input::Declined { path, tunnel } => self.tunnel_declined(now, path, tunnel),
             Input::TunnelGone { tunnel, used } => self.tunnel_gone(now, tunnel, used),

@@ -104,3 +104,16 @@ fn only_those_that_were_used_last_are_expected_and_not_for_ever() {
     node.relieve(NOW + EXPECTED_FOR);
     assert_eq!(expected(&node), [1], "a week later");
 }
+
+/// An identity that was removed had paths for a week.
+// protocol: K23
+#[test]
+fn nothing_is_kept_for_an_identity_that_is_removed() {
+    let mut node = owner(5, Settings { unborn: 0, ..Settings::default() });
+    expect(&mut node, 1, NOW);
+    let persona = node.persona_of(address(1)).unwrap();
+    build(&mut node, NOW, persona, Class::Out);
+    node.handle(NOW, Input::Removed(address(1)));
+    assert_eq!(node.persona_of(address(1)), None);
+    assert!(node.paths.values().filter_map(Path::owned).all(|owned| owned.work == Work::Leaving));
+}
