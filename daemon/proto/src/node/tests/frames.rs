@@ -171,3 +171,26 @@ fn an_opened_package_is_kept_before_its_array_goes_on() {
     let outputs = outputs(&mut node);
     assert!(matches!(outputs[..], [Output::Opened(_), Output::Dial { .. }]), "{outputs:?}");
 }
+
+// protocol: Y3, F9, L30
+#[test]
+fn links_that_wait_for_something_end_by_time() {
+    let ends = |early: bool| {
+        let mut node = node();
+        let link = LinkId(1);
+        node.handle(NOW, Input::LinkUp { link, peer: neighbour(2).node_id() });
+        if early {
+            node.handle(NOW, Input::Frame { link, kind: kind::ATTACH, payload: vec![7; 16] });
+        }
+        let mut moments = (NOW..NOW + 200_000).step_by(100);
+        let closes = |node: &mut Node| {
+            std::iter::from_fn(|| node.poll()).any(|output| matches!(output, Output::Close { link: LinkId(1) }))
+        };
+        let ended = moments.find(|now| {
+            node.expire_links(*now);
+            closes(&mut node)
+        });
+        ended.map(|at| at - NOW)
+    };
+    assert_eq!((ends(true), ends(false)), (Some(10_100), Some(180_100)));
+}
