@@ -122,7 +122,8 @@ impl Redial {
             let last = self.tried.pop();
             self.tried.clear();
             let all = usable(&self.record);
-            all.iter().find(|entry| Some(entry.handle) != last).or(all.first()).or(self.record.entries.first()).cloned()
+            let other = all.iter().find(|entry| Some(entry.handle) != last);
+            other.or_else(|| all.first()).or_else(|| self.record.entries.first()).cloned()
         })
     }
 
