@@ -387,6 +387,7 @@ async fn an_end_that_got_lost_is_told_to_a_client_that_comes_again() {
     tokio::time::sleep(Duration::from_secs(1)).await;
     let mut far = served.arrives(resumes(&mut session)).await;
     hear(&mut session, &mut far).await;
+    assert!(session.is_proven(), "it is not just gone");
     assert_eq!((session.poll(), session.is_over()), (Some(Event::Reset), true));
     assert_eq!(hears(&mut far).await, Some(Word::End));
 }
