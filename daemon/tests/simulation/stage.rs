@@ -281,6 +281,9 @@ impl Stage {
         let count = self.note(|history| history.players.len());
         for number in 0..count {
             self.close(number).await;
+            // One that lasts would have its spare paths for a week.
+            let (node, address) = self.note(|history| (history.players[number].node, history.players[number].address));
+            self.world.nodes[node].handle.removed(address).await;
         }
         sleep(ALL_OVER).await;
         let honest = life.nodes - life.hostile.len();
