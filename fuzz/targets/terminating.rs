@@ -94,7 +94,7 @@ impl World {
             entry: None,
             control: Control::new(NOW * 1000, whose, &mut rng(1)),
             tunnels: [false; 2],
-            joins: Joins::default(),
+            joins: Joins::new(16_384),
             there: Vec::new(),
         }
     }

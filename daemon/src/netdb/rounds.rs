@@ -13,7 +13,7 @@ const MOST: u64 = 600;
 
 /// Each wait without news is twice the one before it, and each is drawn from the half to the whole of that: nodes that have
 /// heard of each other at the same moment must not ask each other at the same moments for ever.
-// protocol: J11
+// protocol: J12
 #[derive(Debug, Default)]
 pub(super) struct Rounds {
     /// Until the next one, in seconds.
@@ -69,7 +69,7 @@ mod tests {
         (0..seconds).filter(due).collect()
     }
 
-    // protocol: J11
+    // protocol: J12
     #[test]
     fn a_network_of_which_nothing_new_is_heard_is_asked_ever_more_rarely_and_never_not_at_all() {
         let (mut rounds, mut rng) = (Rounds::default(), StdRng::seed_from_u64(1));
@@ -81,7 +81,7 @@ mod tests {
         }
     }
 
-    // protocol: J11
+    // protocol: J12
     #[test]
     fn while_there_is_news_rounds_come_at_once_in_small_networks_and_calmly_in_large_ones() {
         for (known, shortest) in [(SPARSE - 1, 1), (SPARSE, CALM)] {

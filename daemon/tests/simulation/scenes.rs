@@ -173,7 +173,8 @@ fn connections_that_come_at_once_wait_for_the_network_only() {
 #[test]
 fn a_busy_entry_node_is_asked_again() {
     simulate(14, async {
-        let mut world = World::new(14, 12).await;
+        let settings = Settings { unborn: 0, joins: 512, ..Settings::hurried() };
+        let mut world = World::with(14, 12, settings).await;
         let server = world.server(1).await;
         let client = world.identity(2).await;
         world.echo(2, client, server, 1000).await;
@@ -333,6 +334,7 @@ fn strangers_who_fill_one_identity_are_not_felt_at_another() {
             let answer = world.nodes[2].network.connect(client, 1, to, 80).await;
             assert!(answer.is_ok(), "{:?}", answer.err());
         }
+        tokio::time::sleep(Duration::from_secs(10)).await;
         let dropped = silent.iter_mut().filter_map(|tunnel| tunnel.incoming.read().now_or_never()).count();
         assert!((1..200).contains(&dropped), "{dropped} of the oldest went");
     });

@@ -121,6 +121,9 @@ pub struct Settings {
     pub spread: Spread,
     /// Paths carried for others at once; each costs one or two standing connections and some kilobytes.
     pub relayed_paths: usize,
+    /// Links of exit nodes that are joined here with paths that serve, at once; each costs two links' buffers.
+    // protocol: U11
+    pub joins: usize,
 }
 
 impl Default for Settings {
@@ -138,6 +141,7 @@ impl Default for Settings {
             paced: true,
             spread: Spread::Prefixes,
             relayed_paths: 4096,
+            joins: 16_384,
         }
     }
 }
@@ -355,6 +359,7 @@ impl Node {
         Self {
             own,
             record: Vec::new(),
+            joins: Joins::new(settings.joins),
             settings,
             rng,
             out: VecDeque::new(),
@@ -380,7 +385,6 @@ impl Node {
             settled: BTreeMap::new(),
             started: false,
             served: BTreeMap::new(),
-            joins: Joins::default(),
             ahead: None,
             ticked: None,
             due: None,

@@ -8,24 +8,27 @@ use crate::ident::NodeId;
 // protocol: U11
 const PER_PEER: usize = 256;
 
-/// Joined links of all peers: identities of nodes cost nothing, memory does.
-const TOTAL: usize = 16_384;
-
 /// Counts joined links.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Joins {
+    most: usize,
     total: usize,
     peers: BTreeMap<NodeId, usize>,
 }
 
 impl Joins {
+    /// None yet, and so many at most: identities of nodes cost nothing, memory does.
+    pub fn new(most: usize) -> Self {
+        Self { most, total: 0, peers: BTreeMap::new() }
+    }
+
     /// One more link of `peer`. False: it or all have enough, and it does not count.
     ///
     /// Beyond [`PER_PEER`] a peer may have as many as there is room for others: half of all if it is alone, an equal share with those who
     /// want as much, and as much again is left for whoever comes.
     pub fn enter(&mut self, peer: NodeId) -> bool {
-        let share = PER_PEER.max(TOTAL - self.total.min(TOTAL));
-        if self.total >= TOTAL || self.peers.get(&peer).is_some_and(|count| *count >= share) {
+        let share = PER_PEER.max(self.most - self.total.min(self.most));
+        if self.total >= self.most || self.peers.get(&peer).is_some_and(|count| *count >= share) {
             return false;
         }
         self.total += 1;
@@ -55,6 +58,8 @@ mod tests {
 
     use super::*;
 
+    const TOTAL: usize = 16_384;
+
     fn peer(number: usize) -> NodeId {
         NodeId([number as u8; 32])
     }
@@ -63,7 +68,7 @@ mod tests {
     // protocol: U11
     #[test]
     fn a_peer_that_joins_without_end_has_half_of_all_and_leaves_the_rest_to_others() {
-        let mut joins = Joins::default();
+        let mut joins = Joins::new(TOTAL);
         assert_eq!((0..TOTAL).filter(|_| joins.enter(peer(1))).count(), TOTAL / 2);
         assert!(!joins.enter(peer(1)) && joins.enter(peer(2)), "others come in");
         joins.leave(peer(1));
@@ -74,7 +79,7 @@ mod tests {
     // protocol: U11
     #[test]
     fn peers_that_want_as_much_as_there_is_have_equal_shares() {
-        let mut joins = Joins::default();
+        let mut joins = Joins::new(TOTAL);
         let (peers, mut counts) = (7, [0_usize; 7]);
         while joins.enter(peer(0)) {
             counts[0] += 1;
@@ -97,7 +102,7 @@ mod tests {
     // protocol: U11
     #[test]
     fn peers_without_end_are_refused_together() {
-        let mut joins = Joins::default();
+        let mut joins = Joins::new(TOTAL);
         let each = |number: usize| peer(number / PER_PEER);
         assert!((0..TOTAL).all(|number| joins.enter(each(number))), "so many may be there in any case");
         assert!(!joins.enter(peer(255)));
@@ -109,7 +114,7 @@ mod tests {
         /// Who leaves without having come changes nothing, and nothing is kept of peers that left.
         #[test]
         fn it_counts_those_who_are_there(ops in prop::collection::vec((any::<bool>(), 0..3_u8), 0..2_000)) {
-            let (mut joins, mut there) = (Joins::default(), [0_usize; 3]);
+            let (mut joins, mut there) = (Joins::new(TOTAL), [0_usize; 3]);
             for (enters, peer) in ops {
                 let count = &mut there[usize::from(peer)];
                 let peer = NodeId([peer; 32]);
