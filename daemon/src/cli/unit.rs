@@ -108,7 +108,7 @@ fn settings(root: &Path, unit: &str) -> Result<Vec<(String, String)>> {
     Ok(found)
 }
 
-/// What stands in a unit's file in [Service], lines that go on joined.
+/// What stands in a unit's file in its section `Service`, lines that go on joined.
 fn pairs(text: &str) -> Vec<(String, String)> {
     let (mut found, mut is_service, mut begun) = (Vec::new(), false, String::new());
     for line in text.lines().map(str::trim) {
