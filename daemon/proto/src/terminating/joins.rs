@@ -24,7 +24,7 @@ impl Joins {
 
     /// One more link of `peer`. False: it or all have enough, and it does not count.
     ///
-    /// Beyond [`PER_PEER`] a peer may have as many as there is room for others: half of all if it is alone, an equal share with those who
+    /// Beyond 256 a peer may have as many as there is room for others: half of all if it is alone, an equal share with those who
     /// want as much, and as much again is left for whoever comes.
     pub fn enter(&mut self, peer: NodeId) -> bool {
         let share = PER_PEER.max(self.most - self.total.min(self.most));
