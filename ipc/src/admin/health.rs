@@ -80,7 +80,7 @@ pub struct Check {
 pub struct Doctor {
     /// What was looked at.
     pub checks: Vec<Check>,
-    /// What is wrong now, as in [`Status`].
+    /// What is wrong now, as in [`super::Status`].
     pub warnings: Vec<Warning>,
 }
 
