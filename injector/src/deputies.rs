@@ -83,6 +83,24 @@ const VARIABLES: [&str; 9] = [
 
 /// The deputies that exist here, each once, links followed.
 pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
+    let spared = match masked {
+        Masked::AllBut(socket) => fs::canonicalize(socket).ok(),
+        Masked::All(_) | Masked::Through(..) => None,
+    };
+    let all = places(masked).into_iter().filter(|path| is_socket(path));
+    let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).collect();
+    found.retain(|path| Some(path) != spared.as_ref());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let again: Vec<PathBuf> =
+        found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
+    found.extend(again);
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Where deputies are looked for, whether they are there or not.
+pub(crate) fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     // All users': root may become any of them.
     let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
@@ -97,22 +115,12 @@ pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
     let named = VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).flat_map(|value| paths(&value));
     let folders = runtimes.iter().cloned().chain(states());
     let daemons = folders.map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
-    let (in_use, spared) = match masked {
-        Masked::All(socket) | Masked::Through(socket, _) => (Some(socket.clone()), None),
-        Masked::AllBut(socket) => (None, fs::canonicalize(socket).ok()),
+    let in_use = match masked {
+        Masked::All(socket) | Masked::Through(socket, _) => Some(socket.clone()),
+        Masked::AllBut(_) => None,
     };
     let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
-    let all = all.chain(in_folders).chain(named);
-    let mut found: Vec<PathBuf> =
-        all.filter(|path| is_socket(path)).filter_map(|path| fs::canonicalize(path).ok()).collect();
-    found.retain(|path| Some(path) != spared.as_ref());
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let again: Vec<PathBuf> =
-        found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
-    found.extend(again);
-    found.sort();
-    found.dedup();
-    found
+    all.chain(in_folders).chain(named).collect()
 }
 
 /// Where the daemons of users have their sockets who did not log in: beside their data.

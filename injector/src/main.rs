@@ -32,6 +32,7 @@ mod publish;
 mod reason;
 mod resolver;
 mod resume;
+mod run_folder;
 mod scratch;
 mod seccomp;
 mod service;

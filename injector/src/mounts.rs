@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::CWD;
@@ -13,10 +13,10 @@ use rustix::mount::{
     open_tree,
 };
 
-use crate::deputies::{Masked, deputies};
+use crate::deputies::{Masked, deputies, places};
 use crate::host::{self, Cover};
 use crate::scratch::Scratch;
-use crate::{kernel_files, own_names};
+use crate::{kernel_files, own_names, run_folder};
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -36,6 +36,8 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     let name = host::name().to_string_lossy().into_owned();
     let hidden = (!view.shows_host && is_hidden(say)).then_some(&*name);
     let mut deputies = deputies(&view.masked);
+    let places: Vec<PathBuf> = places(&view.masked).into_iter().chain(deputies.iter().cloned()).collect();
+    run_folder::make_own(&places, say)?;
     let mut scratch = Scratch::mount()?;
     lay_files(hidden, &mut scratch, say)?;
     if let Masked::Through(daemon, program_socket) = &view.masked {

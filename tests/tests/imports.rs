@@ -50,6 +50,7 @@ const LAUNCHER: Building = (
             "proxies",
             "reason",
             "say",
+            "run_folder",
             "scratch",
             "seccomp",
             "sys",
