@@ -11,7 +11,7 @@ use crate::apart::Walls;
 use crate::control::Namespaces;
 use crate::filter::Doors;
 use crate::mounts::{self, View};
-use crate::{apart, doors, privileges, sys};
+use crate::{apart, doors, privileges, run_folder, sys};
 
 /// Moves this process into the namespaces for good. On any error the program must not be started.
 ///
@@ -63,7 +63,7 @@ fn close_foreign_sockets(say: &dyn Fn(&str)) -> Result<()> {
     for number in inherited()? {
         let target = fs::read_link(format!("/proc/self/fd/{number}")).unwrap_or_default();
         if sys::is_place(number) {
-            if !sys::open_anew(number, &target) {
+            if !sys::open_anew(number, &target, run_folder::may_be_ours(&target)) {
                 sys::close(number);
                 say(&format!("closed the inherited directory {number}"));
             }

@@ -1,14 +1,17 @@
-//! A /run of the program's own, in which no service that acts for others appears, whenever it starts anew.
+//! Folders of the program's own in /run, in which no service that acts for others appears, whenever it starts anew.
 //!
 //! ```text
 //! /run                tmpfs of ours       what is made right in it later is seen on one side only
 //! /run/dbus           folder in it        a deputy's place is here or below
 //! /run/dbus/...       /dev/null           laid over an empty file of ours, which nobody outside can remove
 //! /run/lock           bound, as it is     no deputy's place is below: both sides see all of it at any time
-//! /run/wayland-0      bound, as it is
+//! /run/display        bound, as it is
 //! ```
 //! The kernel takes what is mounted over a file or a folder away when that is removed elsewhere, so a mask over a socket ends
 //! with the service that made it. What lies in folders of ours only we could remove.
+//!
+//! Root's servers have their numbers right in /run, for service managers and for commands that look for them; so there /run is
+//! the system's, and each folder in it that leads to deputies a tmpfs of ours, as long as the system leaves that folder.
 
 use std::fs::{self, DirEntry, File, Permissions, ReadDir};
 use std::io;
@@ -28,17 +31,36 @@ const PLACE: &str = "/proc";
 /// As systemd has it for users.
 const OPTIONS: &std::ffi::CStr = c"size=10%,mode=755";
 
-/// Lays it over the system's, in this process' mounts, which are its own already. `deputies` are their places, whether they are
-/// there or not.
+/// Lays them over the system's, in this process' mounts, which are its own already. `deputies` are their places, whether they
+/// are there or not.
 pub(crate) fn make_own(deputies: &[PathBuf], say: &dyn Fn(&str)) -> Result<()> {
     for folder in FOLDERS.map(Path::new) {
-        if folder.is_dir() && fs::canonicalize(folder).is_ok_and(|real| real == folder) {
-            lay_over(folder, deputies)
-                .with_context(|| format!("making a {} of the program's own", folder.display()))?;
-            say(&format!("made a {} of the program's own", folder.display()));
+        if !folder.is_dir() || fs::canonicalize(folder).is_ok_and(|real| real != folder) {
+            continue;
+        }
+        let all =
+            if rustix::process::geteuid().is_root() { inside(folder, deputies)? } else { vec![folder.to_owned()] };
+        for own in all {
+            lay_over(&own, deputies).with_context(|| format!("making a {} of the program's own", own.display()))?;
+            say(&format!("made a {} of the program's own", own.display()));
         }
     }
     Ok(())
+}
+
+/// Whether what lies there for the program may be a folder of its own, though it had another one open.
+pub(crate) fn may_be_ours(path: &Path) -> bool {
+    FOLDERS.iter().any(|folder| path.starts_with(folder))
+}
+
+/// The folders right in another one that lead to deputies.
+fn inside(folder: &Path, deputies: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
+    let folders = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.map(|entry| entry.path()).filter(|path| leads_to(path, deputies)).collect())
+}
+
+fn leads_to(folder: &Path, deputies: &[PathBuf]) -> bool {
+    deputies.iter().any(|place| place != folder && place.starts_with(folder))
 }
 
 fn lay_over(folder: &Path, deputies: &[PathBuf]) -> Result<()> {
@@ -78,8 +100,7 @@ fn bring(entry: &DirEntry, to: &Path, deputies: &[PathBuf]) -> io::Result<()> {
     }
     if kind.is_dir() {
         fs::create_dir(to)?;
-        let leads_to_deputies = deputies.iter().any(|place| *place != from && place.starts_with(&from));
-        return match leads_to_deputies.then(|| fs::read_dir(&from)) {
+        return match leads_to(&from, deputies).then(|| fs::read_dir(&from)) {
             Some(Ok(entries)) => fill(entries, to, deputies).and_then(|()| liken(to, &from)),
             // Another user's, whose deputies' files are masked as far as they can be seen.
             _ => Ok(mount_bind_recursive(&from, to)?),

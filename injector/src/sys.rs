@@ -279,16 +279,17 @@ pub(crate) fn is_place(number: RawFd) -> bool {
     is_directory || rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH))
 }
 
-/// Puts what lies at `path` now in the place of the descriptor, if that is the same file.
-pub(crate) fn open_anew(number: RawFd, path: &Path) -> bool {
+/// Puts what lies at `path` now in the place of the descriptor, if that is the same file or may be another one.
+pub(crate) fn open_anew(number: RawFd, path: &Path, may_differ: bool) -> bool {
     // SAFETY: as in `is_inherited`.
     let old = unsafe { BorrowedFd::borrow_raw(number) };
     let anew = || -> rustix::io::Result<bool> {
         let flags = rustix::fs::fcntl_getfl(old)? & (OFlags::PATH | OFlags::DIRECTORY);
         let new = rustix::fs::open(path, flags | OFlags::CLOEXEC, Mode::empty())?;
         let (was, is) = (rustix::fs::fstat(old)?, rustix::fs::fstat(&new)?);
+        let is_right = may_differ || (was.st_dev, was.st_ino) == (is.st_dev, is.st_ino);
         // SAFETY: both numbers are plain arguments; the old one was inherited, so no value of this process owns it.
-        Ok((was.st_dev, was.st_ino) == (is.st_dev, is.st_ino) && unsafe { libc::dup2(new.as_raw_fd(), number) } >= 0)
+        Ok(is_right && unsafe { libc::dup2(new.as_raw_fd(), number) } >= 0)
     };
     anew().unwrap_or(false)
 }
