@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::redial::{self, Redial};
 use super::sessions::{Listed, Resumption, Share};
 use super::stream::{Ends, pair};
+use super::unproven::Place;
 use super::{Programs, Traffic, opening};
 use crate::gate::{ConnectError, Stream};
 use crate::relay::RelayError;
@@ -163,6 +164,8 @@ struct Pump {
     /// Since when the other end has not been heard of on any.
     lost: Option<Instant>,
     searching: Option<Searching>,
+    /// A server's place among those that wait for their clients.
+    waiting: Option<(Place, oneshot::Receiver<()>)>,
     app: App,
     role: Role,
     traffic: Option<Arc<Traffic>>,
@@ -200,6 +203,7 @@ impl Pump {
             way: Some(way),
             lost: None,
             searching: None,
+            waiting: None,
             app: App { read, write: Some(write), ended: false, ends },
             role,
             traffic,
@@ -300,6 +304,7 @@ impl Pump {
                 self.found(redial, found)?;
             }
             resumption = until_resumed(self.role.listed()) => return self.resumed(resumption),
+            () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
             () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
                 self.stopping = true;
                 self.app.ends.reset();
@@ -389,7 +394,8 @@ impl Pump {
     /// How long a session without a tunnel waits.
     fn patience(&self) -> Duration {
         let ends = self.session.is_over() || (self.app.ended && self.session.app_is_over());
-        if ends || self.session.held() > LITTLE { RESUME_LIMIT } else { SLEEP_LIMIT }
+        let much = self.session.held().max(self.session.unread()) > LITTLE;
+        if ends || much { RESUME_LIMIT } else { SLEEP_LIMIT }
     }
 
     /// The tunnel is lost, or there was none in time. An error: that is the end.
@@ -415,7 +421,10 @@ impl Pump {
             }
             // It is told when it comes: that is a client's to do.
             Role::Server(_) if self.session.is_over() => Ok(Turn::Over),
-            Role::Server(Server { listed: Some(_), .. }) => Ok(Turn::Goes),
+            Role::Server(Server { listed: Some(listed), .. }) => {
+                self.waiting = Some(listed.waits());
+                Ok(Turn::Goes)
+            }
             Role::Server(_) => Err(RelayError::Ended),
         }
     }
@@ -461,7 +470,7 @@ impl Pump {
         if let Some(before) = self.way.replace(way) {
             tokio::spawn(before.tunnel.abort(Reason::GoingAway));
         }
-        self.lost = None;
+        (self.lost, self.waiting) = (None, None);
         self.far_took(taken)?;
         Ok(Turn::Goes)
     }
@@ -619,6 +628,16 @@ async fn search(searching: Option<&mut Searching>) -> (Box<Redial>, Option<redia
 async fn until_resumed(listed: Option<&mut Listed>) -> Option<Resumption> {
     match listed {
         Some(listed) => listed.resumption_rx.recv().await,
+        None => pending().await,
+    }
+}
+
+/// Too many sessions wait for their clients, and this one has waited longest.
+// protocol: S43
+async fn until_evicted(waiting: Option<&mut (Place, oneshot::Receiver<()>)>) {
+    match waiting {
+        // Only with its place, which is held beside it, the other end goes without a word.
+        Some((_, evicted_rx)) => drop(evicted_rx.await),
         None => pending().await,
     }
 }

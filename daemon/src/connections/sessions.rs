@@ -6,15 +6,21 @@ use std::time::Duration;
 
 use phantom_proto::session::{Found, Secret, SessionNo, Table, Tombstone};
 use phantom_proto::wire::session::AttemptId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::lock;
+use super::unproven::{Place, Unproven};
 use crate::driver::OwnPath;
 use crate::relay::cells::Tunnel;
 
 /// Attempts that may wait for the task of a session; more than one at a time is somebody else's, or a hasty client's.
 const WAITING: usize = 4;
+
+/// Sessions of one identity that wait for their clients; each keeps up to 64 KiB each way and a connection of its program, and costs who
+/// left it nothing.
+// protocol: S43
+pub(super) const WAITING_SESSIONS: usize = 1024;
 
 /// What all sessions may keep for their other ends together: 32 that use all of their window, or thousands that are interactive.
 // protocol: S41
@@ -35,12 +41,14 @@ pub(super) struct Resumption {
 /// The sessions of one identity that others have opened.
 pub(super) struct Sessions {
     table: Mutex<Table<mpsc::Sender<Resumption>>>,
+    pub(super) waiting: Arc<Unproven>,
     since: Instant,
 }
 
 impl Default for Sessions {
     fn default() -> Self {
-        Self { table: Mutex::default(), since: Instant::now() }
+        let waiting = Arc::new(Unproven::of(WAITING_SESSIONS));
+        Self { table: Mutex::default(), waiting, since: Instant::now() }
     }
 }
 
@@ -79,6 +87,11 @@ pub(super) struct Listed {
 impl Listed {
     pub(super) fn moved(&self, attempt: u32) {
         lock(&self.sessions.table).moved(self.no, attempt);
+    }
+
+    /// It has no tunnel, until the place is dropped; what resolves when too many have none.
+    pub(super) fn waits(&self) -> (Place, oneshot::Receiver<()>) {
+        self.sessions.waiting.enter()
     }
 
     /// It is over: from now on this is told to whoever asks.

@@ -1,4 +1,5 @@
-//! Those who have arrived for one identity and not proven an address yet: so many, and then the oldest goes.
+//! Those of one identity who wait for others at its cost: so many, and then the oldest goes. One list is of who has arrived and not
+//! proven an address yet, another of sessions whose clients have not come again.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +12,16 @@ use tokio::sync::oneshot;
 const PLACES: usize = 256;
 
 /// The places of one identity.
-#[derive(Default)]
 pub(super) struct Unproven(Mutex<Places>);
 
-#[derive(Default)]
+impl Default for Unproven {
+    fn default() -> Self {
+        Self::of(PLACES)
+    }
+}
+
 struct Places {
+    most: usize,
     next: u64,
     held: BTreeMap<u64, oneshot::Sender<()>>,
 }
@@ -27,11 +33,16 @@ pub(super) struct Place {
 }
 
 impl Unproven {
+    /// So many places.
+    pub(super) fn of(most: usize) -> Self {
+        Self(Mutex::new(Places { most, next: 0, held: BTreeMap::new() }))
+    }
+
     /// A place, and what resolves with a value when it is taken away.
     pub(super) fn enter(self: &Arc<Self>) -> (Place, oneshot::Receiver<()>) {
         let (evicted_tx, evicted_rx) = oneshot::channel();
         let mut places = self.lock();
-        if places.held.len() >= PLACES
+        if places.held.len() >= places.most
             && let Some((_, oldest)) = places.held.pop_first()
         {
             // It may just be ending by itself.

@@ -345,6 +345,11 @@ impl Session {
         self.stream.held()
     }
 
+    /// Bytes of the other end that are held until the program has taken them.
+    pub fn unread(&self) -> u64 {
+        (self.untaken + self.app_out.len()) as u64
+    }
+
     /// Whether no more bytes for the program will come.
     pub fn app_is_over(&self) -> bool {
         self.over || self.stream.ended_there()

@@ -89,7 +89,7 @@ impl<T: Clone> Table<T> {
             let id = known.secret.id(old);
             self.ids.remove(&id);
         }
-        self.watch(no, before + AHEAD + 1, attempt.saturating_add(AHEAD));
+        self.watch(no, before.saturating_add(AHEAD + 1), attempt.saturating_add(AHEAD));
     }
 
     /// A session is over; without a tombstone, as if it had never been.

@@ -10,7 +10,8 @@ use tokio::sync::mpsc;
 
 use super::*;
 use crate::assembly::lone::{self, Lone};
-use crate::connections::{ForIdentity, Network};
+use crate::connections::sessions::WAITING_SESSIONS;
+use crate::connections::{ForIdentity, Network, lock};
 use crate::driver::Arrival;
 use crate::relay::cells::pair as tunnel;
 
@@ -411,4 +412,44 @@ async fn a_session_whose_client_does_not_come_again_ends() {
             assert_eq!(got(&mut session, &mut far, count).await.len(), count);
         }
     }
+}
+
+/// Whoever sends much that a program does not read, and vanishes, had it kept for a day: the memory was the server's alone.
+// protocol: S40
+#[tokio::test(start_paused = true)]
+async fn what_a_program_has_not_read_is_much_as_well() {
+    let mut served = Served::new();
+    let (mut session, program, mut far) = served.connected().await;
+    for _ in 0..8 {
+        session.app_input(&[7; APP_CHUNK]).unwrap();
+        say(&mut session, &mut far).await;
+    }
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    drop(far);
+    tokio::time::sleep(RESUME_LIMIT * 3).await;
+    let flight = resumes(&mut session);
+    let mut far = served.arrives(flight).await;
+    hear(&mut session, &mut far).await;
+    assert!(session.is_over() && session.poll() == Some(Event::Reset), "it is given up");
+    drop(program);
+}
+
+/// I7: who opens sessions and vanishes, again and again.
+// protocol: S43
+#[tokio::test(start_paused = true)]
+async fn of_those_that_wait_for_their_clients_the_oldest_goes() {
+    let mut served = Served::new();
+    let sessions = lock(&served.network.identities)[&address(1)].sessions.clone();
+    let (_first, mut program, far) = served.connected().await;
+    drop(far);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(timeout(RESUME_LIMIT * 3, program.read(&mut [0])).await.is_err(), "it waits");
+    let _others: Vec<_> = (1..WAITING_SESSIONS).map(|_| sessions.waiting.enter()).collect();
+    let (mut second, _program, far) = served.connected().await;
+    drop(far);
+    let end = timeout(PATIENCE, program.read(&mut [0])).await.expect("it goes");
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    let mut far = served.arrives(resumes(&mut second)).await;
+    hear(&mut second, &mut far).await;
+    assert!(second.is_proven() && !second.is_over());
 }
