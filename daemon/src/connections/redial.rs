@@ -25,6 +25,11 @@ const BURST_PAUSE: Duration = Duration::from_secs(1);
 /// The first pause after a burst, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(1800)];
 
+/// How long a tunnel must have carried before its loss is the first of others: a server that answers each attempt and breaks it off at once
+/// had its client dial again without a pause, for ever.
+// protocol: S42
+const STOOD: Duration = Duration::from_secs(10);
+
 /// How long a newer record may take.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -41,6 +46,8 @@ pub(super) struct Redial {
     /// Entries that did not lead on, the present one last.
     tried: Vec<EntryHandle>,
     tries: u32,
+    /// Since when the other end has been heard of on the present tunnel, if it has.
+    answered: Option<Instant>,
 }
 
 /// A tunnel that nothing was said on, and to whom it is to lead.
@@ -58,7 +65,7 @@ impl Redial {
         record: ApRecord,
         entry: EntryHandle,
     ) -> Self {
-        Self { handle, records: Arc::downgrade(records), from, record, tried: vec![entry], tries: 0 }
+        Self { handle, records: Arc::downgrade(records), from, record, tried: vec![entry], tries: 0, answered: None }
     }
 
     /// Whom a path of these belongs to.
@@ -69,12 +76,21 @@ impl Redial {
     /// The other end has answered.
     pub(super) fn answered(&mut self) {
         let present = self.tried.pop();
-        (self.tries, self.tried) = (0, present.into_iter().collect());
+        (self.answered, self.tried) = (Some(Instant::now()), present.into_iter().collect());
+    }
+
+    /// The tunnel is lost; when it has carried for a while, that is nothing that goes on.
+    // protocol: S42
+    fn lost(&mut self) {
+        if self.answered.take().is_some_and(|since| since.elapsed() >= STOOD) {
+            self.tries = 0;
+        }
     }
 
     /// The next way, when its time has come. `None`: the identity is gone.
     // protocol: S42
     pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
+        self.lost();
         sleep(self.pause()).await;
         self.tries += 1;
         let found = self.find().await;
@@ -167,5 +183,24 @@ mod tests {
         assert!(passed > Duration::from_secs(24 * 3600), "the attempts last for a day: {passed:?}");
         drop(records);
         assert!(redial.find().await.is_none(), "the identity is gone");
+    }
+
+    // protocol: S42
+    #[tokio::test(start_paused = true)]
+    async fn whose_answers_are_broken_off_at_once_pauses_as_without_any() {
+        let lone = lone::driver();
+        let key = SigningKey::from_seed(&[1; 32]);
+        let record = ApRecord { key: key.verifying_key(), serial: 1, issued: 0, expires: 0, entries: Vec::new() };
+        let from = ApAddress::of(&key.verifying_key());
+        let mut redial = Redial::new(lone.handle.clone(), &Arc::default(), from, record, [0; 16]);
+        for tries in 0..8 {
+            redial.lost();
+            assert_eq!(redial.pause() >= PAUSES[0], tries >= BURST, "{tries}");
+            redial.tries += 1;
+            redial.answered();
+        }
+        tokio::time::advance(STOOD).await;
+        redial.lost();
+        assert!(redial.pause().is_zero(), "that one carried");
     }
 }
