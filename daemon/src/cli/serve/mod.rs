@@ -7,6 +7,7 @@
 //! No other user of this computer reaches the site beside the network: the socket's folder is ours alone.
 
 mod site;
+mod visitor;
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, IsTerminal};
@@ -36,6 +37,7 @@ use super::{json, print, show, wait};
 use crate::client::Client;
 use crate::random::system_rng;
 use site::Site;
+use visitor::Visitor;
 
 /// Visitors at one time; more wait.
 const VISITORS: usize = 128;
@@ -135,7 +137,7 @@ async fn one(visitor: UnixStream, site: Arc<Site>) {
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new()).header_read_timeout(ASKING).auto_date_header(false);
     // A visitor who breaks off concerns nobody else.
-    let _ = http.serve_connection(TokioIo::new(visitor), service).await;
+    let _ = http.serve_connection(TokioIo::new(Visitor::new(visitor)), service).await;
 }
 
 /// Says where it is, then when others find it; ends when the daemon does.
