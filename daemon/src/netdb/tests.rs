@@ -314,10 +314,14 @@ async fn who_connects_is_asked_for_only_while_the_sample_is_sparse() {
         let network = MemoryNetwork::default();
         let records = (0..known).map(|number| record(100 + number).bytes().to_vec()).collect();
         let asked = node_with(&network, 1, Vec::new(), records);
+        let mut seen = asked.known();
+        // With the first that connects the first look-up is made.
+        let _first = node(&network, 3, vec![contact(1)]);
+        timeout(PATIENCE, seen.wait_for(|known| known.connected > 0)).await.unwrap().unwrap();
+        tokio::time::sleep(Duration::from_millis(2500)).await;
         let other = node(&network, 2, vec![contact(1)]);
         other.register(&record(2)).await;
-        let mut seen = asked.known();
-        timeout(PATIENCE, seen.wait_for(|known| known.connected > 0)).await.unwrap().unwrap();
+        timeout(PATIENCE, seen.wait_for(|known| known.connected > 1)).await.unwrap().unwrap();
         let has = |known: &super::Known| known.nodes.iter().any(|record| record.contact == contact(2));
         // The next look-up of a random key is half a minute away.
         let patience = if comes { PATIENCE } else { Duration::from_millis(2500) };
