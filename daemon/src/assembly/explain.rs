@@ -47,9 +47,9 @@ impl From<ConnectError> for Cause {
 }
 
 impl Trouble {
-    /// A name that nobody here knows.
-    pub(super) fn no_such_name(name: &str, has_resolver: bool) -> Self {
-        Self::NoSuchName { name: printable(name), has_resolver }
+    /// A name that nobody here knows; nothing about the names that resolvers make of it, which nobody asked for.
+    pub(super) fn no_such_name(name: &str, has_resolver: bool) -> Option<Self> {
+        (!ends_with(name, ".invalid")).then(|| Self::NoSuchName { name: printable(name), has_resolver })
     }
 
     /// A name about which the resolver did not answer.
@@ -63,6 +63,10 @@ impl Trouble {
             Self::Connect { to, port, step, cause } => {
                 format!("no connection to port {port} of {to}: {}", why(*step, *cause, waits_for))
             }
+            Self::NoSuchName { name, .. } if ends_with(name, ".phantom") => format!(
+                "no such name: {name}; before .phantom stand the 56 characters of an address, which check each other (is one \
+                 mistyped?), or an alias of phantomd.toml"
+            ),
             Self::NoSuchName { name, has_resolver: false } => format!(
                 "no such name: {name}; known are `.phantom` names and the aliases of phantomd.toml: for others name a resolver there, \
                  see [resolver]"
@@ -80,6 +84,11 @@ impl Trouble {
 /// Names are what a program says, and it may mean a terminal by it.
 fn printable(name: &str) -> String {
     name.chars().map(|char| if char.is_ascii_graphic() { char } else { '?' }).collect()
+}
+
+/// Names have no case, and may end with the dot of the root.
+fn ends_with(name: &str, suffix: &str) -> bool {
+    name.trim_end_matches('.').to_ascii_lowercase().ends_with(suffix)
 }
 
 fn why(step: Step, cause: Cause, waits_for: Option<&str>) -> String {
@@ -158,9 +167,20 @@ mod tests {
 
     #[test]
     fn no_name_speaks_to_a_terminal() {
-        let line = Trouble::no_such_name("a\u{1b}]0;title\u{7}\n\u{9b}b", false).line(None);
+        let line = Trouble::no_such_name("a\u{1b}]0;title\u{7}\n\u{9b}b", false).expect("a line").line(None);
         assert!(line.contains("no such name: a?]0;title???b;") && line.is_ascii(), "{line}");
         assert!(!Trouble::no_answer("a\u{1b}[2J").line(None).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn who_mistypes_an_address_is_told_so_and_nothing_of_names_that_resolvers_make() {
+        for name in ["short.phantom", "SHORT.Phantom."] {
+            let line = Trouble::no_such_name(name, true).expect("a line").line(None);
+            assert!(line.contains("mistyped") && !line.contains("resolver"), "{line}");
+        }
+        for made in ["short.phantom.invalid", "example.com.INVALID."] {
+            assert_eq!(Trouble::no_such_name(made, false), None, "{made}");
+        }
     }
 
     #[test]
@@ -173,7 +193,9 @@ mod tests {
         let names =
             [true, false].map(|has_resolver| Trouble::NoSuchName { name: "n".repeat(255), has_resolver }.line(None));
         let silent = Trouble::NoAnswer { name: "n".repeat(255) }.line(None);
-        let mut lines: Vec<String> = all.chain(names).chain([refused, silent]).collect();
+        let phantom = format!("{}.phantom", "n".repeat(247));
+        let mistyped = Trouble::NoSuchName { name: phantom, has_resolver: false }.line(None);
+        let mut lines: Vec<String> = all.chain(names).chain([refused, silent, mistyped]).collect();
         assert!(
             lines.iter().all(|line| line.len() <= phantom_ipc::hook::MAX_MESSAGE && !line.contains('\n')),
             "{lines:?}"
@@ -181,6 +203,6 @@ mod tests {
         lines.sort();
         lines.dedup();
         // A path either stands or not.
-        assert_eq!(lines.len(), 9, "{lines:#?}");
+        assert_eq!(lines.len(), 10, "{lines:#?}");
     }
 }

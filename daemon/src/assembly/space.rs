@@ -170,7 +170,11 @@ impl gate::Network for Outside {
         let found = self.known(name).await;
         match &found {
             Ok(Some(_)) => {}
-            Ok(None) => self.explain(Trouble::no_such_name(name, self.resolver.is_some())).await,
+            Ok(None) => {
+                if let Some(trouble) = Trouble::no_such_name(name, self.resolver.is_some()) {
+                    self.explain(trouble).await;
+                }
+            }
             Err(Unanswered) => self.explain(Trouble::no_answer(name)).await,
         }
         found
