@@ -57,14 +57,20 @@ fn setup_makes_what_a_first_start_needs_and_says_how_to_start() -> Result<()> {
     // What it says to be next works.
     let mut daemon = home.tool("true", "phantomd", &[]).spawn()?;
     let pid = daemon.id();
-    let status = || {
-        let inside = format!("nsenter --mount=/proc/{pid}/ns/mnt {} status", binary("phantom").display());
-        stdout(&Command::new("sh").args(["-c", &inside]).env_remove("PHANTOM_SOCKET").output()?)
+    let inside = |words: &str| {
+        let script = format!("nsenter --mount=/proc/{pid}/ns/mnt {} {words}", binary("phantom").display());
+        Command::new("sh").args(["-c", &script]).env_remove("PHANTOM_SOCKET").env("HOME", home.0.at("")).output()
     };
-    let answered = eventually(status);
+    let answered = eventually(|| stdout(&inside("status")?));
+    // While it runs, nothing is taken in without a word.
+    let again = inside("setup --own --listen 127.0.0.1:9");
     daemon.kill()?;
     daemon.wait()?;
-    answered.map(drop)
+    answered?;
+    let again = again?;
+    ensure!(!again.status.success(), "{again:?}");
+    ensure!(String::from_utf8_lossy(&again.stderr).contains("nothing was changed"), "{again:?}");
+    Ok(())
 }
 
 #[test]

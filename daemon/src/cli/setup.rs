@@ -41,9 +41,13 @@ pub(super) fn run(options: &Setup) -> Result<u8> {
     let config = Config::load(&overrides, &folders)?;
     let phantomd = super::beside("phantomd")?;
     if UnixStream::connect(&config.socket).is_ok() {
+        if !options.peers.is_empty() || options.listen.is_some() {
+            bail!("a daemon answers at {}: nothing was changed\n  {}", config.socket.display(), whose.while_it_runs());
+        }
         writeln!(out, "a daemon answers at {}: it is set up", config.socket.display())?;
         return Ok(writeln!(out, "next: phantom status").map(|()| 0)?);
     }
+    whose.listens_as_the_file_says(options, &folders)?;
     for line in checks(&config, &phantomd)? {
         writeln!(out, "{line}")?;
     }
@@ -101,6 +105,25 @@ impl Whose {
         Overrides { listen: options.listen, ..place }
     }
 
+    /// Configuration that is there stays as it is: another port than its own would be checked and told to others, and not used.
+    fn listens_as_the_file_says(self, options: &Setup, folders: &Folders) -> Result<()> {
+        let overrides = Overrides { listen: None, ..self.overrides(options) };
+        let file = config::file_to_write(&overrides, folders).filter(|file| file.exists());
+        let (Some(file), Some(listen)) = (file, options.listen) else { return Ok(()) };
+        if Config::load(&overrides, folders)?.listen != listen {
+            bail!("{} is there and says where to listen: write listen = \"{listen}\" there", file.display());
+        }
+        Ok(())
+    }
+
+    /// What to do first.
+    fn while_it_runs(self) -> &'static str {
+        match self {
+            Self::System(_) => "end it (systemctl stop phantomd), then say this again",
+            Self::Own | Self::Others => "end it (phantom stop), then say this again",
+        }
+    }
+
     /// What makes configuration and identity, and shows the agreement.
     fn init(self, phantomd: &Path, options: &Setup) -> Result<Command> {
         let mut command = Command::new(phantomd);
@@ -111,9 +134,6 @@ impl Whose {
             command.arg(option).arg(path);
         }
         if let Some(listen) = listen {
-            if matches!(self, Self::System(_)) {
-                bail!("the computer's daemon listens where {SYSTEM_CONFIG} says: write listen = \"{listen}\" there");
-            }
             command.arg("--listen").arg(listen.to_string());
         }
         if options.accept_eula {
@@ -193,6 +213,28 @@ fn with_peers(text: &str, lines: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_that_the_file_does_not_say_is_refused() {
+        let root = tempfile::tempdir().expect("a folder");
+        let folders = Folders {
+            config: Some(root.path().join("config")),
+            state: Some(root.path().join("state")),
+            socket: Some(root.path().join("socket")),
+        };
+        let asked = |listen: &str| {
+            let listen = Some(listen.parse().expect("an address"));
+            let options = Setup { peers: Vec::new(), listen, own: true, accept_eula: true };
+            Whose::Own.listens_as_the_file_says(&options, &folders).map_err(|error| error.to_string())
+        };
+        asked("127.0.0.1:1").expect("no file, no other port");
+        let file = config::file_to_write(&Overrides::default(), &folders).expect("a place");
+        fs::create_dir_all(file.parent().expect("a folder")).expect("made");
+        fs::write(&file, config::template("127.0.0.1:1".parse().expect("an address"), &[])).expect("written");
+        asked("127.0.0.1:1").expect("the same port");
+        let error = asked("127.0.0.1:2").expect_err("another port");
+        assert!(error.contains("write listen = \"127.0.0.1:2\" there"), "{error}");
+    }
 
     #[test]
     fn peers_are_added_to_a_file_as_init_writes_it() {
