@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
 use phantom_ipc::admin::Passphrase;
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
@@ -32,7 +32,9 @@ pub(super) fn read(file: Option<&Path>, twice: bool) -> anyhow::Result<Passphras
 
 fn ask(twice: bool) -> anyhow::Result<Passphrase> {
     let tty = OpenOptions::new().read(true).write(true).open("/dev/tty");
-    let tty = tty.context("there is no terminal to ask for the passphrase\n  give it with --passphrase-file FILE")?;
+    let tty = tty.map_err(|error| {
+        anyhow!("there is no terminal to ask for the passphrase: {error}\n  give it with --passphrase-file FILE")
+    })?;
     let first = prompt(&tty, "passphrase: ")?;
     if twice && *prompt(&tty, "the same again: ")? != *first {
         bail!("the two differ; nothing was done");

@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::args::{Unit, UnitOptions};
 
@@ -64,6 +64,7 @@ fn add(root: &Path, options: &UnitOptions, launcher: &Path) -> Result<String> {
 
 fn remove(root: &Path, unit: &str) -> Result<String> {
     let path = drop_in(root, unit);
+    ensure!(path.exists(), "{unit} has no drop-in of ours\n  `phantom unit list` shows those that have");
     fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
     let _ = path.parent().map(fs::remove_dir);
     Ok(format!(

@@ -56,6 +56,8 @@ fn every_command_of_a_unit_is_wrapped() {
     assert_eq!(added(root.path(), "nginx", Some("web")).unwrap(), text);
     remove(root.path(), "nginx.service").unwrap();
     assert!(list(root.path()).is_empty());
+    let error = remove(root.path(), "nginx.service").unwrap_err().to_string();
+    assert!(error.contains("phantom unit list"), "{error}");
 }
 
 #[test]
