@@ -25,7 +25,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(70);
 pub enum ClientError {
     /// Nobody listens.
     #[error(
-        "no daemon listens on {0}\n  start one with `phantomd`, or name its socket: --daemon SOCKET or PHANTOM_SOCKET"
+        "no daemon listens on {0}\n  start one with `phantomd` (the first time: `phantom setup`), or name its socket: --daemon SOCKET or PHANTOM_SOCKET"
     )]
     NoDaemon(PathBuf),
     /// Masked.

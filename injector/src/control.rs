@@ -196,7 +196,7 @@ fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16]) -> Result<Session> {
 }
 
 /// What helps where no daemon is.
-const ADVICE: &str = "start one with `phantomd`, or name its socket with --daemon";
+const ADVICE: &str = "start one with `phantomd` (the first time: `phantom setup`), or name its socket with --daemon";
 
 /// Why no daemon could be reached, and what to do.
 fn nobody(socket: &Path, error: io::Error) -> anyhow::Error {

@@ -235,7 +235,10 @@ fn not_understood(bad: &BadLine) -> Failure {
 }
 
 fn not_yours() -> Failure {
-    failure("only root may ask this daemon, which runs as root", "use sudo; `phantom-run` works without")
+    failure(
+        "only root may ask this daemon, which runs as root",
+        "use sudo, or a daemon of your own (`phantom setup --own`); `phantom-run` works without",
+    )
 }
 
 fn late() -> Failure {

@@ -397,7 +397,8 @@ fn not_their_name() -> Refusal {
     Refusal {
         errno: libc::ENETDOWN,
         message: "named identities of this daemon belong to root".to_owned(),
-        hint: "leave the name out for a fresh identity, or run a phantomd of your own".to_owned(),
+        hint: "leave the name out for a fresh identity, or run a phantomd of your own (`phantom setup --own`)"
+            .to_owned(),
     }
 }
 
