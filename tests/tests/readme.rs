@@ -26,7 +26,8 @@ fn commands(word: &str) -> Result<Vec<&'static str>> {
 fn a_private_network_with_a_server_and_a_visitor() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut script =
-        "set -eu\ntrap 'phantom testnet down --dir net >&2 || true; kill $(jobs -p) 2>/dev/null' EXIT\n".to_owned();
+        "set -eu\ntrap 'phantom testnet down --dir net >&2 || true; kill $(jobs -p) 2>/dev/null || true' EXIT\n"
+            .to_owned();
     for command in commands("testnet up")? {
         let command = command.replace("/tmp/net", "net").replace("NAME", "$NAME");
         match command.strip_suffix(" &") {

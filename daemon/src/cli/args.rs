@@ -210,7 +210,7 @@ pub enum Identity {
         #[arg(long, value_name = "FILE")]
         passphrase_file: Option<PathBuf>,
     },
-    /// Forget one for good; nobody may use it
+    /// Forget one for good; not while a program uses it
     Remove {
         /// The local name
         name: String,
@@ -218,7 +218,7 @@ pub enum Identity {
         #[arg(long)]
         yes: bool,
     },
-    /// Give one another local name; its address stays, nobody may use it
+    /// Give one another local name, not while a program uses it; its address stays
     Rename {
         /// The local name
         old: String,
@@ -325,7 +325,7 @@ pub enum Testnet {
 /// A network's size and daemon.
 #[derive(Debug, Args)]
 pub struct Nodes {
-    /// Number of nodes, one process and one 127.x.y.z address each
+    /// Number of nodes, one process and one 127.x.y.z address each; below nine they find no paths
     #[arg(long, default_value_t = 12, value_name = "NUMBER")]
     pub nodes: usize,
     /// Log level of the nodes
