@@ -587,7 +587,7 @@ impl Task {
 
     fn heard(&mut self, bytes: Vec<u8>) {
         if let Ok(Ok(record)) = Signed::<NodeRecord>::from_bytes(&bytes).map(|signed| signed.check(unix_seconds()))
-            && self.sample.heard(&mut crate::random(), record, bytes)
+            && self.sample.heard(record, bytes)
         {
             self.tell();
         }

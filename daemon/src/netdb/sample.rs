@@ -67,18 +67,27 @@ struct Known {
     renew_at: u64,
     /// When it was last connected, in seconds since 1970.
     seen: Option<u64>,
+    /// The node itself told it, unasked, and perhaps nobody else.
+    told: bool,
+}
+
+impl Known {
+    /// Whether a record that was looked up takes its place.
+    fn yields(&self, record: &NodeRecord) -> bool {
+        self.record.version() < record.version() || self.told && self.record.contradicts(record)
+    }
 }
 
 impl Sample {
     /// Takes a record that holds. False: it says nothing new.
     pub(super) fn learn(&mut self, rng: &mut impl Rng, record: NodeRecord, bytes: Vec<u8>) -> bool {
         let id = record.contact.node_id();
-        if self.nodes.get(&id).is_some_and(|known| known.record.version() >= record.version()) {
+        if self.nodes.get(&id).is_some_and(|known| !known.yields(&record)) {
             return false;
         }
         let seen = self.of(&id).and_then(|known| known.seen);
         let renew_at = record.epoch.end() + rng.random_range(0..RENEW_WITHIN);
-        let known = Known { record: Arc::new(record), bytes, renew_at, seen };
+        let known = Known { record: Arc::new(record), bytes, renew_at, seen, told: false };
         let held = self.hold(&id, &known);
         if !self.nodes.contains_key(&id) && !self.makes_room(rng) {
             return held;
@@ -87,17 +96,24 @@ impl Sample {
         true
     }
 
-    /// Takes a record that its node told us by itself. It renews what is there; that a node tells it, or how often, brings it nowhere else.
+    /// Takes a record that its node told us by itself, if it is pinned: the others are asked for anyway. A node could tell each neighbour
+    /// keys of its own, and know by the key who builds; so keys that are known stay, what others have of it wins, and it is looked up as
+    /// soon as without.
     // protocol: J2, J11
-    pub(super) fn heard(&mut self, rng: &mut impl Rng, record: NodeRecord, bytes: Vec<u8>) -> bool {
+    pub(super) fn heard(&mut self, record: NodeRecord, bytes: Vec<u8>) -> bool {
         let id = record.contact.node_id();
-        if self.nodes.contains_key(&id) {
-            return self.learn(rng, record, bytes);
+        let known = self.of(&id);
+        let stays = known.is_some_and(|known| known.record.contradicts(&record) || !known.yields(&record));
+        if stays || !self.pinned.contains(&id) {
+            return false;
         }
-        let newer = self.held.get(&id).is_none_or(|held| held.record.version() < record.version());
-        let seen = self.of(&id).and_then(|known| known.seen);
-        // Never asked for anew: it is not of the sample.
-        newer && self.hold(&id, &Known { record: Arc::new(record), bytes, renew_at: u64::MAX, seen })
+        // Of those beyond the sample none is looked up.
+        let (renew_at, seen) = known.map_or((u64::MAX, None), |known| (known.renew_at, known.seen));
+        let told = Known { record: Arc::new(record), bytes, renew_at, seen, told: true };
+        if let Some(known) = self.nodes.get_mut(&id) {
+            *known = told.clone();
+        }
+        self.hold(&id, &told)
     }
 
     /// Whether there is room for one more. In a full sample chance says so, and then a random one goes: neither who answers first or
@@ -120,7 +136,7 @@ impl Sample {
 
     /// Keeps a record aside if its node is pinned and it is not older than what is there.
     fn hold(&mut self, id: &NodeId, known: &Known) -> bool {
-        let newest = |held: &Known| held.record.version() <= known.record.version();
+        let newest = |held: &Known| held.record.version() == known.record.version() || held.yields(&known.record);
         let holds = self.pinned.contains(id) && self.held.get(id).is_none_or(newest);
         if holds {
             self.missing.remove(id);
@@ -383,19 +399,44 @@ mod tests {
 
     // protocol: J2, J11
     #[test]
-    fn what_a_node_tells_of_itself_renews_what_is_known_of_it_and_nothing_else() {
-        let (mut one, mut rng) = sample(1);
+    fn what_a_pinned_node_tells_of_itself_renews_what_is_known_of_it_and_nothing_else() {
+        let (mut one, mut rng) = sample(2);
         let new = |number| record(number, record(number, NOW).epoch.end());
-        assert!(!one.heard(&mut rng, record(5, NOW), vec![1]) && !knows(&one, 5), "nobody asked");
-        assert!(one.heard(&mut rng, new(0), vec![2]));
-        one.pin([id(5)].into());
-        assert!(one.heard(&mut rng, new(5), vec![3]) && knows(&one, 5) && !one.contains(&id(5)));
-        assert!(!one.heard(&mut rng, record(5, NOW), vec![4]), "an old one");
-        assert_eq!(one.signed().map(|(_, bytes)| bytes.to_vec()).collect::<BTreeSet<_>>(), [vec![2], vec![3]].into());
+        assert!(!one.heard(record(5, NOW), vec![1]) && !knows(&one, 5), "nobody asked");
+        assert!(!one.heard(new(0), vec![2]), "it is asked for anyway");
+        one.pin([id(1), id(5)].into());
+        let due = one.nodes[&id(1)].renew_at;
+        assert!(one.heard(new(1), vec![3]) && one.nodes[&id(1)].renew_at == due, "and so is this one");
+        assert!(one.heard(new(5), vec![4]) && knows(&one, 5) && !one.contains(&id(5)));
+        assert!(!one.heard(record(5, NOW), vec![5]), "an old one");
+        let all = one.signed().map(|(_, bytes)| bytes.to_vec()).collect::<BTreeSet<_>>();
+        assert_eq!(all, [vec![1], vec![3], vec![4]].into());
         // A pinned node that tells its records is not asked for.
         let over = new(5).expires();
         let asked = (NOW..over - LAST_HOUR).step_by(30).any(|now| one.take_due(&mut rng, now, 8).contains(&id(5)));
         assert!(!asked);
+    }
+
+    /// A node that gave each neighbour keys of its own knew by the key who had built.
+    // protocol: J11
+    #[test]
+    fn keys_that_a_node_has_for_one_neighbour_alone_give_way_to_those_that_others_have() {
+        let own = || PublicPathKeys { dh: [9; 32], kem: Arc::new([9; 1184]) };
+        let (mut one, mut rng) = sample(1);
+        one.pin([id(0), id(5)].into());
+        let next = |number| record(number, record(number, NOW).epoch.end());
+        let keys = |one: &Sample, number| one.of(&id(number)).unwrap().record.keys.clone().map(|keys| keys.dh);
+        let known = keys(&one, 0);
+        let changed = NodeRecord { revision: 1, keys: [own(), own()], ..record(0, NOW) };
+        assert!(!one.heard(changed, vec![2]) && keys(&one, 0) == known, "of an epoch that is known");
+        let mut told = next(0);
+        told.keys[1] = own();
+        assert!(one.heard(NodeRecord { revision: 1, ..told }, vec![3]), "of one that is not, nobody can say");
+        assert!(one.learn(&mut rng, next(0), vec![4]) && keys(&one, 0) == next(0).keys.map(|keys| keys.dh));
+        // The same beside the sample.
+        assert!(one.heard(NodeRecord { keys: [own(), own()], ..record(5, NOW) }, vec![5]));
+        one.learn(&mut rng, record(5, NOW), vec![6]);
+        assert_eq!(keys(&one, 5), record(5, NOW).keys.map(|keys| keys.dh));
     }
 
     /// Until chance lets it in.

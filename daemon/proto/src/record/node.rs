@@ -54,6 +54,16 @@ impl NodeRecord {
         (self.epoch.start(), self.revision)
     }
 
+    /// Whether two records of a node have different path keys for one epoch: one of them was made for some of its readers, who could be
+    /// told apart by the key that they use.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let of = |one: &Self| [one.epoch.start(), one.epoch.end()];
+        let pairs = of(self).into_iter().zip(&self.keys);
+        pairs
+            .flat_map(|mine| of(other).into_iter().zip(&other.keys).map(move |theirs| (mine, theirs)))
+            .any(|(mine, theirs)| mine.0 == theirs.0 && mine.1 != theirs.1)
+    }
+
     /// The path keys to build with at `now`. `None`: those of its epochs are over.
     // protocol: E3
     pub fn keys_at(&self, now: u64) -> Option<&PublicPathKeys> {
