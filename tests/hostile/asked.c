@@ -65,8 +65,13 @@ static int command(const char *path) {
     if (!path)
         return ABSENT;
     snprintf(at.sun_path, sizeof at.sun_path, "%s", path);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) < 0 || send(fd, line, strlen(line), MSG_NOSIGNAL) < 0)
+    if (fd < 0 || connect(fd, (struct sockaddr *)&at, sizeof at) < 0)
         return closing(fd, -1);
+    if (send(fd, line, strlen(line), MSG_NOSIGNAL) < 0) {
+        /* Whoever closes at once may do so before the question or after it. */
+        errno = errno == EPIPE ? ECONNRESET : errno;
+        return closing(fd, -1);
+    }
     ssize_t length = recv(fd, answer, sizeof answer, 0);
     if (length == 0)
         errno = ENODATA;
