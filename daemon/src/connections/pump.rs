@@ -38,7 +38,7 @@ use crate::relay::cells::Tunnel;
 
 pub(super) use role::ForProgram;
 pub use role::Incoming;
-use role::{Role, Server, Verdict};
+use role::{Asked, Role, Server, Verdict};
 pub(super) use way::Over;
 use way::{Run, Way, arrive, directions, flush};
 
@@ -96,31 +96,10 @@ pub(super) async fn connect(
     if let Some((share, stop_rx)) = shared {
         (pump.share, pump.stop_rx) = (share, Some(stop_rx));
     }
-    let carrying = tokio::spawn(pump.carry());
-    let unanswered = Unanswered(Some(carrying.abort_handle()));
+    tokio::spawn(pump.carry());
     // The task is gone without an answer: the tunnel broke.
-    let answer = answer_rx.await.unwrap_or(Err(ConnectError::Unreachable));
-    unanswered.over();
-    answer?;
+    answer_rx.await.unwrap_or(Err(ConnectError::Unreachable))?;
     Ok(Box::new(stream))
-}
-
-/// Ends a session for whose answer nobody waits any more: without it, a far end that stays silent would hold it for ever.
-struct Unanswered(Option<tokio::task::AbortHandle>);
-
-impl Unanswered {
-    /// The answer is there: from now on the session ends by itself.
-    fn over(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Unanswered {
-    fn drop(&mut self) {
-        if let Some(carrying) = self.0.take() {
-            carrying.abort();
-        }
-    }
 }
 
 /// Carries a server's session, whose first bytes came with the tunnel.
@@ -279,6 +258,7 @@ impl Pump {
         let for_app = !self.to_app.rest().is_empty() || self.session.app_is_over();
         let due = self.due();
         let (incoming, outgoing) = directions(&mut self.way);
+        let (listed, asked) = self.role.waits();
         tokio::select! {
             arrived = arrive(incoming), if hears => {
                 arrived?;
@@ -303,7 +283,8 @@ impl Pump {
                 self.searching = None;
                 self.found(redial, found)?;
             }
-            resumption = until_resumed(self.role.listed()) => return self.resumed(resumption),
+            resumption = until_resumed(listed) => return self.resumed(resumption),
+            () = until_given_up(asked) => return self.given_up(),
             () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
             () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
                 self.stopping = true;
@@ -315,6 +296,18 @@ impl Pump {
             }
             () = until(due) => return self.was_due(),
         }
+        Ok(Turn::Goes)
+    }
+
+    /// Nobody waits for the answer any more. What the server may have heard of is reset, or it would wait for us; of the rest it
+    /// is not to hear.
+    fn given_up(&mut self) -> Result<Turn, RelayError> {
+        if self.session.secret().is_none() {
+            self.way = None;
+            return Err(RelayError::Ended);
+        }
+        self.role.say(Err(ConnectError::Unreachable));
+        self.session.app_abort();
         Ok(Turn::Goes)
     }
 
@@ -628,6 +621,13 @@ async fn search(searching: Option<&mut Searching>) -> (Box<Redial>, Option<redia
 async fn until_resumed(listed: Option<&mut Listed>) -> Option<Resumption> {
     match listed {
         Some(listed) => listed.resumption_rx.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn until_given_up(asked: Option<&mut Asked>) {
+    match asked {
+        Some(answer_tx) => answer_tx.closed().await,
         None => pending().await,
     }
 }

@@ -20,6 +20,9 @@ use crate::relay::RelayError;
 /// Whether a program listens; or nobody could say in time.
 pub(super) type Verdict = Pin<Box<dyn Future<Output = Result<bool, RelayError>> + Send>>;
 
+/// To whom the answer to a connect goes.
+pub(super) type Asked = oneshot::Sender<Result<(), ConnectError>>;
+
 /// What a client's session has that is a program's, and no visit.
 pub(in crate::connections) struct ForProgram {
     /// Its line in the list, as long as it lives.
@@ -43,7 +46,7 @@ pub struct Incoming {
 pub(super) enum Role {
     Client {
         /// The answer to a connect, sent once.
-        answer_tx: Option<oneshot::Sender<Result<(), ConnectError>>>,
+        answer_tx: Option<Asked>,
         /// The connection's line in the list, as long as it lives.
         entry: Option<ConnectionEntry>,
         /// How it comes to another tunnel; taken while it looks for one.
@@ -75,10 +78,11 @@ impl Role {
         }
     }
 
-    pub(super) fn listed(&mut self) -> Option<&mut Listed> {
+    /// What another tunnel comes by, and who waits for an answer.
+    pub(super) fn waits(&mut self) -> (Option<&mut Listed>, Option<&mut Asked>) {
         match self {
-            Self::Client { .. } => None,
-            Self::Server(server) => server.listed.as_mut(),
+            Self::Client { answer_tx, .. } => (None, answer_tx.as_mut()),
+            Self::Server(server) => (server.listed.as_mut(), None),
         }
     }
 
