@@ -284,7 +284,11 @@ impl Pump {
                 self.found(redial, found)?;
             }
             resumption = until_resumed(listed) => return self.resumed(resumption),
-            () = until_given_up(asked) => return self.given_up(),
+            // The server has had no proof yet, and is to have none.
+            () = until_given_up(asked) => {
+                self.way = None;
+                return Err(RelayError::Ended);
+            }
             () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
             () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
                 self.stopping = true;
@@ -296,18 +300,6 @@ impl Pump {
             }
             () = until(due) => return self.was_due(),
         }
-        Ok(Turn::Goes)
-    }
-
-    /// Nobody waits for the answer any more. What the server may have heard of is reset, or it would wait for us; of the rest it
-    /// is not to hear.
-    fn given_up(&mut self) -> Result<Turn, RelayError> {
-        if self.session.secret().is_none() {
-            self.way = None;
-            return Err(RelayError::Ended);
-        }
-        self.role.say(Err(ConnectError::Unreachable));
-        self.session.app_abort();
         Ok(Turn::Goes)
     }
 
@@ -625,6 +617,7 @@ async fn until_resumed(listed: Option<&mut Listed>) -> Option<Resumption> {
     }
 }
 
+/// Nobody waits for the answer any more. Once it is there, a program that goes away resets the session.
 async fn until_given_up(asked: Option<&mut Asked>) {
     match asked {
         Some(answer_tx) => answer_tx.closed().await,

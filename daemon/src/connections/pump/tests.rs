@@ -1,6 +1,7 @@
 //! Two ends of a session over a tunnel in memory, or one end and what a hostile other one sends.
 
 use async_trait::async_trait;
+use futures::FutureExt;
 use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
@@ -178,11 +179,16 @@ async fn a_client_that_proves_nothing_has_a_minute() {
 async fn half_connected() -> (Box<dyn Stream>, Tunnel, Session) {
     let [mut far, near] = tunnel(1 << 16);
     let answer = tokio::spawn(connect(client(PORT), near, None, None));
+    let server = proven(&mut far).await;
+    (answer.await.unwrap().expect("accepted"), far, server)
+}
+
+/// The far end's session, once the client has proven itself to it.
+async fn proven(far: &mut Tunnel) -> Session {
     let mut server = Session::accept(key(1));
     let mut proven = false;
     while !proven {
-        let Some((CellKind::Data, bytes)) = far.incoming.read().await.unwrap() else { panic!("no bytes of a session") };
-        server.far_input(bytes).unwrap();
+        hear(&mut server, far).await;
         while let Some(event) = server.poll() {
             match event {
                 Event::Hello { .. } => server.verdict(true).unwrap(),
@@ -190,12 +196,41 @@ async fn half_connected() -> (Box<dyn Stream>, Tunnel, Session) {
                 _ => {}
             }
         }
-        let mut said = Vec::new();
-        server.take_far(&mut said);
-        far.outgoing.write_data(&said).await.unwrap();
-        far.outgoing.flush().await.unwrap();
+        say(&mut server, far).await;
     }
-    (answer.await.unwrap().expect("accepted"), far, server)
+    server
+}
+
+/// A connect whose answer was there already was ended in the middle, without a word: its server waited for the session to go on.
+// protocol: S15
+#[tokio::test]
+async fn who_gives_up_when_the_server_has_had_the_proof_resets() {
+    let [mut far, near] = tunnel(1 << 16);
+    let mut asks = Box::pin(connect(client(PORT), near, None, None));
+    assert!((&mut asks).now_or_never().is_none());
+    let mut server = proven(&mut far).await;
+    drop(asks);
+    while server.poll() != Some(Event::Reset) {
+        hear(&mut server, &mut far).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_connect_that_is_given_up_before_the_server_hears_nothing_more() {
+    let [mut far, near] = tunnel(1 << 16);
+    let mut asks = Box::pin(connect(client(PORT), near, None, None));
+    assert!((&mut asks).now_or_never().is_none());
+    let mut server = Session::accept(key(1));
+    while !matches!(server.poll(), Some(Event::Hello { .. })) {
+        hear(&mut server, &mut far).await;
+    }
+    server.verdict(true).unwrap();
+    drop(asks);
+    tokio::task::yield_now().await;
+    // The tunnel may be gone by now; if not, this is what would be answered.
+    let _ = far.outgoing.write_data(&said(&mut server)).await;
+    let _ = far.outgoing.flush().await;
+    assert_eq!(hears(&mut far).await, None);
 }
 
 /// Whatever ends a tunnel before both sessions have ended, where there is no way to another: a reset, after the bytes that came before.
