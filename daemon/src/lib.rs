@@ -22,6 +22,7 @@ pub mod names;
 pub mod netdb;
 mod opened;
 mod path_keys;
+mod percent;
 pub mod random;
 pub mod relay;
 pub mod resolver;

@@ -24,7 +24,7 @@ const PROTOCOL: Building = (
 const DAEMON: Building = (
     "daemon/src",
     &[
-        &["clock", "random", "datadir", "store", "logging", "names", "gate", "client"],
+        &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
         &["health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
         &["args", "relay", "emulation", "metrics"],

@@ -16,6 +16,8 @@ use hyper_util::rt::TokioTimer;
 use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
+use crate::percent::decoded;
+
 mod proxy;
 
 /// Longest head of a request: what most web servers allow.
@@ -115,23 +117,6 @@ fn parts(file: File, len: u64) -> Body {
     StreamBody::new(parts).map_err(Into::into).boxed_unsync()
 }
 
-/// A path with its %-escapes resolved. `None`: it is none.
-fn decoded(path: &str) -> Option<String> {
-    let mut out = Vec::with_capacity(path.len());
-    let mut bytes = path.bytes();
-    while let Some(byte) = bytes.next() {
-        if byte == b'%' {
-            let digits = [bytes.next()?, bytes.next()?].map(|digit| char::from(digit).to_digit(16));
-            let [Some(high), Some(low)] = digits else { return None };
-            out.push(u8::try_from(high << 4 | low).ok()?);
-        } else {
-            out.push(byte);
-        }
-    }
-    // The system would end the path at a zero.
-    String::from_utf8(out).ok().filter(|path| !path.contains('\0'))
-}
-
 fn kind_of(file: &Path) -> &'static str {
     match file.extension().and_then(|extension| extension.to_str()) {
         Some("html" | "htm") => "text/html; charset=utf-8",
@@ -181,20 +166,6 @@ pub(super) fn empty() -> Body {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    proptest! {
-        #[test]
-        fn any_path_is_decoded_without_panic(path: String) {
-            let _ = decoded(&path);
-        }
-
-        #[test]
-        fn escapes_are_resolved(text: String) {
-            let escaped: String = text.bytes().map(|byte| format!("%{byte:02x}")).collect();
-            prop_assert_eq!(decoded(&escaped), (!text.contains('\0')).then_some(text));
-        }
-    }
 
     #[cfg(unix)]
     #[tokio::test]
