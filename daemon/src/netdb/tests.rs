@@ -128,12 +128,12 @@ async fn identifies(mut stream: SubstreamBox, says: Vec<u8>) -> std::io::Result<
     }
 }
 
-/// What Identify says: whose key, reached where, which protocols.
-fn identity(seed: u8, address: Option<u8>, protocols: &[&str]) -> Vec<u8> {
+/// What Identify says: whose key, reached at whose addresses, which protocols.
+fn identity(seed: u8, addresses: &[u8], protocols: &[&str]) -> Vec<u8> {
     let key = [&[8, 1, 0x12, 32], &contact(seed).identity.0[..]].concat();
-    let address = address.map(|seed| field(2, &super::transport::multiaddr(&contact(seed)).unwrap().to_vec()));
+    let at = |seed: &u8| field(2, &super::transport::multiaddr(&contact(*seed)).unwrap().to_vec());
     let protocols = protocols.iter().map(|name| field(3, name.as_bytes()));
-    let fields = [field(1, &key)].into_iter().chain(address).chain(protocols);
+    let fields = [field(1, &key)].into_iter().chain(addresses.iter().map(at)).chain(protocols);
     let message = [fields.collect::<Vec<_>>().concat(), field(5, b"/phantom/id/1"), field(6, b"other")].concat();
     [varint(message.len()), message].concat()
 }
@@ -393,12 +393,13 @@ const SILENCE: Duration = Duration::from_millis(1500);
 // protocol: D15, D21, D22
 #[tokio::test]
 async fn only_who_says_who_and_where_it_is_and_that_it_speaks_the_dht_gets_a_place() {
-    assert_eq!([true; 2], is_told(identity(3, Some(3), SPEAKS), None, PATIENCE).await);
+    assert_eq!([true; 2], is_told(identity(3, &[3], SPEAKS), None, PATIENCE).await);
+    assert_eq!([true; 2], is_told(identity(3, &[5, 3], SPEAKS), None, PATIENCE).await, "its own among others'");
     for (says, what) in [
-        (identity(3, Some(3), &SPEAKS[1..]), "it speaks no DHT"),
-        (identity(3, Some(5), SPEAKS), "the address is another's"),
-        (identity(3, None, SPEAKS), "it has no address"),
-        (identity(5, Some(3), SPEAKS), "the key is not the link's"),
+        (identity(3, &[3], &SPEAKS[1..]), "it speaks no DHT"),
+        (identity(3, &[5], SPEAKS), "the address is another's"),
+        (identity(3, &[], SPEAKS), "it has no address"),
+        (identity(5, &[3], SPEAKS), "the key is not the link's"),
     ] {
         assert_eq!([false; 2], is_told(says, None, SILENCE).await, "{what}");
     }
@@ -407,18 +408,18 @@ async fn only_who_says_who_and_where_it_is_and_that_it_speaks_the_dht_gets_a_pla
 // protocol: D15, D21, D22, D23
 #[tokio::test]
 async fn a_push_changes_what_is_known_as_far_as_it_says_something() {
-    let quiet = || identity(3, Some(3), &SPEAKS[1..]);
-    let nowhere = || identity(3, None, SPEAKS);
-    assert_eq!([true; 2], is_told(quiet(), Some(identity(3, None, SPEAKS)), PATIENCE).await, "which protocols");
-    assert_eq!([true; 2], is_told(nowhere(), Some(identity(3, Some(3), &[])), PATIENCE).await, "which address");
+    let quiet = || identity(3, &[3], &SPEAKS[1..]);
+    let nowhere = || identity(3, &[], SPEAKS);
+    assert_eq!([true; 2], is_told(quiet(), Some(identity(3, &[], SPEAKS)), PATIENCE).await, "which protocols");
+    assert_eq!([true; 2], is_told(nowhere(), Some(identity(3, &[3], &[])), PATIENCE).await, "which address");
     assert_eq!(
         [false; 2],
-        is_told(nowhere(), Some(identity(3, Some(5), SPEAKS)), SILENCE).await,
+        is_told(nowhere(), Some(identity(3, &[5], SPEAKS)), SILENCE).await,
         "the address is another's"
     );
     assert_eq!(
         [false; 2],
-        is_told(quiet(), Some(identity(5, Some(3), SPEAKS)), SILENCE).await,
+        is_told(quiet(), Some(identity(5, &[3], SPEAKS)), SILENCE).await,
         "the key is not the link's"
     );
 }
