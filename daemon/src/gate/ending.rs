@@ -61,7 +61,9 @@ impl Ending {
 
     /// Aborts every connection, and every attempt at one. What is tried from now on fails at once with ENETUNREACH.
     pub(super) fn come(&self, device: &str) {
-        // First those that wait: taking the device away takes the kernel a moment.
+        // First the routes: who is woken by an error below may connect anew before the kernel, which takes a moment for
+        // that, has taken the device away; that attempt shall have nowhere to go.
+        let _ = self.route.remove_default_routes();
         let _ = self.abort(Transport::Tcp);
         let _ = self.route.remove_link(device);
         for _ in 0..ROUNDS {

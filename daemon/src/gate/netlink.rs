@@ -17,6 +17,7 @@ const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 const RTM_NEWADDR: u16 = 20;
 const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
 const RTM_NEWRULE: u16 = 32;
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
@@ -42,6 +43,7 @@ const RT_TABLE_MAIN: u8 = 254;
 const RTPROT_STATIC: u8 = 4;
 const RTN_UNICAST: u8 = 1;
 const RT_SCOPE_LINK: u8 = 253;
+const RT_SCOPE_ANY: u8 = 255;
 
 const FRA_DST: u16 = 1;
 const FRA_PRIORITY: u16 = 6;
@@ -166,6 +168,13 @@ impl Netlink {
     /// Routes everything of the address's family into a device, with `source` as the preferred source.
     pub(super) fn add_default_route(&self, index: u32, source: IpAddr) -> io::Result<()> {
         self.request(RTM_NEWROUTE, NLM_F_CREATE, &default_route(index, source, RT_TABLE_MAIN))
+    }
+
+    /// Takes the default routes of both families away, which the kernel does at once.
+    pub(super) fn remove_default_routes(&self) -> io::Result<()> {
+        let remove =
+            |family| self.request(RTM_DELROUTE, 0, &[family, 0, 0, 0, RT_TABLE_MAIN, 0, RT_SCOPE_ANY, 0, 0, 0, 0, 0]);
+        remove(AF_INET6).and(remove(AF_INET))
     }
 
     /// Lets datagrams to other ports than `port` fail at once with ENETUNREACH, in the family of `source`; but connect(),
