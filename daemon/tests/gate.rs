@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::pin::Pin;
@@ -111,6 +111,8 @@ impl Network for Double {
             name => Ok(self.names.get(name).map(|address| Found { address: *address, lifetime: 600 })),
         }
     }
+
+    async fn refused(&self, _: IpAddr) {}
 
     async fn name_of(&self, wanted: ApAddress) -> Option<String> {
         self.names.iter().find(|(_, a)| **a == wanted).map(|(name, _)| name.clone())

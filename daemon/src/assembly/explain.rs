@@ -3,6 +3,7 @@
 //! Each is said once in a while and few of them in a row: a program that tries again and again is not to fill a terminal.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ const MOST: usize = 8;
 pub(super) enum Trouble {
     /// A connection to a port of an address, in this step.
     Connect { to: String, port: u16, step: Step, cause: Cause },
+    /// An address that is none of this network.
+    Outside { address: IpAddr },
     /// A name that nobody here knows; whether others could have been asked.
     NoSuchName { name: String, has_resolver: bool },
     /// A name about which the resolver did not answer.
@@ -63,6 +66,9 @@ impl Trouble {
             Self::Connect { to, port, step, cause } => {
                 format!("no connection to port {port} of {to}: {}", why(*step, *cause, waits_for))
             }
+            Self::Outside { address } => format!(
+                "no connection to {address}: that address is none of this network, and nothing leaves it; use a `.phantom` name"
+            ),
             Self::NoSuchName { name, .. } if ends_with(name, ".phantom") => format!(
                 "no such name: {name}; before .phantom stand the 56 characters of an address, which check each other (is one \
                  mistyped?), or an alias of phantomd.toml"
@@ -195,7 +201,8 @@ mod tests {
         let silent = Trouble::NoAnswer { name: "n".repeat(255) }.line(None);
         let phantom = format!("{}.phantom", "n".repeat(247));
         let mistyped = Trouble::NoSuchName { name: phantom, has_resolver: false }.line(None);
-        let mut lines: Vec<String> = all.chain(names).chain([refused, silent, mistyped]).collect();
+        let outside = Trouble::Outside { address: [192, 0, 2, 1].into() }.line(None);
+        let mut lines: Vec<String> = all.chain(names).chain([refused, silent, mistyped, outside]).collect();
         assert!(
             lines.iter().all(|line| line.len() <= phantom_ipc::hook::MAX_MESSAGE && !line.contains('\n')),
             "{lines:?}"
@@ -203,6 +210,6 @@ mod tests {
         lines.sort();
         lines.dedup();
         // A path either stands or not.
-        assert_eq!(lines.len(), 10, "{lines:#?}");
+        assert_eq!(lines.len(), 11, "{lines:#?}");
     }
 }

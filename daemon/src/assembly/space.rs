@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
@@ -178,6 +178,10 @@ impl gate::Network for Outside {
             Err(Unanswered) => self.explain(Trouble::no_answer(name)).await,
         }
         found
+    }
+
+    async fn refused(&self, address: IpAddr) {
+        self.explain(Trouble::Outside { address }).await;
     }
 
     async fn name_of(&self, address: ApAddress) -> Option<String> {

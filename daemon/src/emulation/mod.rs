@@ -81,6 +81,16 @@ struct Life {
     cookie: Option<u64>,
 }
 
+/// A connection that a program has begun, or one that is under way.
+struct Begun {
+    /// The program's end.
+    own: OwnedFd,
+    connect: Connect,
+    turn: Turn,
+    orders: mpsc::Sender<Order>,
+    settled: Arc<Notify>,
+}
+
 enum Order {
     Connect(Route, Turn),
     Announce(Child),
@@ -279,22 +289,13 @@ impl Shared {
 
     async fn connect(&self, id: u64, to: SocketAddr, wait: bool, own: Option<Beside>) -> Result<Reply, Errno> {
         let own = own.ok_or(libc::ENOTSOCK)?;
-        let (own, begun, turn, life) = {
-            let mut state = self.lock();
-            // By the kernel's number: anybody may take any name.
-            let cookie = state.lives.get(&id).and_then(|life| life.cookie);
-            let own = own.known_by(|own| cookie.is_some() && pair::cookie(own) == cookie).ok_or(libc::ENOTSOCK)?;
-            let begun = state.table.connect(id, to, rand::random(), |ip| self.behind(ip))?;
-            let turn = match begun {
-                Connect::Begin(Route::Far { to: far, port, .. }) => {
-                    state.attempts.begin(Instant::now(), far, port, !to.ip().to_canonical().is_ipv4())
-                }
-                _ => Turn::Alone,
-            };
-            (own, begun, turn, state.lives.get(&id).map(|life| (life.orders.clone(), life.settled.clone())))
-        };
-        let (orders, settled) = life.ok_or(libc::ENOTSOCK)?;
-        match begun {
+        let begun = self.begin(id, to, own);
+        // From here these two say that an address is none of the network.
+        if matches!(begun, Err(libc::EACCES | libc::EHOSTUNREACH)) {
+            self.network.refused(to.ip().to_canonical()).await;
+        }
+        let Begun { own, connect, turn, orders, settled } = begun?;
+        match connect {
             Connect::Done => return Ok(Reply::Done),
             Connect::UnderWay if !wait => return Err(libc::EALREADY),
             Connect::UnderWay => {}
@@ -325,6 +326,22 @@ impl Shared {
                 Outcome::Pending => change.await,
             }
         }
+    }
+
+    fn begin(&self, id: u64, to: SocketAddr, own: Beside) -> Result<Begun, Errno> {
+        let mut state = self.lock();
+        // By the kernel's number: anybody may take any name.
+        let cookie = state.lives.get(&id).and_then(|life| life.cookie);
+        let own = own.known_by(|own| cookie.is_some() && pair::cookie(own) == cookie).ok_or(libc::ENOTSOCK)?;
+        let connect = state.table.connect(id, to, rand::random(), |ip| self.behind(ip))?;
+        let turn = match connect {
+            Connect::Begin(Route::Far { to: far, port, .. }) => {
+                state.attempts.begin(Instant::now(), far, port, !to.ip().to_canonical().is_ipv4())
+            }
+            _ => Turn::Alone,
+        };
+        let life = state.lives.get(&id).ok_or(libc::ENOTSOCK)?;
+        Ok(Begun { own, connect, turn, orders: life.orders.clone(), settled: life.settled.clone() })
     }
 
     /// Opens the way to the far end.

@@ -29,6 +29,7 @@ impl gate::Network for Alone {
     async fn resolve(&self, _: &str) -> Result<Option<gate::Found>, gate::Unanswered> {
         Ok(None)
     }
+    async fn refused(&self, _: IpAddr) {}
     async fn name_of(&self, _: ApAddress) -> Option<String> {
         None
     }
@@ -55,6 +56,7 @@ impl gate::Network for Far {
     async fn resolve(&self, _: &str) -> Result<Option<gate::Found>, gate::Unanswered> {
         Ok(None)
     }
+    async fn refused(&self, _: IpAddr) {}
     async fn name_of(&self, _: ApAddress) -> Option<String> {
         None
     }

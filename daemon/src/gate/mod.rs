@@ -326,7 +326,11 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
                 Some(Event::Resolve(question)) if questions.len() < MAX_QUESTIONS => {
                     questions.spawn(resolve(Arc::clone(&shared), question));
                 }
-                Some(Event::Resolve(_)) => {}
+                Some(Event::Outside(address)) if questions.len() < MAX_QUESTIONS => {
+                    let shared = Arc::clone(&shared);
+                    questions.spawn(async move { shared.network.refused(address).await });
+                }
+                Some(Event::Resolve(_) | Event::Outside(_)) => {}
                 None => return shared.broken.store(true, Ordering::Relaxed),
             },
             accepted = listener.accept() => match accepted {

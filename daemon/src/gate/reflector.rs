@@ -117,6 +117,8 @@ pub(super) enum Action {
     Answer(Vec<u8>),
     /// The same, and once more a moment later: a kernel whose socket is busy takes an ICMP error for a hint only.
     AnswerTwice(Vec<u8>),
+    /// The same, for a program that tried this address, which is none of the network.
+    Outside(IpAddr, Vec<u8>),
     /// The daemon has to find out what the far end says.
     Connect(Connect),
     /// The daemon has to answer a DNS message.
@@ -470,7 +472,7 @@ fn stray(segment: &Segment) -> Action {
 
 fn refuse(frame: &[u8], view: &View, segment: &Segment, obstacle: Option<Obstacle>) -> Action {
     match obstacle {
-        Some(obstacle) => Action::AnswerTwice(packet::unreachable(frame, view, obstacle)),
+        Some(obstacle) => Action::Outside(segment.destination.ip(), packet::unreachable(frame, view, obstacle)),
         None => Action::Answer(packet::reset(segment)),
     }
 }

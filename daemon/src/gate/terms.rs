@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -48,6 +49,9 @@ pub trait Network: Send + Sync + 'static {
 
     /// The address behind a name (lower case, no trailing dot), if it has one.
     async fn resolve(&self, name: &str) -> Result<Option<Found>, Unanswered>;
+
+    /// A program has tried an address that is none of this network, and was refused. Comes as often as programs try, at most.
+    async fn refused(&self, address: IpAddr);
 
     /// The name of an address, if there is one.
     async fn name_of(&self, address: ApAddress) -> Option<String>;

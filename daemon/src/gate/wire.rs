@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -50,6 +50,8 @@ pub(super) enum Event {
     Connect(Connect),
     /// A program asks a resolver.
     Resolve(Question),
+    /// A program has tried an address that is none of the network.
+    Outside(IpAddr),
 }
 
 /// The daemon's end of the thread.
@@ -220,11 +222,11 @@ impl Carrier {
             Action::Drop => {}
             Action::Forward(to) => self.send(to, frame),
             Action::Answer(answer) => self.send(from, &answer),
-            Action::AnswerTwice(answer) => {
-                self.send(from, &answer);
-                if self.again.len() < MAX_AGAIN {
-                    self.again.push((Instant::now() + AGAIN, answer));
-                }
+            Action::AnswerTwice(answer) => self.send_twice(from, answer),
+            Action::Outside(address, answer) => {
+                self.send_twice(from, answer);
+                // Only words hang on it.
+                let _ = self.events.try_send(Event::Outside(address));
             }
             Action::Connect(connect) => {
                 if self.events.try_send(Event::Connect(connect)).is_err() {
@@ -235,6 +237,13 @@ impl Carrier {
             Action::Resolve(question) => {
                 let _ = self.events.try_send(Event::Resolve(question));
             }
+        }
+    }
+
+    fn send_twice(&mut self, to: Side, frame: Vec<u8>) {
+        self.send(to, &frame);
+        if self.again.len() < MAX_AGAIN {
+            self.again.push((Instant::now() + AGAIN, frame));
         }
     }
 
