@@ -239,6 +239,8 @@ pub struct Forward {
     pub phantom_name: String,
     /// Whether it is there after a restart of the daemon.
     pub keep: bool,
+    /// Whether something listens there at this moment; else visitors are refused.
+    pub listens: bool,
 }
 
 /// How the daemon is.

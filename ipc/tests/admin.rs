@@ -71,6 +71,7 @@ fn forward() -> Forward {
         address: address().address,
         phantom_name: address().phantom_name,
         keep: false,
+        listens: true,
     }
 }
 

@@ -3,7 +3,7 @@
 //! Only ports of the loopback device can be: what is behind them stays on this computer, and so do the bytes. The service
 //! sees its visitors come from loopback. A Unix socket is offered as long as somebody holds it (`phantom serve`).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::FileTypeExt;
@@ -194,7 +194,10 @@ impl Forwards {
         Ok(())
     }
 
-    /// Takes those of a port back, of that identity or of all; how many there were.
+    /// Takes a port back, at that identity or, where there is only one, at whichever offers it; how many there were.
+    ///
+    /// # Errors
+    /// When several identities offer it and none was named, or the disk refuses.
     pub(super) async fn remove(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
         let gone: Vec<_> = {
             let mut list = self.list();
@@ -203,6 +206,10 @@ impl Forwards {
                 .filter(|(address, own)| *own == port && at.is_none_or(|at| at == *address))
                 .copied()
                 .collect();
+            if keys.len() > 1 {
+                let message = format!("{} identities offer port {port}", keys.len());
+                return Err(refused(libc::EEXIST, &message, "name one with --identity: `phantom forward` shows them"));
+            }
             keys.into_iter().filter_map(|key| list.remove(&key).map(|forward| (key, forward))).collect()
         };
         for ((address, port), _) in &gone {
@@ -230,7 +237,14 @@ impl Forwards {
     }
 
     /// All, for people.
-    pub(super) fn shown(&self) -> Vec<admin::Forward> {
+    pub(super) async fn shown(&self) -> Vec<admin::Forward> {
+        let services: Vec<_> = self.list().iter().map(|(key, forward)| (*key, Service(forward.to.clone()))).collect();
+        let mut idle = BTreeSet::new();
+        for (key, service) in services {
+            if !service.listens(key.1).await {
+                idle.insert(key);
+            }
+        }
         let list = self.list();
         let one = |(key, forward): (&(ApAddress, u16), &Forward)| admin::Forward {
             port: key.1,
@@ -239,6 +253,7 @@ impl Forwards {
             address: key.0.ipv6(),
             phantom_name: forward.at.phantom_name().to_string(),
             keep: forward.keep,
+            listens: !idle.contains(key),
         };
         list.iter().map(one).collect()
     }
@@ -300,9 +315,9 @@ mod tests {
         world.forwards.add(fresh.clone(), 80, to(8082), false).await.unwrap();
         assert_eq!(world.forwards.add(fresh.clone(), 82, to(8082), true).await.unwrap_err().errno, libc::EINVAL);
         assert_eq!(world.forwards.add(named.clone(), 80, to(9), false).await.unwrap_err().errno, libc::EEXIST);
-        assert_eq!(world.forwards.shown().len(), 3);
+        assert_eq!(world.forwards.shown().await.len(), 3);
         let again = start(&world.lone, &world.store, &world.identities).await;
-        let shown = again.shown();
+        let shown = again.shown().await;
         assert_eq!(shown.len(), 1);
         assert_eq!(
             (shown[0].port, shown[0].to.clone(), shown[0].identity.as_deref()),
@@ -310,7 +325,31 @@ mod tests {
         );
         assert_eq!(again.remove(80, Some(fresh.address())).await, Ok(0), "another identity's");
         assert_eq!(again.remove(80, None).await, Ok(1));
-        assert!(start(&world.lone, &world.store, &world.identities).await.shown().is_empty());
+        assert!(start(&world.lone, &world.store, &world.identities).await.shown().await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_port_is_taken_back_at_one_identity_only() {
+        let world = world().await;
+        let [one, other] = [1, 2].map(|seed| Arc::new(ApIdentity::fresh(&mut StdRng::seed_from_u64(seed))));
+        for at in [&one, &other] {
+            world.forwards.add(at.clone(), 80, to(8080), false).await.unwrap();
+        }
+        assert_eq!(world.forwards.remove(80, None).await.unwrap_err().errno, libc::EEXIST, "which?");
+        assert_eq!(world.forwards.remove(80, Some(one.address())).await, Ok(1));
+        assert_eq!(world.forwards.remove(80, None).await, Ok(1), "now there is one only");
+        assert_eq!(world.forwards.remove(80, None).await, Ok(0));
+    }
+
+    #[tokio::test]
+    async fn whether_something_listens_there_is_shown() {
+        let world = world().await;
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let at = Arc::new(ApIdentity::fresh(&mut StdRng::seed_from_u64(1)));
+        world.forwards.add(at, 80, Target::Tcp(listener.local_addr().unwrap()), false).await.unwrap();
+        assert!(world.forwards.shown().await[0].listens);
+        drop(listener);
+        assert!(!world.forwards.shown().await[0].listens);
     }
 
     #[tokio::test]

@@ -393,7 +393,7 @@ impl Daemon for Running {
     }
 
     async fn forwards(&self) -> Vec<admin::Forward> {
-        self.forwards.shown()
+        self.forwards.shown().await
     }
 
     async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {

@@ -219,7 +219,10 @@ impl Way for Visit {
         network.open(key, Arc::new(Nothing)).await;
         match network.connect(visitor, rand::random_range(PORTS), self.at, self.quiet_port().await).await {
             // A program that has just begun to listen there.
-            Ok(_) | Err(ConnectError::Refused) => Ok(()),
+            Ok(_) | Err(ConnectError::Refused) => {
+                network.handle().seen(self.at).await;
+                Ok(())
+            }
             Err(error) => Err(error),
         }
     }

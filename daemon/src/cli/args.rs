@@ -10,6 +10,7 @@ use phantom_ipc::publish::{NotPublish, Publish};
 use phantom_ipc::release::release;
 
 use crate::names::Peer;
+use crate::testnet::{FEWEST_NODES, MAX_NODES};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -239,7 +240,7 @@ pub struct Forward {
     /// Offer it after restarts of the daemon as well; needs --identity
     #[arg(long, requires = "what", requires = "identity")]
     pub keep: bool,
-    /// Take this port back, at --identity or wherever it is offered
+    /// Take this port back; --identity (a name or an address) says where, if several identities offer it
     #[arg(long, value_name = "PORT", conflicts_with = "what", value_parser = clap::value_parser!(u16).range(1..))]
     pub remove: Option<u16>,
 }
@@ -325,8 +326,8 @@ pub enum Testnet {
 /// A network's size and daemon.
 #[derive(Debug, Args)]
 pub struct Nodes {
-    /// Number of nodes, one process and one 127.x.y.z address each; below nine they find no paths
-    #[arg(long, default_value_t = 12, value_name = "NUMBER")]
+    /// Number of nodes, one process and one 127.x.y.z address each: a path has eight besides its owner
+    #[arg(long, default_value_t = 12, value_name = "NUMBER", value_parser = number_of_nodes)]
     pub nodes: usize,
     /// Log level of the nodes
     #[arg(long, default_value = "info", value_name = "LEVEL")]
@@ -334,6 +335,11 @@ pub struct Nodes {
     /// The daemon's executable [default: phantomd beside phantom]
     #[arg(long, value_name = "PATH")]
     pub phantomd: Option<PathBuf>,
+}
+
+fn number_of_nodes(text: &str) -> Result<usize, String> {
+    let fits = text.parse().ok().filter(|number| (FEWEST_NODES..=MAX_NODES).contains(number));
+    fits.ok_or_else(|| format!("a network has {FEWEST_NODES} to {MAX_NODES} nodes: with fewer no path can be built"))
 }
 
 #[cfg(test)]
@@ -361,6 +367,14 @@ mod tests {
         {
             let words = ["phantom", "forward"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn networks_in_which_no_path_can_be_built_are_refused() {
+        for nodes in ["8", "201", "many"] {
+            let error = Cli::try_parse_from(["phantom", "testnet", "up", "--dir", "d", "--nodes", nodes]).unwrap_err();
+            assert!(error.to_string().contains("9 to 200 nodes"), "{error}");
         }
     }
 
@@ -399,7 +413,7 @@ mod tests {
             "stop",
             "testnet up --nodes 12 --dir d --json",
             "testnet down --dir d",
-            "testnet run --nodes 3",
+            "testnet run --nodes 9",
         ] {
             let words = std::iter::once("phantom").chain(line.split(' '));
             Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));

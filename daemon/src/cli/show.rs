@@ -121,9 +121,10 @@ pub(super) fn forward(one: &Forward) -> String {
         (Some(_), false) => "until the daemon ends",
         (None, false) => "until the daemon ends, and the address with it",
     };
+    let idle = if one.listens { "" } else { ", where nothing listens yet: until something does, visitors are refused" };
     pairs(&[
         ("others reach", format!("port {} at {}", one.port, one.phantom_name)),
-        ("which leads to", one.to.clone()),
+        ("which leads to", format!("{}{idle}", one.to)),
         ("how long", lasts.to_owned()),
         ("mind", "it sees visitors come from loopback: what trusts that trusts them all".to_owned()),
     ])
@@ -149,7 +150,8 @@ pub(super) fn forwards(list: &[Forward]) -> String {
     let row = |one: &Forward| {
         let kept = if one.keep { "yes" } else { "no" };
         let identity = or_dash(one.identity.clone().unwrap_or_default());
-        [one.port.to_string(), one.to.clone(), identity, kept.to_owned(), one.phantom_name.clone()]
+        let idle = if one.listens { "" } else { " (nothing listens)" };
+        [one.port.to_string(), format!("{}{idle}", one.to), identity, kept.to_owned(), one.phantom_name.clone()]
     };
     table(["port", "leads to", "identity", "kept", "at"], &list.iter().map(row).collect::<Vec<_>>())
 }

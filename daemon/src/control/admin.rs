@@ -119,12 +119,10 @@ impl Control {
             // Its life is that of the connection, which is not known here.
             Request::Offer { .. } => line_of::<()>(Err(late())),
             Request::ForwardList => line_of(Ok(self.daemon.forwards().await)),
-            Request::ForwardRemove { port, identity } => {
-                line_of(match identity.map(|name| self.identities.find(&name)) {
-                    Some(None) => Err(no_such_name()),
-                    at => self.daemon.unforward(port, at.flatten().map(|at| at.address())).await.map_err(said),
-                })
-            }
+            Request::ForwardRemove { port, identity } => line_of(match identity.map(|name| self.address(&name)) {
+                Some(None) => Err(no_such_name()),
+                at => self.daemon.unforward(port, at.flatten()).await.map_err(said),
+            }),
             Request::Stop => line_of(Ok(())),
         }
     }

@@ -126,7 +126,7 @@ impl Daemon for TestDaemon {
         }
         let (identity, to) = (at.name.as_ref().map(ToString::to_string), to.to_string());
         let (address, phantom_name) = (at.address().ipv6(), at.phantom_name().to_string());
-        self.forwards.lock().unwrap().push(Forward { port, to, identity, address, phantom_name, keep });
+        self.forwards.lock().unwrap().push(Forward { port, to, identity, address, phantom_name, keep, listens: true });
         Ok(())
     }
     async fn forwards(&self) -> Vec<Forward> {

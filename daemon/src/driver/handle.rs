@@ -172,6 +172,11 @@ impl Handle {
         self.input(Input::Visited { path, reached }).await;
     }
 
+    /// Tells that an own service was reached from outside otherwise.
+    pub async fn seen(&self, identity: ApAddress) {
+        self.input(Input::Seen(identity)).await;
+    }
+
     /// Tells that noise came over a tunnel of an own path: a node of it makes noise of cells.
     pub async fn noise(&self, path: PathNo) {
         self.input(Input::Misused(path)).await;

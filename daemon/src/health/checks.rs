@@ -151,6 +151,11 @@ fn layers(facts: &Facts) -> Check {
 
 fn paths(facts: &Facts) -> Check {
     let text = format!("{} paths stand for what goes out, {} tunnels are ready", facts.exit_paths, facts.ready_tunnels);
-    let ready = facts.exit_paths > 0 && facts.ready_tunnels > 0;
-    check("paths", good(ready, CheckState::Bad), text, NO_PATH.advice)
+    let state = match (facts.exit_paths, facts.ready_tunnels) {
+        (0, _) => CheckState::Bad,
+        // The last one was just used, and the next is on its way; if none comes there is a warning.
+        (_, 0) => CheckState::Unknown,
+        _ => CheckState::Good,
+    };
+    check("paths", state, text, NO_PATH.advice)
 }

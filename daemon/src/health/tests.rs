@@ -127,6 +127,10 @@ fn how_bad_it_is_depends_on_connections_and_severity() {
     assert_eq!(state(&Facts { vitals: info, ..well() }), CheckState::Good, "a small network is no fault");
     assert_eq!(state(&Facts { published: Some(false), ..well() }), CheckState::Warning);
     assert_eq!(state(&Facts { exit_paths: 0, ..well() }), CheckState::Bad);
+    // The only ready tunnel was just used: that is how it goes, unless it stays so.
+    let used_up = Facts { ready_tunnels: 0, ..well() };
+    assert_eq!(worst(&checks_of(&used_up), &[]), CheckState::Unknown);
+    assert_eq!(state(&used_up), CheckState::Bad);
     let none = without_daemon("nobody listens\n  start one", &Around::default());
     assert_eq!((none[0].state, none[0].advice.as_deref()), (CheckState::Bad, Some("start one")));
     assert_eq!(worst(&none, &[]), CheckState::Bad);

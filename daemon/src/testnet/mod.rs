@@ -35,6 +35,9 @@ use process::Process;
 /// Most nodes of one network: their addresses differ in the second byte.
 pub const MAX_NODES: usize = 200;
 
+/// Fewest nodes of one with which its nodes build paths: an owner, and the eight of a circle.
+pub const FEWEST_NODES: usize = 9;
+
 /// How long all nodes together get until they can build paths. A cold start of 12 takes seconds; a loaded machine with
 /// 200 takes minutes.
 pub const READY_TIME: Duration = Duration::from_secs(180);

@@ -207,6 +207,8 @@ pub enum Input {
     Unused(PathNo),
     /// How [`Output::Visit`] over this path ended: whether what was said there came in along the entry path, and was answered.
     Visited { path: PathNo, reached: bool },
+    /// A fresh identity of this daemon reached this service as any client would.
+    Seen(ApAddress),
     /// By how many milliseconds the clocks of other nodes are ahead of ours, as far as that is known.
     Clock(Option<i64>),
     /// This computer has come into another network: links break, and none that is lost is replaced at once.
@@ -423,6 +425,7 @@ impl Node {
             Input::TunnelGone { tunnel, used } => self.tunnel_gone(now, tunnel, used),
             Input::Unused(path) => self.unused(now, path),
             Input::Visited { path, reached } => self.visited(now, path, reached),
+            Input::Seen(identity) => self.seen(now, identity),
             Input::Clock(ahead) => self.ahead = ahead,
             Input::Moved => self.redraw_clocks(now),
             Input::Served { path, record } => self.serve_record(now, path, record),

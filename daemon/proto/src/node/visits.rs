@@ -182,6 +182,14 @@ impl Node {
         }
     }
 
+    /// Somebody else came to an own service from outside, as any client would.
+    pub(super) fn seen(&mut self, now: u64, identity: ApAddress) {
+        let services = self.personas.values_mut().filter(|own| own.identity == Some(identity));
+        for service in services.filter_map(|own| own.service.as_mut()) {
+            service.watch.reached = Some(now);
+        }
+    }
+
     /// A path is gone, and what was to be seen over it, or of it.
     pub(super) fn unwatch(&mut self, persona: Persona, no: PathNo) {
         self.visits.remove(&no);

@@ -73,6 +73,18 @@ fn an_entry_that_three_exits_do_not_reach_is_dropped() {
     assert!(left == 2 && !node.paths.contains_key(&bad.unwrap()), "that one, and no other");
 }
 
+/// Whoever waits for a first visit is visited by the daemon's own stranger: `phantom status` does not deny it.
+#[test]
+fn a_service_that_was_reached_otherwise_counts_as_seen() {
+    let (mut node, ..) = service(1);
+    let words = |node: &Node, now| node.seen_from_outside(now).remove(0).1;
+    assert_eq!(words(&node, NOW), "not seen from outside yet");
+    node.handle(NOW, Input::Seen(address(9)));
+    assert_eq!(words(&node, NOW), "not seen from outside yet", "another's");
+    node.handle(NOW, Input::Seen(address(1)));
+    assert_eq!(words(&node, NOW + 60_000), "seen from outside 1 min ago");
+}
+
 /// A liar among three is not believed, and who was reached is looked at no sooner than another.
 #[test]
 fn an_entry_that_one_exit_reaches_stays() {
