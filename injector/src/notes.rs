@@ -1,15 +1,20 @@
 //! What the daemon says of the run while it goes on, for the person who started it: a connection on which it alone speaks.
 
 use std::io::{self, ErrorKind, Read};
+use std::net::Shutdown;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use phantom_ipc::hook::{HEADER, IdentityRef, MAX_FRAME, Note, Reply, Request, split_frame};
 
 use crate::control::Line;
 use crate::options::Options;
+
+/// How long a daemon may take to say its last words: it has them already.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Notes as they come.
 pub(crate) struct Notes {
@@ -50,6 +55,16 @@ impl Notes {
     pub(crate) fn heard(&mut self) -> Vec<Note> {
         let replies = std::iter::from_fn(|| self.next().ok().flatten());
         replies.filter_map(|reply| if let Reply::Note(note) = reply { Some(note) } else { None }).collect()
+    }
+
+    /// What the daemon still has to say of what has been. A daemon that says nothing is waited for a moment.
+    pub(crate) fn rest(mut self) -> Vec<Note> {
+        let asked = self.line.shutdown(Shutdown::Write).and_then(|()| self.line.set_read_timeout(Some(PATIENCE)));
+        let mut all = self.heard();
+        while asked.is_ok() && self.fill().is_ok() {
+            all.extend(self.heard());
+        }
+        all
     }
 
     fn next(&mut self) -> io::Result<Option<Reply>> {

@@ -132,8 +132,13 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut n
             match status {
                 LOST | AWAITED => is_to_end |= ways.lost(status == AWAITED) == OnLoss::Exit,
                 RESUMED => notes = ways.resumed(),
-                _ if is_over => exit(FAILED),
-                _ => end_like(status),
+                _ => {
+                    // Why it failed, maybe.
+                    for note in notes.take().map(Notes::rest).unwrap_or_default() {
+                        ways.heard(&note);
+                    }
+                    if is_over { exit(FAILED) } else { end_like(status) }
+                }
             }
         }
         if notes_ready && notes.as_mut().is_some_and(|notes| notes.fill().is_err()) {

@@ -104,7 +104,10 @@ impl Outside {
             return;
         }
         let Some(left_out) = self.explains.is_due(&trouble, Instant::now()) else { return };
-        let waits_for = self.usage.network().handle().snapshot().await.and_then(|snapshot| snapshot.waiting_for);
+        let waits_for = match trouble {
+            Trouble::Connect { .. } => self.usage.network().handle().snapshot().await.and_then(|now| now.waiting_for),
+            _ => None,
+        };
         let more = if left_out > 0 { format!(" ({left_out} others were left out)") } else { String::new() };
         let line = format!("{}{more}", trouble.line(waits_for.as_deref()));
         // Whoever followed may be gone.

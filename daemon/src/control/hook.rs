@@ -87,10 +87,12 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
     Ok(())
 }
 
-/// Passes notes on until the identity is closed or the program says something, if only its end.
+/// Passes notes on until the identity is closed or the program says something, if only that it wants no more: what there
+/// was to say before that is said.
 async fn tell(connection: &mut Connection, mut notes: broadcast::Receiver<Note>) -> io::Result<()> {
     loop {
         let note = tokio::select! {
+            biased;
             note = notes.recv() => note,
             said = connection.peek() => return said.map(drop),
         };

@@ -326,11 +326,16 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
                 Some(Event::Resolve(question)) if questions.len() < MAX_QUESTIONS => {
                     questions.spawn(resolve(Arc::clone(&shared), question));
                 }
-                Some(Event::Outside(address)) if questions.len() < MAX_QUESTIONS => {
+                // Said first: the program may be over as soon as it has its answer.
+                Some(Event::Outside(address, answer)) if questions.len() < MAX_QUESTIONS => {
                     let shared = Arc::clone(&shared);
-                    questions.spawn(async move { shared.network.refused(address).await });
+                    questions.spawn(async move {
+                        shared.network.refused(address).await;
+                        shared.wire.tell(Command::SendTwice(answer)).await;
+                    });
                 }
-                Some(Event::Resolve(_) | Event::Outside(_)) => {}
+                Some(Event::Outside(_, answer)) => shared.wire.tell(Command::SendTwice(answer)).await,
+                Some(Event::Resolve(_)) => {}
                 None => return shared.broken.store(true, Ordering::Relaxed),
             },
             accepted = listener.accept() => match accepted {

@@ -117,7 +117,7 @@ pub(super) enum Action {
     Answer(Vec<u8>),
     /// The same, and once more a moment later: a kernel whose socket is busy takes an ICMP error for a hint only.
     AnswerTwice(Vec<u8>),
-    /// The same, for a program that tried this address, which is none of the network.
+    /// The same, when the daemon has heard of it: a program tried this address, which is none of the network.
     Outside(IpAddr, Vec<u8>),
     /// The daemon has to find out what the far end says.
     Connect(Connect),

@@ -39,6 +39,8 @@ pub(super) enum Command {
     Forget(FlowId),
     /// A frame for the program's side.
     Send(Vec<u8>),
+    /// The same, and once more a moment later.
+    SendTwice(Vec<u8>),
     /// The end.
     Stop,
 }
@@ -50,8 +52,8 @@ pub(super) enum Event {
     Connect(Connect),
     /// A program asks a resolver.
     Resolve(Question),
-    /// A program has tried an address that is none of the network.
-    Outside(IpAddr),
+    /// A program has tried an address that is none of the network: this frame is its answer.
+    Outside(IpAddr, Vec<u8>),
 }
 
 /// The daemon's end of the thread.
@@ -196,6 +198,7 @@ impl Carrier {
                 }
                 Ok(Command::Forget(flow)) => self.reflector.remove(flow),
                 Ok(Command::Send(frame)) => self.send(Side::Program, &frame),
+                Ok(Command::SendTwice(frame)) => self.send_twice(Side::Program, frame),
                 Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => return false,
                 Err(mpsc::error::TryRecvError::Empty) => return true,
             }
@@ -224,9 +227,8 @@ impl Carrier {
             Action::Answer(answer) => self.send(from, &answer),
             Action::AnswerTwice(answer) => self.send_twice(from, answer),
             Action::Outside(address, answer) => {
-                self.send_twice(from, answer);
-                // Only words hang on it.
-                let _ = self.events.try_send(Event::Outside(address));
+                // If it is full, the kernel will ask again.
+                let _ = self.events.try_send(Event::Outside(address, answer));
             }
             Action::Connect(connect) => {
                 if self.events.try_send(Event::Connect(connect)).is_err() {
