@@ -238,7 +238,7 @@ impl Identities {
         Ok(identity)
     }
 
-    /// Forgets one, on disk first.
+    /// Forgets one, on disk first, where its key can be found no more.
     ///
     /// # Errors
     /// When there is none of that name, when the store fails.
@@ -248,7 +248,7 @@ impl Identities {
         if !named.contains_key(&name) {
             return Err(IdentityError::Unknown);
         }
-        self.store.remove(Table::Identities, name.as_str().as_bytes())?;
+        self.store.erase(Table::Identities, &[name.as_str().as_bytes()])?;
         named.remove(&name).ok_or(IdentityError::Unknown)
     }
 

@@ -75,7 +75,8 @@ const SETS: &[u8] = b"sets";
 
 /// Nothing of a named identity that is gone stays on disk.
 pub(super) fn forget(store: &Store, identity: ApAddress) -> Result<(), StoreError> {
-    [USED, SERIALS, SETS].into_iter().try_for_each(|what| store.remove(Table::Meta, &key(what, identity)))
+    let keys = [USED, SERIALS, SETS].map(|what| key(what, identity));
+    store.erase(Table::Meta, &keys.each_ref().map(Vec::as_slice))
 }
 
 impl Kept for Stored {
