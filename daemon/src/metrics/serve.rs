@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::fs::{Mode, fchmod};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
@@ -26,6 +28,9 @@ use crate::config::MetricsAt;
 
 /// Who fetches at one time: one Prometheus, and a person.
 const VISITORS: usize = 8;
+
+/// Connections that may wait for accept().
+const BACKLOG: i32 = 64;
 
 /// How long one may take, from accept to the last byte.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -103,10 +108,14 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
     {
         fs::remove_file(path)?;
     }
-    let listener = UnixListener::bind(path)?;
-    // Whoever may read it is for the operator to say, by the folder or by chmod.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-    Ok(listener)
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    // Linux makes the file with the mode that the socket has before it has a name: nobody can come in between. Who else may read
+    // it is for the operator to say, by the folder or by chmod.
+    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    bind(&socket, &SocketAddrUnix::new(path)?)?;
+    listen(&socket, BACKLOG)?;
+    UnixListener::from_std(socket.into())
 }
 
 async fn one(visitor: Box<dyn Visitor>, source: Arc<dyn Source>, is_tcp: bool) {
@@ -156,6 +165,8 @@ fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
 
