@@ -5,17 +5,20 @@
 //!     maps the user  <-- descriptors of both --+   ends
 //! ```
 //! Takes root, or [`NEEDED`] in a service of a user of its own. The helper stays outside of the user namespace: it opens the
-//! TUN device and aborts sockets by its own rights.
+//! TUN device and aborts sockets by its own rights. The user may stop the child, as all that is in a namespace of hers or his: it has
+//! a limit, and the helper the right to end it, since the child's real user stays the helper's.
 
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use rustix::process::{Gid, Pid, Uid, WaitOptions, waitpid};
+use rustix::process::{Gid, Pid, Signal, Uid, WaitOptions, getgid, getuid, kill_process, waitpid};
 use rustix::thread::{
-    CapabilitySet, UnshareFlags, capabilities, set_capabilities, set_keep_capabilities, set_thread_groups,
-    set_thread_res_gid, set_thread_res_uid,
+    CapabilitySet, UnshareFlags, capabilities, set_capabilities, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use super::Owner;
@@ -25,6 +28,9 @@ use super::sys::{self, Fork};
 /// To become other users for a moment, to make their namespaces and to enter and furnish them.
 const NEEDED: CapabilitySet =
     CapabilitySet::SETUID.union(CapabilitySet::SETGID).union(CapabilitySet::SYS_ADMIN).union(CapabilitySet::NET_ADMIN);
+
+/// How long the child may take, which has a handful of system calls to do: less than the daemon waits for the helper.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// Whether this process, which is not root, has what it takes to make namespaces for other users.
 pub fn is_able() -> bool {
@@ -43,11 +49,17 @@ pub(super) fn namespaces(owner: Owner) -> io::Result<(OwnedFd, OwnedFd)> {
         Fork::Parent(child) => child,
     };
     drop(theirs);
+    set_socket_timeout(&ours, Timeout::Recv, Some(LIMIT))?;
     let made = take_over(owner, child, &ours);
-    // The child waits for that, and ends.
-    drop(ours);
-    rustix::io::retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()))?;
+    end(child)?;
     made
+}
+
+/// The namespaces live by their descriptors; the child may have been stopped, and would not end by itself then.
+fn end(child: Pid) -> io::Result<()> {
+    kill_process(child, Signal::KILL)?;
+    rustix::io::retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()))?;
+    Ok(())
 }
 
 /// The parent's half: receives both namespaces, and maps the user in theirs.
@@ -87,12 +99,11 @@ fn become_and_send(owner: Owner, to: &OwnedFd) -> io::Result<()> {
 }
 
 fn make(Owner { uid, gid }: Owner) -> io::Result<Vec<OwnedFd>> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let (real_uid, real_gid) = (getuid(), getgid());
     set_thread_groups(&[])?;
-    set_thread_res_gid(gid, gid, gid)?;
+    set_thread_res_gid(real_gid, Gid::from_raw(gid), real_gid)?;
+    set_thread_res_uid(real_uid, Uid::from_raw(uid), real_uid)?;
     // Where ordinary users may not have user namespaces, root still may make them one.
-    set_keep_capabilities(true)?;
-    set_thread_res_uid(uid, uid, uid)?;
     let mut sets = capabilities(None)?;
     sets.effective = sets.permitted;
     set_capabilities(None, sets)?;
@@ -102,4 +113,53 @@ fn make(Owner { uid, gid }: Owner) -> io::Result<Vec<OwnedFd>> {
         .into_iter()
         .map(|file| Ok(file?.into()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::thread::CapabilitySets;
+
+    use super::*;
+
+    const SOMEBODY: Owner = Owner { uid: 65534, gid: 65534 };
+
+    /// A child that does this, and our end of its socket.
+    fn child(does: impl FnOnce(OwnedFd)) -> (Pid, OwnedFd) {
+        let (ours, theirs) =
+            rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        match sys::fork().unwrap() {
+            Fork::Child => {
+                drop(ours);
+                does(theirs);
+                sys::end(0)
+            }
+            Fork::Parent(child) => (child, ours),
+        }
+    }
+
+    /// Takes root. A service of a user of its own may not end other users' processes.
+    #[test]
+    fn the_child_is_ended_without_the_right_to_end_those_of_others() {
+        if !is_able() {
+            return;
+        }
+        let (child, ours) = child(|theirs| become_and_send(SOMEBODY, &theirs).unwrap());
+        let made = take_over(SOMEBODY, child, &ours);
+        let before = capabilities(None).unwrap();
+        let effective = before.effective.difference(CapabilitySet::KILL);
+        set_capabilities(None, CapabilitySets { effective, ..before }).unwrap();
+        let ended = end(child);
+        set_capabilities(None, before).unwrap();
+        assert!(made.is_ok() && ended.is_ok(), "{made:?} {ended:?}");
+    }
+
+    #[test]
+    fn a_child_that_is_stopped_is_waited_for_no_longer_than_the_limit() {
+        let (child, ours) = child(|_theirs| kill_process(rustix::process::getpid(), Signal::STOP).unwrap());
+        set_socket_timeout(&ours, Timeout::Recv, Some(Duration::from_millis(10))).unwrap();
+        let late = take_over(SOMEBODY, child, &ours).unwrap_err();
+        assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
+        end(child).unwrap();
+        assert!(kill_process(child, Signal::CONT).is_err(), "it is gone");
+    }
 }
