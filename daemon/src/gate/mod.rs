@@ -62,7 +62,7 @@ pub use dns::{Found, Unanswered};
 pub(crate) use reflector::RACE;
 pub(crate) use splice::carry;
 pub use splice::splice;
-pub(crate) use sys::network_of;
+pub(crate) use sys::{network_of, process_behind};
 pub use terms::{ConnectError, GateConfig, GateError, Network, Owner, Stream};
 
 pub use owned::is_able as can_serve_others;

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::process::Pid;
@@ -61,6 +61,18 @@ pub(crate) fn network_of(socket: impl AsFd) -> io::Result<u64> {
         libc::getsockopt(descriptor, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, (&raw mut number).cast(), &raw mut length)
     })?;
     Ok(number)
+}
+
+/// A handle of the process that connected to an accepted local socket; ENOPROTOOPT before Linux 6.5.
+pub(crate) fn process_behind(accepted: impl AsFd) -> io::Result<OwnedFd> {
+    let (mut handle, mut length) = (-1_i32, size_of::<i32>() as libc::socklen_t);
+    let descriptor = accepted.as_fd().as_raw_fd();
+    // SAFETY: the kernel writes at most `length` bytes, which are there; the descriptor is open.
+    check(unsafe {
+        libc::getsockopt(descriptor, libc::SOL_SOCKET, libc::SO_PEERPIDFD, (&raw mut handle).cast(), &raw mut length)
+    })?;
+    // SAFETY: it succeeded: this is a new descriptor, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(handle) })
 }
 
 /// Which side of a fork we are on.
