@@ -433,12 +433,8 @@ impl Network {
 
 /// Somebody who knows the address comes to go on with a session.
 fn again(identity: &Identity, id: &AttemptId, resumption: Resumption) {
-    let (answer, tunnel) = match identity.sessions.find(id) {
-        Found::Lives(resumption_tx, attempt) => {
-            // One whose queue is full is asked too often, and not by its client alone.
-            let _ = resumption_tx.try_send(Resumption { attempt, ..resumption });
-            return;
-        }
+    let (answer, tunnel) = match identity.sessions.find(id, &resumption.bytes) {
+        Found::Lives(session, attempt) => return sessions::offer(&session, Resumption { attempt, ..resumption }),
         Found::Ended(answer) => (answer, resumption.tunnel),
         Found::Gone => (session::gone(&identity.key, id), resumption.tunnel),
         Found::Nothing => return,

@@ -11,9 +11,9 @@
 //! brought one.
 
 mod role;
+mod waits;
 mod way;
 
-use std::future::pending;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,12 +23,12 @@ use std::time::Duration;
 use phantom_proto::session::{Event, Session, SessionError};
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::redial::{self, Redial};
-use super::sessions::{Listed, Resumption, Share};
+use super::sessions::{Resumption, Share};
 use super::stream::{Ends, pair};
 use super::unproven::Place;
 use super::{Programs, Traffic, opening};
@@ -38,7 +38,8 @@ use crate::relay::cells::Tunnel;
 
 pub(super) use role::ForProgram;
 pub use role::Incoming;
-use role::{Asked, Role, Server, Verdict};
+use role::{Role, Server, Verdict};
+use waits::{search, until, until_evicted, until_given_up, until_known, until_resumed, until_stopped, write};
 pub(super) use way::Over;
 use way::{Run, Way, arrive, directions, flush};
 
@@ -61,6 +62,13 @@ const ROOM_PATIENCE: Duration = Duration::from_secs(70);
 
 /// How long the other end's END may take after both streams are over.
 const LINGER: Duration = Duration::from_secs(10);
+
+/// How long a program may take nothing of what came before a reset; what it has not taken then is thrown away.
+// protocol: S46
+const UNREAD_LIMIT: Duration = Duration::from_secs(120);
+
+/// When sessions that all together keep too much look whether others have become smaller.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// How long the server may take to answer an attempt, as an entry node while another has not been tried.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
@@ -203,25 +211,17 @@ impl Pump {
             self.session.give_up();
         }
         self.role.over(&self.session);
-        // What came before the break is still the program's, if it reads.
-        let limit = if result.is_err() { LINGER } else { Duration::MAX };
-        let _ = timeout(limit, self.deliver()).await;
-        let Self { session, way, mut role, faulty, .. } = self;
         if result.is_err() {
-            role.say(Err(ConnectError::Unreachable));
+            self.role.say(Err(ConnectError::Unreachable));
         }
-        // The connection is over for people, too; only its tunnel lingers.
-        drop(role);
-        match (result, way) {
-            (Ok(()), Some(way)) => way.tunnel.close().await,
-            (Err(_), Some(way)) if faulty => say_all(way, session).await,
-            (Err(error), Some(mut way)) => {
-                tracing::debug!(%error, "a session ended");
-                way.blame(&error).await;
-                way.abort(&error).await;
-            }
-            (_, None) => {}
-        }
+        let leaves = leave(self.way.take(), &mut self.session, result, self.faulty);
+        // What came before the end is still the program's, if it reads.
+        let delivers = async move {
+            self.deliver().await;
+            // The connection is over for people, too; only its tunnel may linger.
+            drop(self);
+        };
+        tokio::join!(leaves, delivers);
     }
 
     /// Until both streams and both ends of the tunnel are over.
@@ -249,10 +249,12 @@ impl Pump {
         if self.way.as_ref().is_some_and(Way::is_over) {
             return Ok(Turn::Over);
         }
-        let within = self.share.hold(self.session.held());
+        let (held, unread) = (self.session.held(), self.session.unread());
+        self.share.hold(held + unread);
+        let (keeps, takes) = (self.share.has_room(held), self.share.has_room(unread));
         let room =
-            within && self.session.wants_app() && (self.way.is_none() || self.session.far_waiting() < FAR_BACKLOG);
-        let hears = self.verdict.is_none() && self.way.as_ref().is_some_and(|way| !way.end_heard);
+            keeps && self.session.wants_app() && (self.way.is_none() || self.session.far_waiting() < FAR_BACKLOG);
+        let hears = takes && self.verdict.is_none() && self.way.as_ref().is_some_and(|way| !way.end_heard);
         let flushes = self.way.as_ref().is_some_and(|way| way.unflushed);
         let lingers = self.app.ended && !self.session.is_over();
         let for_app = !self.to_app.rest().is_empty() || self.session.app_is_over();
@@ -299,6 +301,7 @@ impl Pump {
                 }
             }
             () = until(due) => return self.was_due(),
+            () = sleep(LOOK_AGAIN), if !(keeps && takes) => {}
         }
         Ok(Turn::Goes)
     }
@@ -461,11 +464,20 @@ impl Pump {
     }
 
     /// Gives the program what there is for it, and its end.
+    // protocol: S46
     async fn deliver(&mut self) {
-        while self.app.write.is_some() {
+        while self.app.write.is_some() && !self.stopping {
             self.to_app.next(|bytes| self.session.take_app(bytes));
-            let count = write(self.app.write.as_mut(), self.to_app.rest()).await;
-            self.app_took(count);
+            self.share.hold(self.session.unread());
+            let due = self.app.ends.is_reset().then(|| Instant::now() + UNREAD_LIMIT);
+            tokio::select! {
+                count = write(self.app.write.as_mut(), self.to_app.rest()) => self.app_took(count),
+                () = until(due) => return,
+                () = until_stopped(self.stop_rx.as_mut()) => {
+                    self.stopping = true;
+                    self.app.ends.reset();
+                }
+            }
         }
     }
 
@@ -497,7 +509,12 @@ impl Pump {
                     }));
                 }
                 (Event::Peer { address, src_port, dst_port }, Role::Server(server)) => {
-                    self.traffic = server.serve(&self.session, address, src_port, dst_port);
+                    if server.enters(&self.session) {
+                        self.traffic = server.serve(address, src_port, dst_port);
+                    } else {
+                        // Its client was told that there is no such session, and may have asked again since.
+                        self.session.app_abort();
+                    }
                 }
                 (Event::Reset, _) => self.app.ends.reset(),
                 // Noticed when there is nothing more for the program; a session gives each side its own events only.
@@ -550,11 +567,31 @@ impl Pump {
     }
 }
 
-/// The other end broke the session: it hears RESET, behind what was said before, and that this is the end.
-async fn say_all(way: Way, mut session: Session) {
-    let mut last = way.to_far.rest().to_vec();
-    session.take_far(&mut last);
-    say_last(way.tunnel, last).await;
+/// Leaves the last tunnel of a session, after its end.
+fn leave(
+    way: Option<Way>,
+    session: &mut Session,
+    result: Result<(), RelayError>,
+    faulty: bool,
+) -> impl Future<Output = ()> + Send + use<> {
+    let mut last = Vec::new();
+    if let Some(way) = way.as_ref().filter(|_| faulty) {
+        last.extend_from_slice(way.to_far.rest());
+        session.take_far(&mut last);
+    }
+    async move {
+        match (result, way) {
+            (Ok(()), Some(way)) => way.tunnel.close().await,
+            // The other end broke the session: it hears RESET, behind what was said before, and that this is the end.
+            (Err(_), Some(way)) if faulty => say_last(way.tunnel, last).await,
+            (Err(error), Some(mut way)) => {
+                tracing::debug!(%error, "a session ended");
+                way.blame(&error).await;
+                way.abort(&error).await;
+            }
+            (_, None) => {}
+        }
+    }
 }
 
 /// Says this as the last on a tunnel.
@@ -576,72 +613,6 @@ fn refusal(reason: Reason) -> ConnectError {
     match reason {
         Reason::NoSuchAddress | Reason::Unreachable | Reason::Protocol => ConnectError::Unreachable,
         Reason::Busy | Reason::GoingAway | Reason::Expired => ConnectError::TimedOut,
-    }
-}
-
-/// Some of these bytes; without any, the end of the stream.
-async fn write(write: Option<&mut WriteHalf<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
-    match write {
-        Some(write) if bytes.is_empty() => write.shutdown().await.map(|()| 0),
-        Some(write) => write.write(bytes).await,
-        None => pending().await,
-    }
-}
-
-async fn until(due: Option<Instant>) {
-    match due {
-        Some(due) => sleep_until(due).await,
-        None => pending().await,
-    }
-}
-
-async fn until_known(verdict: Option<&mut Verdict>) -> Result<bool, RelayError> {
-    match verdict {
-        Some(verdict) => verdict.await,
-        None => pending().await,
-    }
-}
-
-async fn search(searching: Option<&mut Searching>) -> (Box<Redial>, Option<redial::Found>) {
-    match searching {
-        Some(searching) => searching.await,
-        None => pending().await,
-    }
-}
-
-/// A client comes over another tunnel. `None`: none will.
-async fn until_resumed(listed: Option<&mut Listed>) -> Option<Resumption> {
-    match listed {
-        Some(listed) => listed.resumption_rx.recv().await,
-        None => pending().await,
-    }
-}
-
-/// Nobody waits for the answer any more. Once it is there, a program that goes away resets the session.
-async fn until_given_up(asked: Option<&mut Asked>) {
-    match asked {
-        Some(answer_tx) => answer_tx.closed().await,
-        None => pending().await,
-    }
-}
-
-/// Too many sessions wait for their clients, and this one has waited longest.
-// protocol: S43
-async fn until_evicted(waiting: Option<&mut (Place, oneshot::Receiver<()>)>) {
-    match waiting {
-        // Only with its place, which is held beside it, the other end goes without a word.
-        Some((_, evicted_rx)) => drop(evicted_rx.await),
-        None => pending().await,
-    }
-}
-
-async fn until_stopped(stop_rx: Option<&mut watch::Receiver<bool>>) {
-    let stopped = match stop_rx {
-        Some(stop_rx) => stop_rx.wait_for(|stop| *stop).await.is_ok(),
-        None => false,
-    };
-    if !stopped {
-        pending::<()>().await;
     }
 }
 

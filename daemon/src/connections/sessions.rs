@@ -1,12 +1,12 @@
 //! Sessions that may outlive their tunnels: where a server finds one again, and what all together may hold.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use phantom_proto::session::{Found, Secret, SessionNo, Table, Tombstone};
 use phantom_proto::wire::session::AttemptId;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
 use super::lock;
@@ -14,19 +14,17 @@ use super::unproven::{Place, Unproven};
 use crate::driver::OwnPath;
 use crate::relay::cells::Tunnel;
 
-/// Attempts that may wait for the task of a session; more than one at a time is somebody else's, or a hasty client's.
-const WAITING: usize = 4;
-
 /// Sessions of one identity that wait for their clients; each keeps up to 64 KiB each way and a connection of its program, and costs who
 /// left it nothing.
 // protocol: S43
 pub(super) const WAITING_SESSIONS: usize = 1024;
 
-/// What all sessions may keep for their other ends together: 32 that use all of their window, or thousands that are interactive.
+/// What all sessions may keep for their other ends and for their programs together: 32 that use all of their window, or thousands that
+/// are interactive.
 // protocol: S41
 const KEPT: u64 = 512 * 1024 * 1024;
 
-/// What each may keep whatever the others do.
+/// What each may keep in each direction whatever the others do.
 const FLOOR: u64 = 64 * 1024;
 
 /// A tunnel over which a client may go on with its session.
@@ -38,9 +36,26 @@ pub(super) struct Resumption {
     pub(super) bytes: Vec<u8>,
 }
 
+/// Where an attempt waits for the task of its session: the latest of those that were proven. So nobody keeps a later one out, however
+/// often he repeats one that he has seen.
+pub(super) type Latest = watch::Sender<Mutex<Option<Resumption>>>;
+
+/// Brings an attempt to its session.
+// protocol: S34
+pub(super) fn offer(to: &Latest, resumption: Resumption) {
+    to.send_if_modified(|waits| {
+        let waits = waits.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let is_later = waits.as_ref().is_none_or(|before| before.attempt < resumption.attempt);
+        if is_later {
+            *waits = Some(resumption);
+        }
+        is_later
+    });
+}
+
 /// The sessions of one identity that others have opened.
 pub(super) struct Sessions {
-    table: Mutex<Table<mpsc::Sender<Resumption>>>,
+    table: Mutex<Table<Latest>>,
     pub(super) waiting: Arc<Unproven>,
     since: Instant,
 }
@@ -53,21 +68,21 @@ impl Default for Sessions {
 }
 
 impl Sessions {
-    /// A session stands: from now on it is found.
-    pub(super) fn enter(self: &Arc<Self>, secret: &Secret) -> Listed {
-        let (resumption_tx, resumption_rx) = mpsc::channel(WAITING);
-        let no = lock(&self.table).enter(secret, resumption_tx);
-        Listed { sessions: self.clone(), no, resumption_rx, ended: false }
+    /// A session stands: from now on it is found. `None`: it must not.
+    pub(super) fn enter(self: &Arc<Self>, secret: &Secret) -> Option<Listed> {
+        let (latest_tx, latest_rx) = watch::channel(Mutex::default());
+        let no = lock(&self.table).enter(secret, latest_tx, self.now())?;
+        Some(Listed { sessions: self.clone(), no, latest_rx, ended: false })
     }
 
-    /// Whose attempt it is.
-    pub(super) fn find(&self, id: &AttemptId) -> Found<mpsc::Sender<Resumption>> {
-        lock(&self.table).find(id, self.now())
+    /// Whose attempt it is, of whom this was said.
+    pub(super) fn find(&self, id: &AttemptId, said: &[u8]) -> Found<Latest> {
+        lock(&self.table).find(id, said, self.now())
     }
 
     /// The identity is gone: nobody is found any more.
     pub(super) fn close(&self) {
-        lock(&self.table).clear();
+        lock(&self.table).close();
     }
 
     fn now(&self) -> Duration {
@@ -80,11 +95,21 @@ pub(super) struct Listed {
     sessions: Arc<Sessions>,
     no: SessionNo,
     /// Closed when the identity is gone.
-    pub(super) resumption_rx: mpsc::Receiver<Resumption>,
+    latest_rx: watch::Receiver<Mutex<Option<Resumption>>>,
     ended: bool,
 }
 
 impl Listed {
+    /// The next attempt. `None`: the identity is gone.
+    pub(super) async fn resumption(&mut self) -> Option<Resumption> {
+        loop {
+            self.latest_rx.changed().await.ok()?;
+            if let Some(resumption) = lock(&self.latest_rx.borrow_and_update()).take() {
+                return Some(resumption);
+            }
+        }
+    }
+
     pub(super) fn moved(&self, attempt: u32) {
         lock(&self.sessions.table).moved(self.no, attempt);
     }
@@ -125,16 +150,20 @@ impl Share {
         Self { budget, held: 0 }
     }
 
-    /// It keeps so much now; whether it may keep more.
-    // protocol: S41
-    pub(super) fn hold(&mut self, held: u64) -> bool {
+    /// It keeps so much now, of both directions.
+    pub(super) fn hold(&mut self, held: u64) {
         let total = &self.budget.0;
         if held != self.held {
             total.fetch_add(held, Ordering::Relaxed);
             total.fetch_sub(self.held, Ordering::Relaxed);
             self.held = held;
         }
-        held < FLOOR || total.load(Ordering::Relaxed) < KEPT
+    }
+
+    /// Whether it may keep more of a direction of which it keeps so much.
+    // protocol: S41, S45
+    pub(super) fn has_room(&self, held: u64) -> bool {
+        held < FLOOR || self.budget.0.load(Ordering::Relaxed) < KEPT
     }
 }
 
@@ -148,18 +177,22 @@ impl Drop for Share {
 mod tests {
     use super::*;
 
-    /// I7: many sessions whose other ends take nothing.
-    // protocol: S41
+    /// I7: many sessions whose other ends, or programs, take nothing.
+    // protocol: S41, S45
     #[test]
     fn all_together_keep_no_more_than_the_budget_and_each_has_its_floor() {
         let budget = Arc::<Budget>::default();
         let mut shares: Vec<_> = (0..40).map(|_| Share::of(budget.clone())).collect();
         let each = 16 * 1024 * 1024;
-        let full = shares.iter_mut().position(|share| !share.hold(each)).expect("there is a bound");
+        let mut fills = |share: &mut Share| {
+            share.hold(each);
+            !share.has_room(each)
+        };
+        let full = shares.iter_mut().position(&mut fills).expect("there is a bound");
         assert_eq!(full as u64 + 1, KEPT / each);
-        assert!(shares[full + 1].hold(FLOOR - 1) && !shares[full + 1].hold(FLOOR));
+        assert!(shares[full + 1].has_room(FLOOR - 1) && !shares[full + 1].has_room(FLOOR));
         shares.truncate(1);
-        assert!(shares[0].hold(each), "what is gone keeps nothing");
+        assert!(shares[0].has_room(each), "what is gone keeps nothing");
         shares.clear();
         assert_eq!(budget.0.load(Ordering::Relaxed), 0);
     }

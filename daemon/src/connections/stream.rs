@@ -47,10 +47,15 @@ impl Ends {
         }
     }
 
+    /// Whether there was a reset.
+    pub(super) fn is_reset(&self) -> bool {
+        self.reset.load(Ordering::Acquire)
+    }
+
     fn poll_reset(&self, cx: &mut Context<'_>) -> Poll<()> {
         *lock(&self.reader) = Some(cx.waker().clone());
         // After that, so that a reset in between is not missed.
-        if self.reset.load(Ordering::Acquire) { Poll::Ready(()) } else { Poll::Pending }
+        if self.is_reset() { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -73,7 +78,7 @@ pub(super) fn pair() -> (SessionStream, DuplexStream, Arc<Ends>) {
 
 impl SessionStream {
     fn check(&self) -> io::Result<()> {
-        if self.ends.reset.load(Ordering::Acquire) { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
+        if self.ends.is_reset() { Err(io::ErrorKind::ConnectionReset.into()) } else { Ok(()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! How a session goes on when its full connection is gone: the client asks over another one, the server finds that it is the client.
 
-use super::seal::Secret;
+use super::seal::{End, Secret};
 use super::{AHEAD, Channel, Event, Phase, Session, SessionError, Tombstone, gone, knock};
 use crate::wire::session::{HEADER, Message, ResetCode, Sealed};
 
@@ -61,14 +61,7 @@ impl Session {
         if attempt <= self.attempt || self.is_over() {
             return Err(SessionError::Lost("a later attempt has won"));
         }
-        let mut channel = Channel::new(secret, attempt, self.here);
-        let Ok(Some((Message::Sealed(_), len))) = Message::read(bytes) else {
-            return Err(SessionError::Lost("nothing proves it"));
-        };
-        let mut first = bytes[HEADER..len].to_vec();
-        let Sealed::Ack { arrived, taken } = channel.opener.open(&mut first)? else {
-            return Err(SessionError::Lost("it does not begin with ACK"));
-        };
+        let First { mut channel, arrived, taken, len } = first(secret, attempt, bytes)?;
         (self.attempt, self.proven, channel.heard) = (attempt, attempt, true);
         self.partial.clear();
         self.control.clear();
@@ -108,4 +101,31 @@ impl Session {
         let (Some(owner), Some(secret)) = (&self.owner, self.secret()) else { return false };
         self.attempt > self.proven && gone::is_gone(owner, &secret.id(self.attempt), signature)
     }
+}
+
+/// The first message of an attempt, as it proves the client.
+struct First {
+    channel: Channel,
+    arrived: u64,
+    taken: u64,
+    /// Its length.
+    len: usize,
+}
+
+/// Whether somebody who has this secret said this in this attempt.
+pub(super) fn proves(secret: &Secret, attempt: u32, said: &[u8]) -> bool {
+    first(secret, attempt, said).is_ok()
+}
+
+// protocol: S34, S35
+fn first(secret: &Secret, attempt: u32, said: &[u8]) -> Result<First, SessionError> {
+    let mut channel = Channel::new(secret, attempt, End::Server);
+    let Ok(Some((Message::Sealed(_), len))) = Message::read(said) else {
+        return Err(SessionError::Lost("nothing proves it"));
+    };
+    let mut sealed = said[HEADER..len].to_vec();
+    let Sealed::Ack { arrived, taken } = channel.opener.open(&mut sealed)? else {
+        return Err(SessionError::Lost("it does not begin with ACK"));
+    };
+    Ok(First { channel, arrived, taken, len })
 }

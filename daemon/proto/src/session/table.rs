@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use super::gone::Tombstone;
+use super::resume::proves;
 use super::seal::Secret;
 use crate::wire::session::AttemptId;
 
@@ -22,6 +23,10 @@ const TOMBSTONES: usize = 1024;
 // protocol: S38
 const GONE_AT_ONCE: u32 = 4;
 const GONE_EVERY: Duration = Duration::from_secs(3);
+
+/// How long a session that was said to be gone may not come about: longer than any server waits for a program's room and then for a proof.
+// protocol: S44
+const DENIED_LIFE: Duration = Duration::from_secs(300);
 
 /// Names a session in its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -48,6 +53,10 @@ pub struct Table<T> {
     /// Those that ended, with when, oldest first.
     ended: VecDeque<(Duration, SessionNo)>,
     gone: Rate,
+    /// Attempts that were answered with GONE, oldest first; the rate bounds them.
+    denied: VecDeque<(Duration, AttemptId)>,
+    /// The identity is gone.
+    closed: bool,
 }
 
 struct Known<T> {
@@ -64,19 +73,27 @@ enum State<T> {
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        let (ids, sessions, ended) = Default::default();
-        Self { next: 0, ids, sessions, ended, gone: Rate { left: GONE_AT_ONCE, since: Duration::ZERO } }
+        let (ids, sessions, ended, denied) = Default::default();
+        let gone = Rate { left: GONE_AT_ONCE, since: Duration::ZERO };
+        Self { next: 0, ids, sessions, ended, gone, denied, closed: false }
     }
 }
 
 impl<T: Clone> Table<T> {
-    /// A session stands.
-    pub fn enter(&mut self, secret: &Secret, to: T) -> SessionNo {
+    /// A session stands. `None`: its client was told that there is none, and may have asked elsewhere since; or the identity is gone.
+    // protocol: S44
+    pub fn enter(&mut self, secret: &Secret, to: T, now: Duration) -> Option<SessionNo> {
+        self.age(now);
+        let is_denied = |id: AttemptId| self.denied.iter().any(|(_, denied)| *denied == id);
+        let denied = !self.denied.is_empty() && (1..=AHEAD).any(|attempt| is_denied(secret.id(attempt)));
+        if denied || self.closed {
+            return None;
+        }
         self.next += 1;
         let no = SessionNo(self.next);
         self.sessions.insert(no, Known { secret: secret.clone(), last: 0, state: State::Lives(to) });
         self.watch(no, 1, AHEAD);
-        no
+        Some(no)
     }
 
     /// A session goes on with this attempt.
@@ -104,14 +121,15 @@ impl<T: Clone> Table<T> {
         self.age(now);
     }
 
-    /// Whose attempt it is. `now` counts from anywhere and never goes back.
+    /// Whose attempt it is; `said` came behind RESUME. `now` counts from anywhere and never goes back.
     // protocol: S34, S38, S39
-    pub fn find(&mut self, id: &AttemptId, now: Duration) -> Found<T> {
+    pub fn find(&mut self, id: &AttemptId, said: &[u8], now: Duration) -> Found<T> {
         self.age(now);
         let Some((no, attempt)) = self.ids.get(id).copied() else {
-            return if self.gone.take(now) { Found::Gone } else { Found::Nothing };
+            return self.deny(id, now);
         };
-        let Some(known) = self.sessions.get_mut(&no).filter(|known| known.last < attempt) else {
+        let is_new = |known: &&mut Known<T>| known.last < attempt && proves(&known.secret, attempt, said);
+        let Some(known) = self.sessions.get_mut(&no).filter(is_new) else {
             return Found::Nothing;
         };
         match &known.state {
@@ -124,9 +142,17 @@ impl<T: Clone> Table<T> {
         }
     }
 
-    /// Forgets all: the identity goes.
-    pub fn clear(&mut self) {
-        *self = Self { next: self.next, ..Self::default() };
+    fn deny(&mut self, id: &AttemptId, now: Duration) -> Found<T> {
+        if !self.gone.take(now) {
+            return Found::Nothing;
+        }
+        self.denied.push_back((now, *id));
+        Found::Gone
+    }
+
+    /// Forgets all, for ever: the identity goes.
+    pub fn close(&mut self) {
+        *self = Self { closed: true, ..Self::default() };
     }
 
     fn watch(&mut self, no: SessionNo, from: u32, to: u32) {
@@ -140,6 +166,9 @@ impl<T: Clone> Table<T> {
         {
             self.ended.pop_front();
             self.forget(no);
+        }
+        while self.denied.front().is_some_and(|(then, _)| now.saturating_sub(*then) >= DENIED_LIFE) {
+            self.denied.pop_front();
         }
     }
 
@@ -171,12 +200,24 @@ impl Rate {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::seal::{End, Sealer};
     use crate::wire::session::Sealed;
 
     fn table() -> (Table<char>, Secret, SessionNo) {
         let (mut table, secret) = (Table::default(), Secret::test(1));
-        let no = table.enter(&secret, 'a');
+        let no = table.enter(&secret, 'a', T0).unwrap();
         (table, secret, no)
+    }
+
+    /// What the client of a session says behind RESUME.
+    fn proof(secret: &Secret, attempt: u32) -> Vec<u8> {
+        let mut said = Vec::new();
+        Sealer::new(secret, attempt, End::Client).say(&Sealed::Ack { arrived: 0, taken: 0 }, &mut said);
+        said
+    }
+
+    fn find<T: Clone>(table: &mut Table<T>, secret: &Secret, attempt: u32, now: Duration) -> Found<T> {
+        table.find(&secret.id(attempt), &proof(secret, attempt), now)
     }
 
     fn tombstone(secret: &Secret) -> Tombstone {
@@ -189,7 +230,7 @@ mod tests {
     #[test]
     fn the_window_moves_with_attempts_that_were_proven_and_none_is_of_use_twice() {
         let (mut table, secret, no) = table();
-        let found = |table: &mut Table<char>, attempt| table.find(&secret.id(attempt), T0);
+        let found = |table: &mut Table<char>, attempt| find(table, &secret, attempt, T0);
         assert!(matches!(found(&mut table, AHEAD), Found::Lives('a', AHEAD)));
         assert!(matches!(found(&mut table, AHEAD), Found::Lives('a', AHEAD)), "asking moves nothing");
         assert!(matches!(found(&mut table, 0), Found::Gone), "nobody asks for the first tunnel");
@@ -215,11 +256,11 @@ mod tests {
         let (mut table, secret, no) = table();
         let tombstone = tombstone(&secret);
         table.end(no, Some(tombstone.clone()), T0);
-        let Found::Ended(answer) = table.find(&secret.id(2), T0) else { panic!("not found") };
+        let Found::Ended(answer) = find(&mut table, &secret, 2, T0) else { panic!("not found") };
         assert_eq!(answer, tombstone.answer(2));
-        assert!(matches!(table.find(&secret.id(2), T0), Found::Nothing));
-        assert!(matches!(table.find(&secret.id(1), T0), Found::Nothing));
-        assert!(matches!(table.find(&secret.id(3), T0 + TOMBSTONE_LIFE), Found::Gone));
+        assert!(matches!(find(&mut table, &secret, 2, T0), Found::Nothing));
+        assert!(matches!(find(&mut table, &secret, 1, T0), Found::Nothing));
+        assert!(matches!(find(&mut table, &secret, 3, T0 + TOMBSTONE_LIFE), Found::Gone));
         assert!(table.ids.is_empty() && table.sessions.is_empty() && table.ended.is_empty());
     }
 
@@ -229,22 +270,54 @@ mod tests {
         let mut table = Table::default();
         for number in 0..TOMBSTONES + 10 {
             let secret = Secret::of_number(number);
-            let no = table.enter(&secret, ());
+            let no = table.enter(&secret, (), T0).unwrap();
             table.end(no, Some(tombstone(&secret)), T0);
         }
         assert_eq!(table.sessions.len(), TOMBSTONES);
         assert_eq!(table.ids.len(), TOMBSTONES * AHEAD as usize);
-        assert!(matches!(table.find(&Secret::of_number(0).id(1), T0), Found::Gone));
-        assert!(matches!(table.find(&Secret::of_number(11).id(1), T0), Found::Ended(_)));
-        table.clear();
+        assert!(matches!(find(&mut table, &Secret::of_number(0), 1, T0), Found::Gone));
+        assert!(matches!(find(&mut table, &Secret::of_number(11), 1, T0), Found::Ended(_)));
+        table.close();
         assert!(table.ids.is_empty() && table.sessions.is_empty() && table.ended.is_empty());
+    }
+
+    /// A node on the way of an attempt knows its id, and no more.
+    // protocol: S34, S39
+    #[test]
+    fn whoever_knows_an_id_and_not_the_session_comes_to_nothing_and_changes_nothing() {
+        for ended in [false, true] {
+            let (mut table, secret, no) = table();
+            if ended {
+                table.end(no, Some(tombstone(&secret)), T0);
+            }
+            for said in [Vec::new(), proof(&Secret::test(2), 1), proof(&secret, 2), proof(&secret, 1)[1..].to_vec()] {
+                assert!(matches!(table.find(&secret.id(1), &said, T0), Found::Nothing));
+            }
+            assert!(!matches!(find(&mut table, &secret, 1, T0), Found::Nothing | Found::Gone));
+        }
+    }
+
+    /// A client that hears GONE asks again elsewhere, while what it said first may still be on its way.
+    // protocol: S44
+    #[test]
+    fn a_session_that_was_said_to_be_gone_does_not_come_about() {
+        let (mut table, denied, other) = (Table::default(), Secret::test(2), Secret::test(3));
+        assert!(matches!(find(&mut table, &denied, 2, T0), Found::Gone));
+        assert!(table.enter(&other, 'o', T0).is_some());
+        assert!(table.enter(&denied, 'd', T0).is_none());
+        assert!(table.enter(&denied, 'd', T0 + DENIED_LIFE).is_some() && table.denied.is_empty());
+        table.close();
+        assert!(
+            table.enter(&Secret::test(4), 'g', T0).is_none(),
+            "nobody finds it, and GONE may have been said elsewhere"
+        );
     }
 
     // protocol: S38
     #[test]
     fn few_who_ask_for_what_is_not_there_are_answered() {
         let (mut table, ..) = table();
-        let mut answered = |now| matches!(table.find(&[9; 16], now), Found::Gone);
+        let mut answered = |now| matches!(table.find(&[9; 16], &[], now), Found::Gone);
         for _ in 0..GONE_AT_ONCE {
             assert!(answered(T0));
         }

@@ -103,17 +103,17 @@ impl Role {
 }
 
 impl Server {
+    /// The client has proven its address; whether the session may stand.
+    // protocol: S44
+    pub(super) fn enters(&mut self, session: &Session) -> bool {
+        drop(self.incoming.place.take());
+        self.listed = session.secret().and_then(|secret| self.incoming.sessions.enter(secret));
+        self.listed.is_some()
+    }
+
     /// Hands the connection to its program; what counts its bytes.
-    pub(super) fn serve(
-        &mut self,
-        session: &Session,
-        peer: ApAddress,
-        src_port: u16,
-        port: u16,
-    ) -> Option<Arc<Traffic>> {
-        let Incoming { address, path, network, sessions, place } = &mut self.incoming;
-        drop(place.take());
-        self.listed = session.secret().map(|secret| sessions.enter(secret));
+    pub(super) fn serve(&mut self, peer: ApAddress, src_port: u16, port: u16) -> Option<Arc<Traffic>> {
+        let Incoming { address, path, network, .. } = &self.incoming;
         if let Some(stream) = self.stream.take() {
             let programs = self.programs.clone();
             tokio::spawn(async move { programs.serve(peer, src_port, port, Box::new(stream)).await });

@@ -5,16 +5,16 @@ use futures::FutureExt;
 use phantom_proto::cell::CellKind;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::session::asked;
 use phantom_proto::wire::session::{Message, ResetCode};
+use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
 use super::*;
 use crate::assembly::lone::{self, Lone};
-use crate::connections::sessions::WAITING_SESSIONS;
-use crate::connections::{ForIdentity, Network, lock};
-use crate::driver::Arrival;
+use crate::connections::Network;
 use crate::relay::cells::pair as tunnel;
+
+mod served;
 
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -68,6 +68,23 @@ async fn connected(room: usize) -> (Lone, Box<dyn Stream>, Box<dyn Stream>) {
 async fn hears(tunnel: &mut Tunnel) -> Option<Word<'_>> {
     let (kind, data) = timeout(PATIENCE, tunnel.incoming.read()).await.expect("in time").ok()??;
     Some(Word::read(kind, data).unwrap())
+}
+
+fn said(session: &mut Session) -> Vec<u8> {
+    let mut out = Vec::new();
+    session.take_far(&mut out);
+    out
+}
+
+async fn say(session: &mut Session, tunnel: &mut Tunnel) {
+    tunnel.outgoing.write_data(&said(session)).await.unwrap();
+    tunnel.outgoing.flush().await.unwrap();
+}
+
+/// Takes one cell with bytes of the session.
+async fn hear(session: &mut Session, tunnel: &mut Tunnel) {
+    let Some(Word::Data(bytes)) = hears(tunnel).await else { panic!("the tunnel ended") };
+    session.far_input(bytes).unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -267,224 +284,4 @@ async fn a_cell_that_does_not_belong_ends_the_connection_with_abort_alone() {
     far.outgoing.flush().await.unwrap();
     assert_eq!(hears(&mut far).await, Some(Word::Abort(Reason::Protocol)));
     assert_eq!(hears(&mut far).await, None);
-}
-
-/// A server as tunnels arrive for it, and its program.
-struct Served {
-    _lone: Lone,
-    network: Arc<Network>,
-    incoming_tx: mpsc::Sender<ForIdentity>,
-    far_rx: mpsc::Receiver<Box<dyn Stream>>,
-}
-
-impl Served {
-    fn new() -> Self {
-        let (lone, (incoming_tx, incoming_rx)) = (lone::driver(), mpsc::channel(8));
-        let network = Network::start(lone.handle.clone(), incoming_rx);
-        let (far_tx, far_rx) = mpsc::channel(4);
-        network.receive(key(1), Arc::new(Program(far_tx)));
-        Self { _lone: lone, network, incoming_tx, far_rx }
-    }
-
-    /// The client's end of a tunnel that arrives with these bytes.
-    async fn arrives(&self, first: Vec<u8>) -> Tunnel {
-        let [near, far] = tunnel(1 << 16);
-        let arrival = Arrival { identity: address(1), path: None, tunnel: near, first };
-        self.incoming_tx.send(ForIdentity::Arrival(Box::new(arrival))).await.unwrap();
-        far
-    }
-
-    /// A session that stands, the program's end of it, and the client's tunnel.
-    async fn connected(&mut self) -> (Session, Box<dyn Stream>, Tunnel) {
-        let mut session = client(PORT);
-        let mut far = self.arrives(said(&mut session)).await;
-        while session.poll() != Some(Event::Accepted) {
-            hear(&mut session, &mut far).await;
-        }
-        say(&mut session, &mut far).await;
-        (session, self.far_rx.recv().await.expect("its program"), far)
-    }
-}
-
-fn said(session: &mut Session) -> Vec<u8> {
-    let mut out = Vec::new();
-    session.take_far(&mut out);
-    out
-}
-
-async fn say(session: &mut Session, tunnel: &mut Tunnel) {
-    tunnel.outgoing.write_data(&said(session)).await.unwrap();
-    tunnel.outgoing.flush().await.unwrap();
-}
-
-/// Takes one cell with bytes of the session.
-async fn hear(session: &mut Session, tunnel: &mut Tunnel) {
-    let Some(Word::Data(bytes)) = hears(tunnel).await else { panic!("the tunnel ended") };
-    session.far_input(bytes).unwrap();
-}
-
-/// What a client's program has had, when it is so much.
-async fn got(session: &mut Session, tunnel: &mut Tunnel, count: usize) -> Vec<u8> {
-    let mut got = Vec::new();
-    loop {
-        session.take_app(&mut got);
-        if got.len() >= count {
-            return got;
-        }
-        hear(session, tunnel).await;
-    }
-}
-
-/// The flight with which a client that has lost its tunnel goes on.
-fn resumes(session: &mut Session) -> Vec<u8> {
-    session.far_lost();
-    session.resume().unwrap();
-    said(session)
-}
-
-// protocol: S15, S31, S34, S35
-#[tokio::test(start_paused = true)]
-async fn a_servers_program_does_not_see_that_a_tunnel_was_lost() {
-    let mut served = Served::new();
-    let (mut session, mut program, far) = served.connected().await;
-    for lost in ["its link broke", "it still seems to stand"] {
-        let before = (lost != "its link broke").then_some(&far);
-        program.write_all(b"answer").await.unwrap();
-        session.app_input(b"question").unwrap();
-        said(&mut session);
-        let mut far = served.arrives(resumes(&mut session)).await;
-        let mut question = [0; 8];
-        timeout(PATIENCE, program.read_exact(&mut question)).await.unwrap().unwrap();
-        assert_eq!((&question, got(&mut session, &mut far, 6).await), (b"question", b"answer".to_vec()), "{lost}");
-        assert!(session.is_proven());
-        drop((before, far));
-    }
-    assert_eq!(session.attempt(), 2);
-}
-
-/// Whoever was on the way of an attempt may repeat it: he hears nothing, and the session stays where it is.
-// protocol: S34, S38
-#[tokio::test(start_paused = true)]
-async fn an_attempt_that_is_repeated_or_forged_changes_nothing() {
-    let mut served = Served::new();
-    let (mut session, mut program, far) = served.connected().await;
-    drop(far);
-    let flight = resumes(&mut session);
-    let mut forged = flight.clone();
-    let last = forged.len() - 1;
-    forged[last] ^= 1;
-    let nothing = served.arrives(forged).await;
-    let mut far = served.arrives(flight.clone()).await;
-    let again = served.arrives(flight).await;
-    for mut other in [nothing, again] {
-        let heard = hears(&mut other).await;
-        assert!(matches!(heard, None | Some(Word::Abort(Reason::Protocol))), "{heard:?}");
-    }
-    program.write_all(b"answer").await.unwrap();
-    assert_eq!(got(&mut session, &mut far, 6).await, b"answer");
-}
-
-/// A server that knows nothing of an attempt says so, a few times; to who does not know the address it says nothing at all.
-// protocol: S31, S38
-#[tokio::test(start_paused = true)]
-async fn what_a_server_does_not_know_is_gone() {
-    let mut served = Served::new();
-    let (mut session, _program, _far) = served.connected().await;
-    served.network.close(address(1)).await;
-    served.network.receive(key(1), Arc::new(Program(mpsc::channel(1).0)));
-    let flight = resumes(&mut session);
-    let mut stranger = flight.clone();
-    stranger[3 + 16] ^= 1;
-    assert!(asked(&key(1).verifying_key(), &stranger).is_none());
-    let mut unheard = served.arrives(stranger).await;
-    let mut answered = 0;
-    for _ in 0..10 {
-        let mut far = served.arrives(flight.clone()).await;
-        let Some(Word::Data(gone)) = hears(&mut far).await else { continue };
-        answered += 1;
-        session.far_input(gone).unwrap();
-    }
-    assert_eq!((answered, session.poll()), (4, Some(Event::Reset)));
-    let begun = Instant::now();
-    assert_eq!(hears(&mut unheard).await, Some(Word::Abort(Reason::GoingAway)));
-    assert!(begun.elapsed() >= PROOF_PATIENCE / 2, "as whoever proves nothing");
-}
-
-/// A client that has not heard how its session ended hears it when it comes again.
-// protocol: S39
-#[tokio::test(start_paused = true)]
-async fn an_end_that_got_lost_is_told_to_a_client_that_comes_again() {
-    let mut served = Served::new();
-    let (mut session, program, far) = served.connected().await;
-    drop(far);
-    // Nobody can be told of this reset now.
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    drop(program);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    let mut far = served.arrives(resumes(&mut session)).await;
-    hear(&mut session, &mut far).await;
-    assert!(session.is_proven(), "it is not just gone");
-    assert_eq!((session.poll(), session.is_over()), (Some(Event::Reset), true));
-    assert_eq!(hears(&mut far).await, Some(Word::End));
-}
-
-/// A server whose client does not come again gives up, soon when it holds much for it; when it holds little, computers may sleep.
-// protocol: S40
-#[tokio::test(start_paused = true)]
-async fn a_session_whose_client_does_not_come_again_ends() {
-    for (count, gives_up) in [(200_000, true), (10, false)] {
-        let mut served = Served::new();
-        let (mut session, mut program, far) = served.connected().await;
-        program.write_all(&vec![7; count]).await.unwrap();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        drop(far);
-        let end = timeout(RESUME_LIMIT * 3, program.read(&mut [0])).await;
-        assert_eq!(end.is_ok(), gives_up);
-        if let Ok(end) = end {
-            assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        } else {
-            let mut far = served.arrives(resumes(&mut session)).await;
-            assert_eq!(got(&mut session, &mut far, count).await.len(), count);
-        }
-    }
-}
-
-/// Whoever sends much that a program does not read, and vanishes, had it kept for a day: the memory was the server's alone.
-// protocol: S40
-#[tokio::test(start_paused = true)]
-async fn what_a_program_has_not_read_is_much_as_well() {
-    let mut served = Served::new();
-    let (mut session, program, mut far) = served.connected().await;
-    for _ in 0..8 {
-        session.app_input(&[7; APP_CHUNK]).unwrap();
-        say(&mut session, &mut far).await;
-    }
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    drop(far);
-    tokio::time::sleep(RESUME_LIMIT * 3).await;
-    let flight = resumes(&mut session);
-    let mut far = served.arrives(flight).await;
-    hear(&mut session, &mut far).await;
-    assert!(session.is_over() && session.poll() == Some(Event::Reset), "it is given up");
-    drop(program);
-}
-
-/// I7: who opens sessions and vanishes, again and again.
-// protocol: S43
-#[tokio::test(start_paused = true)]
-async fn of_those_that_wait_for_their_clients_the_oldest_goes() {
-    let mut served = Served::new();
-    let sessions = lock(&served.network.identities)[&address(1)].sessions.clone();
-    let (_first, mut program, far) = served.connected().await;
-    drop(far);
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    assert!(timeout(RESUME_LIMIT * 3, program.read(&mut [0])).await.is_err(), "it waits");
-    let _others: Vec<_> = (1..WAITING_SESSIONS).map(|_| sessions.waiting.enter()).collect();
-    let (mut second, _program, far) = served.connected().await;
-    drop(far);
-    let end = timeout(PATIENCE, program.read(&mut [0])).await.expect("it goes");
-    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-    let mut far = served.arrives(resumes(&mut second)).await;
-    hear(&mut second, &mut far).await;
-    assert!(second.is_proven() && !second.is_over());
 }

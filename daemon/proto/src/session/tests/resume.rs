@@ -15,7 +15,7 @@ impl Ends {
         let mut pair = Pair::new(true, chunk);
         pair.drive().unwrap();
         let mut table = Table::default();
-        let no = table.enter(pair.server.secret().unwrap(), ());
+        let no = table.enter(pair.server.secret().unwrap(), (), std::time::Duration::ZERO).unwrap();
         Self { pair, table, no }
     }
 
@@ -39,7 +39,7 @@ impl Ends {
         if let Some(tombstone) = self.pair.server.tombstone() {
             self.table.end(self.no, Some(tombstone), std::time::Duration::ZERO);
         }
-        match self.table.find(&asked.id, std::time::Duration::ZERO) {
+        match self.table.find(&asked.id, asked.rest, std::time::Duration::ZERO) {
             Found::Lives((), attempt) => {
                 let taken = self.pair.server.resume_on(attempt, asked.rest);
                 self.table.moved(self.no, self.pair.server.attempt());
@@ -115,8 +115,9 @@ fn an_end_that_was_not_heard_is_heard_of_later() {
         ends.pair.client.far_lost();
         assert!(ends.pair.client.wants_tunnel());
         let flight = ends.asks();
-        let id = asked(&key(2).verifying_key(), &flight).unwrap().id;
-        let Found::Ended(answer) = ends.table.find(&id, std::time::Duration::ZERO) else { panic!("not found") };
+        let asked = asked(&key(2).verifying_key(), &flight).unwrap();
+        let found = ends.table.find(&asked.id, asked.rest, std::time::Duration::ZERO);
+        let Found::Ended(answer) = found else { panic!("not found") };
         ends.pair.client.far_input(&answer).unwrap();
         assert!(ends.pair.client.is_over());
         assert_eq!(ends.pair.client.poll(), reset.then_some(Event::Reset));
@@ -158,7 +159,8 @@ fn nobody_else_and_no_second_time_moves_a_session() {
     }
     assert!(ends.pair.server.resume_on(2, &rest).is_err(), "it is of attempt 1");
     ends.arrives(&flight).unwrap();
-    assert!(matches!(ends.table.find(&id, std::time::Duration::ZERO), Found::Nothing), "neither a session nor gone");
+    let found = ends.table.find(&id, &rest, std::time::Duration::ZERO);
+    assert!(matches!(found, Found::Nothing), "neither a session nor gone");
     ends.pair.server.app_input(b"answer").unwrap();
     assert!(ends.pair.server.resume_on(1, &rest).is_err());
     carry(&mut ends.pair.server, &mut ends.pair.client, 100).unwrap();

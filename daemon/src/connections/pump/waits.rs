@@ -1,0 +1,81 @@
+//! What a turn of a pump may wait for, each only if it is there.
+
+use std::future::pending;
+use std::io;
+
+use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::super::redial::{self, Redial};
+use super::super::sessions::{Listed, Resumption};
+use super::super::unproven::Place;
+use super::Searching;
+use super::role::{Asked, Verdict};
+use crate::relay::RelayError;
+
+/// Some of these bytes; without any, the end of the stream.
+pub(super) async fn write(write: Option<&mut WriteHalf<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
+    match write {
+        Some(write) if bytes.is_empty() => write.shutdown().await.map(|()| 0),
+        Some(write) => write.write(bytes).await,
+        None => pending().await,
+    }
+}
+
+pub(super) async fn until(due: Option<Instant>) {
+    match due {
+        Some(due) => sleep_until(due).await,
+        None => pending().await,
+    }
+}
+
+pub(super) async fn until_known(verdict: Option<&mut Verdict>) -> Result<bool, RelayError> {
+    match verdict {
+        Some(verdict) => verdict.await,
+        None => pending().await,
+    }
+}
+
+pub(super) async fn search(searching: Option<&mut Searching>) -> (Box<Redial>, Option<redial::Found>) {
+    match searching {
+        Some(searching) => searching.await,
+        None => pending().await,
+    }
+}
+
+/// A client comes over another tunnel. `None`: none will.
+pub(super) async fn until_resumed(listed: Option<&mut Listed>) -> Option<Resumption> {
+    match listed {
+        Some(listed) => listed.resumption().await,
+        None => pending().await,
+    }
+}
+
+/// Nobody waits for the answer any more. Once it is there, a program that goes away resets the session.
+pub(super) async fn until_given_up(asked: Option<&mut Asked>) {
+    match asked {
+        Some(answer_tx) => answer_tx.closed().await,
+        None => pending().await,
+    }
+}
+
+/// Too many sessions wait for their clients, and this one has waited longest.
+// protocol: S43
+pub(super) async fn until_evicted(waiting: Option<&mut (Place, oneshot::Receiver<()>)>) {
+    match waiting {
+        // Only with its place, which is held beside it, the other end goes without a word.
+        Some((_, evicted_rx)) => drop(evicted_rx.await),
+        None => pending().await,
+    }
+}
+
+pub(super) async fn until_stopped(stop_rx: Option<&mut watch::Receiver<bool>>) {
+    let stopped = match stop_rx {
+        Some(stop_rx) => stop_rx.wait_for(|stop| *stop).await.is_ok(),
+        None => false,
+    };
+    if !stopped {
+        pending::<()>().await;
+    }
+}
