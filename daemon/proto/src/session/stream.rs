@@ -330,6 +330,33 @@ mod tests {
         assert!(stream.data(sent, &[0; 8192]).is_ok());
     }
 
+    // protocol: S14
+    #[test]
+    fn what_comes_and_what_is_taken_is_said_at_each_mark_and_the_end_at_once() {
+        for takes in [false, true] {
+            let (mut stream, mut said) = (Stream::default(), 0);
+            for _ in 0..100 {
+                let offset = stream.received;
+                stream.data(offset, &[0; 10_000]).unwrap();
+                if let Some(news) = stream.news(false, takes) {
+                    let taken = if takes { stream.received } else { 0 };
+                    assert_eq!(news, Sealed::Ack { arrived: stream.received, taken });
+                    said = stream.received;
+                }
+                assert!(stream.received - said < ACK_EVERY, "{said} of {}", stream.received);
+            }
+            assert_eq!(said, 3 * 270_000, "and no more often");
+            assert!(
+                stream.news(true, takes).is_some() && stream.news(true, takes).is_none(),
+                "beside what goes anyway"
+            );
+            stream.fin(1_000_000).unwrap();
+            assert!(
+                stream.news(false, false).is_some_and(|news| matches!(news, Sealed::Ack { arrived: 1_000_001, .. }))
+            );
+        }
+    }
+
     #[test]
     fn the_end_must_be_where_the_bytes_end() {
         let mut stream = Stream::default();

@@ -474,6 +474,44 @@ fn nothing_is_built_out_of_turn_while_a_path_waits_for_its_first_tunnel() {
     assert!(!tried, "both works have a path that is about to do them");
 }
 
+/// A fixed time between what one lacks and its build, or between two tries, would tell whose both are.
+// protocol: K6
+#[test]
+fn what_is_built_out_of_turn_waits_at_random_and_after_failures_longer() {
+    const NODES: u64 = 400;
+    let mut firsts = Vec::new();
+    for seed in 0..NODES {
+        let mut node = owner(seed, Settings { unborn: 0, ..Settings::default() });
+        node.handle(NOW, Input::WantExit(address(1)));
+        let persona = node.persona_of(address(1)).unwrap();
+        // Only what is out of turn.
+        node.personas.get_mut(&persona).unwrap().stocks().into_iter().for_each(|stock| stock.redraw(u64::MAX, 0));
+        // It knows nobody, so that each build fails at once.
+        let mut now = NOW;
+        let mut next = |node: &mut Node| {
+            // Drawn is whole milliseconds: it may be none.
+            if node.is_due_now(now, persona, Class::Out) {
+                return 0;
+            }
+            let at = node.next_builds().find(|at| *at < u64::MAX).expect("a time is drawn");
+            let due = [at - 1, at].map(|at| node.is_due_now(at, persona, Class::Out));
+            assert_eq!(due, [false, true], "{} ms later", at - now);
+            at - std::mem::replace(&mut now, at)
+        };
+        firsts.push(next(&mut node));
+        for failures in 0..8 {
+            let wait = (500 << failures).min(10_000);
+            let waited = next(&mut node);
+            assert!((wait / 2..=wait * 3 / 2).contains(&waited), "{waited} after {failures} more");
+        }
+    }
+    let mean = firsts.iter().sum::<u64>() / NODES;
+    assert!((1700..2300).contains(&mean), "{mean}");
+    // As many as an exponential distribution has: e^-1 above the mean, half below ln 2 of it.
+    let above = |limit: u64| firsts.iter().filter(|wait| **wait > limit).count();
+    assert!((120..175).contains(&above(2000)) && (170..230).contains(&above(1386)), "{} {}", above(2000), above(1386));
+}
+
 /// A path that ended when the clock had been set back counted as one that had lived for ages; with checks of arithmetic, it was a panic.
 #[test]
 fn a_path_may_end_before_it_began() {

@@ -132,7 +132,7 @@ impl Guards {
         !self.settled && sample >= GUARDS_USED && (since >= SETTLE.1 || since >= SETTLE.0 && sample >= AMPLE_SAMPLE)
     }
 
-    fn let_go(&mut self, now: u64, bounded: bool) {
+    pub(super) fn let_go(&mut self, now: u64, bounded: bool) {
         self.met.retain(|(_, since)| now < since.saturating_add(BOUNDS[1].0));
         // Who is gone may come back, and while no other may be drawn it is all there is.
         if !bounded || self.room_to_draw(now) > 0 {

@@ -515,6 +515,68 @@ fn a_guard_goes_after_days_of_dials_in_vain_and_no_earlier() {
     assert!(owner.guards().contains(&first));
 }
 
+// protocol: O7
+#[test]
+fn seven_dials_in_vain_are_too_few_however_long_ago() {
+    let all = nodes(0..400);
+    let mut owner = Owner::settled(18, &all);
+    let first = owner.guards()[0];
+    owner.plan();
+    for dials in 1..=8 {
+        owner.choice.dialed(owner.now, &first, false);
+        // More than a week for all but the first.
+        owner.now += 2 * LOST_MAX / 8 + HOUR;
+        owner.choice.guards.let_go(owner.now, false);
+        assert_eq!(owner.guards().contains(&first), dials < 8, "after {dials}");
+    }
+}
+
+// protocol: O7
+#[test]
+fn another_is_drawn_when_fewer_than_three_have_served_for_an_hour() {
+    let all = nodes(0..400);
+    let mut owner = Owner::settled(19, &all);
+    owner.plan();
+    // As when the first quarter of a year is over: there is room for another.
+    owner.now += BOUNDS[0].0;
+    // Those whose life is over go one by one.
+    (0..8).for_each(|_| _ = owner.sample(&all));
+    let before = owner.guards();
+    before[..3].iter().for_each(|guard| owner.choice.dialed(owner.now, guard, false));
+    owner.sample(&all);
+    owner.now += HOUR;
+    owner.sample(&all);
+    assert_eq!(owner.guards(), before, "a restart, a crash or a change of address");
+    owner.now += 1;
+    owner.sample(&all);
+    let after = owner.guards();
+    assert!(after.len() == before.len() + 1 && after.starts_with(&before), "three serve again");
+}
+
+// protocol: O7
+#[test]
+fn who_is_convicted_or_poor_stands_behind_the_others_and_stays_in_the_list() {
+    let all = nodes(0..400);
+    for convicted in [true, false] {
+        let mut owner = Owner::settled(20, &all);
+        let first = owner.guards()[0];
+        assert!(next_to_owner(&owner.plan().0).contains(&first));
+        if convicted {
+            owner.choice.guards.convict(owner.now, &first);
+        }
+        for guard in owner.guards() {
+            let credit = if convicted || guard != first { 1000 } else { 0 };
+            (0..8).for_each(|_| owner.choice.guards.credit(&guard, credit));
+        }
+        assert!(!next_to_owner(&owner.plan().0).contains(&first) && owner.guards().contains(&first));
+        // There is nobody else: behind the others, but no stranger before it.
+        let others: Vec<_> = owner.guards().into_iter().filter(|guard| *guard != first).skip(2).collect();
+        let away = |node: &NodeId| others.contains(node);
+        let (plan, _) = owner.choice.plan(&mut owner.rng, owner.now, P, Class::Out, 3, &away).unwrap();
+        assert!(next_to_owner(&plan).contains(&first));
+    }
+}
+
 // protocol: O5, O6
 #[test]
 fn over_the_years_guards_change_within_the_bounds() {

@@ -269,6 +269,30 @@ fn both_ends_forget_what_has_arrived() {
     }
 }
 
+/// What waits for a program that does not read counts as taken up to a mark, so that it never waits for what it may not be sent.
+// protocol: S14
+#[test]
+fn little_that_waits_for_a_program_counts_as_taken_and_much_does_not() {
+    let mut pair = Pair::new(true, 16_384);
+    pair.drive().unwrap();
+    let mut comes = |pair: &mut Pair| {
+        pair.client.app_input(&[1; 64 * 1024]).unwrap();
+        carry(&mut pair.client, &mut pair.server, 16_384).unwrap();
+        carry(&mut pair.server, &mut pair.client, 16_384).unwrap();
+        (pair.server.unread(), pair.client.stream.held())
+    };
+    let untaken: Vec<_> = (0..32).map(|_| comes(&mut pair)).collect();
+    for (unread, held) in untaken {
+        let taken = unread - held;
+        // A message may lie beyond the mark.
+        assert!(held < 256 * 1024 + 64 * 1024 || taken > 512 * 1024 - 256 * 1024 - 64 * 1024, "{unread} {held}");
+        assert!(taken <= 512 * 1024, "{unread} {held}");
+    }
+    take(&mut pair.server, &mut pair.server_got);
+    carry(&mut pair.server, &mut pair.client, 16_384).unwrap();
+    assert!(pair.client.stream.held() < 256 * 1024 && pair.server.unread() == 0);
+}
+
 #[test]
 fn nothing_is_shown_by_debug() {
     let pair = Pair::new(true, 1000);
