@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 
 use crate::program_socket::ProgramSocket;
+use crate::twins::is_ours_alone;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
-const DEPUTIES: [&str; 30] = [
+const DEPUTIES: [&str; 31] = [
     "/run/nscd/socket",
     "/var/run/nscd/socket",
     "/run/systemd/resolve/io.systemd.Resolve",
@@ -32,6 +33,7 @@ const DEPUTIES: [&str; 30] = [
     "/run/snapd-snap.socket",
     "/run/lxd.socket",
     "/var/lib/lxd/unix.socket",
+    "/var/snap/lxd/common/lxd/unix.socket",
     "/run/pcscd/pcscd.comm",
     "/run/cups/cups.sock",
     "/run/NetworkManager/private",
@@ -48,8 +50,7 @@ const USER_DEPUTIES: [&str; 7] =
 
 /// Sockets whose folders have names of their own: where, how those begin, and which socket; all of them when none is named.
 /// Whoever reaches a terminal's keeper types there; a browser that runs outside takes over what another is to open.
-const IN_FOLDERS: [(&str, &str, Option<&str>); 4] = [
-    ("/tmp", "tmux-", None),
+const IN_FOLDERS: [(&str, &str, Option<&str>); 3] = [
     ("/run/screen", "S-", None),
     ("/tmp", ".org.chromium.", Some("SingletonSocket")),
     ("/tmp", ".com.google.Chrome.", Some("SingletonSocket")),
@@ -57,6 +58,9 @@ const IN_FOLDERS: [(&str, &str, Option<&str>); 4] = [
 
 /// The same below the user's runtime directory.
 const USER_IN_FOLDERS: [(&str, &str, Option<&str>); 1] = [("gnupg", "d.", Some("S.dirmngr"))];
+
+/// Folders outside /run that are theirs alone.
+const FOLDERS_OF_THEIRS: [&str; 2] = ["/var/lib/lxd", "/var/snap/lxd/common/lxd"];
 
 /// Which daemons' sockets the program must not see.
 pub(crate) enum Masked<'a> {
@@ -99,15 +103,40 @@ pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
     found
 }
 
+/// All places of theirs, by every name that is known.
+pub(crate) fn known_places(masked: &Masked<'_>) -> Vec<PathBuf> {
+    places(masked).into_iter().chain(deputies(masked)).collect()
+}
+
+/// Whether a folder is on the way to a place of theirs.
+pub(crate) fn leads_to(folder: &Path, places: &[PathBuf]) -> bool {
+    places.iter().any(|place| place != folder && place.starts_with(folder))
+}
+
+/// The folders outside /run in which there is nothing but them and what they need.
+pub(crate) fn folders_of_theirs() -> Vec<PathBuf> {
+    let named = FOLDERS_OF_THEIRS.map(PathBuf::from).into_iter().filter(|folder| folder.is_dir());
+    // Others could lead away from theirs.
+    let is_ours =
+        |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir() && is_ours_alone(&about));
+    named.chain(terminals().flat_map(|(at, begin)| folders(&at, begin)).filter(is_ours)).collect()
+}
+
+/// The folders of users' terminals: where, and how their names begin.
+fn terminals() -> impl Iterator<Item = (PathBuf, &'static str)> {
+    let own = std::env::var_os("TMUX_TMPDIR").map(PathBuf::from);
+    own.into_iter().chain([PathBuf::from("/tmp")]).map(|at| (at, "tmux-"))
+}
+
 /// Where deputies are looked for, whether they are there or not.
-pub(crate) fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
+fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     // All users': root may become any of them.
     let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
     let runtimes: Vec<PathBuf> = runtime.into_iter().chain(users).collect();
     let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
-    let temporary = std::env::var_os("TMUX_TMPDIR").map(PathBuf::from).map(|own| (own, "tmux-", None));
-    let folders = IN_FOLDERS.iter().map(|(at, begin, name)| (PathBuf::from(at), *begin, *name)).chain(temporary);
+    let folders = IN_FOLDERS.iter().map(|(at, begin, name)| (PathBuf::from(at), *begin, *name));
+    let folders = folders.chain(terminals().map(|(at, begin)| (at, begin, None)));
     let user_folders = runtimes
         .iter()
         .flat_map(|directory| USER_IN_FOLDERS.map(|(at, begin, name)| (directory.join(at), begin, name)));
@@ -120,7 +149,9 @@ pub(crate) fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
         Masked::AllBut(_) => None,
     };
     let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
-    all.chain(in_folders).chain(named).collect()
+    // Those whose folders come later.
+    let to_come = IN_FOLDERS.iter().map(|(at, begin, _)| Path::new(at).join(begin));
+    all.chain(in_folders).chain(to_come).chain(named).collect()
 }
 
 /// Where the daemons of users have their sockets who did not log in: beside their data.
@@ -155,10 +186,18 @@ fn is_socket(path: &Path) -> bool {
 
 /// Files in the folders below `at` whose names begin so.
 fn in_folders(at: &Path, begin: &str, name: Option<&str>) -> Vec<PathBuf> {
+    let found = folders(at, begin).into_iter();
+    found.flat_map(|folder| name.map_or_else(|| entries(&folder).collect(), |name| vec![folder.join(name)])).collect()
+}
+
+/// The folders below `at` whose names begin so.
+fn folders(at: &Path, begin: &str) -> Vec<PathBuf> {
     let begins = |path: &PathBuf| path.file_name().is_some_and(|own| own.to_string_lossy().starts_with(begin));
-    let entries = |folder: &Path| fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let folders = entries(at).filter(begins);
-    folders.flat_map(|folder| name.map_or_else(|| entries(&folder).collect(), |name| vec![folder.join(name)])).collect()
+    entries(at).filter(begins).filter(|path| path.is_dir()).collect()
+}
+
+fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Paths in a variable's value: `unix:path=/a,guid=1;unix:path=/b`, `unix:///a`, `/a,1,0`.

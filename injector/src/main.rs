@@ -39,6 +39,7 @@ mod service;
 mod stdio;
 mod supervise;
 mod sys;
+mod twins;
 mod ways;
 
 use std::process::exit;

@@ -13,7 +13,7 @@ use rustix::mount::{
     open_tree,
 };
 
-use crate::deputies::{Masked, deputies, places};
+use crate::deputies::{Masked, deputies, known_places};
 use crate::host::{self, Cover};
 use crate::scratch::Scratch;
 use crate::{kernel_files, own_names, run_folder};
@@ -26,6 +26,8 @@ pub(crate) struct View<'a> {
     pub(crate) masked: Masked<'a>,
     /// Whether it is to see what the computer is called.
     pub(crate) shows_host: bool,
+    /// Folders of the system's, and what lies in their places.
+    pub(crate) twins: Vec<(PathBuf, PathBuf)>,
 }
 
 /// Changes this process' mounts, which are its own already, as the program shall see them.
@@ -36,8 +38,7 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     let name = host::name().to_string_lossy().into_owned();
     let hidden = (!view.shows_host && is_hidden(say)).then_some(&*name);
     let mut deputies = deputies(&view.masked);
-    let places: Vec<PathBuf> = places(&view.masked).into_iter().chain(deputies.iter().cloned()).collect();
-    run_folder::make_own(&places, say)?;
+    run_folder::make_own(&known_places(&view.masked), &view.twins, say)?;
     let mut scratch = Scratch::mount()?;
     lay_files(hidden, &mut scratch, say)?;
     if let Masked::Through(daemon, program_socket) = &view.masked {

@@ -57,6 +57,8 @@ pub(crate) trait Ways: Sync {
     fn attend(&self, way: usize) -> Result<()>;
     /// In the keeper, after the last fork: the program is about to start.
     fn serve(&self, way: usize, program: Pid, listener: Option<OwnedFd>) -> Result<()>;
+    /// In the keeper, at its end: no process of the program's lives any more, or none was started.
+    fn over(&self);
     /// A descriptor that is silent as long as the daemon serves the program.
     fn session(&self) -> io::Result<OwnedFd>;
     /// In the keeper: whether a program of this way can go on with another daemon.
@@ -194,6 +196,7 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
     sys::hide()?;
     let Some(started) = try_each(&signals, ways) else {
         ways.none();
+        ways.over();
         return Ok(write_number(report, NO_PROGRAM)?);
     };
     drop(signals);
@@ -202,6 +205,7 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
         // Nobody serves it, so it is not to run; until now it had no network.
         program.send(Signal::KILL);
         eprintln!("phantom-run: {error:#}");
+        ways.over();
         return Ok(write_number(report, NO_PROGRAM)?);
     }
     release_inherited()?;
@@ -215,7 +219,10 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
                 Ok(Some((changed, status))) if changed == program.pid() => follow(status, front, report),
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 // Not by returning: whoever waits for a daemon would be waited for.
-                Err(_) => exit(0),
+                Err(_) => {
+                    ways.over();
+                    exit(0)
+                }
             }
         }
     })

@@ -1,19 +1,17 @@
-//! Folders of the program's own in /run, in which no service that acts for others appears, whenever it starts anew.
+//! Folders of the program's own in /run and at the user's other places, in which no service that acts for others appears,
+//! whenever it starts anew.
 //!
 //! ```text
-//! /run                tmpfs of ours       what is made right in it later is seen on one side only
+//! /run                of our own          a twin where the user may write, which is kept like the system's; else a tmpfs
 //! /run/dbus           folder in it        a deputy's place is here or below
 //! /run/dbus/...       /dev/null           laid over an empty file of ours, which nobody outside can remove
 //! /run/lock           bound, as it is     no deputy's place is below: both sides see all of it at any time
-//! /run/display        bound, as it is
+//! /run/user/1000      a twin
 //! ```
 //! The kernel takes what is mounted over a file or a folder away when that is removed elsewhere, so a mask over a socket ends
 //! with the service that made it. What lies in folders of ours only we could remove.
-//!
-//! Root's servers have their numbers right in /run, for service managers and for commands that look for them; so there /run is
-//! the system's, and each folder in it that leads to deputies a tmpfs of ours, as long as the system leaves that folder.
 
-use std::fs::{self, DirEntry, File, Permissions, ReadDir};
+use std::fs::{self, DirEntry, File, Permissions};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -21,6 +19,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_move};
 use rustix::process::chdir;
+
+use crate::deputies::{folders_of_theirs, leads_to};
+use crate::twins;
 
 /// The second is mostly a link to the first.
 const FOLDERS: [&str; 2] = ["/run", "/var/run"];
@@ -31,19 +32,48 @@ const PLACE: &str = "/proc";
 /// As systemd has it for users.
 const OPTIONS: &std::ffi::CStr = c"size=10%,mode=755";
 
+/// Folders that this user's programs may write to, and others read.
+pub(crate) fn to_be_twinned() -> Vec<PathBuf> {
+    let user = rustix::process::geteuid();
+    let runtime = Path::new("/run/user").join(user.as_raw().to_string());
+    let named = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|named| is_for_sockets(named));
+    let system = user.is_root().then(roots);
+    let mut all: Vec<_> = system.into_iter().flatten().chain([runtime]).chain(named).collect();
+    all.retain(|folder| folder.is_dir());
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// /run, and what is no link to it.
+fn roots() -> impl Iterator<Item = PathBuf> {
+    let is_itself = |folder: &PathBuf| fs::canonicalize(folder).is_ok_and(|real| real == *folder);
+    FOLDERS.into_iter().map(PathBuf::from).filter(is_itself)
+}
+
+/// Whether it is a folder as the standard wants it, and not one where people keep their files.
+fn is_for_sockets(folder: &Path) -> bool {
+    let holds = |name| std::env::var_os(name).is_some_and(|at| Path::new(&at).starts_with(folder));
+    let is_private = fs::symlink_metadata(folder).is_ok_and(|about| about.is_dir() && about.mode() & 0o077 == 0);
+    is_private && !holds("HOME") && fs::canonicalize(folder).is_ok_and(|real| real == folder)
+}
+
+/// Where folders of our own come from, and what they are to lack.
+struct Plan<'a> {
+    /// Places of deputies, whether they are there or not.
+    deputies: &'a [PathBuf],
+    /// Folders of the system's, and those of ours for their places.
+    twins: &'a [(PathBuf, PathBuf)],
+}
+
 /// Lays them over the system's, in this process' mounts, which are its own already. `deputies` are their places, whether they
 /// are there or not.
-pub(crate) fn make_own(deputies: &[PathBuf], say: &dyn Fn(&str)) -> Result<()> {
-    for folder in FOLDERS.map(Path::new) {
-        if !folder.is_dir() || fs::canonicalize(folder).is_ok_and(|real| real != folder) {
-            continue;
-        }
-        let all =
-            if rustix::process::geteuid().is_root() { inside(folder, deputies)? } else { vec![folder.to_owned()] };
-        for own in all {
-            lay_over(&own, deputies).with_context(|| format!("making a {} of the program's own", own.display()))?;
-            say(&format!("made a {} of the program's own", own.display()));
-        }
+pub(crate) fn make_own(deputies: &[PathBuf], twins: &[(PathBuf, PathBuf)], say: &dyn Fn(&str)) -> Result<()> {
+    let plan = Plan { deputies, twins };
+    let elsewhere = twins.iter().map(|(folder, _)| folder.clone()).filter(|folder| !may_be_ours(folder));
+    for own in roots().chain(elsewhere).chain(folders_of_theirs()) {
+        plan.lay_over(&own).with_context(|| format!("making a {} of the program's own", own.display()))?;
+        say(&format!("made a {} of the program's own", own.display()));
     }
     Ok(())
 }
@@ -53,37 +83,71 @@ pub(crate) fn may_be_ours(path: &Path) -> bool {
     FOLDERS.iter().any(|folder| path.starts_with(folder))
 }
 
-/// The folders right in another one that lead to deputies.
-fn inside(folder: &Path, deputies: &[PathBuf]) -> io::Result<Vec<PathBuf>> {
-    let folders = fs::read_dir(folder)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    Ok(folders.map(|entry| entry.path()).filter(|path| leads_to(path, deputies)).collect())
-}
-
-fn leads_to(folder: &Path, deputies: &[PathBuf]) -> bool {
-    deputies.iter().any(|place| place != folder && place.starts_with(folder))
-}
-
-fn lay_over(folder: &Path, deputies: &[PathBuf]) -> Result<()> {
-    // Also when it has been removed: from there the way up leads through what is to be covered.
-    let here = fs::read_link("/proc/self/cwd")?;
-    mount("tmpfs", PLACE, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(OPTIONS))?;
-    fill(fs::read_dir(folder)?, Path::new(PLACE), deputies)?;
-    liken(Path::new(PLACE), folder)?;
-    mount_move(PLACE, folder)?;
-    if here.starts_with(folder) && chdir(&here).is_err() {
-        chdir("/")?;
+impl Plan<'_> {
+    fn lay_over(&self, folder: &Path) -> Result<()> {
+        // Also when it has been removed: from there the way up leads through what is to be covered.
+        let here = fs::read_link("/proc/self/cwd")?;
+        let place = Path::new(PLACE);
+        if !self.lay_twin(folder, place)? {
+            mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(OPTIONS))?;
+        }
+        self.fill(folder, place)?;
+        mount_move(place, folder)?;
+        if here.starts_with(folder) && chdir(&here).is_err() {
+            chdir("/")?;
+        }
+        Ok(())
     }
-    Ok(())
-}
 
-/// Brings into a folder of ours what is in another one.
-fn fill(from: ReadDir, to: &Path, deputies: &[PathBuf]) -> io::Result<()> {
-    for entry in from {
-        let entry = entry?;
-        // What cannot be brought, or has gone meanwhile, is not seen.
-        let _ = bring(&entry, &to.join(entry.file_name()), deputies);
+    /// Lays the twin of a folder, if it has one, where it is to be filled.
+    fn lay_twin(&self, folder: &Path, at: &Path) -> io::Result<bool> {
+        let twin = self.twins.iter().find(|(of, _)| of == folder);
+        twin.map(|(_, own)| mount_bind(own, at)).transpose()?;
+        Ok(twin.is_some())
     }
-    Ok(())
+
+    /// Brings into a folder of ours what is in another one, and makes it like that.
+    fn fill(&self, from: &Path, to: &Path) -> io::Result<()> {
+        for entry in fs::read_dir(from).into_iter().flatten() {
+            let entry = entry?;
+            // What cannot be brought, or has gone meanwhile, is not seen.
+            if entry.file_name() != twins::PLACE {
+                let _ = self.bring(&entry, &to.join(entry.file_name()));
+            }
+        }
+        if fs::read_dir(from).is_err() {
+            // They are there all the same, to be masked.
+            let known = self.deputies.iter().filter(|deputy| deputy.parent() == Some(from) && deputy.exists());
+            known.filter_map(|deputy| deputy.file_name()).try_for_each(|name| File::create(to.join(name)).map(drop))?;
+        }
+        liken(to, from)
+    }
+
+    fn bring(&self, entry: &DirEntry, to: &Path) -> io::Result<()> {
+        let (from, kind) = (entry.path(), entry.file_type()?);
+        if kind.is_dir() {
+            // In a twin a way that could not be had has left it there.
+            fs::create_dir(to).or_else(|error| if to.is_dir() { Ok(()) } else { Err(error) })?;
+            if self.lay_twin(&from, to)? || leads_to(&from, self.deputies) && fs::read_dir(&from).is_ok() {
+                return self.fill(&from, to);
+            }
+            // Another user's, whose deputies' files are masked as far as they can be seen.
+            return Ok(mount_bind_recursive(&from, to)?);
+        }
+        let about = entry.metadata()?;
+        if fs::symlink_metadata(to).is_ok_and(|own| (own.dev(), own.ino()) == (about.dev(), about.ino())) {
+            // A twin has it already.
+            return Ok(());
+        }
+        if kind.is_symlink() {
+            return symlink(fs::read_link(&from)?, to);
+        }
+        File::create(to)?;
+        if !(kind.is_socket() && self.deputies.contains(&from)) {
+            mount_bind(&from, to)?;
+        }
+        Ok(())
+    }
 }
 
 fn liken(folder: &Path, to: &Path) -> io::Result<()> {
@@ -91,24 +155,4 @@ fn liken(folder: &Path, to: &Path) -> io::Result<()> {
     // In a user namespace others than its user have no numbers.
     let _ = chown(folder, Some(about.uid()), Some(about.gid()));
     fs::set_permissions(folder, Permissions::from_mode(about.mode() & 0o7777))
-}
-
-fn bring(entry: &DirEntry, to: &Path, deputies: &[PathBuf]) -> io::Result<()> {
-    let (from, kind) = (entry.path(), entry.file_type()?);
-    if kind.is_symlink() {
-        return symlink(fs::read_link(&from)?, to);
-    }
-    if kind.is_dir() {
-        fs::create_dir(to)?;
-        return match leads_to(&from, deputies).then(|| fs::read_dir(&from)) {
-            Some(Ok(entries)) => fill(entries, to, deputies).and_then(|()| liken(to, &from)),
-            // Another user's, whose deputies' files are masked as far as they can be seen.
-            _ => Ok(mount_bind_recursive(&from, to)?),
-        };
-    }
-    File::create(to)?;
-    if !(kind.is_socket() && deputies.contains(&from)) {
-        mount_bind(&from, to)?;
-    }
-    Ok(())
 }

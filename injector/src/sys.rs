@@ -5,10 +5,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::mount::{MoveMountFlags, move_mount};
 use rustix::net::AddressFamily;
 use rustix::process::Pid;
-use rustix::thread::UnshareFlags;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 /// Which side of a fork we are on.
 pub(crate) enum Fork {
@@ -203,6 +204,14 @@ pub(crate) fn unshare(what: UnshareFlags) -> io::Result<()> {
         rustix::io::Errno::NOSPC => io::Error::other("the machine permits no more of them (/proc/sys/user)"),
         other => other.into(),
     })
+}
+
+/// Puts a tree of mounts into another mount namespace. The calling thread stays there for good.
+pub(crate) fn mount_in(mounts: BorrowedFd<'_>, tree: &OwnedFd, at: &Path) -> io::Result<()> {
+    // SAFETY: root and working folder become this thread's own; the table of descriptors stays what it is.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }?;
+    move_into_link_name_space(mounts, Some(LinkNameSpaceType::Mount))?;
+    Ok(move_mount(tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 /// Keeps other processes of the same user from looking into this one and from changing it.

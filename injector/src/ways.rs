@@ -1,13 +1,14 @@
 //! The ways to hand a program over, strongest first, and how each is got ready.
 
 use std::ffi::OsStr;
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_PATHLESS_SOCKET;
@@ -29,9 +30,10 @@ use crate::program_socket::ProgramSocket;
 use crate::resolver::{self, StandIn};
 use crate::resume::Heirloom;
 use crate::supervise::{self, Workshop};
+use crate::twins::Twin;
 use crate::{
     activation, deputies, enclose, exposed, host, isolate, own_names, pathless_socket, place, preload, proxies,
-    seccomp, service, stdio,
+    run_folder, seccomp, service, stdio,
 };
 
 /// Exit statuses that shells use for the same.
@@ -103,6 +105,8 @@ pub(crate) struct Launch<'a> {
     is_exposed: Arc<AtomicBool>,
     /// What is left for the next daemon.
     heirloom: Heirloom,
+    /// Folders of the program's own, which the keeper keeps like the system's.
+    twins: Mutex<Vec<Arc<Mutex<Twin>>>>,
     /// Before any fork: whom a service manager knows.
     front: u32,
     /// Why ways could not be had, as the keeper heard.
@@ -123,6 +127,7 @@ impl<'a> Launch<'a> {
             resolver: Mutex::default(),
             is_exposed: Arc::default(),
             heirloom: Heirloom::default(),
+            twins: Mutex::default(),
             front: std::process::id(),
             reasons: Mutex::new(reasons),
         };
@@ -144,15 +149,45 @@ impl<'a> Launch<'a> {
         ProgramSocket { line: &self.session.line, identity: &self.session.identity }
     }
 
-    fn view(&self, way: Way) -> View<'_> {
+    fn masked(&self, way: Way) -> Masked<'_> {
         let daemon = self.contact.socket.clone();
-        let masked = match way {
+        match way {
             Way { how, walls: Walls::Own } if how.is_hooked() => Masked::Through(daemon, self.program_socket()),
             // Without mounts of its own a program reaches the daemon's own socket.
             Way { how, .. } if how.is_hooked() => Masked::AllBut(daemon),
             _ => Masked::All(daemon),
-        };
-        View { masked, shows_host: self.options.show_host }
+        }
+    }
+
+    fn view(&self, way: Way) -> View<'_> {
+        let masked = self.masked(way);
+        View { masked, shows_host: self.options.show_host, twins: self.twins().iter().map(paths).collect() }
+    }
+
+    fn twins(&self) -> MutexGuard<'_, Vec<Arc<Mutex<Twin>>>> {
+        self.twins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where there is none, what the program makes there is its own alone, and what comes later is not seen.
+    fn make_twins(&self, way: Way) {
+        let mut twins = self.twins();
+        if way.walls == Walls::None || !twins.is_empty() {
+            return;
+        }
+        let deputies = deputies::known_places(&self.masked(way));
+        for folder in run_folder::to_be_twinned() {
+            match Twin::make(&folder, deputies.clone()) {
+                Ok(twin) => twins.push(Arc::new(Mutex::new(twin))),
+                Err(error) => self.say(&format!("{} is not shared with the system: {error}", folder.display())),
+            }
+        }
+    }
+
+    /// The mounts of a program that this process may enter.
+    fn mounts_of(&self, program: Pid) -> Option<OwnedFd> {
+        let is_root = rustix::process::geteuid().is_root();
+        let link = format!("/proc/{}/ns/mnt", program.as_raw_nonzero());
+        is_root.then(|| File::open(link).ok()).flatten().map(OwnedFd::from)
     }
 
     /// Whether names are asked of a resolver on loopback, which nobody else there answers.
@@ -204,7 +239,7 @@ impl<'a> Launch<'a> {
     }
 
     fn warn_of_deputies(&self, way: Way) {
-        let deputies = deputies::deputies(&self.view(way).masked);
+        let deputies = deputies::deputies(&self.masked(way));
         if !deputies.is_empty() && !self.options.quiet {
             let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
             eprintln!(
@@ -322,6 +357,7 @@ impl Ways for Launch<'_> {
     }
 
     fn attend(&self, way: usize) -> Result<()> {
+        self.make_twins(self.order[way]);
         if self.needs_resolver(self.order[way]) {
             let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
             if resolver.is_none() {
@@ -332,6 +368,10 @@ impl Ways for Launch<'_> {
     }
 
     fn serve(&self, way: usize, program: Pid, kept: Option<OwnedFd>) -> Result<()> {
+        let is_apart = self.order[way].walls == Walls::Own;
+        for twin in self.twins().iter().filter(|_| is_apart) {
+            Twin::follow(Arc::clone(twin), self.mounts_of(program)).context("sharing the program's files in /run")?;
+        }
         match kept {
             Some(door) if self.order[way].how.is_hooked() => self.heirloom.keep(door),
             Some(listener) => {
@@ -351,6 +391,10 @@ impl Ways for Launch<'_> {
             let _ = exposed::watch(program, self.contact.clone(), Arc::clone(&self.is_exposed));
         }
         local::serve(self.ports).context("offering the host's ports")
+    }
+
+    fn over(&self) {
+        self.twins().iter().for_each(|twin| twin.lock().unwrap_or_else(PoisonError::into_inner).end());
     }
 
     fn session(&self) -> io::Result<OwnedFd> {
@@ -436,6 +480,10 @@ impl Ways for Launch<'_> {
         };
         eprintln!("phantom-run: the program was not started, {summary}:\n  {reasons}");
     }
+}
+
+fn paths(twin: &Arc<Mutex<Twin>>) -> (PathBuf, PathBuf) {
+    twin.lock().unwrap_or_else(PoisonError::into_inner).paths()
 }
 
 /// The filter that asks, and where its questions arrive.

@@ -1,57 +1,83 @@
-//! Services that act for others stay out of sight of programs that run already, when they start anew or for the first time.
+//! Services that act for others stay out of sight of programs that run already, when they start anew or for the first time;
+//! everything else in the same folders is shared with the system.
 
-use anyhow::{Result, ensure};
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
 use phantom_tests::alone::{Kind, with_mounts};
-use phantom_tests::{Alone, stdout};
+use phantom_tests::{Alone, eventually, stdout};
 
-/// Listens at each place, and again in a folder or at a place of its own when the program has looked; says when it is done.
+/// Listens at each place, and again in a folder or at a place of its own when the program has looked; says what the
+/// system sees of the program's own.
 const SERVICES: &str = "
 import os, pathlib, shutil, socket, sys, time
-asked, own = sys.argv[1:]
-end = time.time() + 120
-replaced = ['/run/dbus/system_bus_socket', '/run/docker.sock', own + '/bus', own + '/systemd/private']
+asked, own, mine, other, user = sys.argv[1:]
+end = time.time() + 240
+replaced = ['/run/dbus/system_bus_socket', '/run/docker.sock', own + '/bus', own + '/systemd/private', other + '/bus', '/var/lib/lxd/unix.socket',
+    other + '/tmux-1/default']
 folders = ['/run/pcscd', '/run/systemd/resolve', own + '/gnupg/d.abc']
 in_folders = ['/run/pcscd/pcscd.comm', '/run/systemd/resolve/io.systemd.Resolve', own + '/gnupg/d.abc/S.dirmngr']
-new = ['/run/podman/podman.sock', '/run/snapd.socket', '/run/avahi-daemon/socket', own + '/docker.sock']
+new = ['/run/podman/podman.sock', '/run/snapd.socket', '/run/avahi-daemon/socket', '/run/nscd/socket', '/run/screen/S-x/1.tty',
+    own + '/docker.sock', other + '/docker.sock', other + '/tmux-1/new']
 kept = []
 def serve(path):
     pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
     if os.path.exists(path): os.unlink(path)
     kept.append(socket.socket(socket.AF_UNIX))
     kept[-1].bind(path); os.chmod(path, 0o777); kept[-1].listen(64)
-for path in replaced + in_folders + ['/run/display', own + '/wayland-0', '/run/cups/other.sock']: serve(path)
+def until(is_so):
+    while not is_so() and time.time() < end: time.sleep(0.1)
+    return is_so()
+for path in replaced + in_folders + ['/run/display', own + '/wayland-0', '/run/cups/other.sock', '/run/mysqld/mysqld.sock']: serve(path)
 os.mkdir('/run/avahi-daemon')
 pathlib.Path('/run/lock').mkdir()
-os.system('chmod -R a+rwX /run')
+for name in ('/stale.pid', '/held.pid'): pathlib.Path(mine + name).touch()
+os.system('chmod -R a+rwX /run; chmod 755 /run; chmod 700 %s %s; chmod 711 /var/lib/lxd; chown -R %s %s %s' % (own, other + '/tmux-1', user, own, other))
 pathlib.Path(asked + '.ready').touch()
-while not os.path.exists(asked) and time.time() < end: time.sleep(0.1)
-for folder in folders: shutil.rmtree(folder)
-for path in replaced + in_folders + new + ['/run/lock/later']: serve(path)
-if os.path.exists('/run/own.pid'): pathlib.Path(asked + '.seen').touch()
+until(lambda: os.path.exists(asked))
+for folder in folders + ['/run/mysqld']: shutil.rmtree(folder)
+for path in replaced + in_folders + new + ['/run/lock/later', '/run/lock/to-come', '/run/mysqld/mysqld.sock']: serve(path)
+os.unlink(mine + '/held.pid')
+os.chown('/run/lock/to-come', int(user), -1)
+os.rename('/run/lock/to-come', mine + '/later')
+seen = until(lambda: os.path.exists(mine + '/own.pid')), until(lambda: os.path.exists(mine + '/app/in')), until(lambda: not os.path.exists(mine + '/stale.pid'))
 pathlib.Path(asked + '.again').touch()
-while not os.path.exists(asked + '.done') and time.time() < end: time.sleep(0.1)
+ended = until(lambda: os.path.exists(asked + '.done')) and until(lambda: not os.listdir(mine + '/phantom-run'))
+print(*seen, ended, os.path.exists(mine + '/own.pid'), os.path.islink(mine + '/app'), os.listdir(mine + '/app'), file=open(asked + '.said', 'w'))
+os.rename(asked + '.said', asked + '.after')
 ";
 
-/// Prints which of them it reaches, before and after.
+/// Prints which of them it reaches, before and after; makes files of its own meanwhile.
 const REACHES: &str = "
 import os, pathlib, socket, sys, time
-asked, own = sys.argv[1:]
+asked, own, mine, other = sys.argv[1:]
+end = time.time() + 240
 deputies = ['dbus/system_bus_socket', 'docker.sock', 'pcscd/pcscd.comm', 'systemd/resolve/io.systemd.Resolve', 'podman/podman.sock',
-    'snapd.socket', 'avahi-daemon/socket']
+    'snapd.socket', 'avahi-daemon/socket', 'nscd/socket', 'screen/S-x/1.tty']
 deputies = [place + name for place in ('/run/', '', '../run/') for name in deputies]
 deputies += [own + name for name in ('/bus', '/systemd/private', '/gnupg/d.abc/S.dirmngr', '/docker.sock')]
+deputies += [other + name for name in ('/bus', '/docker.sock', '/tmux-1/default', '/tmux-1/new')] + ['/var/lib/lxd/unix.socket']
 def reached(paths):
     found = []
     for path in paths:
         try: socket.socket(socket.AF_UNIX).connect(path); found.append(path)
         except OSError: pass
     return found
-print(reached(deputies), len(reached(['/run/display', own + '/wayland-0', '/run/cups/other.sock'])))
-pathlib.Path('/run/own.pid').touch()
+def until(is_so):
+    while not is_so() and time.time() < end: time.sleep(0.1)
+    return bool(is_so())
+print(reached(deputies), len(reached(['/run/display', own + '/wayland-0', '/run/cups/other.sock', '/run/mysqld/mysqld.sock'])))
+pathlib.Path(mine + '/own.pid').touch()
+os.mkdir(mine + '/app')
+pathlib.Path(mine + '/app/in').touch()
+os.unlink(mine + '/stale.pid')
 pathlib.Path(asked).touch()
-end = time.time() + 60
-while not os.path.exists(asked + '.again') and time.time() < end: time.sleep(0.1)
-print(os.path.exists(asked + '.again'), reached(deputies), reached(['/run/lock/later']), os.path.exists(asked + '.seen'))
+print(until(lambda: os.path.exists(asked + '.again')), until(lambda: reached([mine + '/later'])), until(lambda: not os.path.exists(mine + '/held.pid')))
+if mine == '/run': print(until(lambda: reached(['/run/mysqld/mysqld.sock'])))
+else: print(bool(reached(['/run/mysqld/mysqld.sock'])))
+print(reached(deputies), reached(['/run/lock/later']), os.path.exists(mine + '/phantom-run'))
+os.unlink(mine + '/own.pid')
 pathlib.Path(asked + '.done').touch()
 ";
 
@@ -62,20 +88,25 @@ fn whoever_starts_anew_is_not_seen() -> Result<()> {
     alone.everywhere(|kind, way| {
         let asked = format!("{folder}/{kind:?}-{way:?}");
         let id = stdout(&alone.command(kind, "id").arg("-u").output()?)?;
-        let own = format!("/run/user/{}", id.trim());
+        let user = id.trim();
+        let own = format!("/run/user/{user}");
+        let mine = if kind == Kind::Root { "/run" } else { &own };
+        let other = format!("{asked}-runtime");
         let script = format!(
-            "mount -t tmpfs tmpfs /run
-            (python3 -c \"{SERVICES}\" {asked} {own} >/dev/null 2>&1 &)
+            "mount -t tmpfs -o mode=755 tmpfs /run; mount -t tmpfs -o mode=755 tmpfs /var/lib; mkdir -m 700 {other}
+            (python3 -c \"{SERVICES}\" {asked} {own} {mine} {other} {user} >/dev/null 2>&1 &)
             for i in $(seq 600); do [ ! -e {asked}.ready ] || break; sleep 0.1; done; cd /run"
         );
-        let output = with_mounts(&script, &alone.run(kind, way, &["python3", "-c", REACHES, &asked, &own])).output()?;
-        // Root's servers share /run itself with the system: what is replaced right in it, or with its folder, is seen again.
-        let replaced = ["docker.sock", "pcscd/pcscd.comm", "podman/podman.sock", "snapd.socket"];
-        let seen = ["/run/", "", "../run/"].iter().flat_map(|at| replaced.map(|name| format!("'{at}{name}'")));
-        let (seen, shares) =
-            if kind == Kind::Root { (seen.collect::<Vec<_>>(), "True") } else { (Vec::new(), "False") };
-        let expected = format!("[] 3\nTrue [{}] ['/run/lock/later'] {shares}\n", seen.join(", "));
+        let mut run = alone.run(kind, way, &["python3", "-c", REACHES, &asked, &own, mine, &other]);
+        run.env("XDG_RUNTIME_DIR", &other).env("TMUX_TMPDIR", &other);
+        let output = with_mounts(&script, &run).output()?;
+        // Only root's keeper may mount what comes later.
+        let mounts = if kind == Kind::Root { "True" } else { "False" };
+        let expected = format!("[] 4\nTrue True True\n{mounts}\n[] ['/run/lock/later'] False\n");
         ensure!(stdout(&output)? == expected, "{output:?}");
+        let after = Path::new(&folder).join(format!("{asked}.after"));
+        let after = eventually(|| fs::read_to_string(&after).context("what the system sees"))?;
+        ensure!(after == "True True True True False False ['in']\n", "{after}");
         Ok(())
     })
 }

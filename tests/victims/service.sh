@@ -20,7 +20,7 @@ until_so "the daemon answers" "$PHANTOM_BIN/phantom" status >/dev/null
 "$PHANTOM_BIN/phantom" address new shop >/dev/null || fail "no identity"
 
 timeout 60 systemctl start my-server || fail "it is not ready"
-grep -q 'mine True watchdog 2000000' /run/heard || fail "variables are not the program's"
+until_so "variables are the program's" grep -q 'mine True watchdog 2000000' /run/heard
 says my-server ActiveState active || fail "not active"
 step "notify: ready, by a process that is not systemd's own child"
 
@@ -56,13 +56,24 @@ step "stopped: by SIGTERM, which the program hears"
 systemctl start passed.socket || fail "no local socket"
 answer=$(python3 -c 'import socket; s = socket.socket(socket.AF_UNIX); s.settimeout(60); s.connect("/run/passed.sock"); print(s.recv(10).decode())')
 [ "$answer" = served ] || fail "the local socket is not served"
-grep -q 'passed AF_UNIX mine True' /run/heard-passed || fail "the local socket was not passed"
+until_so "the local socket was passed" grep -q 'passed AF_UNIX mine True' /run/heard-passed
 step "socket unit: a local socket starts the service and is served"
 
 systemctl start tcp.socket && timeout 60 systemctl start tcp.service || fail "no TCP socket"
-grep -q 'passed AF_INET6 mine True' /run/heard-tcp || fail "no listener in the place of the one that was passed"
+until_so "a listener in the place of the one that was passed" grep -q 'passed AF_INET6 mine True' /run/heard-tcp
 visit='import socket, sys
 address = socket.getaddrinfo("shop", 82, socket.AF_INET6, socket.SOCK_STREAM)[0][4]
 print(socket.create_connection(address[:2], 60).recv(10).decode())'
 [ "$("$PHANTOM_BIN/phantom-run" --quiet --identity shop python3 -c "$visit")" = served ] || fail "it is not at the identity's address"
 step "socket unit: a TCP listener of this computer's loopback becomes one of the identity"
+
+for user in root www-data; do
+    file=$(systemctl show -P PIDFile forks-$user)
+    timeout 60 systemctl start forks-$user || fail "the service of the old kind does not start"
+    [ "$(systemctl show -P MainPID forks-$user)" = "$(cat "$file")" ] || fail "systemd takes another for the service"
+    [ "$(sed -n 's/^Name:.//p' "/proc/$(cat "$file")/status")" = python3 ] || fail "the number is another's"
+    systemctl stop forks-$user || fail "it does not stop"
+    says forks-$user Result success || fail "it did not end as asked"
+    [ ! -e "$file" ] || fail "the file with its number is still there"
+done
+step "of the old kind: the file with its number is seen, root's and an ordinary user's"

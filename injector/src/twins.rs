@@ -1,0 +1,399 @@
+//! Folders of the program's own that stand for ones of the system's, where services come and go that act for others, and
+//! what keeps the two alike in everything else.
+//!
+//! ```text
+//! the system's /run                the program's /run
+//! nginx.pid             <- link -> nginx.pid      the same file, whoever makes, replaces or removes it
+//! mysqld/               - mount -> mysqld/        also when it comes later: by root's keeper alone
+//! app/            <- symbolic link app/           made by the program
+//! docker.sock                                     known places are never brought
+//! phantom-run/PID-0/               is this folder
+//! ```
+//! The kernel takes what is mounted over a file away when that is removed elsewhere; what is not there in the first place
+//! cannot come off. The keeper does this, outside the program's mounts; links come a moment after what they follow.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, Metadata, Permissions};
+use std::io::{self, ErrorKind};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{CWD, FlockOperation, flock, inotify};
+use rustix::mount::{OpenTreeFlags, open_tree};
+
+use crate::deputies::leads_to;
+use crate::sys;
+
+/// Where those of all runs lie, in the folder that they stand for. No program sees it.
+pub(crate) const PLACE: &str = "phantom-run";
+
+/// A thread that makes links.
+const STACK: usize = 256 * 1024;
+
+/// Which file it is, by whatever name.
+type Id = (u64, u64);
+
+/// One such folder. It lasts as long as the keeper, which holds a lock on it.
+pub(crate) struct Twin {
+    /// The system's.
+    outer: PathBuf,
+    /// The program's.
+    own: PathBuf,
+    /// Known places of services.
+    deputies: Vec<PathBuf>,
+    /// Files that lie in both, and symbolic links to the program's folders.
+    known: HashMap<OsString, Id>,
+    /// Folders of the system's that are mounted in the program's.
+    mounted: HashMap<OsString, Id>,
+    /// What can have no second name, and so stays apart.
+    apart: HashSet<OsString>,
+    changes: OwnedFd,
+    _held: File,
+    is_over: bool,
+}
+
+impl Twin {
+    /// One with all files of `outer`, which nobody else may be able to write to; whoever lays it there brings the folders.
+    /// What keepers left that were killed is put in order before.
+    pub(crate) fn make(outer: &Path, deputies: Vec<PathBuf>) -> io::Result<Self> {
+        let about = fs::symlink_metadata(outer)?;
+        if !about.is_dir() || !is_ours_alone(&about) {
+            return Err(io::Error::new(ErrorKind::PermissionDenied, "others may write to it"));
+        }
+        let place = outer.join(PLACE);
+        match fs::create_dir(&place) {
+            // What is in it is as open as what it stands for.
+            Ok(()) => fs::set_permissions(&place, Permissions::from_mode(0o711))?,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => sweep(outer, &place),
+            Err(error) => return Err(error),
+        }
+        let (own, held) = fresh(&place)?;
+        let changes = inotify::init(inotify::CreateFlags::CLOEXEC | inotify::CreateFlags::NONBLOCK)?;
+        let what = inotify::WatchFlags::CREATE | inotify::WatchFlags::DELETE | inotify::WatchFlags::MOVE;
+        for folder in [outer, &own] {
+            inotify::add_watch(&changes, folder, what)?;
+        }
+        let (known, mounted, apart) = (HashMap::new(), HashMap::new(), HashSet::new());
+        let outer = outer.to_owned();
+        let mut twin = Self { outer, own, deputies, known, mounted, apart, changes, _held: held, is_over: false };
+        for entry in fs::read_dir(&twin.outer)? {
+            twin.bring_first(&entry?.file_name());
+        }
+        Ok(twin)
+    }
+
+    /// What it stands for, and where it is.
+    pub(crate) fn paths(&self) -> (PathBuf, PathBuf) {
+        (self.outer.clone(), self.own.clone())
+    }
+
+    /// Keeps both alike until the process ends, in a thread of its own. Folders that come later are mounted in `mounts`, if
+    /// those are given: this thread must be allowed to enter them.
+    pub(crate) fn follow(twin: Arc<Mutex<Self>>, mounts: Option<OwnedFd>) -> io::Result<()> {
+        let changes = twin.lock().unwrap_or_else(PoisonError::into_inner).changes.try_clone()?;
+        thread::Builder::new().stack_size(STACK).spawn(move || {
+            loop {
+                let mut polled = [PollFd::new(&changes, PollFlags::IN)];
+                let _ = rustix::io::retry_on_intr(|| poll(&mut polled, None));
+                twin.lock().unwrap_or_else(PoisonError::into_inner).catch_up(mounts.as_ref().map(AsFd::as_fd));
+            }
+        })?;
+        Ok(())
+    }
+
+    /// No process of the run lives any more: what it made stays in the system's folder, the rest goes.
+    pub(crate) fn end(&mut self) {
+        self.catch_up(None);
+        self.is_over = true;
+        settle(&self.outer, &self.own);
+    }
+
+    /// Does what has been done on one side on the other.
+    fn catch_up(&mut self, mounts: Option<BorrowedFd<'_>>) {
+        let mut room = [MaybeUninit::uninit(); 4096];
+        let mut names = Vec::new();
+        let mut reader = inotify::Reader::new(self.changes.as_fd(), &mut room);
+        while let Ok(event) = reader.next() {
+            if event.events().contains(inotify::ReadFlags::QUEUE_OVERFLOW) {
+                names.extend(self.names());
+            }
+            names.extend(event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()).to_owned()));
+        }
+        for name in names {
+            if !self.is_over && self.is_shared(&name) {
+                self.align(&name, mounts);
+            }
+        }
+    }
+
+    /// All names on either side, and those that were.
+    fn names(&self) -> Vec<OsString> {
+        let now = [&self.outer, &self.own].into_iter().flat_map(|folder| fs::read_dir(folder).into_iter().flatten());
+        let now = now.flatten().map(|entry| entry.file_name());
+        now.chain(self.known.keys().chain(self.mounted.keys()).cloned()).collect()
+    }
+
+    fn is_shared(&self, name: &OsStr) -> bool {
+        let path = self.outer.join(name);
+        name != PLACE
+            && !self.apart.contains(name)
+            && !self.deputies.contains(&path)
+            && !leads_to(&path, &self.deputies)
+    }
+
+    fn bring_first(&mut self, name: &OsStr) {
+        let Some(about) = self.is_shared(name).then(|| fs::symlink_metadata(self.outer.join(name)).ok()).flatten()
+        else {
+            return;
+        };
+        if about.is_dir() {
+            self.mounted.insert(name.to_owned(), id(&about));
+        } else if fs::hard_link(self.outer.join(name), self.own.join(name)).is_ok() {
+            self.known.insert(name.to_owned(), id(&about));
+        } else {
+            self.apart.insert(name.to_owned());
+        }
+    }
+
+    fn align(&mut self, name: &OsStr, mounts: Option<BorrowedFd<'_>>) {
+        let (outer, own) = (self.outer.join(name), self.own.join(name));
+        let outside = fs::symlink_metadata(&outer).ok();
+        let is_there = |about: &Metadata| about.is_dir() && self.mounted.get(name) == Some(&id(about));
+        if outside.as_ref().is_some_and(is_there) {
+            return;
+        }
+        if self.mounted.remove(name).is_some() {
+            // The kernel takes away what is mounted there.
+            let _ = fs::remove_dir(&own);
+        }
+        let inside = fs::symlink_metadata(&own).ok();
+        match (inside, outside) {
+            (None, Some(outside)) if outside.is_dir() => self.mount(name, mounts),
+            (Some(inside), None) if inside.is_dir() => self.lead_in(name),
+            (inside, outside) if [&inside, &outside].into_iter().flatten().any(Metadata::is_dir) => {}
+            (inside, outside) => self.align_files(name, inside.as_ref().map(id), outside.as_ref().map(id)),
+        }
+    }
+
+    /// Two names of one file on both sides. On the side where the file is that was on both, nothing has been done.
+    fn align_files(&mut self, name: &OsStr, inside: Option<Id>, outside: Option<Id>) {
+        let (outer, own) = (self.outer.join(name), self.own.join(name));
+        let known = self.known.remove(name);
+        let done = match (inside, outside) {
+            (Some(inside), Some(outside)) if inside == outside => Ok(Some(inside)),
+            (Some(_), None) if known == inside => fs::remove_file(own).map(|()| None),
+            (None, Some(_)) if known == outside => fs::remove_file(outer).map(|()| None),
+            (Some(_), None) => fs::hard_link(own, outer).map(|()| inside),
+            (None, Some(_)) => fs::hard_link(outer, own).map(|()| outside),
+            (Some(_), Some(_)) if known == inside => self.replace(&own, &outer).map(|()| outside),
+            (Some(_), Some(_)) if known == outside => self.replace(&outer, &own).map(|()| inside),
+            _ => Ok(None),
+        };
+        if let Ok(Some(both)) = done {
+            self.known.insert(name.to_owned(), both);
+        }
+    }
+
+    /// At once: who looks meanwhile finds the old or the new one.
+    fn replace(&self, old: &Path, new: &Path) -> io::Result<()> {
+        let between = beside(&self.own);
+        let _ = fs::remove_file(&between);
+        fs::hard_link(new, &between)?;
+        fs::rename(&between, old)
+    }
+
+    /// A folder of the program's, for others.
+    fn lead_in(&mut self, name: &OsStr) {
+        let outer = self.outer.join(name);
+        if symlink(self.own.join(name), &outer).is_ok()
+            && let Ok(about) = fs::symlink_metadata(&outer)
+        {
+            self.known.insert(name.to_owned(), id(&about));
+        }
+    }
+
+    /// A folder of the system's, for the program. Whoever may not mount it lacks it.
+    fn mount(&mut self, name: &OsStr, mounts: Option<BorrowedFd<'_>>) {
+        let (outer, own) = (self.outer.join(name), self.own.join(name));
+        let mounted = || -> io::Result<Id> {
+            let mounts = mounts.ok_or(ErrorKind::Unsupported)?;
+            let what = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
+            let tree = open_tree(CWD, &outer, what)?;
+            let about = File::from(tree.try_clone()?).metadata()?;
+            fs::create_dir(&own)?;
+            mount_there(&tree, mounts, &outer).inspect_err(|_| drop(fs::remove_dir(&own)))?;
+            Ok(id(&about))
+        };
+        if let Ok(id) = mounted() {
+            self.mounted.insert(name.to_owned(), id);
+        }
+    }
+}
+
+/// From a thread that ends there: whoever has entered others' mounts does not come back.
+fn mount_there(tree: &OwnedFd, mounts: BorrowedFd<'_>, at: &Path) -> io::Result<()> {
+    thread::scope(|scope| {
+        let one = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, || sys::mount_in(mounts, tree, at))?;
+        one.join().unwrap_or_else(|_| Err(io::Error::other("the thread has panicked")))
+    })
+}
+
+fn id(about: &Metadata) -> Id {
+    (about.dev(), about.ino())
+}
+
+/// Whether nobody else, but root, can change what is in a folder.
+pub(crate) fn is_ours_alone(about: &Metadata) -> bool {
+    about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o022 == 0
+}
+
+/// An empty folder that nobody else takes for one that was left.
+fn fresh(place: &Path) -> io::Result<(PathBuf, File)> {
+    for number in 0.. {
+        let path = place.join(format!("{}-{number}", std::process::id()));
+        match fs::create_dir(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(error),
+        }
+        // Somebody may have swept it away already.
+        if let Ok(held) = hold(&path)
+            && path.is_dir()
+        {
+            return Ok((path, held));
+        }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// As long as it lives, nobody else holds it.
+fn hold(folder: &Path) -> io::Result<File> {
+    let folder = File::open(folder)?;
+    flock(&folder, FlockOperation::NonBlockingLockExclusive)?;
+    Ok(folder)
+}
+
+/// Puts in order what keepers have left that are gone.
+fn sweep(outer: &Path, place: &Path) {
+    for entry in fs::read_dir(place).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir())
+            && let Ok(_held) = hold(&entry.path())
+        {
+            settle(outer, &entry.path());
+        }
+    }
+}
+
+/// Gives the system's folder what its own program made in a folder's place, and takes the rest away. Nothing is mounted
+/// there: that was in the program's mounts alone.
+fn settle(outer: &Path, own: &Path) {
+    for entry in fs::read_dir(own).into_iter().flatten().flatten() {
+        let (at, made) = (outer.join(entry.file_name()), entry.path());
+        if fs::read_link(&at).is_ok_and(|to| to == made) && fs::remove_file(&at).is_ok() {
+            let _ = fs::rename(made, at);
+        }
+    }
+    let _ = fs::remove_file(beside(own));
+    let _ = fs::remove_dir_all(own);
+}
+
+fn beside(own: &Path) -> PathBuf {
+    own.with_extension("new")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn twin(outer: &Path) -> Twin {
+        Twin::make(outer, vec![outer.join("deputy.sock"), outer.join("deputies/one")]).expect("a twin")
+    }
+
+    fn read(path: PathBuf) -> String {
+        fs::read_to_string(path).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_is_done_on_one_side_is_done_on_the_other() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let outer = dir.path();
+        for name in ["kept", "gone-inside", "gone-outside", "new-inside", "new-outside", "deputy.sock"] {
+            fs::write(outer.join(name), "old").expect("a file");
+        }
+        let mut twin = twin(outer);
+        let own = twin.own.clone();
+        assert_eq!(read(own.join("kept")), "old");
+        fs::remove_file(own.join("gone-inside")).expect("removed");
+        fs::remove_file(outer.join("gone-outside")).expect("removed");
+        for (side, name) in [(&*own, "new-inside"), (outer, "new-outside")] {
+            fs::write(side.join("between"), "new").expect("a file");
+            fs::rename(side.join("between"), side.join(name)).expect("replaced");
+        }
+        fs::write(own.join("made-inside"), "inside").expect("a file");
+        fs::write(outer.join("made-outside"), "outside").expect("a file");
+        twin.catch_up(None);
+        for side in [outer, &own] {
+            for (name, text) in [("kept", "old"), ("new-inside", "new"), ("new-outside", "new")] {
+                assert_eq!(read(side.join(name)), text, "{name}");
+            }
+            assert_eq!(read(side.join("made-inside")), "inside");
+            assert_eq!(read(side.join("made-outside")), "outside");
+            assert!(!side.join("gone-inside").exists() && !side.join("gone-outside").exists());
+        }
+    }
+
+    #[test]
+    fn deputies_are_never_brought() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut twin = twin(dir.path());
+        fs::write(dir.path().join("deputy.sock"), "").expect("a file");
+        // Nor is what the program has in such a place.
+        fs::create_dir(twin.own.join("deputies")).expect("a folder");
+        twin.catch_up(None);
+        assert!(!twin.own.join("deputy.sock").exists());
+        assert!(!dir.path().join("deputies").exists());
+    }
+
+    #[test]
+    fn folders_that_the_program_makes_are_the_systems_at_the_end_or_after_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let outer = dir.path();
+        for number in 0..2 {
+            let mut twin = twin(outer);
+            let (app, own) = (outer.join(format!("app-{number}")), twin.own.clone());
+            fs::create_dir(own.join(app.file_name().expect("a name"))).expect("a folder");
+            twin.catch_up(None);
+            fs::write(app.join("in"), "text").expect("a file");
+            assert!(app.is_symlink());
+            if number == 0 {
+                twin.end();
+                assert!(!app.is_symlink() && !own.exists());
+            } else {
+                // Its keeper is killed, and another comes.
+                drop(twin);
+                let _next = self::twin(outer);
+                assert!(!app.is_symlink());
+            }
+            assert_eq!(read(app.join("in")), "text");
+        }
+    }
+
+    #[test]
+    fn nobody_else_decides_what_is_in_it() {
+        let dir = tempfile::tempdir().expect("a folder");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
+        assert!(Twin::make(dir.path(), Vec::new()).is_err());
+        // Nor is one taken away that lives.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).expect("a mode");
+        let first = twin(dir.path());
+        let second = twin(dir.path());
+        assert!(first.own.is_dir() && first.own != second.own);
+    }
+}
