@@ -125,7 +125,7 @@ impl Plan<'_> {
 
     fn bring(&self, entry: &DirEntry, to: &Path) -> io::Result<()> {
         let (from, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() {
+        if kind.is_dir() || twins::leads_to_a_twins(&from) {
             // In a twin a way that could not be had has left it there.
             fs::create_dir(to).or_else(|error| if to.is_dir() { Ok(()) } else { Err(error) })?;
             if self.lay_twin(&from, to)? || leads_to(&from, self.deputies) && fs::read_dir(&from).is_ok() {

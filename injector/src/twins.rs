@@ -149,10 +149,7 @@ impl Twin {
     }
 
     fn bring_first(&mut self, name: &OsStr) {
-        let Some(about) = self.is_shared(name).then(|| fs::symlink_metadata(self.outer.join(name)).ok()).flatten()
-        else {
-            return;
-        };
+        let Some(about) = self.is_shared(name).then(|| look(&self.outer.join(name))).flatten() else { return };
         if about.is_dir() {
             self.mounted.insert(name.to_owned(), id(&about));
         } else if fs::hard_link(self.outer.join(name), self.own.join(name)).is_ok() {
@@ -164,7 +161,7 @@ impl Twin {
 
     fn align(&mut self, name: &OsStr, mounts: Option<BorrowedFd<'_>>) {
         let (outer, own) = (self.outer.join(name), self.own.join(name));
-        let outside = fs::symlink_metadata(&outer).ok();
+        let outside = look(&outer);
         let is_there = |about: &Metadata| about.is_dir() && self.mounted.get(name) == Some(&id(about));
         if outside.as_ref().is_some_and(is_there) {
             return;
@@ -235,6 +232,17 @@ impl Twin {
             self.mounted.insert(name.to_owned(), id);
         }
     }
+}
+
+/// Whether it leads to a folder that another run has made, and that is one for this run too.
+pub(crate) fn leads_to_a_twins(path: &Path) -> bool {
+    let place = path.parent().map(|folder| folder.join(PLACE));
+    fs::read_link(path).is_ok_and(|to| place.is_some_and(|place| to.starts_with(place))) && path.is_dir()
+}
+
+/// What lies there; a folder of another run's is the same folder when it is moved to this place at that run's end.
+fn look(path: &Path) -> Option<Metadata> {
+    if leads_to_a_twins(path) { fs::metadata(path).ok() } else { fs::symlink_metadata(path).ok() }
 }
 
 /// From a thread that ends there: whoever has entered others' mounts does not come back.
@@ -383,6 +391,24 @@ mod tests {
             }
             assert_eq!(read(app.join("in")), "text");
         }
+    }
+
+    #[test]
+    fn folders_of_another_run_are_folders() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut first = twin(dir.path());
+        fs::create_dir(first.own.join("app")).expect("a folder");
+        first.catch_up(None);
+        let mut second = twin(dir.path());
+        assert!(second.mounted.contains_key(OsStr::new("app")) && !second.own.join("app").is_symlink());
+        // Whoever lays the second one there has mounted it, and it is still the same.
+        fs::create_dir(second.own.join("app")).expect("a folder");
+        first.end();
+        second.catch_up(None);
+        assert!(dir.path().join("app").is_dir() && second.own.join("app").is_dir());
+        fs::remove_dir(dir.path().join("app")).expect("removed");
+        second.catch_up(None);
+        assert!(!second.own.join("app").exists());
     }
 
     #[test]

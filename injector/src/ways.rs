@@ -178,7 +178,21 @@ impl<'a> Launch<'a> {
         for folder in run_folder::to_be_twinned() {
             match Twin::make(&folder, deputies.clone()) {
                 Ok(twin) => twins.push(Arc::new(Mutex::new(twin))),
-                Err(error) => self.say(&format!("{} is not shared with the system: {error}", folder.display())),
+                // Others' folders, of which a user's environment may still speak.
+                Err(error) if error.kind() == ErrorKind::PermissionDenied || self.options.quiet => {
+                    self.say(&format!("{} is not shared with the system: {error}", folder.display()));
+                }
+                Err(error) => {
+                    let advice = if error.raw_os_error() == Some(libc::EMFILE) {
+                        " (see fs.inotify.max_user_instances)"
+                    } else {
+                        ""
+                    };
+                    eprintln!(
+                        "phantom-run: warning: what the program makes in {} is its own alone: {error}{advice}",
+                        folder.display()
+                    );
+                }
             }
         }
     }

@@ -8,6 +8,24 @@ use anyhow::{Context, Result, ensure};
 use phantom_tests::alone::{Kind, with_mounts};
 use phantom_tests::{Alone, eventually, stdout};
 
+/// Listens right in a folder, and in one that it makes there.
+const FIRST: &str = "
+import os, socket, sys
+mine, asked = sys.argv[1:]
+os.mkdir(mine + '/made')
+servers = [socket.socket(socket.AF_UNIX) for _ in range(2)]
+for server, path in zip(servers, ('/first.sock', '/made/first.sock')): server.bind(mine + path); server.listen()
+open(asked + '.ready', 'w').close()
+for server in servers: server.settimeout(120); server.accept()[0].sendall(b'first')
+";
+
+/// Asks both.
+const SECOND: &str = "
+import socket, sys
+for path in ('/first.sock', '/made/first.sock'):
+    client = socket.socket(socket.AF_UNIX); client.settimeout(60); client.connect(sys.argv[1] + path); print(client.recv(5).decode())
+";
+
 /// Listens at each place, and again in a folder or at a place of its own when the program has looked; says what the
 /// system sees of the program's own.
 const SERVICES: &str = "
@@ -107,6 +125,36 @@ fn whoever_starts_anew_is_not_seen() -> Result<()> {
         let after = Path::new(&folder).join(format!("{asked}.after"));
         let after = eventually(|| fs::read_to_string(&after).context("what the system sees"))?;
         ensure!(after == "True True True True False False ['in']\n", "{after}");
+        Ok(())
+    })
+}
+
+#[test]
+fn runs_of_one_user_find_each_others_sockets() -> Result<()> {
+    let alone = Alone::shared()?;
+    let folder = alone.folder.make("runs")?;
+    for (name, code) in [("first.py", FIRST), ("second.py", SECOND)] {
+        fs::write(format!("{folder}/{name}"), code)?;
+    }
+    alone.everywhere(|kind, way| {
+        let asked = format!("{folder}/{kind:?}-{way:?}");
+        let id = stdout(&alone.command(kind, "id").arg("-u").output()?)?;
+        let user = id.trim();
+        let own = format!("/run/user/{user}");
+        let mine = if kind == Kind::Root { "/run" } else { &own };
+        let run = |name: &str| alone.run(kind, way, &["python3", &format!("{folder}/{name}"), mine, &asked]);
+        let first = run("first.py");
+        let words: Vec<_> =
+            [first.get_program()].into_iter().chain(first.get_args()).map(|word| word.display()).collect();
+        let words: Vec<_> = words.iter().map(ToString::to_string).collect();
+        let script = format!(
+            "mount -t tmpfs -o mode=755 tmpfs /run; mkdir -p {own}; chmod 700 {own}; chown {user} {own}
+            ({} >/dev/null 2>&1 &)
+            for i in $(seq 600); do [ ! -e {asked}.ready ] || break; sleep 0.1; done",
+            words.join(" ")
+        );
+        let output = with_mounts(&script, &run("second.py")).output()?;
+        ensure!(stdout(&output)? == "first\nfirst\n", "{output:?}");
         Ok(())
     })
 }
