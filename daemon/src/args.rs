@@ -68,6 +68,10 @@ pub struct Options {
     /// Who resolves names of the ordinary DNS, over Phantom: NAME.phantom:53 [default: nobody, they are not found]
     #[arg(long, global = true, value_name = "ADDRESS:PORT")]
     pub resolver: Option<Resolver>,
+    /// Whose commands to take, by a file of public keys as `phantom testnet up` makes: for networks of one's own [default: the
+    /// maintainers of this release]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub command_keys: Option<PathBuf>,
     /// off, error, warn, info, debug or trace; or TARGET=LEVEL pairs. Debug and trace write addresses and names into the
     /// log [default: info]
     #[arg(long, global = true, value_name = "LEVEL")]
@@ -91,6 +95,7 @@ impl Options {
             listen: self.listen,
             peers: self.peers.clone(),
             resolver: self.resolver,
+            command_keys: self.command_keys.clone(),
             log: self.log.clone(),
             hurry: self.hurry,
         }

@@ -3,6 +3,7 @@
 //! [`File`] is what was written, [`Config`] is what it means: command line over file over defaults, paths made whole,
 //! peers gathered. Nothing else in the daemon looks at files or variables of configuration.
 
+mod commands;
 mod metrics;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use serde::de::{Deserializer, Error as _};
 use crate::logging;
 use crate::names::{Alias, Peer, Resolver, Target};
 
+pub use commands::CommandPlan;
 pub use metrics::MetricsAt;
 
 /// Where a node listens unless told otherwise: 443 needs privilege, and web servers on 8443 are common.
@@ -105,6 +107,7 @@ pub struct File {
     resolver: FileResolver,
     paths: FilePaths,
     limits: FileLimits,
+    commands: commands::FileCommands,
     metrics: FileMetrics,
 }
 
@@ -209,6 +212,8 @@ pub struct Config {
     pub paths: PathPlan,
     /// Service to others.
     pub limits: Limits,
+    /// Maintainers' commands.
+    pub commands: CommandPlan,
     /// Where numbers for Prometheus are; nowhere unless it is said.
     pub metrics: Option<MetricsAt>,
 }
@@ -228,6 +233,8 @@ pub struct Overrides {
     pub peers: Vec<Peer>,
     /// `--resolver`.
     pub resolver: Option<Resolver>,
+    /// `--command-keys`.
+    pub command_keys: Option<PathBuf>,
     /// `--log`.
     pub log: Option<String>,
     /// `--hurry`.
@@ -318,6 +325,7 @@ impl Config {
             resolver: overrides.resolver.or(file.resolver.address),
             paths: file.paths.resolve(overrides.hurry),
             limits: file.limits.resolve(),
+            commands: file.commands.resolve(overrides.command_keys.as_deref(), base)?,
             metrics: file.metrics.listen,
         };
         config.check().map(|()| config)
@@ -446,6 +454,9 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # log = \"info\"\n\n\
          # [paths]\n# hops = 3\n# ahead = 1\n# entry = 3\n# ready_tunnels = 4\n# hurry = false\n\n\
          # [limits]\n# links = 24000\n# relayed_paths = 4096\n# relayed_tunnels = 10000\n\n\
+         # Kinds of maintainers' commands (docs/commands.md) that have no effect here: \"ranges\", \"nodes\", \"remove\", \"insert\".\n\
+         # It makes your paths differ from those of others. `keys` names the file of other maintainers than this release's.\n\
+         # [commands]\n# ignore = []\n\n\
          # Numbers for Prometheus, at /metrics there: a port of the loopback device, or \"unix:/PATH\". Off by default.\n\
          # [metrics]\n# listen = \"127.0.0.1:9464\"\n\n\
          # Names for addresses, on this computer only:\n\

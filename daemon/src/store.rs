@@ -1,7 +1,7 @@
 //! What the daemon keeps on disk: an embedded store, crash-safe, in one file; the only file that names redb.
 //!
 //! redb rather than fjall or SQLite: one file, pure Rust, transactions that are whole after a crash, two packages in the tree. fjall
-//! pays off with write loads that a node does not have; SQLite brings a C library and a query language for five tables.
+//! pays off with write loads that a node does not have; SQLite brings a C library and a query language for six tables.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -25,12 +25,14 @@ pub enum Table {
     Identities,
     /// The guard set.
     Guards,
+    /// Override commands, by serial.
+    Commands,
     /// Anything of which there is one.
     Meta,
 }
 
 impl Table {
-    const ALL: [Self; 5] = [Self::Nodes, Self::ApRecords, Self::Identities, Self::Guards, Self::Meta];
+    const ALL: [Self; 6] = [Self::Nodes, Self::ApRecords, Self::Identities, Self::Guards, Self::Commands, Self::Meta];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
@@ -38,6 +40,7 @@ impl Table {
             Self::ApRecords => "ap_records",
             Self::Identities => "identities",
             Self::Guards => "guards",
+            Self::Commands => "commands",
             Self::Meta => "meta",
         })
     }

@@ -55,6 +55,7 @@ async fn a_node_has_so_many_links_of_others_open_and_no_more() {
     let options = Options {
         config: Some(dir.path().join("phantomd.toml")),
         resolver: None,
+        command_keys: None,
         data_dir: Some(dir.path().join("data")),
         socket: None,
         listen: Some("127.0.0.1:0".parse().unwrap()),

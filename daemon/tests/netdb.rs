@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use phantom_daemon::clock::unix_seconds;
 use phantom_daemon::link::{Link, MemoryNetwork, Transport};
-use phantom_daemon::netdb::{Database, Known, NetDb, NetDbConfig};
+use phantom_daemon::netdb::{Commands, Database, Known, NetDb, NetDbConfig};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
 use phantom_proto::ident::ApAddress;
@@ -48,6 +48,7 @@ fn restart(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>, records: Vec
         peers: known,
         known: Vec::new(),
         records,
+        commands: Commands::nobody(),
         links,
         incoming_rx,
     })

@@ -20,8 +20,8 @@ use crate::VERSION;
 
 pub use health::{Check, CheckState, Doctor, LogLine, Severity, StartStep, Warning};
 
-/// Longest line of a request, bytes without the line feed: requests hold one name.
-pub const MAX_REQUEST: usize = 4096;
+/// Longest line of a request, bytes without the line feed: a maintainers' command, signed by all.
+pub const MAX_REQUEST: usize = 20 * 1024;
 
 /// Longest line of a reply, bytes without the line feed: lists of a few thousand entries fit.
 pub const MAX_REPLY: usize = 4 << 20;
@@ -128,6 +128,18 @@ pub enum Request {
         port: u16,
         /// Of which identity, by name; none for all that offer the port.
         identity: Option<String>,
+    },
+    /// Take a maintainers' command and hand it on: `null`.
+    CommandSend {
+        /// The text of its file.
+        command: String,
+    },
+    /// Maintainers' commands, and what they do here: [`Commands`].
+    CommandList,
+    /// Let a command act that waits for the operator's word: `null`.
+    CommandAllow {
+        /// Its serial.
+        serial: u64,
     },
     /// End the daemon: `null`, said before it ends.
     Stop,
@@ -241,6 +253,42 @@ pub struct Forward {
     pub keep: bool,
     /// Whether something listens there at this moment; else visitors are refused.
     pub listens: bool,
+}
+
+/// Maintainers' commands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Commands {
+    /// How many of how many must sign, in words; none: the network has no maintainers.
+    pub maintainers: Option<String>,
+    /// The highest serial that is here; 0 for none.
+    pub highest: u64,
+    /// What the next command names as its predecessor, hexadecimal.
+    pub tip: String,
+    /// How many are missing below the highest.
+    pub missing: u64,
+    /// Kinds that the operator opted out of.
+    pub ignored: Vec<String>,
+    /// Who is banned here now, and until when, in words.
+    pub banned: Vec<String>,
+    /// Those that are here, by serial.
+    pub commands: Vec<CommandEntry>,
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandEntry {
+    /// Its number.
+    pub serial: u64,
+    /// When it was made, in words.
+    pub issued: String,
+    /// When it ends, in words.
+    pub expires: String,
+    /// What it says, in words.
+    pub actions: Vec<String>,
+    /// What it does here, in words.
+    pub did: String,
 }
 
 /// How the daemon is.

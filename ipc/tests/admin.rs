@@ -104,6 +104,25 @@ fn connection() -> Connection {
     }
 }
 
+fn commands() -> Commands {
+    let entry = CommandEntry {
+        serial: 1,
+        issued: "Sat, 28 Nov 2026 12:00:00 GMT".to_owned(),
+        expires: "Sat, 05 Dec 2026 12:00:00 GMT".to_owned(),
+        actions: vec!["ban 192.0.2.0/24".to_owned()],
+        did: "in force".to_owned(),
+    };
+    Commands {
+        maintainers: Some("2 of 3 must sign".to_owned()),
+        highest: 1,
+        tip: "ab".repeat(32),
+        missing: 0,
+        ignored: vec!["insert".to_owned()],
+        banned: vec!["192.0.2.0/24 until Sat, 05 Dec 2026 12:00:00 GMT".to_owned()],
+        commands: vec![entry],
+    }
+}
+
 /// `value` is the next line of the vectors, both ways.
 fn same<T: Serialize + DeserializeOwned + PartialEq + std::fmt::Debug>(line: &str, value: T) {
     let reply = Reply::Ok(value);
@@ -138,6 +157,9 @@ fn lines_are_those_of_the_vectors() {
         Request::Offer { port: 80, socket: "/run/site".into(), identity: None },
         Request::ForwardList,
         Request::ForwardRemove { port: 80, identity: None },
+        Request::CommandSend { command: "phantom command file 1\n".to_owned() },
+        Request::CommandList,
+        Request::CommandAllow { serial: 7 },
         Request::Stop,
     ];
     for request in requests {
@@ -164,6 +186,7 @@ fn lines_are_those_of_the_vectors() {
     );
     same(next(), vec![connection()]);
     same(next(), vec![forward()]);
+    same(next(), commands());
     same(next(), ());
     let failure = Failure { message: "there is no such identity".to_owned(), hint: Some("make it".to_owned()) };
     let error = next();

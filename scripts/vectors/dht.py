@@ -47,6 +47,8 @@ for name, value in (
     ("identify", octets(1, bytes.fromhex("08011220") + public(ASKED))),
     ("identify", octets(2, multiaddr(public(ASKED), *WHERE[ASKED]))),
     ("identify", octets(3, b"/phantom/kad/1")),
+    ("identify", octets(3, b"/phantom/gossip/1")),
+    ("identify", octets(3, b"/phantom/commands/1")),
     ("identify", octets(3, b"/ipfs/id/1.0.0")),
     ("identify", octets(3, b"/ipfs/id/push/1.0.0")),
     ("identify", octets(4, bytes.fromhex("040a030001") + bytes.fromhex("0601bb"))),

@@ -17,6 +17,7 @@ const PROTOCOL: Building = (
         &["wire"],
         &["record", "cell", "session"],
         &["netdb", "path", "terminating", "tunnel"],
+        &["command"],
         &["node"],
     ],
 );
@@ -25,7 +26,7 @@ const DAEMON: Building = (
     "daemon/src",
     &[
         &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
-        &["health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
+        &["commands", "health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
         &["args", "relay", "emulation", "metrics"],
         &["startup", "driver"],
@@ -184,6 +185,77 @@ fn levels_of_the_daemon_know_only_those_below() -> Result<()> {
 #[test]
 fn levels_of_launcher_hook_and_ipc_know_only_those_below() -> Result<()> {
     [LAUNCHER, HOOK, IPC].into_iter().try_for_each(holds)
+}
+
+/// Files that may name what override commands are or come to. Each does one of four things: says what they are (`command`, `commands`),
+/// carries them (`netdb`), shows them (`cli`, `assembly`, `control`), or keeps a ban (`barred`, `banned`, the guards).
+const COMMANDS: [&str; 14] = [
+    "daemon/proto/src/node/banned.rs",
+    "daemon/proto/src/node/mod.rs",
+    "daemon/src/assembly/commands.rs",
+    "daemon/src/assembly/mod.rs",
+    "daemon/src/cli/maintain.rs",
+    "daemon/src/commands/file.rs",
+    "daemon/src/commands/key_set.rs",
+    "daemon/src/commands/words.rs",
+    "daemon/src/config/commands.rs",
+    "daemon/src/driver/handle.rs",
+    "daemon/src/link/barred.rs",
+    "daemon/src/netdb/commands.rs",
+    "daemon/src/netdb/kademlia/commands.rs",
+    "daemon/src/testnet/commands.rs",
+];
+
+/// M7: a command can never do anything else. `Bans`, and records to be inserted, are all that a log comes to, and these are the files that
+/// see them.
+#[test]
+fn what_commands_come_to_is_used_by_bans_and_the_database_alone() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let mut found = BTreeSet::new();
+    for folder in ["daemon/src", "daemon/proto/src", "ipc/src", "hook/src", "injector/src"] {
+        for path in sources(&root.join(folder))? {
+            let within = path.strip_prefix(root)?.to_str().context("a path in UTF-8")?.to_owned();
+            let of_tests = within.contains("/tests") || within.starts_with("daemon/proto/src/command/");
+            let code = code(&fs::read_to_string(&path)?);
+            if !of_tests && (code.contains("phantom_proto::command") || code.contains("crate::command::")) {
+                found.insert(within);
+            }
+        }
+    }
+    ensure!(
+        found == COMMANDS.map(str::to_owned).into(),
+        "others use commands now, or some do not any more: {found:#?}"
+    );
+    Ok(())
+}
+
+/// Neither what commands are nor what keeps them can start a program, open a socket, or write anywhere but into the store.
+#[test]
+fn nothing_that_handles_commands_reaches_the_computer() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let carriers =
+        ["daemon/src/netdb/commands.rs", "daemon/src/netdb/kademlia/commands.rs", "daemon/src/link/barred.rs"];
+    let mut files = sources(&root.join("daemon/proto/src/command"))?;
+    files.extend(carriers.map(|file| root.join(file)));
+    files.push(root.join("daemon/proto/src/node/banned.rs"));
+    for path in files {
+        let code = code(&fs::read_to_string(&path)?);
+        for way in [
+            "std::process",
+            "std::fs",
+            "tokio::fs",
+            "tokio::process",
+            "std::net::Tcp",
+            "tokio::net",
+            "std::env",
+            "libc",
+            "rustix",
+            "Command::new",
+        ] {
+            ensure!(!code.contains(way), "{} uses {way}", path.display());
+        }
+    }
+    Ok(())
 }
 
 #[test]

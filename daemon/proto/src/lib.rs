@@ -13,6 +13,7 @@
 //! | [`wire`] | bytes to messages and back: pure, total, bounded |
 //! | [`record`] | what the network database holds: signed, then checked, then used |
 //! | [`netdb`] | rules of the network database, on top of any DHT |
+//! | [`command`] | override commands: who is banned, what the database must not hold |
 //! | [`path`] | routing paths: choice of nodes, both rounds, owner and hop |
 //! | [`cell`] | the cell layer: what hops and ends do to the cells of one tunnel |
 //! | [`tunnel`] | set-up of routing tunnels at hop, end and owner |
@@ -25,6 +26,7 @@
 
 pub mod cell;
 pub mod chance;
+pub mod command;
 pub mod crypto;
 pub mod ident;
 pub mod netdb;

@@ -129,6 +129,7 @@ mod tests {
         let options = Options {
             config: None,
             resolver: None,
+            command_keys: None,
             data_dir: Some(dir.join("data")),
             socket: None,
             listen: Some(listen.parse().unwrap()),
@@ -184,6 +185,7 @@ mod tests {
             peers: Vec::new(),
             known: Vec::new(),
             records: Vec::new(),
+            commands: crate::netdb::Commands::nobody(),
             links: Arc::new(network.join(setup.contact.clone())),
             incoming_rx: tokio::sync::mpsc::channel(1).1,
         })

@@ -47,6 +47,7 @@ impl Running {
             clock_ahead: self.watched.clocks.ahead(),
             vitals: snapshot.vitals.clone(),
             around: self.around(AROUND_EVERY).await,
+            commands: self.command_facts().await,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod answers;
 mod arrivals;
+mod commands;
 mod epochs;
 mod explain;
 mod facts;
@@ -24,6 +25,7 @@ use std::time::Duration;
 use anyhow::Context;
 use async_trait::async_trait;
 use phantom_ipc::admin;
+use phantom_proto::command::Bans;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Node, Settings};
 use phantom_proto::path::{Choice, Hop, Spread};
@@ -37,9 +39,11 @@ use crate::connections::Network;
 use crate::control::{Daemon, Owner, Refusal, Space, Target};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
-use crate::link::{Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport};
+use crate::link::{
+    Barred, Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport,
+};
 use crate::metrics::Listener;
-use crate::netdb::{Database, Known, NetDb, NetDbConfig};
+use crate::netdb::{Commands, Database, Known, NetDb, NetDbConfig};
 use crate::opened::Opened;
 use crate::path_keys::PathKeyFolder;
 use crate::relay::Counters;
@@ -94,7 +98,10 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     };
     let transport = bind(&setup)?;
     let clocks = transport.clocks();
-    let transport: Arc<dyn Transport> = Arc::new(transport);
+    let plan = &setup.config.commands;
+    let maintained = Commands::restore(plan.keys.clone(), plan.ignored.clone(), setup.store.clone(), unix_seconds())?;
+    let bans = maintained.bans();
+    let transport: Arc<dyn Transport> = Arc::new(Barred::new(transport, bans.clone()));
     let links = Arc::new(LinkPool::new(transport.clone()));
     let (database_tx, database_rx) = mpsc::channel(DATABASE_LINKS);
     let records = known_records(&setup.store)?;
@@ -103,6 +110,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         peers: setup.config.peers.iter().map(|peer| peer.0.clone()).collect(),
         known: records.iter().filter_map(|record| contact_in(record)).collect(),
         records,
+        commands: maintained,
         links: transport.clone(),
         incoming_rx: database_rx,
     })?;
@@ -140,6 +148,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     database.register(&own.record).await;
     let watched = facts::Watched::new(clocks.clone());
     tokio::spawn(accept(transport.clone(), handle.clone(), database_tx, watched.called.clone()));
+    tokio::spawn(feed_bans(bans, handle.clone()));
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
     tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
@@ -274,6 +283,17 @@ async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
     }
 }
 
+/// Those of an earlier run first.
+async fn feed_bans(mut bans_rx: watch::Receiver<Arc<Bans>>, handle: Handle) {
+    loop {
+        let bans = bans_rx.borrow_and_update().clone();
+        handle.bans(bans).await;
+        if bans_rx.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 async fn keep_nodes(database: NetDb, store: Arc<Store>) {
     let mut save = interval(SAVE_EVERY);
     loop {
@@ -368,6 +388,18 @@ impl Daemon for Running {
                 hint: Some("see `phantom status`: is this node connected?".into()),
             }),
         }
+    }
+
+    async fn command(&self, text: &str) -> Result<(), admin::Failure> {
+        self.send_command(text).await
+    }
+
+    async fn commands(&self) -> admin::Commands {
+        self.command_list().await
+    }
+
+    async fn allow_command(&self, serial: u64) -> Result<(), admin::Failure> {
+        self.allow(serial).await
     }
 
     async fn created(&self, identity: Arc<ApIdentity>) {

@@ -9,6 +9,7 @@ use phantom_ipc::name::{NameError, check};
 use phantom_ipc::publish::{NotPublish, Publish};
 use phantom_ipc::release::release;
 
+use super::maintain::Maintain;
 use crate::names::Peer;
 use crate::testnet::{FEWEST_NODES, MAX_NODES};
 
@@ -25,6 +26,7 @@ Examples:
   phantom netdb lookup NAME.phantom           can others reach it yet?
   phantom connection list                     which way do the bytes take?
   phantom --json status | jq .ready           for scripts: one JSON value
+  phantom command list                        what have maintainers banned here?
   phantom testnet up --nodes 12 --dir net     a private network on this computer
 
 Exit status: 0 done; 1 it did not work, the reason is on standard error; 2 wrong command line.
@@ -80,6 +82,10 @@ pub enum Command {
     /// What the network database holds about an address
     #[command(subcommand)]
     Netdb(Netdb),
+    /// Maintainers' commands: who is banned, what the database must not hold; made and signed by maintainers, seen and judged by
+    /// every operator (docs/commands.md)
+    #[command(subcommand)]
+    Command(Maintain),
     /// Offer a service that runs on this computer outside Phantom; without an argument: what is offered so
     Forward(Forward),
     /// Show a folder as a read-only site to whoever knows its address, until Ctrl-C
@@ -396,6 +402,14 @@ mod tests {
             "peer list",
             "connection list",
             "netdb lookup fd70::1",
+            "command key a.key",
+            "command make c --ban 192.0.2.0/24 --ban 2001:db8::/32 --days 7 --after 3:abcd",
+            "command sign c --key a.key --keys k --yes",
+            "command combine c d --out e --keys k",
+            "command show c",
+            "command send c",
+            "command list",
+            "command allow 3",
             "forward",
             "forward 80=127.0.0.1:8080",
             "forward 80=[::1]:8080 --identity web --keep",

@@ -5,6 +5,7 @@ mod desktop;
 mod doctor;
 mod identity;
 mod log;
+pub mod maintain;
 mod net;
 mod passphrase;
 mod serve;
@@ -68,6 +69,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Desktop(command) => print(&desktop::run(&command)?)?,
         Command::Unit(command) => print(&unit::run(&command)?)?,
         Command::Identity(command) => identity::run(&exchange.socket, exchange.json, command).await?,
+        Command::Command(command) => maintain::run(&exchange.socket, exchange.json, command).await?,
         Command::Serve(wanted) => serve::run(&exchange.socket, exchange.json, wanted).await?,
         command => exchange.ask(command).await?,
     }
@@ -82,6 +84,7 @@ fn request(command: Command) -> Option<Request> {
         | Command::Log { .. }
         | Command::Identity(_)
         | Command::Serve(_)
+        | Command::Command(_)
         | Command::Setup(_)
         | Command::Desktop(_)
         | Command::Unit(_) => return None,
@@ -131,6 +134,7 @@ impl Exchange {
             Request::ForwardNew { .. } => self.run(&request, show::forward).await,
             Request::ForwardList => self.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
             Request::ForwardRemove { .. } => self.run(&request, |count: &u64| show::removed(*count)).await,
+            Request::CommandSend { .. } | Request::CommandList | Request::CommandAllow { .. } => Ok(()),
             Request::Stop => self.run(&request, |(): &()| "stopped\n".to_owned()).await,
         }
     }

@@ -1,5 +1,7 @@
 //! What is read, what is refused, and whether the refusal says where and what to do.
 
+use phantom_proto::command::Kind;
+
 use super::*;
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::ident::ApName;
@@ -170,6 +172,24 @@ fn the_written_template_reads_back_as_the_defaults() {
     let config = load(&uncommented).unwrap();
     assert_eq!((config.paths, config.limits), (PathPlan::default(), Limits::default()));
     assert!(config.advertise.is_some(), "commented examples are real");
+}
+
+#[test]
+fn whose_commands_are_taken_and_what_has_no_effect_is_as_written() {
+    let config = load("[commands]\nignore = [\"nodes\", \"insert\"]").unwrap();
+    assert_eq!(config.commands.ignored, [Kind::Nodes, Kind::Insert].into());
+    assert_eq!(config.commands.keys, crate::commands::compiled_in());
+    let error = load("[commands]\nignore = [\"bans\"]").unwrap_err().to_string();
+    assert!(error.contains("ranges, nodes, remove, insert"), "{error}");
+    let error = load("[commands]\nkeys = \"nowhere.keys\"").unwrap_err().to_string();
+    assert!(error.contains("nowhere.keys") && error.contains("public keys"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    let (good, bad) = (dir.path().join("good"), dir.path().join("bad"));
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    fs::write(&good, format!("1 of 1\n{key}\n")).unwrap();
+    fs::write(&bad, format!("2 of 1\n{key}\n")).unwrap();
+    assert_eq!(load(&format!("[commands]\nkeys = {good:?}")).unwrap().commands.keys.threshold(), 1);
+    assert!(load(&format!("[commands]\nkeys = {bad:?}")).unwrap_err().to_string().contains("must sign"));
 }
 
 #[test]

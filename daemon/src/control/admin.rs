@@ -123,6 +123,9 @@ impl Control {
                 Some(None) => Err(no_such_name()),
                 at => self.daemon.unforward(port, at.flatten()).await.map_err(said),
             }),
+            Request::CommandSend { command } => line_of(self.daemon.command(&command).await),
+            Request::CommandList => line_of(Ok(self.daemon.commands().await)),
+            Request::CommandAllow { serial } => line_of(self.daemon.allow_command(serial).await),
             Request::Stop => line_of(Ok(())),
         }
     }

@@ -24,7 +24,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
-use phantom_ipc::admin::{Connection as ConnectionInfo, Doctor, Failure, Forward, Lookup, Path, Peer, Status};
+use phantom_ipc::admin::{
+    Commands, Connection as ConnectionInfo, Doctor, Failure, Forward, Lookup, Path, Peer, Status,
+};
 use phantom_ipc::hook::Note;
 use phantom_ipc::publish::Ports;
 use phantom_proto::ident::ApAddress;
@@ -79,6 +81,18 @@ pub trait Daemon: Send + Sync + 'static {
     async fn connections(&self) -> Vec<ConnectionInfo>;
     /// What the network database holds about an address.
     async fn lookup(&self, address: ApAddress) -> Result<Lookup, Failure>;
+    /// Takes a maintainers' command, by the text of its file.
+    ///
+    /// # Errors
+    /// Why it is not taken.
+    async fn command(&self, text: &str) -> Result<(), Failure>;
+    /// Maintainers' commands, and what they do here.
+    async fn commands(&self) -> Commands;
+    /// The operator's word for a command that waits for it.
+    ///
+    /// # Errors
+    /// When none of that serial does.
+    async fn allow_command(&self, serial: u64) -> Result<(), Failure>;
     /// A persistent identity was made, or has another name; it is on disk already.
     async fn created(&self, identity: Arc<ApIdentity>);
     /// A persistent identity is gone, from disk as well.

@@ -132,6 +132,23 @@ impl Daemon for TestDaemon {
     async fn forwards(&self) -> Vec<Forward> {
         self.forwards.lock().unwrap().clone()
     }
+    async fn command(&self, _: &str) -> Result<(), Failure> {
+        Ok(())
+    }
+    async fn commands(&self) -> Commands {
+        Commands {
+            maintainers: None,
+            highest: 0,
+            tip: String::new(),
+            missing: 0,
+            ignored: Vec::new(),
+            banned: Vec::new(),
+            commands: Vec::new(),
+        }
+    }
+    async fn allow_command(&self, _: u64) -> Result<(), Failure> {
+        Ok(())
+    }
     async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
         let mut forwards = self.forwards.lock().unwrap();
         let before = forwards.len();

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use phantom_proto::command::Bans;
 use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Input, Of, PathNo, Vitals, Work};
@@ -62,6 +63,11 @@ impl Handle {
     /// Tells which nodes of the sample do not answer.
     pub async fn silent(&self, silent: BTreeSet<NodeId>) {
         self.input(Input::Silent(silent)).await;
+    }
+
+    /// Tells what maintainers' commands come to.
+    pub async fn bans(&self, bans: Arc<Bans>) {
+        self.input(Input::Bans(bans)).await;
     }
 
     /// Asks for paths over which this identity connects.

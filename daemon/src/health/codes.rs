@@ -27,6 +27,61 @@ const fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
+/// Others keep this node out.
+pub(super) static BANNED: About = About {
+    code: "node-banned",
+    severity: Severity::Error,
+    after: secs(0),
+    affects_connections: true,
+    causes: &[],
+    title: "maintainers have banned this node: others close its links, and no path of its own will stand",
+    advice: "`phantom command list` says by which command; it ends by itself, or when maintainers take it back",
+};
+
+/// The operator decides.
+pub(super) static COMMAND_WAITS: About = About {
+    code: "command-waits",
+    severity: Severity::Warning,
+    after: secs(0),
+    affects_connections: false,
+    causes: &[],
+    title: "a command of maintainers would ban more than one in twenty of the known nodes, and waits for your word",
+    advice: "look at `phantom command list`; `phantom command allow SERIAL` lets it act, without your word it never does",
+};
+
+/// A gap in the chain.
+pub(super) static COMMAND_MISSING: About = About {
+    code: "command-missing",
+    severity: Severity::Warning,
+    after: secs(600),
+    affects_connections: false,
+    causes: &[],
+    title: "commands of maintainers are missing below one that is here: neighbours withhold them, or have not got them",
+    advice: "wait: others are asked every half minute; `phantom command list` shows which serials are here",
+};
+
+/// Two with one serial.
+pub(super) static COMMAND_FORKED: About = About {
+    code: "command-forked",
+    severity: Severity::Warning,
+    after: secs(0),
+    affects_connections: false,
+    causes: &[],
+    title: "maintainers have signed two commands with one serial: the first that came here is in force, the other is not",
+    advice: "compare `phantom command list` with what maintainers say; their keys may be in other hands",
+};
+
+/// The operator opted out.
+pub(super) static COMMANDS_IGNORED: About = About {
+    code: "commands-ignored",
+    severity: Severity::Info,
+    after: secs(0),
+    affects_connections: false,
+    causes: &[],
+    title: "some kinds of maintainers' commands have no effect here, which makes this node's paths differ from those of others",
+    advice: "nothing, if it is meant; else take `ignore` out of [commands] in phantomd.toml",
+};
+
 /// Nobody answers.
 pub(super) static NO_PEERS: About = About {
     code: "no-peers",
@@ -237,7 +292,8 @@ pub(super) static RELAY_FULL: About = About {
 };
 
 /// All, causes before effects: of several causes the first is named.
-pub static ALL: [&About; 19] = [
+pub static ALL: [&About; 24] = [
+    &BANNED,
     &NO_PEERS,
     &CLOCK_OFF,
     &PORT_UNREACHED,
@@ -254,6 +310,10 @@ pub static ALL: [&About; 19] = [
     &GUARDS_USED_UP,
     &GUARD_KILLS_BUILDS,
     &GUARD_ENDS_PATHS,
+    &COMMAND_WAITS,
+    &COMMAND_MISSING,
+    &COMMAND_FORKED,
+    &COMMANDS_IGNORED,
     &STATE_FOLDER,
     &NO_NAMESPACE,
     &RELAY_FULL,

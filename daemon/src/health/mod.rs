@@ -52,6 +52,23 @@ pub struct Facts {
     pub vitals: Vitals,
     /// How it is around the daemon.
     pub around: Around,
+    /// How it is with maintainers' commands.
+    pub commands: CommandFacts,
+}
+
+/// How it is with maintainers' commands.
+#[derive(Debug, Clone, Default)]
+pub struct CommandFacts {
+    /// So many are missing below the highest serial.
+    pub missing: u64,
+    /// Two with one serial were seen.
+    pub forked: bool,
+    /// So many wait for the operator.
+    pub held: usize,
+    /// The operator opted out of some.
+    pub ignored: bool,
+    /// This node is banned.
+    pub banned: bool,
 }
 
 /// What is true, and since when.
@@ -101,7 +118,7 @@ type Condition = (&'static About, String);
 
 /// What is true, each with what the title does not say.
 fn conditions(facts: &Facts) -> Vec<Condition> {
-    [network(facts), paths(facts), choice(facts), computer(facts)].concat()
+    [network(facts), commands(&facts.commands), paths(facts), choice(facts), computer(facts)].concat()
 }
 
 fn when(condition: bool, about: &'static About) -> Option<Condition> {
@@ -116,6 +133,17 @@ fn network(facts: &Facts) -> Vec<Condition> {
         when(!facts.called, &PORT_UNREACHED),
         when(facts.published == Some(false), &UNPUBLISHED),
         when(facts.relayed_paths >= facts.most_relayed && facts.most_relayed > 0, &RELAY_FULL),
+    ];
+    own.into_iter().flatten().collect()
+}
+
+fn commands(facts: &CommandFacts) -> Vec<Condition> {
+    let own = [
+        when(facts.banned, &BANNED),
+        when(facts.held > 0, &COMMAND_WAITS),
+        when(facts.missing > 0, &COMMAND_MISSING),
+        when(facts.forked, &COMMAND_FORKED),
+        when(facts.ignored, &COMMANDS_IGNORED),
     ];
     own.into_iter().flatten().collect()
 }

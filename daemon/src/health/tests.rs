@@ -23,6 +23,7 @@ fn well() -> Facts {
         clock_ahead: Some(300),
         vitals,
         around: Around { free: Some(1 << 40), ..Around::default() },
+        commands: CommandFacts::default(),
     }
 }
 
@@ -153,4 +154,17 @@ proptest! {
         }
         prop_assert!(told.is_empty() || told.iter().any(|(_, cause)| cause.is_none()), "{:?}", told);
     }
+}
+
+#[test]
+fn what_is_out_of_order_with_commands_is_told_each_by_its_own_code() {
+    let facts = |commands| Facts { commands, ..well() };
+    let clean = CommandFacts::default;
+    assert_eq!(roots(&facts(CommandFacts { banned: true, ..clean() })), ["node-banned"]);
+    assert_eq!(roots(&facts(CommandFacts { held: 1, ..clean() })), ["command-waits"]);
+    assert_eq!(roots(&facts(CommandFacts { missing: 1, ..clean() })), ["command-missing"]);
+    assert_eq!(roots(&facts(CommandFacts { forked: true, ..clean() })), ["command-forked"]);
+    assert_eq!(roots(&facts(CommandFacts { ignored: true, ..clean() })), ["commands-ignored"]);
+    // One that others are about to send is no news.
+    assert!(told(&facts(CommandFacts { missing: 1, ..clean() }), 60).is_empty());
 }

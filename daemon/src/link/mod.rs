@@ -4,6 +4,7 @@
 
 mod accept;
 mod admission;
+mod barred;
 mod certificate;
 mod clocks;
 mod dial;
@@ -27,6 +28,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
 pub use admission::Limits;
+pub use barred::Barred;
 pub use certificate::Certificate;
 pub use clocks::Clocks;
 pub use face::Face;
@@ -82,6 +84,9 @@ pub enum LinkError {
     /// A node that knows the secret breaks the protocol, or is another one than we dialed.
     #[error("the node misbehaved: {0}")]
     Misbehaved(&'static str),
+    /// Maintainers have banned it.
+    #[error("refused: the node is banned")]
+    Banned,
     /// The address is of a network that this node must not be sent into.
     #[error("refused: the address is not one of the network's")]
     Refused,

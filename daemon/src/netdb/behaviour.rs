@@ -11,6 +11,8 @@ use libp2p::{PeerId, StreamProtocol, identify, identity};
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::record::MAX_RECORD_LEN;
 
+use super::commands::Flood;
+
 /// How often a node asks those to which it is connected who they are, and looks for the nodes near itself and at each distance: both say
 /// something new only when nodes come, and then happen by themselves.
 const LOOK: Duration = Duration::from_secs(3600);
@@ -29,6 +31,7 @@ pub(super) const KAD: StreamProtocol = StreamProtocol::new("/phantom/kad/1");
 pub(super) struct Behaviour {
     pub(super) kad: kad::Behaviour<MemoryStore>,
     pub(super) identify: identify::Behaviour,
+    pub(super) commands: Flood,
 }
 
 impl Behaviour {
@@ -39,7 +42,7 @@ impl Behaviour {
         let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
             .with_agent_version("phantom".into())
             .with_interval(LOOK);
-        Ok(Self { kad: kademlia(own), identify: identify::Behaviour::new(config) })
+        Ok(Self { kad: kademlia(own), identify: identify::Behaviour::new(config), commands: Flood::new() })
     }
 }
 

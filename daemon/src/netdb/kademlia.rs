@@ -1,5 +1,7 @@
 //! The real database: libp2p's Kademlia over our links, under the rules of `phantom_proto::netdb`.
 
+mod commands;
+
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +25,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::alone::Alone;
 use super::behaviour::{Behaviour, BehaviourEvent, KAD};
+use super::commands::{CommandState, Commands};
 use super::rounds::Rounds;
 use super::sample::{SIZE, Sample};
 use super::transport::{LinkTransport, contact, multiaddr, peer_id};
@@ -78,6 +81,8 @@ pub struct NetDbConfig {
     pub known: Vec<NodeContact>,
     /// Their records, as [`NetDb::records`] gave them.
     pub records: Vec<Vec<u8>>,
+    /// Of maintainers, as they were kept.
+    pub commands: Commands,
     /// Opens links.
     pub links: Arc<dyn link::Transport>,
     /// Links that others opened for the database.
@@ -120,6 +125,9 @@ enum Command {
     Put { key: Vec<u8>, value: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
     Get { key: Vec<u8>, answer_tx: oneshot::Sender<Looked> },
     Records(oneshot::Sender<Vec<(NodeId, Vec<u8>)>>),
+    Take { command: Vec<u8>, taken_tx: oneshot::Sender<Result<(), String>> },
+    Allow { serial: u64, allowed_tx: oneshot::Sender<Result<bool, String>> },
+    Commands(oneshot::Sender<CommandState>),
 }
 
 impl NetDb {
@@ -157,6 +165,33 @@ impl NetDb {
         let (records_tx, records_rx) = oneshot::channel();
         let _ = self.command_tx.send(Command::Records(records_tx)).await;
         records_rx.await.unwrap_or_default()
+    }
+
+    /// Takes a maintainers' command and hands it to all neighbours.
+    ///
+    /// # Errors
+    /// Why it is not taken, in words.
+    pub async fn send_command(&self, command: Vec<u8>) -> Result<(), String> {
+        let (taken_tx, taken_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Take { command, taken_tx }).await;
+        taken_rx.await.unwrap_or_else(|_| Err(stopping().to_string()))
+    }
+
+    /// The operator's word for a command that waits for it. False: none of that serial does.
+    ///
+    /// # Errors
+    /// When the disk does not take it.
+    pub async fn allow_command(&self, serial: u64) -> Result<bool, String> {
+        let (allowed_tx, allowed_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Allow { serial, allowed_tx }).await;
+        allowed_rx.await.unwrap_or_else(|_| Err(stopping().to_string()))
+    }
+
+    /// Maintainers' commands, and what they do here.
+    pub async fn commands(&self) -> CommandState {
+        let (state_tx, state_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Commands(state_tx)).await;
+        state_rx.await.unwrap_or_default()
     }
 
     /// The record of a node.
@@ -220,6 +255,7 @@ struct Get {
 struct Task {
     swarm: Swarm<Behaviour>,
     own: PeerId,
+    own_contact: NodeContact,
     own_record: Option<Vec<u8>>,
     /// Its publication under way.
     own_put: Option<QueryId>,
@@ -228,6 +264,8 @@ struct Task {
     gets: HashMap<QueryId, Get>,
     puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
     sample: Sample,
+    commands: Commands,
+    answered: commands::Answered,
     rounds: Rounds,
     asked: HashSet<PeerId>,
     /// Since when each connected node is.
@@ -259,12 +297,15 @@ impl Task {
         let mut task = Self {
             swarm,
             own,
+            own_contact: config.own,
             own_record: None,
             own_put: None,
             published: None,
             gets: HashMap::new(),
             puts: HashMap::new(),
             sample: Sample::default(),
+            commands: config.commands,
+            answered: commands::Answered::default(),
             rounds: Rounds::default(),
             asked: HashSet::new(),
             since: HashMap::new(),
@@ -279,7 +320,7 @@ impl Task {
         records.shuffle(&mut crate::random());
         records.into_iter().for_each(|bytes| task.remember(bytes));
         task.contacts.clone().iter().chain(&task.peers.clone()).for_each(|contact| task.add(contact));
-        task.tell();
+        task.obey();
         Ok(task)
     }
 
@@ -339,6 +380,19 @@ impl Task {
             Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
             Command::Pin(nodes) => self.sample.pin(nodes),
             Command::Heard(record) => self.heard(record),
+            Command::Take { command, taken_tx } => {
+                let taken = self.take_command(&command).map_err(|error| error.to_string());
+                if taken.is_ok() {
+                    self.swarm.behaviour_mut().commands.publish(command);
+                }
+                let _ = taken_tx.send(taken);
+            }
+            Command::Allow { serial, allowed_tx } => {
+                let allowed = self.commands.allow(unix_seconds(), serial).map_err(|error| error.to_string());
+                self.obey();
+                let _ = allowed_tx.send(allowed);
+            }
+            Command::Commands(state_tx) => drop(state_tx.send(self.commands.state())),
             Command::Records(records_tx) => {
                 let records = self.sample.signed().map(|(id, bytes)| (id, bytes.to_vec())).collect();
                 let _ = records_tx.send(records);
@@ -369,11 +423,16 @@ impl Task {
         let record = Record::new(key, value);
         let store = self.kad().store_mut();
         let standing = store.get(&record.key).map(|standing| standing.value.clone());
-        netdb::admit(unix_seconds(), record.key.as_ref(), &record.value, standing.as_deref()).map_err(local)?;
+        let value =
+            netdb::admit(unix_seconds(), record.key.as_ref(), &record.value, standing.as_deref()).map_err(local)?;
+        if self.is_barred(record.key.as_ref(), &value) {
+            return Err(local("maintainers have banned it: `phantom command list`"));
+        }
         self.kad().put_record(record, Quorum::All).map_err(local)
     }
 
     fn second(&mut self, seconds: u64) {
+        self.second_of_commands(seconds);
         if self.swarm.connected_peers().next().is_none() {
             return self.try_to_return();
         }
@@ -500,7 +559,9 @@ impl Task {
                 {
                     self.kad().add_address(&peer_id, addr.clone());
                 }
+                self.ask_if_it_knows(peer_id, &info.protocols);
             }
+            SwarmEvent::Behaviour(BehaviourEvent::Commands(event)) => self.flood_event(event),
             SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), .. } => {
                 if let Some(id) = node_id(&peer) {
                     self.sample.unreachable(&mut crate::random(), unix_seconds(), id);
@@ -512,7 +573,8 @@ impl Task {
                 if let Some(id) = node_id(&peer_id) {
                     self.sample.connected(unix_seconds(), &id);
                 }
-                if self.alone.take().is_some() {
+                // Of one that others keep out all connections end at once, and it is as alone as before.
+                if !self.is_banned() && self.alone.take().is_some() {
                     self.register();
                     self.explore();
                     self.rounds.news();
@@ -563,11 +625,14 @@ impl Task {
         let standing = store.get(&record.key).map(|standing| standing.value.clone());
         let now = unix_seconds();
         match netdb::admit(now, record.key.as_ref(), &record.value, standing.as_deref()) {
+            Ok(value) if self.is_barred(record.key.as_ref(), &value) => {
+                tracing::debug!("a record of who is banned was refused")
+            }
             // Not into the sample: what others push must not fill it.
             Ok(_) => {
                 // The DHT's own expiry and publisher fields are not signed: they do not count.
                 let record = Record { publisher: None, expires: None, ..record };
-                if let Err(error) = store.put(record) {
+                if let Err(error) = self.kad().store_mut().put(record) {
                     tracing::debug!(%error, "a record could not be kept");
                 }
             }
@@ -635,6 +700,7 @@ impl Task {
             query.finish();
         }
         let won = netdb::winner(unix_seconds(), &get.key, get.answers);
+        let won = won.filter(|(value, _)| !self.is_barred(&get.key, value));
         if let Some((Value::Node(record), bytes)) = &won {
             self.learn(NodeRecord::clone(record), bytes.clone());
         }
@@ -649,7 +715,9 @@ impl Task {
     fn tell(&self) {
         let keys = self.swarm.connected_peers().filter_map(super::transport::identity_key);
         let connected_to: HashSet<_> = keys.map(|key| NodeId::of(&key)).collect();
-        let nodes = self.sample.records().cloned().collect();
+        let bans = self.commands.in_force();
+        let free = |record: &&Arc<NodeRecord>| bans.of_contact(&record.contact).is_none();
+        let nodes = self.sample.records().filter(free).cloned().collect();
         let silent = self.sample.silent().filter(|id| !connected_to.contains(id)).copied().collect();
         let (connected, alone, seen) = (connected_to.len(), self.alone, self.sample.seen().collect());
         let published = self.published;
@@ -677,6 +745,7 @@ mod tests {
                 peers: (10..14).map(contact).collect(),
                 known: Vec::new(),
                 records: (0..known).map(|number| record(100 + number).bytes().to_vec()).collect(),
+                commands: Commands::nobody(),
                 links: Arc::new(MemoryNetwork::default().join(own)),
                 incoming_rx: mpsc::channel(1).1,
             };

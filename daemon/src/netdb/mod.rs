@@ -2,6 +2,7 @@
 
 mod alone;
 mod behaviour;
+mod commands;
 mod kademlia;
 mod memory;
 mod rounds;
@@ -17,6 +18,7 @@ use phantom_proto::record::{ApRecord, RecordError};
 use phantom_proto::wire::NodeContact;
 
 pub use alone::Alone;
+pub use commands::{CommandState, Commands};
 pub use kademlia::{Known, NetDb, NetDbConfig};
 pub use memory::MemoryDatabase;
 

@@ -1,5 +1,7 @@
 //! What another implementation says to the database, and what it hears: bytes on streams, as scripts/vectors/dht.py writes them.
 
+mod commands;
+
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::net::SocketAddr;
@@ -19,7 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tokio_util::compat::TokioAsyncReadCompatExt;
 
-use super::{Database, NetDb, NetDbConfig};
+use super::{Commands, Database, NetDb, NetDbConfig};
 use crate::clock::unix_seconds;
 use crate::link::{MemoryNetwork, Purpose, Transport};
 
@@ -35,6 +37,16 @@ fn node(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>) -> NetDb {
 }
 
 fn node_with(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>, records: Vec<Vec<u8>>) -> NetDb {
+    node_of(network, seed, peers, records, Commands::nobody())
+}
+
+fn node_of(
+    network: &MemoryNetwork,
+    seed: u8,
+    peers: Vec<NodeContact>,
+    records: Vec<Vec<u8>>,
+    commands: Commands,
+) -> NetDb {
     let links: Arc<dyn Transport> = Arc::new(network.join(contact(seed)));
     let (incoming_tx, incoming_rx) = mpsc::channel(16);
     let accepting = links.clone();
@@ -46,7 +58,7 @@ fn node_with(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>, records
         }
     });
     let own = contact(seed);
-    NetDb::start(NetDbConfig { own, peers, known: Vec::new(), records, links, incoming_rx }).unwrap()
+    NetDb::start(NetDbConfig { own, peers, known: Vec::new(), records, commands, links, incoming_rx }).unwrap()
 }
 
 pub(super) fn record(seed: u8) -> Signed<NodeRecord> {
@@ -71,7 +83,13 @@ impl Stranger {
         let link = network.join(contact(seed)).dial(&contact(to), Purpose::Database).await.unwrap();
         let muxer = yamux::Config::default().upgrade_outbound(link.stream.compat(), "").await.unwrap();
         let (open_tx, open_rx) = mpsc::channel(1);
-        let mut connection = Connection { muxer: StreamMuxerBox::new(muxer), open_rx, wanted: VecDeque::new(), says };
+        let mut connection = Connection {
+            muxer: StreamMuxerBox::new(muxer),
+            open_rx,
+            wanted: VecDeque::new(),
+            says,
+            unanswered: Vec::new(),
+        };
         tokio::spawn(poll_fn(move |cx| connection.poll(cx)));
         Self(open_tx)
     }
@@ -143,6 +161,8 @@ struct Connection {
     open_rx: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
     wanted: VecDeque<oneshot::Sender<SubstreamBox>>,
     says: Option<Vec<u8>>,
+    /// Streams of which nothing is heard.
+    unanswered: Vec<SubstreamBox>,
 }
 
 impl Connection {
@@ -156,8 +176,9 @@ impl Connection {
             let _ = self.wanted.pop_front().unwrap().send(stream);
         }
         while let Poll::Ready(Ok(stream)) = self.muxer.poll_inbound_unpin(cx) {
-            if let Some(says) = self.says.clone() {
-                tokio::spawn(identifies(stream, says));
+            match self.says.clone() {
+                Some(says) => drop(tokio::spawn(identifies(stream, says))),
+                None => self.unanswered.push(stream),
             }
         }
         match self.muxer.poll_unpin(cx) {

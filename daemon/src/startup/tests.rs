@@ -10,6 +10,7 @@ fn options(dir: &Path) -> Options {
     Options {
         config: None,
         resolver: None,
+        command_keys: None,
         hurry: false,
         data_dir: Some(dir.join("data")),
         socket: None,

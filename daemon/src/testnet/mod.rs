@@ -2,11 +2,14 @@
 //!
 //! ```text
 //! DIR/testnet.json        which processes and folders belong to the network: `down` needs no more
+//! DIR/commands.keys       whose commands the nodes take: two of the three maintainers
+//! DIR/maintainer-1.key …  their secret keys, to try `phantom command`
 //! DIR/node-00/            data directory of the first node, the seed of all others
 //!   phantomd.toml  daemon.sock  log  …
 //! ```
 //! Node i listens on 127.(10+i).0.1, so that rules about address ranges see twelve different ones.
 
+mod commands;
 mod process;
 mod sys;
 
@@ -171,6 +174,7 @@ pub async fn up(
     let mut state = State { made_dir, ..State::default() };
     let mut children = Vec::new();
     let result = async {
+        commands::create(&dir, rng)?;
         create_nodes(plan.nodes, &dir, rng, &mut state.nodes)?;
         start(plan, &dir, &mut state, &mut children)?;
         tokio::select! {
@@ -234,6 +238,7 @@ fn end(dir: &Path, state: &State) -> usize {
         let _ = fs::remove_dir_all(node_dir(dir, index));
     }
     let _ = fs::remove_file(dir.join(STATE));
+    commands::remove(dir);
     if state.made_dir {
         // Only when it is empty: what others put there stays.
         let _ = fs::remove_dir(dir);
@@ -286,6 +291,7 @@ fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut V
             resolver: None,
             hurry: true,
             socket: None,
+            command_keys: Some(commands::public(dir)),
             log: None,
         };
         let made = startup::init(&options, &Folders::default(), Consent::Given, rng)
@@ -302,8 +308,16 @@ fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut V
 fn start(plan: &Plan, dir: &Path, state: &mut State, children: &mut Vec<Child>) -> Result<(), TestnetError> {
     for index in 0..state.nodes.len() {
         let data_dir = &state.nodes[index].data_dir;
-        let arguments =
-            ["--hurry".as_ref(), "--data-dir".as_ref(), data_dir.as_os_str(), "--log".as_ref(), plan.log.as_ref()];
+        let keys = commands::public(dir);
+        let arguments = [
+            "--hurry".as_ref(),
+            "--data-dir".as_ref(),
+            data_dir.as_os_str(),
+            "--command-keys".as_ref(),
+            keys.as_os_str(),
+            "--log".as_ref(),
+            plan.log.as_ref(),
+        ];
         let (process, child) = Process::start(&plan.phantomd, &arguments, &data_dir.join("log"))
             .map_err(|error| TestnetError::Program(plan.phantomd.clone(), error))?;
         children.push(child);

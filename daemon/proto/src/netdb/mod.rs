@@ -33,6 +33,11 @@ fn key(kind: u8, hash: Hash32) -> Key {
     key
 }
 
+/// Whether bytes have the form of a key of either table.
+pub fn is_key(key: &Key) -> bool {
+    matches!(key[0], NODE | AP)
+}
+
 /// Why a value is not stored or not believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {

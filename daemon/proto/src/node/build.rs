@@ -68,7 +68,8 @@ impl From<CannotBuild> for Note {
 impl Node {
     /// The sample is new: bring guards and layers up to date before anything is planned with it.
     // protocol: J7
-    pub(super) fn take_sample(&mut self, now: u64, sample: Vec<Candidate>) {
+    pub(super) fn take_sample(&mut self, now: u64, mut sample: Vec<Candidate>) {
+        sample.retain(|candidate| self.bans.of_contact(&candidate.contact).is_none());
         let first = *self.sampled.get_or_insert(now);
         if sample.len() < AMPLE_SAMPLE && now < first + SAMPLE_PATIENCE {
             return;
@@ -77,6 +78,8 @@ impl Node {
             self.out.push_back(Output::Choice(self.choice.to_bytes()));
             self.note(now, Note::Guards);
         }
+        // Who has just been drawn may be banned, by what a guard's or a member's older record said.
+        self.mark_banned();
         self.pursue(now);
     }
 
@@ -112,7 +115,8 @@ impl Node {
 
     pub(super) fn build(&mut self, now: u64, persona: Persona, class: Class) -> Result<(), CannotBuild> {
         self.away.retain(|_, until| now < *until);
-        let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
+        let (silent, banned) = (&self.silent, &self.banned);
+        let away = |node: &NodeId| self.away.contains_key(node) || silent.contains(node) || banned.contains(node);
         let hops = self.settings.hops;
         let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
         // On disk as soon as it is met: drawn anew, it would be somebody else.
@@ -122,7 +126,8 @@ impl Node {
 
     /// Puts guards to the test when many builds fail, beside all other builds.
     pub(super) fn try_guards(&mut self, now: u64) {
-        let away = |node: &NodeId| self.away.contains_key(node) || self.silent.contains(node);
+        let (silent, banned) = (&self.silent, &self.banned);
+        let away = |node: &NodeId| self.away.contains_key(node) || silent.contains(node) || banned.contains(node);
         let Some((plan, case)) = self.choice.trial(&mut *self.rng, now / 1000, &away) else { return };
         if let Err(why) = self.start(now, None, plan, case.clone()) {
             self.note(now, why.into());
@@ -231,7 +236,8 @@ impl Node {
         let Some(end) = built.hops.last() else { return };
         let (end, handle) = (end.contact.clone(), path::handle(&end.secret));
         let retires = now + 1000 * self.rng.random_range(self.settings.work_life(class));
-        let owned = Owned { persona, class, work: Work::Spare, retires, leaves: None, end, handle, case };
+        let owned =
+            Owned { persona, class, work: Work::Spare, retires, leaves: None, end, hops: hops.clone(), handle, case };
         let secrets = built.hops.into_iter().map(|hop| (hop.secret, hop.inner)).collect();
         let part = Part::Own(Box::new(tunnel::Owner::new(secrets)), owned);
         // As random as the hops' own: who closes first must tell nothing.

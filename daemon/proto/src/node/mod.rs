@@ -11,6 +11,7 @@
 //!
 //! No byte of a connection passes here: once a tunnel stands, its links leave the node with the cell layers for them.
 
+mod banned;
 mod build;
 mod clock;
 mod demand;
@@ -46,6 +47,7 @@ use rand::CryptoRng;
 use zeroize::Zeroizing;
 
 use crate::cell::{Layer, OwnerCrypt};
+use crate::command::Bans;
 use crate::crypto::SigningKey;
 use crate::ident::{ApAddress, NodeId, PathId, TunnelId};
 use crate::path::{Candidate, Choice, Class, Hop, PathKeys, Persona, Seen, Sets, Spread};
@@ -181,6 +183,8 @@ pub enum Input {
     Sample(Vec<Candidate>),
     /// Nodes of the sample that are known not to answer, whole: no path is planned over them.
     Silent(BTreeSet<NodeId>),
+    /// What maintainers' commands come to, whole.
+    Bans(Arc<Bans>),
     /// Nodes that the database has just connected with: what did not answer before does now.
     Back(BTreeSet<NodeId>),
     /// An identity outlives this run: the nodes of its layers are those of earlier runs, as [`Output::Sets`] gave them, or the ones
@@ -313,6 +317,10 @@ pub struct Node {
     away: BTreeMap<NodeId, u64>,
     /// Nodes that the database found to be silent.
     silent: BTreeSet<NodeId>,
+    /// What [`Input::Bans`] said last.
+    bans: Arc<Bans>,
+    /// Guards and members of layers that are banned.
+    banned: BTreeSet<NodeId>,
     builds: BTreeMap<BuildId, Building>,
     personas: BTreeMap<Persona, personas::Own>,
     /// What [`Output::Pinned`] said last.
@@ -381,6 +389,8 @@ impl Node {
             choice,
             away: BTreeMap::new(),
             silent: BTreeSet::new(),
+            bans: Arc::default(),
+            banned: BTreeSet::new(),
             builds: BTreeMap::new(),
             personas: BTreeMap::new(),
             pinned: BTreeSet::new(),
@@ -413,6 +423,7 @@ impl Node {
             Input::LinkDown { link } => self.link_down(now, link),
             Input::Sample(sample) => self.take_sample(now, sample),
             Input::Silent(silent) => self.take_silent(now, silent),
+            Input::Bans(bans) => self.take_bans(now, bans),
             Input::Back(nodes) => self.away.retain(|node, _| !nodes.contains(node)),
             Input::Lasting { identity, secret, sets } => self.settle(now, identity, &secret, sets),
             Input::Expect { identity, used } => self.expect(now, identity, used),

@@ -78,6 +78,8 @@ pub(super) struct Owned {
     pub(super) leaves: Option<u64>,
     /// The terminating node.
     pub(super) end: NodeContact,
+    /// All X-nodes.
+    pub(super) hops: Vec<NodeContact>,
     pub(super) handle: Handle,
     /// Whom it was planned with.
     pub(super) case: Case,

@@ -1,5 +1,6 @@
 //! One node under hostile owners and neighbours, and as an owner. Whole networks are simulated in the daemon's tests.
 
+mod banned;
 mod due;
 mod expected;
 mod frames;

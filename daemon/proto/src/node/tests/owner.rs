@@ -29,6 +29,7 @@ pub(super) fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -
         work: Work::Spare,
         retires: now + 50 * STEP_MS,
         leaves: None,
+        hops: vec![end.clone()],
         end,
         handle,
         case: Case::nobody(),

@@ -58,6 +58,11 @@ const LOST_PATIENCE: u64 = 3600;
 /// How long a conviction stands, in seconds. Then the guard is tried again in its old place, before another is drawn.
 const CONVICTED: u64 = 10 * DAY;
 
+/// How long a guard that maintainers have banned keeps its place, in seconds: it is not used, and nobody is drawn for it. So a command
+/// does not bring all owners to other guards within the hour.
+// protocol: M17
+pub const BANNED_PAUSE: u64 = DAY;
+
 /// When a newcomer's guards are drawn for good: after some minutes in which look-ups of random keys have filled the sample by
 /// answers of many nodes, seconds; later if the network looks small.
 // protocol: O8
@@ -106,9 +111,21 @@ pub(super) struct Guards {
     settled: bool,
     /// When the first sample came.
     first: Option<u64>,
+    /// Who is banned, and since when.
+    banned: BTreeMap<NodeId, u64>,
 }
 
 impl Guards {
+    /// Those of the list that are banned, and since when; nobody else is.
+    pub(super) fn ban(&mut self, banned: BTreeMap<NodeId, u64>) {
+        self.banned = banned;
+    }
+
+    /// Whether a banned guard still keeps its place. `None`: it is not banned.
+    fn paused(&self, now: u64, id: &NodeId) -> Option<bool> {
+        self.banned.get(id).map(|since| now < since.saturating_add(BANNED_PAUSE))
+    }
+
     /// Takes what the sample says about members, lets go who is gone or whose life is over, draws who is missing.
     /// Returns whether to save the list.
     pub(super) fn refresh(&mut self, rng: &mut dyn CryptoRng, now: u64, pool: &Pool) -> bool {
@@ -160,7 +177,8 @@ impl Guards {
     fn draw(&mut self, rng: &mut dyn CryptoRng, now: u64, pool: &Pool) -> bool {
         let median = self.median();
         let missed = |guard: &&Guard| if pool.bounded { guard.is_missed(now) } else { guard.lost.is_some() };
-        let serving = |guard: &&Guard| !missed(guard) && !guard.is_convicted(now) && !guard.account.poor(median);
+        let well = |guard: &&Guard| !missed(guard) && !guard.is_convicted(now) && !guard.account.poor(median);
+        let serving = |guard: &&Guard| self.paused(now, &guard.known.id).unwrap_or_else(|| well(guard));
         let missing = GUARDS_USED.saturating_sub(self.list.iter().filter(serving).count());
         let missing = missing.max(GUARDS.saturating_sub(self.list.len()));
         let room = if pool.bounded && self.settled { self.room_to_draw(now) } else { GUARDS_MAX };
@@ -190,6 +208,7 @@ impl Guards {
             .list
             .iter()
             .filter(|guard| guard.known.current(now) && !away(&guard.known.id))
+            .filter(|guard| !self.banned.contains_key(&guard.known.id))
             .map(|guard| (rank(guard), guard.known.id, guard.known.candidate.clone()))
             .collect();
         order.sort_by_key(|(rank, ..)| *rank);
@@ -257,8 +276,10 @@ impl Guards {
         let room = if bounded { self.room(now) } else { GUARDS_MAX };
         let unmet = self.list.iter().filter(|guard| !self.has_met(&guard.known.id)).take(room);
         let unmet: Vec<NodeId> = unmet.map(|guard| guard.known.id).collect();
-        let fits =
-            |guard: &&Guard| guard.lost.is_none() && (self.has_met(&guard.known.id) || unmet.contains(&guard.known.id));
+        let fits = |guard: &&Guard| {
+            let usable = guard.lost.is_none() && !self.banned.contains_key(&guard.known.id);
+            usable && (self.has_met(&guard.known.id) || unmet.contains(&guard.known.id))
+        };
         self.list.iter().filter(fits).map(|guard| guard.known.id).take(GUARDS).collect()
     }
 
@@ -334,7 +355,7 @@ impl Wire for Guards {
         }
         let list = read_some(reader, GUARDS_MAX, Guard::read)?;
         let met = read_some(reader, MET_MAX, |reader| Ok((NodeId(reader.array()?), reader.u64()?)))?;
-        Ok(Self { settled: !list.is_empty(), list, met, first: None })
+        Ok(Self { settled: !list.is_empty(), list, met, first: None, banned: BTreeMap::new() })
     }
 }
 

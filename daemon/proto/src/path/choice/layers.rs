@@ -270,6 +270,11 @@ impl Sets {
         self.sets().flat_map(|set| set.members.iter().map(|member| member.known.id))
     }
 
+    /// Contacts of all members.
+    pub(super) fn contacts(&self) -> impl Iterator<Item = &NodeContact> {
+        self.sets().flat_map(|set| set.members.iter().map(|member| &member.known.candidate.contact))
+    }
+
     fn sets(&self) -> impl Iterator<Item = &Set> {
         [&self.out, &self.inward].into_iter().flat_map(|layers| [&layers.second, &layers.third])
     }

@@ -338,6 +338,16 @@ impl Choice {
         self.guards.contacts()
     }
 
+    /// Contacts of guards and members of layers.
+    pub fn contacts(&self) -> impl Iterator<Item = &NodeContact> {
+        self.guards.contacts().chain(self.personas.values().flat_map(Sets::contacts))
+    }
+
+    /// Guards that are banned, and since when (seconds since 1970); the others are not.
+    pub fn ban(&mut self, banned: BTreeMap<NodeId, u64>) {
+        self.guards.ban(banned);
+    }
+
     /// Guards and members of layers: their records are to be kept fresh, beside and like those of the rest of the sample.
     pub fn pinned(&self) -> BTreeSet<NodeId> {
         self.guards().chain(self.personas.values().flat_map(Sets::ids)).collect()

@@ -1,6 +1,8 @@
 //! The choice of nodes as a whole: nothing that an attacker does makes it draw without end, and who does harm stands back.
 //! Tests named a3, a4, … are those of the findings of a review, and fail on what was there before it.
 
+mod banned;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
