@@ -108,3 +108,57 @@ fn a_warning_comes_and_goes_in_status_doctor_and_log() -> Result<()> {
     drop(joined);
     follows.hears("no other node answers (no-peers)")
 }
+
+/// A terminal of 120 by 40, which ends with its server.
+struct Terminal(tempfile::TempDir);
+
+impl Terminal {
+    fn tmux(&self, words: &[&str]) -> Result<String> {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-f", "/dev/null", "-S"]).arg(self.0.path().join("tmux")).args(words);
+        phantom_tests::stdout(&tmux.stdin(Stdio::null()).output()?)
+    }
+
+    /// Waits until all of that is on the screen.
+    fn shows(&self, parts: &[&str]) -> Result<()> {
+        eventually(|| {
+            let screen = self.tmux(&["capture-pane", "-p"])?;
+            ensure!(parts.iter().all(|part| screen.contains(part)), "{parts:?} in\n{screen}");
+            Ok(())
+        })
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.tmux(&["kill-server"]);
+    }
+}
+
+#[test]
+fn top_shows_a_daemon_as_it_lives_and_gives_the_terminal_back() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let folder = dir.path().join("node");
+    let server = daemon(&folder, "127.0.0.1", None)?;
+    eventually(|| status(&folder))?;
+    let top = format!("{} --daemon {}/daemon.sock top", binary("phantom").display(), folder.display());
+    let terminal = Terminal(tempfile::tempdir()?);
+    let line = format!("echo before; {top}; echo ended $?; exec sleep 1000");
+    terminal.tmux(&["new-session", "-d", "-x", "120", "-y", "40", &line])?;
+    terminal.shows(&["waiting for", "0 peers", "connections: 0", "paths: 0", "no-peers"])?;
+    terminal.tmux(&["send-keys", "?"])?;
+    terminal.shows(&["sort the other way round"])?;
+    terminal.tmux(&["send-keys", "?"])?;
+    drop(server);
+    terminal.shows(&["LOST: no daemon listens"])?;
+    let again = Command::new(binary("phantomd")).arg("--data-dir").arg(&folder).stderr(Stdio::null()).spawn()?;
+    let _again = Server::from(again);
+    terminal.shows(&["waiting for another node"])?;
+    terminal.tmux(&["send-keys", "q"])?;
+    // What was there before is there again.
+    terminal.shows(&["before", "ended 0"])?;
+    let piped = Command::new("sh").args(["-c", &format!("{top} | cat")]).stdin(Stdio::null()).output()?;
+    let said = String::from_utf8(piped.stderr)?;
+    ensure!(said.contains("needs a terminal") && said.contains("--json"), "{said}");
+    Ok(())
+}

@@ -25,6 +25,7 @@ Examples:
   phantom serve folder                        show a folder; the address as a QR code
   phantom netdb lookup NAME.phantom           can others reach it yet?
   phantom connection list                     which way do the bytes take?
+  phantom top                                 the same as it lives, in a terminal
   phantom --json status | jq .ready           for scripts: one JSON value
   phantom command list                        what have maintainers banned here?
   phantom testnet up --nodes 12 --dir net     a private network on this computer
@@ -64,6 +65,8 @@ pub enum Command {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Paths and connections as they live, in a terminal; `?` there explains the keys
+    Top,
     /// Addresses at which programs of this computer can be reached
     #[command(subcommand)]
     Address(Address),
@@ -390,6 +393,7 @@ mod tests {
             "doctor --json",
             "log",
             "log --follow",
+            "top",
             "address new web",
             "address list",
             "address show web",

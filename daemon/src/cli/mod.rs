@@ -12,6 +12,7 @@ mod serve;
 mod setup;
 mod show;
 mod table;
+mod top;
 mod unit;
 mod wait;
 
@@ -63,6 +64,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Testnet(command) => net::run(command, exchange.json).await?,
         Command::Doctor => return doctor::run(&exchange.socket, exchange.json).await,
+        Command::Top => top::run(&exchange.socket).await?,
         Command::Log { follow } => log::run(&exchange.socket, exchange.json, follow).await?,
         // Run by now, outside of this runtime.
         Command::Setup(_) => {}
@@ -82,6 +84,7 @@ fn request(command: Command) -> Option<Request> {
         Command::Testnet(_)
         | Command::Doctor
         | Command::Log { .. }
+        | Command::Top
         | Command::Identity(_)
         | Command::Serve(_)
         | Command::Command(_)

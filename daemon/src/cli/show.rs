@@ -7,7 +7,7 @@ use phantom_ipc::admin::{
 
 use super::table::{bytes, clean, pairs, table};
 
-/// Characters of a node id that tell nodes apart for people.
+/// Characters of [`short`].
 const SHORT_ID: usize = 12;
 
 pub(super) fn status(status: &Status) -> String {
@@ -167,13 +167,7 @@ pub(super) fn paths(list: &[Path]) -> String {
     let row = |path: &Path| {
         [
             path.id.clone(),
-            match path.kind {
-                PathKind::Spare => "spare",
-                PathKind::Exit => "exit",
-                PathKind::Lookup => "lookup",
-                PathKind::Entry => "entry",
-            }
-            .to_owned(),
+            path_kind(path.kind).to_owned(),
             match path.state {
                 PathState::Building => "building",
                 PathState::Ready => "ready",
@@ -188,6 +182,16 @@ pub(super) fn paths(list: &[Path]) -> String {
     };
     let rows: Vec<_> = list.iter().map(row).collect();
     table(["id", "kind", "state", "identity", "age", "tunnels", "hops, from here outwards"], &rows)
+}
+
+/// What a path is for.
+pub(super) fn path_kind(kind: PathKind) -> &'static str {
+    match kind {
+        PathKind::Spare => "spare",
+        PathKind::Exit => "exit",
+        PathKind::Lookup => "lookup",
+        PathKind::Entry => "entry",
+    }
 }
 
 pub(super) fn peers(list: &[Peer]) -> String {
@@ -265,7 +269,8 @@ fn hop(hop: &Hop) -> String {
     format!("{}@{}", short(&hop.node_id).get(..8).unwrap_or(&hop.node_id), hop.addr)
 }
 
-fn short(id: &str) -> String {
+/// As much of a node id as tells nodes apart for people.
+pub(super) fn short(id: &str) -> String {
     id.get(..SHORT_ID).unwrap_or(id).to_owned()
 }
 
@@ -274,7 +279,7 @@ fn or_dash(text: String) -> String {
 }
 
 /// Seconds in the two largest units that say something.
-fn age(seconds: u64) -> String {
+pub(super) fn age(seconds: u64) -> String {
     let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
     match seconds {
         0..60 => format!("{seconds} s"),
