@@ -174,7 +174,9 @@ impl Netlink {
     pub(super) fn remove_default_routes(&self) -> io::Result<()> {
         let remove =
             |family| self.request(RTM_DELROUTE, 0, &[family, 0, 0, 0, RT_TABLE_MAIN, 0, RT_SCOPE_ANY, 0, 0, 0, 0, 0]);
-        remove(AF_INET6).and(remove(AF_INET))
+        // The second whatever became of the first.
+        let (v6, v4) = (remove(AF_INET6), remove(AF_INET));
+        v6.and(v4)
     }
 
     /// Lets datagrams to other ports than `port` fail at once with ENETUNREACH, in the family of `source`; but connect(),
