@@ -170,7 +170,8 @@ impl Store {
         let (without, old) = erased.inspect_err(|_| drop(fs::remove_file(&draft)))?;
         drop(std::mem::replace(&mut *database, without));
         drop(database);
-        let folder = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let folder =
+            self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
         File::open(folder).and_then(|folder| folder.sync_all()).and_then(|()| overwrite(old)).map_err(disk)
     }
 

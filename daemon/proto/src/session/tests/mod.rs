@@ -275,7 +275,7 @@ fn both_ends_forget_what_has_arrived() {
 fn little_that_waits_for_a_program_counts_as_taken_and_much_does_not() {
     let mut pair = Pair::new(true, 16_384);
     pair.drive().unwrap();
-    let mut comes = |pair: &mut Pair| {
+    let comes = |pair: &mut Pair| {
         pair.client.app_input(&[1; 64 * 1024]).unwrap();
         carry(&mut pair.client, &mut pair.server, 16_384).unwrap();
         carry(&mut pair.server, &mut pair.client, 16_384).unwrap();
