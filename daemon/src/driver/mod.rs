@@ -425,3 +425,6 @@ async fn taken(link: Option<oneshot::Receiver<Taken>>) -> Option<Taken> {
 fn now() -> u64 {
     crate::clock::unix_millis()
 }
+
+#[cfg(test)]
+mod tests;
