@@ -21,12 +21,13 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FlockOperation, flock, inotify};
 use rustix::mount::{OpenTreeFlags, open_tree};
+use rustix::process::Pid;
 
 use crate::deputies::leads_to;
 use crate::sys;
@@ -40,8 +41,54 @@ const STACK: usize = 256 * 1024;
 /// Which file it is, by whatever name.
 type Id = (u64, u64);
 
+/// All such folders of a run; none before they are made.
+#[derive(Default)]
+pub(crate) struct Twins(Mutex<Vec<Arc<Mutex<Twin>>>>);
+
+impl Twins {
+    /// Those of these folders, unless they are there already. Where there can be none, what the program makes there is its own
+    /// alone, and what comes later is not seen, as `complain` hears.
+    pub(crate) fn make(&self, folders: Vec<PathBuf>, deputies: &[PathBuf], complain: &dyn Fn(&Path, &io::Error)) {
+        let mut all = lock(&self.0);
+        if !all.is_empty() {
+            return;
+        }
+        for folder in folders {
+            match Twin::make(&folder, deputies.to_vec()) {
+                Ok(twin) => all.push(Arc::new(Mutex::new(twin))),
+                Err(error) => complain(&folder, &error),
+            }
+        }
+    }
+
+    /// The system's, and where the program's are.
+    pub(crate) fn paths(&self) -> Vec<(PathBuf, PathBuf)> {
+        let path = |twin: &Twin| (twin.outer.clone(), twin.own.clone());
+        lock(&self.0).iter().map(|twin| path(&lock(twin))).collect()
+    }
+
+    /// Keeps them alike until the process ends, in threads of their own. Folders that come later are mounted for the program,
+    /// as far as this user may.
+    pub(crate) fn follow(&self, program: Pid) -> io::Result<()> {
+        let mounts = || {
+            let is_root = rustix::process::geteuid().is_root();
+            is_root.then(|| File::open(format!("/proc/{}/ns/mnt", program.as_raw_nonzero())).ok()).flatten()
+        };
+        lock(&self.0).iter().try_for_each(|twin| Twin::follow(Arc::clone(twin), mounts().map(OwnedFd::from)))
+    }
+
+    /// No process of the run lives any more: what it made stays in the system's folders, the rest goes.
+    pub(crate) fn end(&self) {
+        lock(&self.0).iter().for_each(|twin| lock(twin).end());
+    }
+}
+
+fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// One such folder. It lasts as long as the keeper, which holds a lock on it.
-pub(crate) struct Twin {
+struct Twin {
     /// The system's.
     outer: PathBuf,
     /// The program's.
@@ -62,7 +109,7 @@ pub(crate) struct Twin {
 impl Twin {
     /// One with all files of `outer`, which nobody else may be able to write to; whoever lays it there brings the folders.
     /// What keepers left that were killed is put in order before.
-    pub(crate) fn make(outer: &Path, deputies: Vec<PathBuf>) -> io::Result<Self> {
+    fn make(outer: &Path, deputies: Vec<PathBuf>) -> io::Result<Self> {
         let about = fs::symlink_metadata(outer)?;
         if !about.is_dir() || !is_ours_alone(&about) {
             return Err(io::Error::new(ErrorKind::PermissionDenied, "others may write to it"));
@@ -89,27 +136,20 @@ impl Twin {
         Ok(twin)
     }
 
-    /// What it stands for, and where it is.
-    pub(crate) fn paths(&self) -> (PathBuf, PathBuf) {
-        (self.outer.clone(), self.own.clone())
-    }
-
-    /// Keeps both alike until the process ends, in a thread of its own. Folders that come later are mounted in `mounts`, if
-    /// those are given: this thread must be allowed to enter them.
-    pub(crate) fn follow(twin: Arc<Mutex<Self>>, mounts: Option<OwnedFd>) -> io::Result<()> {
-        let changes = twin.lock().unwrap_or_else(PoisonError::into_inner).changes.try_clone()?;
+    /// `mounts`: the program's, which this process is allowed to enter.
+    fn follow(twin: Arc<Mutex<Self>>, mounts: Option<OwnedFd>) -> io::Result<()> {
+        let changes = lock(&twin).changes.try_clone()?;
         thread::Builder::new().stack_size(STACK).spawn(move || {
             loop {
                 let mut polled = [PollFd::new(&changes, PollFlags::IN)];
                 let _ = rustix::io::retry_on_intr(|| poll(&mut polled, None));
-                twin.lock().unwrap_or_else(PoisonError::into_inner).catch_up(mounts.as_ref().map(AsFd::as_fd));
+                lock(&twin).catch_up(mounts.as_ref().map(AsFd::as_fd));
             }
         })?;
         Ok(())
     }
 
-    /// No process of the run lives any more: what it made stays in the system's folder, the rest goes.
-    pub(crate) fn end(&mut self) {
+    fn end(&mut self) {
         self.catch_up(None);
         self.is_over = true;
         settle(&self.outer, &self.own);
@@ -317,109 +357,4 @@ fn beside(own: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn twin(outer: &Path) -> Twin {
-        Twin::make(outer, vec![outer.join("deputy.sock"), outer.join("deputies/one")]).expect("a twin")
-    }
-
-    fn read(path: PathBuf) -> String {
-        fs::read_to_string(path).unwrap_or_default()
-    }
-
-    #[test]
-    fn what_is_done_on_one_side_is_done_on_the_other() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let outer = dir.path();
-        for name in ["kept", "gone-inside", "gone-outside", "new-inside", "new-outside", "deputy.sock"] {
-            fs::write(outer.join(name), "old").expect("a file");
-        }
-        let mut twin = twin(outer);
-        let own = twin.own.clone();
-        assert_eq!(read(own.join("kept")), "old");
-        fs::remove_file(own.join("gone-inside")).expect("removed");
-        fs::remove_file(outer.join("gone-outside")).expect("removed");
-        for (side, name) in [(&*own, "new-inside"), (outer, "new-outside")] {
-            fs::write(side.join("between"), "new").expect("a file");
-            fs::rename(side.join("between"), side.join(name)).expect("replaced");
-        }
-        fs::write(own.join("made-inside"), "inside").expect("a file");
-        fs::write(outer.join("made-outside"), "outside").expect("a file");
-        twin.catch_up(None);
-        for side in [outer, &own] {
-            for (name, text) in [("kept", "old"), ("new-inside", "new"), ("new-outside", "new")] {
-                assert_eq!(read(side.join(name)), text, "{name}");
-            }
-            assert_eq!(read(side.join("made-inside")), "inside");
-            assert_eq!(read(side.join("made-outside")), "outside");
-            assert!(!side.join("gone-inside").exists() && !side.join("gone-outside").exists());
-        }
-    }
-
-    #[test]
-    fn deputies_are_never_brought() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut twin = twin(dir.path());
-        fs::write(dir.path().join("deputy.sock"), "").expect("a file");
-        // Nor is what the program has in such a place.
-        fs::create_dir(twin.own.join("deputies")).expect("a folder");
-        twin.catch_up(None);
-        assert!(!twin.own.join("deputy.sock").exists());
-        assert!(!dir.path().join("deputies").exists());
-    }
-
-    #[test]
-    fn folders_that_the_program_makes_are_the_systems_at_the_end_or_after_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let outer = dir.path();
-        for number in 0..2 {
-            let mut twin = twin(outer);
-            let (app, own) = (outer.join(format!("app-{number}")), twin.own.clone());
-            fs::create_dir(own.join(app.file_name().expect("a name"))).expect("a folder");
-            twin.catch_up(None);
-            fs::write(app.join("in"), "text").expect("a file");
-            assert!(app.is_symlink());
-            if number == 0 {
-                twin.end();
-                assert!(!app.is_symlink() && !own.exists());
-            } else {
-                // Its keeper is killed, and another comes.
-                drop(twin);
-                let _next = self::twin(outer);
-                assert!(!app.is_symlink());
-            }
-            assert_eq!(read(app.join("in")), "text");
-        }
-    }
-
-    #[test]
-    fn folders_of_another_run_are_folders() {
-        let dir = tempfile::tempdir().expect("a folder");
-        let mut first = twin(dir.path());
-        fs::create_dir(first.own.join("app")).expect("a folder");
-        first.catch_up(None);
-        let mut second = twin(dir.path());
-        assert!(second.mounted.contains_key(OsStr::new("app")) && !second.own.join("app").is_symlink());
-        // Whoever lays the second one there has mounted it, and it is still the same.
-        fs::create_dir(second.own.join("app")).expect("a folder");
-        first.end();
-        second.catch_up(None);
-        assert!(dir.path().join("app").is_dir() && second.own.join("app").is_dir());
-        fs::remove_dir(dir.path().join("app")).expect("removed");
-        second.catch_up(None);
-        assert!(!second.own.join("app").exists());
-    }
-
-    #[test]
-    fn nobody_else_decides_what_is_in_it() {
-        let dir = tempfile::tempdir().expect("a folder");
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("a mode");
-        assert!(Twin::make(dir.path(), Vec::new()).is_err());
-        // Nor is one taken away that lives.
-        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).expect("a mode");
-        let first = twin(dir.path());
-        let second = twin(dir.path());
-        assert!(first.own.is_dir() && first.own != second.own);
-    }
-}
+mod tests;

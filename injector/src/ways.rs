@@ -1,14 +1,13 @@
 //! The ways to hand a program over, strongest first, and how each is got ready.
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_PATHLESS_SOCKET;
@@ -30,7 +29,7 @@ use crate::program_socket::ProgramSocket;
 use crate::resolver::{self, StandIn};
 use crate::resume::Heirloom;
 use crate::supervise::{self, Workshop};
-use crate::twins::Twin;
+use crate::twins::Twins;
 use crate::{
     activation, deputies, enclose, exposed, host, isolate, own_names, pathless_socket, place, preload, proxies,
     run_folder, seccomp, service, stdio,
@@ -106,7 +105,7 @@ pub(crate) struct Launch<'a> {
     /// What is left for the next daemon.
     heirloom: Heirloom,
     /// Folders of the program's own, which the keeper keeps like the system's.
-    twins: Mutex<Vec<Arc<Mutex<Twin>>>>,
+    twins: Twins,
     /// Before any fork: whom a service manager knows.
     front: u32,
     /// Why ways could not be had, as the keeper heard.
@@ -127,7 +126,7 @@ impl<'a> Launch<'a> {
             resolver: Mutex::default(),
             is_exposed: Arc::default(),
             heirloom: Heirloom::default(),
-            twins: Mutex::default(),
+            twins: Twins::default(),
             front: std::process::id(),
             reasons: Mutex::new(reasons),
         };
@@ -161,47 +160,26 @@ impl<'a> Launch<'a> {
 
     fn view(&self, way: Way) -> View<'_> {
         let masked = self.masked(way);
-        View { masked, shows_host: self.options.show_host, twins: self.twins().iter().map(paths).collect() }
+        View { masked, shows_host: self.options.show_host, twins: self.twins.paths() }
     }
 
-    fn twins(&self) -> MutexGuard<'_, Vec<Arc<Mutex<Twin>>>> {
-        self.twins.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Where there is none, what the program makes there is its own alone, and what comes later is not seen.
     fn make_twins(&self, way: Way) {
-        let mut twins = self.twins();
-        if way.walls == Walls::None || !twins.is_empty() {
+        if way.walls == Walls::Own {
+            let deputies = deputies::known_places(&self.masked(way));
+            self.twins.make(run_folder::to_be_twinned(), &deputies, &|folder, error| self.complain(folder, error));
+        }
+    }
+
+    fn complain(&self, folder: &Path, error: &io::Error) {
+        let folder = folder.display();
+        // Others' folders, of which a user's environment may still speak.
+        if error.kind() == ErrorKind::PermissionDenied || self.options.quiet {
+            self.say(&format!("{folder} is not shared with the system: {error}"));
             return;
         }
-        let deputies = deputies::known_places(&self.masked(way));
-        for folder in run_folder::to_be_twinned() {
-            match Twin::make(&folder, deputies.clone()) {
-                Ok(twin) => twins.push(Arc::new(Mutex::new(twin))),
-                // Others' folders, of which a user's environment may still speak.
-                Err(error) if error.kind() == ErrorKind::PermissionDenied || self.options.quiet => {
-                    self.say(&format!("{} is not shared with the system: {error}", folder.display()));
-                }
-                Err(error) => {
-                    let advice = if error.raw_os_error() == Some(libc::EMFILE) {
-                        " (see fs.inotify.max_user_instances)"
-                    } else {
-                        ""
-                    };
-                    eprintln!(
-                        "phantom-run: warning: what the program makes in {} is its own alone: {error}{advice}",
-                        folder.display()
-                    );
-                }
-            }
-        }
-    }
-
-    /// The mounts of a program that this process may enter.
-    fn mounts_of(&self, program: Pid) -> Option<OwnedFd> {
-        let is_root = rustix::process::geteuid().is_root();
-        let link = format!("/proc/{}/ns/mnt", program.as_raw_nonzero());
-        is_root.then(|| File::open(link).ok()).flatten().map(OwnedFd::from)
+        let is_at_limit = error.raw_os_error() == Some(libc::EMFILE);
+        let advice = if is_at_limit { " (see fs.inotify.max_user_instances)" } else { "" };
+        eprintln!("phantom-run: warning: what the program makes in {folder} is its own alone: {error}{advice}");
     }
 
     /// Whether names are asked of a resolver on loopback, which nobody else there answers.
@@ -382,9 +360,8 @@ impl Ways for Launch<'_> {
     }
 
     fn serve(&self, way: usize, program: Pid, kept: Option<OwnedFd>) -> Result<()> {
-        let is_apart = self.order[way].walls == Walls::Own;
-        for twin in self.twins().iter().filter(|_| is_apart) {
-            Twin::follow(Arc::clone(twin), self.mounts_of(program)).context("sharing the program's files in /run")?;
+        if self.order[way].walls == Walls::Own {
+            self.twins.follow(program).context("sharing the program's files in /run")?;
         }
         match kept {
             Some(door) if self.order[way].how.is_hooked() => self.heirloom.keep(door),
@@ -408,7 +385,7 @@ impl Ways for Launch<'_> {
     }
 
     fn over(&self) {
-        self.twins().iter().for_each(|twin| twin.lock().unwrap_or_else(PoisonError::into_inner).end());
+        self.twins.end();
     }
 
     fn session(&self) -> io::Result<OwnedFd> {
@@ -494,10 +471,6 @@ impl Ways for Launch<'_> {
         };
         eprintln!("phantom-run: the program was not started, {summary}:\n  {reasons}");
     }
-}
-
-fn paths(twin: &Arc<Mutex<Twin>>) -> (PathBuf, PathBuf) {
-    twin.lock().unwrap_or_else(PoisonError::into_inner).paths()
 }
 
 /// The filter that asks, and where its questions arrive.
