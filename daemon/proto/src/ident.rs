@@ -1,7 +1,7 @@
 //! Who is who: node ids, AP addresses and names, path and tunnel ids: how each derives from a key, how each prints.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use data_encoding::{BASE32_NOPAD, HEXLOWER};
@@ -39,6 +39,59 @@ impl fmt::Display for NodeId {
 impl fmt::Debug for NodeId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeId({}…)", HEXLOWER.encode(&self.0[..4]))
+    }
+}
+
+/// Which nodes count as one operator's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Spread {
+    /// Those in one /16 of IPv4 or /32 of IPv6.
+    #[default]
+    Prefixes,
+    /// None: for private networks whose nodes all live in one prefix. Never on the open network.
+    Nodes,
+}
+
+/// Whoever runs a node, as far as its address tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Operator {
+    /// The first 16 bits of an IPv4 address.
+    V4([u8; 2]),
+    /// The first 32 bits of an IPv6 address.
+    V6([u8; 4]),
+    /// Each node is its own.
+    Node(NodeId),
+}
+
+impl Operator {
+    /// That of a node with this address.
+    pub fn of(spread: Spread, node: NodeId, ip: IpAddr) -> Self {
+        match (spread, ip) {
+            (Spread::Nodes, _) => Self::Node(node),
+            (Spread::Prefixes, IpAddr::V4(ip)) => Self::V4([ip.octets()[0], ip.octets()[1]]),
+            (Spread::Prefixes, IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.octets();
+                Self::V6([a, b, c, d])
+            }
+        }
+    }
+
+    /// In bytes; each kind has a length of its own.
+    pub fn name(&self) -> &[u8] {
+        match self {
+            Self::V4(prefix) => prefix,
+            Self::V6(prefix) => prefix,
+            Self::Node(id) => &id.0,
+        }
+    }
+
+    /// What [`Self::name`] gave.
+    pub fn named(name: &[u8]) -> Option<Self> {
+        match name.len() {
+            2 => name.try_into().ok().map(Self::V4),
+            4 => name.try_into().ok().map(Self::V6),
+            _ => name.try_into().ok().map(|id| Self::Node(NodeId(id))),
+        }
     }
 }
 

@@ -28,10 +28,11 @@ use crate::wire::NodeContact;
 use crate::wire::array::ArrayFrame;
 use crate::wire::frame::{HANDLE_LEN, Handle};
 
+pub use crate::ident::Spread;
 pub use choice::{Case, Choice, How, Sets};
 pub use hop::{Hop, HopError, HopPath, PathKeys, Seen, Sides};
 pub use owner::{Build, BuildError, BuiltHop, BuiltPath, Step};
-pub use plan::{Candidate, Plan, PlanError, Spread};
+pub use plan::{Candidate, Plan, PlanError};
 
 /// Life of a build in seconds: some ten links' round trips, twice.
 pub const BUILD_LIFE: u64 = 30;

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use rand::{CryptoRng, RngExt};
 
-use crate::ident::NodeId;
+use crate::ident::{NodeId, Operator, Spread};
 use crate::wire::NodeContact;
 use crate::wire::array::KEM_KEY_LEN;
 
@@ -57,16 +56,6 @@ pub struct Placed {
     pub candidate: Candidate,
     /// Its role.
     pub role: Role,
-}
-
-/// Which nodes count as one operator's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Spread {
-    /// Those in one /16 of IPv4 or /32 of IPv6.
-    #[default]
-    Prefixes,
-    /// None: for private networks whose nodes all live in one prefix. Never on the open network.
-    Nodes,
 }
 
 /// A circle, ready to be built.
@@ -166,23 +155,8 @@ fn take_weighted<T>(rng: &mut dyn CryptoRng, items: &mut Vec<T>, weight: impl Fn
     Some(items.swap_remove(index))
 }
 
-/// Whoever runs a node, as far as its address tells.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Operator {
-    V4([u8; 2]),
-    V6([u8; 4]),
-    Node(NodeId),
-}
-
 fn operator(spread: Spread, contact: &NodeContact) -> Operator {
-    match (spread, contact.addr.ip()) {
-        (Spread::Nodes, _) => Operator::Node(contact.node_id()),
-        (Spread::Prefixes, IpAddr::V4(ip)) => Operator::V4([ip.octets()[0], ip.octets()[1]]),
-        (Spread::Prefixes, IpAddr::V6(ip)) => {
-            let [a, b, c, d, ..] = ip.octets();
-            Operator::V6([a, b, c, d])
-        }
-    }
+    Operator::of(spread, contact.node_id(), contact.addr.ip())
 }
 
 /// The operators that a circle has already.
@@ -216,11 +190,7 @@ impl Operators {
 
     /// An operator in bytes.
     pub(super) fn name(spread: Spread, contact: &NodeContact) -> Vec<u8> {
-        match operator(spread, contact) {
-            Operator::V4(prefix) => prefix.to_vec(),
-            Operator::V6(prefix) => prefix.to_vec(),
-            Operator::Node(id) => id.0.to_vec(),
-        }
+        operator(spread, contact).name().to_vec()
     }
 
     /// Whether the node's operator was not there yet; it is now.

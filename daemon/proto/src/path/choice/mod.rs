@@ -35,9 +35,9 @@ use self::pool::{Pool, View};
 use self::seats::{Layer, places, seat};
 use self::small::Small;
 use self::trial::{Trials, Verdict};
-use super::plan::{Candidate, HOPS, Needed, Plan, PlanError, Role, Spread};
+use super::plan::{Candidate, HOPS, Needed, Plan, PlanError, Role};
 use super::{Class, Persona};
-use crate::ident::NodeId;
+use crate::ident::{NodeId, Spread};
 use crate::wire::{NodeContact, Reader, Wire, WireError, Writer};
 
 pub use layers::Sets;

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use rand::CryptoRng;
 
-use crate::ident::NodeId;
-use crate::path::plan::{Candidate, Operators, Spread, draw};
+use crate::ident::{NodeId, Spread};
+use crate::path::plan::{Candidate, Operators, draw};
 use crate::wire::NodeContact;
 
 /// Nodes that may be drawn.
