@@ -21,11 +21,24 @@ pub(crate) struct Publication {
     pub(crate) record: ApRecord,
 }
 
-/// Keeps every public record, and when it appeared; cheap to clone.
+/// What a node was told of a neighbour by that one itself.
+#[derive(Debug, Clone)]
+pub(crate) struct Told {
+    /// Milliseconds since 1970.
+    pub(crate) at: u64,
+    pub(crate) to: usize,
+    pub(crate) record: Vec<u8>,
+}
+
+/// Keeps every public record, and when it appeared; cheap to clone. Not public: what neighbours tell each other, kept beside it.
 #[derive(Clone, Default)]
-pub(crate) struct Reader(Arc<Mutex<Vec<Publication>>>);
+pub(crate) struct Reader(Arc<Mutex<Vec<Publication>>>, Arc<Mutex<Vec<Told>>>);
 
 impl Reader {
+    pub(crate) fn told(&self) -> Vec<Told> {
+        self.1.lock().expect("no panic while it is held").clone()
+    }
+
     pub(crate) fn publications(&self) -> Vec<Publication> {
         self.0.lock().expect("no panic while it is held").clone()
     }
@@ -81,5 +94,8 @@ impl Database for Books {
         contact
     }
 
-    async fn heard(&self, _: Vec<u8>) {}
+    async fn heard(&self, record: Vec<u8>) {
+        let told = Told { at: clock::unix_millis(), to: self.node, record };
+        self.reader.1.lock().expect("no panic while it is held").push(told);
+    }
 }

@@ -91,6 +91,7 @@ impl Kept for Disk {
 
 /// One node, from one start of its daemon to the next.
 pub(crate) struct Simulated {
+    pub(crate) identity: SigningKey,
     pub(crate) candidate: Candidate,
     pub(crate) disk: Disk,
     pub(crate) handle: Handle,
@@ -194,7 +195,19 @@ impl Start<'_> {
         let handle = driver::start(machine, services, stop_rx);
         let network = Network::start(handle.clone(), incoming_rx);
         tokio::spawn(accept(transport.clone(), handle.clone()));
-        Simulated { candidate, disk, handle, network, counters, running: true, lives, moves, transport, stop_tx }
+        Simulated {
+            identity,
+            candidate,
+            disk,
+            handle,
+            network,
+            counters,
+            running: true,
+            lives,
+            moves,
+            transport,
+            stop_tx,
+        }
     }
 }
 
