@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 
 use phantom_daemon::link::{LinkError, Purpose};
-use phantom_proto::wire::Wire;
 use phantom_proto::wire::link::{EXPORTER_LABEL, Exporter, Opening, Proof, Role, token_cookie};
+use phantom_proto::wire::{NodeContact, Wire};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -75,6 +75,52 @@ async fn dialing_as_two(session: impl Fn(&Exporter) -> Exporter + Send + Sync + 
     let answer =
         move |exporter: &Exporter| [SWITCH, &Proof::new(&key(2), Role::Server, &session(exporter)).to_bytes()].concat();
     dial(&one, &contact(2, server(answer).await)).await.map(drop)
+}
+
+/// Whoever lies in between, with a certificate that anybody may show.
+// protocol: L5
+#[tokio::test]
+async fn a_server_that_does_not_have_the_key_of_its_certificate_is_not_the_node() {
+    let answer = |exporter: &Exporter| [SWITCH, &Proof::new(&key(2), Role::Server, exporter).to_bytes()].concat();
+    let (one, _) = tls(1);
+    let right = server_with(plain_tls(), answer).await;
+    assert!(dial(&one, &contact(2, right)).await.is_ok(), "any certificate");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let wrong = contact(2, listener.local_addr().unwrap());
+    let accepting = tokio::spawn(async move {
+        let (tcp, _) = listener.accept().await.unwrap();
+        unproven_tls().accept(tcp).await.map(drop)
+    });
+    assert!(matches!(dial(&one, &wrong).await, Err(LinkError::NotTheNode(_))));
+    assert!(accepting.await.unwrap().is_err(), "no handshake, and so no request");
+}
+
+// protocol: L17
+#[tokio::test]
+async fn a_node_that_was_not_wanted_does_not_hear_who_dials() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    for wanted in [2, 9] {
+        let (one, _) = tls(1);
+        let wanted_node = NodeContact { identity: key(wanted).verifying_key(), ..contact(2, addr) };
+        let dialing = tokio::spawn(async move { dial(&one, &wanted_node).await.map(drop) });
+        let (tcp, _) = listener.accept().await.unwrap();
+        let mut tls = plain_tls().accept(tcp).await.unwrap();
+        let exporter = tls.get_ref().1.export_keying_material([0; 32], EXPORTER_LABEL, None).unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(tls.read_u8().await.unwrap());
+        }
+        tls.write_all(&[SWITCH, &Proof::new(&key(2), Role::Server, &exporter).to_bytes()].concat()).await.unwrap();
+        tls.flush().await.unwrap();
+        let mut heard = Vec::new();
+        // How it ends is of no interest.
+        let _ = timeout(PATIENCE, tls.read_to_end(&mut heard)).await.unwrap();
+        assert_eq!(
+            (dialing.await.unwrap().is_ok(), heard.len()),
+            if wanted == 2 { (true, Opening::LEN) } else { (false, 0) }
+        );
+    }
 }
 
 /// I8: whoever has the node's keys and makes TLS weaker gets no link, and does not hear who dials.

@@ -14,6 +14,7 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -163,16 +164,31 @@ pub(crate) fn plain_tls() -> TlsAcceptor {
 
 /// As [`plain_tls`], with these choices.
 pub(crate) fn plain_tls_with(provider: CryptoProvider) -> TlsAcceptor {
+    let (chain, key) = certificate();
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    acceptor(provider, CertifiedKey::new(chain, key))
+}
+
+/// A server that signs by another key than its certificate's.
+pub(crate) fn unproven_tls() -> TlsAcceptor {
+    let provider = aws_lc_rs::default_provider();
+    let ((chain, _), (_, key)) = (certificate(), certificate());
+    let key = provider.key_provider.load_private_key(key).unwrap();
+    acceptor(provider, CertifiedKey::new(chain, key))
+}
+
+fn certificate() -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
     let (chain, key) = Certificate::self_signed("example.org").unwrap().to_pem();
+    let chain = vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()];
+    (chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap())
+}
+
+fn acceptor(provider: CryptoProvider, certified: CertifiedKey) -> TlsAcceptor {
     let mut config = rustls::ServerConfig::builder_with_provider(Arc::new(provider))
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from_pem_slice(chain.as_bytes()).unwrap()],
-            PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap(),
-        )
-        .unwrap();
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Arc::new(config).into()
 }
