@@ -141,7 +141,8 @@ impl Log {
         let serial = command.serial;
         let kept = self.highest().max(serial).saturating_sub(KEPT);
         self.entries.retain(|serial, _| *serial > kept);
-        Ok(self.entries.entry(serial).or_insert(Entry { command, bytes: bytes.to_vec(), held, hits, taken: now, id }))
+        let entry = Entry { command, bytes: bytes.to_vec(), held, hits, taken: now, id };
+        Ok(self.entries.entry(serial).or_insert_with(|| entry))
     }
 
     /// Whether it has a place in the chain.
@@ -199,13 +200,13 @@ impl Log {
     }
 
     /// Records that commands in force insert.
-    pub fn inserted(&self, now: u64, ignored: &BTreeSet<Kind>) -> Vec<&[u8]> {
+    pub fn inserted<'a>(&'a self, now: u64, ignored: &BTreeSet<Kind>) -> Vec<&'a [u8]> {
         if ignored.contains(&Kind::Insert) {
             return Vec::new();
         }
         let live = self.entries.values().filter(|entry| !entry.held && entry.command.expires > now);
-        let record = |action| match action {
-            &Action::Insert(ref record) => Some(record.as_slice()),
+        let record = |action: &'a Action| match action {
+            Action::Insert(record) => Some(record.as_slice()),
             _ => None,
         };
         live.flat_map(|entry| &entry.command.actions).filter_map(record).collect()

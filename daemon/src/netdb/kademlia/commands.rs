@@ -143,10 +143,9 @@ impl Task {
     pub(super) fn obey(&mut self) {
         let now = unix_seconds();
         let bans = self.commands.in_force();
-        let out = |key: &[u8], value: &[u8]| match netdb::check(now, key, value) {
-            Ok(value) => Task::is_barred_by(&bans, key, &value),
-            Err(_) => false,
-        };
+        let own = netdb::node_key(&self.own_contact.node_id());
+        let barred = |key: &[u8], value: &Value| key != own && Self::is_barred_by(&bans, key, value);
+        let out = |key: &[u8], value: &[u8]| netdb::check(now, key, value).is_ok_and(|value| barred(key, &value));
         self.kad().store_mut().retain(|key, record| !out(key.as_ref(), &record.value));
         for record in self.commands.inserted(now) {
             if let Some(key) = key_of(&record, now) {
@@ -161,10 +160,10 @@ impl Task {
         self.commands.in_force().of_contact(&self.own_contact).is_some()
     }
 
-    /// Whether commands say that this must not stand in the database.
+    /// Whether commands say that this must not stand in the database. Its own record a node keeps for those who opted out.
     // protocol: M13
     pub(super) fn is_barred(&self, key: &[u8], value: &Value) -> bool {
-        Self::is_barred_by(&self.commands.in_force(), key, value)
+        key != netdb::node_key(&self.own_contact.node_id()) && Self::is_barred_by(&self.commands.in_force(), key, value)
     }
 
     fn is_barred_by(bans: &phantom_proto::command::Bans, key: &[u8], value: &Value) -> bool {
