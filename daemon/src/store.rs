@@ -19,8 +19,8 @@ const MAX_VALUE: usize = 64 * 1024;
 pub enum Table {
     /// Records of known nodes, by node id: they prime the next start.
     Nodes,
-    /// AP records held for others, by key.
-    ApRecords,
+    /// Records kept for others, by key.
+    Shelf,
     /// Named identities, by name.
     Identities,
     /// The guard set.
@@ -32,12 +32,12 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 6] = [Self::Nodes, Self::ApRecords, Self::Identities, Self::Guards, Self::Commands, Self::Meta];
+    const ALL: [Self; 6] = [Self::Nodes, Self::Shelf, Self::Identities, Self::Guards, Self::Commands, Self::Meta];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
             Self::Nodes => "nodes",
-            Self::ApRecords => "ap_records",
+            Self::Shelf => "shelf",
             Self::Identities => "identities",
             Self::Guards => "guards",
             Self::Commands => "commands",

@@ -10,7 +10,7 @@ use phantom_daemon::link::{Link, MemoryNetwork, Transport};
 use phantom_daemon::netdb::{Commands, Database, Known, NetDb, NetDbConfig};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
-use phantom_proto::ident::ApAddress;
+use phantom_proto::ident::{ApAddress, Spread};
 use phantom_proto::record::{ApRecord, Epoch, Extensions, NodeRecord, PublicPathKeys, RoutingEntry, STEP, Signed};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::mpsc;
@@ -49,6 +49,8 @@ fn restart(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>, records: Vec
         known: Vec::new(),
         records,
         commands: Commands::nobody(),
+        shelf: Vec::new(),
+        spread: Spread::default(),
         links,
         incoming_rx,
     })

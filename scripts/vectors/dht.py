@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Writes one message of each kind of the DHT, and the fields of Identify, from docs/protocol.md, section 7.3.
 
-Needs the PyPI packages `blake3` and `cryptography`. Prints lines: name, bytes in hex. Messages are as they are on their stream, behind
-their length. The node that is asked knows one other node and is connected to it.
+Needs the PyPI packages `blake3` and `cryptography`. Prints lines: name, bytes in hex. Messages of Kademlia are as they are on
+their stream, behind their length; requests for records and answers to them fill their direction of a stream. The node that is asked knows one other node and is connected to it.
 """
 from names import multiaddr, peer_id, public
 
@@ -27,10 +27,9 @@ def delimited(*fields):
 ASKED, OTHER = bytes([1]) * 32, bytes([2]) * 32
 WHERE = {ASKED: ("10.1.0.1", 443, b"\x01" * 32), OTHER: ("10.2.0.1", 443, b"\x02" * 32)}
 KEY, VALUE = b"a" + bytes(range(32)), b"value"
-PUT_VALUE, GET_VALUE, FIND_NODE = 0, 1, 4
+FIND_NODE = 4
 
 peer = octets(1, peer_id(public(OTHER))) + octets(2, multiaddr(public(OTHER), *WHERE[OTHER])) + number(3, 1)
-record = octets(1, KEY) + octets(2, VALUE)
 
 print("# name bytes; made by scripts/vectors/dht.py")
 print("# Seeds of the nodes' Ed25519 keys: 32 times 01 for the one that is asked, 32 times 02 for the one that it knows; they listen at 10.1.0.1")
@@ -39,16 +38,18 @@ print("# identify is one field of one message, which may come in any order; who 
 for name, value in (
     ("find-node", delimited(number(1, FIND_NODE), octets(2, KEY), number(10, 10))),
     ("find-node-answer", delimited(number(1, FIND_NODE), octets(8, peer), number(10, 9))),
-    ("put-value", delimited(number(1, PUT_VALUE), octets(2, KEY), octets(3, record))),
-    ("put-value-answer", delimited(number(1, PUT_VALUE), octets(2, KEY), octets(3, record))),
-    ("get-value", delimited(number(1, GET_VALUE), octets(2, KEY), number(10, 10))),
-    ("get-value-answer-none", delimited(number(1, GET_VALUE), octets(8, peer), number(10, 9))),
-    ("get-value-answer", delimited(number(1, GET_VALUE), octets(3, record), octets(8, peer), number(10, 9))),
+    ("get", b"\x00" + KEY),
+    ("get-nothing", b"\x00"),
+    ("get-record", b"\x01" + VALUE),
+    ("put", b"\x01" + KEY + VALUE),
+    ("put-stands", b"\x02"),
+    ("put-refused", b"\x03"),
     ("identify", octets(1, bytes.fromhex("08011220") + public(ASKED))),
     ("identify", octets(2, multiaddr(public(ASKED), *WHERE[ASKED]))),
     ("identify", octets(3, b"/phantom/kad/1")),
     ("identify", octets(3, b"/phantom/gossip/1")),
     ("identify", octets(3, b"/phantom/commands/1")),
+    ("identify", octets(3, b"/phantom/records/1")),
     ("identify", octets(3, b"/ipfs/id/1.0.0")),
     ("identify", octets(3, b"/ipfs/id/push/1.0.0")),
     ("identify", octets(4, bytes.fromhex("040a030001") + bytes.fromhex("0601bb"))),

@@ -4,6 +4,7 @@
 Needs the PyPI packages `blake3` and `cryptography`. Prints lines: name value; in hex, texts as they are.
 """
 from base64 import b32encode, urlsafe_b64encode
+from hashlib import sha256
 from ipaddress import ip_address
 
 from path import derive
@@ -62,6 +63,8 @@ def main():
         "ap-db-key": b"a" + derive("phantom v1 netdb ap key", address(key)),
         "peer-id": peer_id(key),
     }
+    places = [sha256(lines["peer-id"]).digest(), sha256(lines["ap-db-key"]).digest()]
+    lines |= {"node-place": places[0], "ap-place": places[1], "distance": bytes(a ^ b for a, b in zip(*places))[:16]}
     for version, ip in (("4", "192.0.2.7"), ("6", "2001:db8::7")):
         where = (key, ip, 8443, secret)
         lines |= {

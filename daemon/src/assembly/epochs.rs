@@ -186,6 +186,8 @@ mod tests {
             known: Vec::new(),
             records: Vec::new(),
             commands: crate::netdb::Commands::nobody(),
+            shelf: Vec::new(),
+            spread: phantom_proto::ident::Spread::default(),
             links: Arc::new(network.join(setup.contact.clone())),
             incoming_rx: tokio::sync::mpsc::channel(1).1,
         })

@@ -43,7 +43,7 @@ impl Running {
             relayed_paths: snapshot.relayed_paths,
             most_relayed: self.setup.config.limits.relayed_paths as usize,
             called: self.watched.called.load(Ordering::Relaxed),
-            published: known.published,
+            published: known.stands.map(|stands| stands.since.is_some()),
             clock_ahead: self.watched.clocks.ahead(),
             vitals: snapshot.vitals.clone(),
             around: self.around(AROUND_EVERY).await,

@@ -105,12 +105,15 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let links = Arc::new(LinkPool::new(transport.clone()));
     let (database_tx, database_rx) = mpsc::channel(DATABASE_LINKS);
     let records = known_records(&setup.store)?;
+    let settings = settings(&setup);
     let database = NetDb::start(NetDbConfig {
         own: contact.clone(),
         peers: setup.config.peers.iter().map(|peer| peer.0.clone()).collect(),
         known: records.iter().filter_map(|record| contact_in(record)).collect(),
         records,
         commands: maintained,
+        shelf: setup.store.scan(Table::Shelf)?,
+        spread: settings.spread,
         links: transport.clone(),
         incoming_rx: database_rx,
     })?;
@@ -128,7 +131,6 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let (choice_tx, choice_rx) = watch::channel(Vec::new());
     let (pinned_tx, pinned_rx) = watch::channel(BTreeSet::new());
     let counters = Arc::new(Counters::default());
-    let settings = settings(&setup);
     let choice = choice(&setup.store, &contact, settings.spread)?;
     let node = Node::new(own.candidate, hop, choice, settings, Box::new(crate::random::system_rng()?));
     let kept = Arc::new(kept::Stored::new(setup.store.clone(), setup.identities.clone()));
@@ -302,14 +304,17 @@ async fn keep_nodes(database: NetDb, store: Arc<Store>) {
     }
 }
 
-/// As long as somebody is connected: of a node that is cut off the sample shrinks, and what it knew before is worth more.
+/// What is kept for others, and what is known of them: as long as somebody is connected, since of a node that is cut off the sample
+/// shrinks, and what it knew before is worth more.
 async fn save_nodes(database: &NetDb, store: Arc<Store>) {
     let connected = database.known().borrow().connected > 0;
     let records = database.records().await;
     if connected && !records.is_empty() {
         let entries: Vec<_> = records.into_iter().map(|(id, record)| (id.0.to_vec(), record)).collect();
-        save_quietly("known nodes", store, move |store| store.replace(Table::Nodes, &entries)).await;
+        save_quietly("known nodes", store.clone(), move |store| store.replace(Table::Nodes, &entries)).await;
     }
+    let shelf = database.shelf().await;
+    save_quietly("records kept for others", store, move |store| store.replace(Table::Shelf, &shelf)).await;
 }
 
 async fn keep_choice(mut choice_rx: watch::Receiver<Vec<u8>>, store: Arc<Store>) {

@@ -33,7 +33,7 @@ impl Source for Running {
             warnings: roots.map(|warning| (warning.code, warning.affects_connections)).collect(),
             nodes: [known.connected as u64, known.nodes.len() as u64],
             silent_nodes: known.silent.len() as u64,
-            published: known.published == Some(true),
+            published: known.stands.is_some_and(|stands| stands.since.is_some()),
         };
         numbers.text().unwrap_or_default()
     }

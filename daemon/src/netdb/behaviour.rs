@@ -9,7 +9,8 @@ use libp2p::kad::{self, BucketInserts, Mode, StoreInserts};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{PeerId, StreamProtocol, identify, identity};
 use phantom_proto::crypto::VerifyingKey;
-use phantom_proto::record::MAX_RECORD_LEN;
+
+use super::records::{Records, records};
 
 use super::commands::Flood;
 
@@ -20,10 +21,6 @@ const LOOK: Duration = Duration::from_secs(3600);
 /// How long one query may take.
 const QUERY_LIMIT: Duration = Duration::from_secs(10);
 
-/// Records of others that a node keeps: 32 768 of at most 4 KiB.
-// protocol: D17
-const MAX_RECORDS: usize = 32_768;
-
 /// The DHT's protocol.
 pub(super) const KAD: StreamProtocol = StreamProtocol::new("/phantom/kad/1");
 
@@ -32,6 +29,7 @@ pub(super) struct Behaviour {
     pub(super) kad: kad::Behaviour<MemoryStore>,
     pub(super) identify: identify::Behaviour,
     pub(super) commands: Flood,
+    pub(super) records: Records,
 }
 
 impl Behaviour {
@@ -42,18 +40,16 @@ impl Behaviour {
         let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
             .with_agent_version("phantom".into())
             .with_interval(LOOK);
-        Ok(Self { kad: kademlia(own), identify: identify::Behaviour::new(config), commands: Flood::new() })
+        let (kad, identify) = (kademlia(own), identify::Behaviour::new(config));
+        Ok(Self { kad, identify, commands: Flood::new(), records: records() })
     }
 }
 
+/// It finds nodes; records are kept on our own shelf and asked for by requests of our own, so its store is empty.
 // protocol: D10, D13, D15, D18, D19, D20
 fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
-    let store_config = MemoryStoreConfig {
-        max_records: MAX_RECORDS,
-        max_value_bytes: MAX_RECORD_LEN,
-        max_providers_per_key: 0,
-        max_provided_keys: 0,
-    };
+    let store_config =
+        MemoryStoreConfig { max_records: 0, max_value_bytes: 0, max_providers_per_key: 0, max_provided_keys: 0 };
     let mut config = kad::Config::new(KAD);
     config
         .set_query_timeout(QUERY_LIMIT)
@@ -61,7 +57,6 @@ fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
         .set_kbucket_inserts(BucketInserts::OnConnected)
         .disjoint_query_paths(true)
         .set_parallelism(NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN))
-        // Expiry is in the signed records; storing them anew must not extend it.
         .set_record_ttl(None)
         .set_provider_record_ttl(None)
         .set_publication_interval(None)

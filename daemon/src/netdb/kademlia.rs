@@ -1,28 +1,32 @@
 //! The real database: libp2p's Kademlia over our links, under the rules of `phantom_proto::netdb`.
 
 mod commands;
+mod exchange;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use libp2p::core::Transport as _;
-use libp2p::kad::store::{MemoryStore, RecordStore};
-use libp2p::kad::{self, GetRecordOk, InboundRequest, QueryId, QueryResult, Quorum, Record};
+use libp2p::core::multiaddr::Protocol;
+use libp2p::kad::store::MemoryStore;
+use libp2p::kad::{self, GetClosestPeersError, QueryId, QueryResult};
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, swarm};
-use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::netdb::{self, Value};
-use phantom_proto::record::{ApRecord, MAX_RECORD_LEN, NodeRecord, Signed};
+use phantom_proto::ident::{ApAddress, NodeId, Operator, Spread};
+use phantom_proto::netdb::{self, Key, Publisher, QUOTA, Region, Shelf, Value};
+use phantom_proto::record::{ApRecord, NodeRecord, Signed};
 use phantom_proto::wire::NodeContact;
 use rand::Rng;
 use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
+use self::exchange::{Aim, Exchange};
 use super::alone::Alone;
 use super::behaviour::{Behaviour, BehaviourEvent, KAD};
 use super::commands::{CommandState, Commands};
@@ -48,10 +52,6 @@ const SILENT_AT_ONCE: usize = 4;
 
 /// Contacts that are tried at once when nobody is connected, those of the configuration apart.
 const PRIMES: usize = 16;
-
-/// Answers that end a look-up before all of the closest nodes were asked.
-// protocol: D14
-const QUORUM: usize = 3;
 
 /// When a node's own record is published again after its start, in seconds: early, since its first neighbours know few others.
 const REGISTER_AT: [u64; 5] = [1, 3, 6, 12, 30];
@@ -83,6 +83,10 @@ pub struct NetDbConfig {
     pub records: Vec<Vec<u8>>,
     /// Of maintainers, as they were kept.
     pub commands: Commands,
+    /// What was kept for others, as [`NetDb::shelf`] gave it.
+    pub shelf: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Which nodes have one voice.
+    pub spread: Spread,
     /// Opens links.
     pub links: Arc<dyn link::Transport>,
     /// Links that others opened for the database.
@@ -104,8 +108,19 @@ pub struct Known {
     pub seen: HashMap<NodeId, u64>,
     /// Nobody is connected, and what is done about it.
     pub alone: Option<Alone>,
-    /// Whether another node took this one's own record when it was last published; none before that has ended.
-    pub published: Option<bool>,
+    /// Who keeps this node's own record; none before its first publication has ended.
+    pub stands: Option<Stands>,
+}
+
+/// How it stands with a record of one's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stands {
+    /// How many of those who were asked to keep it said that they do. Nodes of one operator count as one.
+    pub keep: usize,
+    /// How many were asked.
+    pub asked: usize,
+    /// Since when more than half do, in seconds since 1970. `None`: fewer.
+    pub since: Option<u64>,
 }
 
 /// Speaks to the database's task; cheap to clone.
@@ -122,12 +137,13 @@ enum Command {
     Register(Vec<u8>),
     Pin(BTreeSet<NodeId>),
     Heard(Vec<u8>),
-    Put { key: Vec<u8>, value: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
-    Get { key: Vec<u8>, answer_tx: oneshot::Sender<Looked> },
+    Put { key: Key, record: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
+    Get { key: Key, answer_tx: oneshot::Sender<Looked> },
     Records(oneshot::Sender<Vec<(NodeId, Vec<u8>)>>),
     Take { command: Vec<u8>, taken_tx: oneshot::Sender<Result<(), String>> },
     Allow { serial: u64, allowed_tx: oneshot::Sender<Result<bool, String>> },
     Commands(oneshot::Sender<CommandState>),
+    Shelf(oneshot::Sender<Vec<(Vec<u8>, Vec<u8>)>>),
 }
 
 impl NetDb {
@@ -194,15 +210,22 @@ impl NetDb {
         state_rx.await.unwrap_or_default()
     }
 
+    /// What is kept for others, for the disk: keys and entries.
+    pub async fn shelf(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let (shelf_tx, shelf_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Shelf(shelf_tx)).await;
+        shelf_rx.await.unwrap_or_default()
+    }
+
     /// The record of a node.
     pub async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, DatabaseError> {
-        Ok(match self.get(netdb::node_key(&id).to_vec()).await? {
+        Ok(match self.get(netdb::node_key(&id)).await? {
             Some((Value::Node(record), _)) => Some(*record),
             Some((Value::Ap(_), _)) | None => None,
         })
     }
 
-    async fn get(&self, key: Vec<u8>) -> Looked {
+    async fn get(&self, key: Key) -> Looked {
         let (answer_tx, answer_rx) = oneshot::channel();
         let _ = self.command_tx.send(Command::Get { key, answer_tx }).await;
         answer_rx.await.unwrap_or_else(|_| Err(stopping()))
@@ -217,14 +240,14 @@ fn stopping() -> DatabaseError {
 impl Database for NetDb {
     async fn publish(&self, record: Vec<u8>) -> Result<(), DatabaseError> {
         let signed = Signed::<ApRecord>::from_bytes(&record).map_err(phantom_proto::record::RecordError::from)?;
-        let key = netdb::ap_key(&signed.check(unix_seconds())?.address()).to_vec();
+        let key = netdb::ap_key(&signed.check(unix_seconds())?.address());
         let (done_tx, done_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Put { key, value: record, done_tx }).await;
+        let _ = self.command_tx.send(Command::Put { key, record, done_tx }).await;
         done_rx.await.unwrap_or_else(|_| Err(stopping()))
     }
 
     async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
-        Ok(match self.get(netdb::ap_key(&address).to_vec()).await? {
+        Ok(match self.get(netdb::ap_key(&address)).await? {
             Some((Value::Ap(record), bytes)) => Some((record, bytes)),
             Some((Value::Node(_), _)) | None => None,
         })
@@ -244,25 +267,19 @@ impl Database for NetDb {
     }
 }
 
-/// A look-up under way.
-struct Get {
-    key: Vec<u8>,
-    answers: Vec<Vec<u8>>,
-    /// `None`: for the sample.
-    answer_tx: Option<oneshot::Sender<Looked>>,
-}
-
 struct Task {
     swarm: Swarm<Behaviour>,
     own: PeerId,
     own_contact: NodeContact,
     own_record: Option<Vec<u8>>,
-    /// Its publication under way.
-    own_put: Option<QueryId>,
-    /// How the last one ended.
-    published: Option<bool>,
-    gets: HashMap<QueryId, Get>,
-    puts: HashMap<QueryId, oneshot::Sender<Result<(), DatabaseError>>>,
+    /// Who keeps it.
+    stands: Option<Stands>,
+    exchange: Exchange,
+    region: Region,
+    shelf: Shelf,
+    /// This node, as it brings records.
+    publisher: Publisher,
+    spread: Spread,
     sample: Sample,
     commands: Commands,
     answered: commands::Answered,
@@ -270,6 +287,10 @@ struct Task {
     asked: HashSet<PeerId>,
     /// Since when each connected node is.
     since: HashMap<PeerId, Instant>,
+    /// And where.
+    remotes: HashMap<PeerId, IpAddr>,
+    /// The look-up of a random point that is under way.
+    point: Option<QueryId>,
     /// Nodes have come since the own record was last published.
     newcomers: bool,
     /// Of the configuration.
@@ -297,24 +318,35 @@ impl Task {
         let mut task = Self {
             swarm,
             own,
-            own_contact: config.own,
+            own_contact: config.own.clone(),
             own_record: None,
-            own_put: None,
-            published: None,
-            gets: HashMap::new(),
-            puts: HashMap::new(),
+            stands: None,
+            exchange: Exchange::default(),
+            region: Region::default(),
+            shelf: Shelf::new(&config.own.identity, QUOTA),
+            publisher: Publisher {
+                identity: config.own.identity,
+                operator: Operator::of(config.spread, config.own.node_id(), config.own.addr.ip()),
+            },
+            spread: config.spread,
             sample: Sample::default(),
             commands: config.commands,
             answered: commands::Answered::default(),
             rounds: Rounds::default(),
             asked: HashSet::new(),
             since: HashMap::new(),
+            remotes: HashMap::new(),
+            point: None,
             newcomers: false,
             peers: config.peers,
             contacts: config.known,
             alone: None,
             known_tx,
         };
+        let now = unix_seconds();
+        for (key, entry) in &config.shelf {
+            task.shelf.restore(now, key, entry);
+        }
         // By chance: there may be more than the sample has room for.
         let mut records = config.records;
         records.shuffle(&mut crate::random());
@@ -373,11 +405,8 @@ impl Task {
                 self.own_record = Some(record);
                 self.register();
             }
-            Command::Put { key, value, done_tx } => match self.put(key, value) {
-                Ok(query) => drop(self.puts.insert(query, done_tx)),
-                Err(error) => drop(done_tx.send(Err(error))),
-            },
-            Command::Get { key, answer_tx } => self.get(key, Some(answer_tx)),
+            Command::Put { key, record, done_tx } => self.publish(key, Self::publication(record, done_tx)),
+            Command::Get { key, answer_tx } => self.inquire(key, Aim::Read(answer_tx)),
             Command::Pin(nodes) => self.sample.pin(nodes),
             Command::Heard(record) => self.heard(record),
             Command::Take { command, taken_tx } => {
@@ -397,38 +426,15 @@ impl Task {
                 let records = self.sample.signed().map(|(id, bytes)| (id, bytes.to_vec())).collect();
                 let _ = records_tx.send(records);
             }
+            Command::Shelf(shelf_tx) => drop(shelf_tx.send(self.shelf.entries().collect())),
         }
-    }
-
-    fn get(&mut self, key: Vec<u8>, answer_tx: Option<oneshot::Sender<Looked>>) {
-        let query = self.kad().get_record(key.clone().into());
-        self.gets.insert(query, Get { key, answers: Vec::new(), answer_tx });
     }
 
     fn register(&mut self) {
         let Some(value) = self.own_record.clone() else { return };
         let Ok(signed) = Signed::<NodeRecord>::from_bytes(&value) else { return };
         let Ok(record) = signed.check(unix_seconds()) else { return };
-        let key = netdb::node_key(&record.contact.node_id()).to_vec();
-        match self.put(key, value) {
-            Ok(query) => self.own_put = Some(query),
-            Err(error) => tracing::warn!(%error, "this node's record could not be published"),
-        }
-    }
-
-    /// Publishes under the same rules as others' records. All of the closest nodes are asked: a put that is content with one ends
-    /// with the first.
-    // protocol: D16
-    fn put(&mut self, key: Vec<u8>, value: Vec<u8>) -> Result<QueryId, DatabaseError> {
-        let record = Record::new(key, value);
-        let store = self.kad().store_mut();
-        let standing = store.get(&record.key).map(|standing| standing.value.clone());
-        let value =
-            netdb::admit(unix_seconds(), record.key.as_ref(), &record.value, standing.as_deref()).map_err(local)?;
-        if self.is_barred(record.key.as_ref(), &value) {
-            return Err(local("maintainers have banned it: `phantom command list`"));
-        }
-        self.kad().put_record(record, Quorum::All).map_err(local)
+        self.publish_own(netdb::node_key(&record.contact.node_id()), value);
     }
 
     fn second(&mut self, seconds: u64) {
@@ -457,6 +463,7 @@ impl Task {
         if seconds.is_multiple_of(SWEEP_EVERY) {
             self.sweep();
         }
+        self.write_again();
         self.disconnect_some();
     }
 
@@ -475,7 +482,7 @@ impl Task {
         self.asked.clear();
         let mut target = [0; 32];
         crate::random().fill_bytes(&mut target);
-        self.kad().get_closest_peers(target.to_vec());
+        self.point = Some(self.kad().get_closest_peers(target.to_vec()));
         if !self.sample.is_sparse() {
             return;
         }
@@ -491,7 +498,7 @@ impl Task {
     /// Asks for newer records of nodes in the sample, whichever are due: those of a plan are no more among them than others.
     fn renew(&mut self) {
         for id in self.sample.take_due(&mut crate::random(), unix_seconds(), RENEW) {
-            self.get(netdb::node_key(&id).to_vec(), None);
+            self.inquire(netdb::node_key(&id), Aim::Sample);
         }
     }
 
@@ -531,7 +538,7 @@ impl Task {
         let Some(key) = super::transport::identity_key(&peer) else { return };
         let id = NodeId::of(&key);
         if peer != self.own && !self.sample.contains(&id) && self.asked.insert(peer) {
-            self.get(netdb::node_key(&id).to_vec(), None);
+            self.inquire(netdb::node_key(&id), Aim::Sample);
         }
     }
 
@@ -539,8 +546,7 @@ impl Task {
     // protocol: D5
     fn sweep(&mut self) {
         let now = unix_seconds();
-        let store = self.kad().store_mut();
-        store.retain(|key, record| netdb::check(now, key.as_ref(), &record.value).is_ok());
+        self.shelf.sweep(now);
         self.sample.sweep(now);
         self.tell();
     }
@@ -548,6 +554,7 @@ impl Task {
     fn event(&mut self, event: SwarmEvent<BehaviourEvent>) {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.kad_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Records(event)) => self.records_event(event),
             // protocol: D15, D22
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 // A node says where it listens; only its own address counts, and only if it speaks the DHT.
@@ -568,8 +575,11 @@ impl Task {
                 }
                 self.tell();
             }
-            SwarmEvent::ConnectionEstablished { peer_id, .. } => {
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
                 self.since.entry(peer_id).or_insert_with(Instant::now);
+                if let Some(ip) = ip_of(endpoint.get_remote_address()) {
+                    self.remotes.insert(peer_id, ip);
+                }
                 if let Some(id) = node_id(&peer_id) {
                     self.sample.connected(unix_seconds(), &id);
                 }
@@ -583,6 +593,7 @@ impl Task {
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
                 self.since.remove(&peer_id);
+                self.remotes.remove(&peer_id);
                 // It let go of us, where nobody has a reason to: the next round finds out whether it is gone.
                 if cause.is_some() && self.sample.len() < CONNECTED {
                     self.rounds.news();
@@ -598,10 +609,9 @@ impl Task {
 
     fn kad_event(&mut self, event: kad::Event) {
         match event {
-            kad::Event::InboundRequest { request: InboundRequest::PutRecord { record: Some(record), .. } } => {
-                self.store(record);
+            kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetClosestPeers(result), .. } => {
+                self.progress(id, result);
             }
-            kad::Event::OutboundQueryProgressed { id, result, step, .. } => self.progress(id, result, step.last),
             kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
                 self.newcomers |= is_new_peer;
                 // Its record may come a while after itself.
@@ -613,30 +623,8 @@ impl Task {
                     self.fetch(peer);
                 }
             }
-            // Provider records are no table of ours; the rest is told by other events.
+            // The DHT's own records are no table of ours; the rest is told by other events.
             _ => {}
-        }
-    }
-
-    /// Stores what another node asked us to, if the rules allow it.
-    // protocol: D4, J2
-    fn store(&mut self, record: Record) {
-        let store = self.kad().store_mut();
-        let standing = store.get(&record.key).map(|standing| standing.value.clone());
-        let now = unix_seconds();
-        match netdb::admit(now, record.key.as_ref(), &record.value, standing.as_deref()) {
-            Ok(value) if self.is_barred(record.key.as_ref(), &value) => {
-                tracing::debug!("a record of who is banned was refused")
-            }
-            // Not into the sample: what others push must not fill it.
-            Ok(_) => {
-                // The DHT's own expiry and publisher fields are not signed: they do not count.
-                let record = Record { publisher: None, expires: None, ..record };
-                if let Err(error) = self.kad().store_mut().put(record) {
-                    tracing::debug!(%error, "a record could not be kept");
-                }
-            }
-            Err(error) => tracing::debug!(%error, "a record was refused"),
         }
     }
 
@@ -658,58 +646,21 @@ impl Task {
         }
     }
 
-    fn progress(&mut self, id: QueryId, result: QueryResult, last: bool) {
-        match result {
-            QueryResult::GetRecord(result) => {
-                let Some(get) = self.gets.get_mut(&id) else { return };
-                if let Ok(GetRecordOk::FoundRecord(found)) = result
-                    && found.record.value.len() <= MAX_RECORD_LEN
-                {
-                    get.answers.push(found.record.value);
-                }
-                if last || get.answers.len() >= QUORUM {
-                    self.found(id);
-                }
+    /// A look-up has ended, for a key or for the sample.
+    fn progress(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
+        let (target, peers, complete) = match result {
+            Ok(found) => (found.key, found.peers, true),
+            // Who answered until then.
+            Err(GetClosestPeersError::Timeout { key, peers }) => (key, peers, false),
+        };
+        if self.point.take_if(|point| *point == id).is_some() {
+            if complete {
+                self.measure(&target, &peers);
             }
-            QueryResult::PutRecord(result) if last => {
-                let stored = match result {
-                    // Some did not answer: the others have it.
-                    Err(kad::PutRecordError::QuorumFailed { success, .. }) if !success.is_empty() => Ok(()),
-                    other => other.map(|_| ()).map_err(local),
-                };
-                if self.own_put == Some(id) {
-                    (self.own_put, self.published) = (None, Some(stored.is_ok()));
-                    self.tell();
-                }
-                if let Some(done_tx) = self.puts.remove(&id) {
-                    let _ = done_tx.send(stored);
-                }
-            }
-            QueryResult::GetClosestPeers(Ok(found)) => {
-                found.peers.into_iter().for_each(|peer| self.fetch(peer.peer_id));
-            }
-            _ => {}
+            peers.iter().for_each(|peer| self.fetch(peer.peer_id));
+        } else {
+            self.looked(id, peers);
         }
-    }
-
-    /// The vote: of all answers that hold the newest. An empty routing table cannot say that there is none.
-    // protocol: D7
-    fn found(&mut self, id: QueryId) {
-        let Some(get) = self.gets.remove(&id) else { return };
-        if let Some(mut query) = self.kad().query_mut(&id) {
-            query.finish();
-        }
-        let won = netdb::winner(unix_seconds(), &get.key, get.answers);
-        let won = won.filter(|(value, _)| !self.is_barred(&get.key, value));
-        if let Some((Value::Node(record), bytes)) = &won {
-            self.learn(NodeRecord::clone(record), bytes.clone());
-        }
-        let Some(answer_tx) = get.answer_tx else { return };
-        let alone = self.swarm.connected_peers().next().is_none();
-        let _ = answer_tx.send(match won {
-            None if alone => Err(DatabaseError::Unreachable("no node of the network is connected".into())),
-            won => Ok(won),
-        });
     }
 
     fn tell(&self) {
@@ -720,13 +671,22 @@ impl Task {
         let nodes = self.sample.records().filter(free).cloned().collect();
         let silent = self.sample.silent().filter(|id| !connected_to.contains(id)).copied().collect();
         let (connected, alone, seen) = (connected_to.len(), self.alone, self.sample.seen().collect());
-        let published = self.published;
-        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, seen, alone, published });
+        let stands = self.stands;
+        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, seen, alone, stands });
     }
 }
 
 fn node_id(peer: &PeerId) -> Option<NodeId> {
     super::transport::identity_key(peer).map(|key| NodeId::of(&key))
+}
+
+/// The IP address that an address begins with.
+fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
+    match addr.iter().next()? {
+        Protocol::Ip4(ip) => Some(ip.into()),
+        Protocol::Ip6(ip) => Some(ip.into()),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -746,6 +706,8 @@ mod tests {
                 known: Vec::new(),
                 records: (0..known).map(|number| record(100 + number).bytes().to_vec()).collect(),
                 commands: Commands::nobody(),
+                shelf: Vec::new(),
+                spread: Spread::default(),
                 links: Arc::new(MemoryNetwork::default().join(own)),
                 incoming_rx: mpsc::channel(1).1,
             };
@@ -755,7 +717,7 @@ mod tests {
                 task.add(&contact);
             }
             task.explore();
-            assert_eq!(task.gets.len(), asked, "{known} are known");
+            assert_eq!(task.exchange.len(), asked, "{known} are known");
         }
     }
 }

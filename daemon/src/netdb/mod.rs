@@ -5,6 +5,7 @@ mod behaviour;
 mod commands;
 mod kademlia;
 mod memory;
+mod records;
 mod rounds;
 mod sample;
 mod transport;
@@ -19,7 +20,7 @@ use phantom_proto::wire::NodeContact;
 
 pub use alone::Alone;
 pub use commands::{CommandState, Commands};
-pub use kademlia::{Known, NetDb, NetDbConfig};
+pub use kademlia::{Known, NetDb, NetDbConfig, Stands};
 pub use memory::MemoryDatabase;
 
 /// Why the database could not do what was asked.
@@ -31,6 +32,14 @@ pub enum DatabaseError {
     /// Too few nodes answered.
     #[error("the network database does not answer: {0}")]
     Unreachable(String),
+    /// Nobody who answered has such a record, and too few say that there is none.
+    #[error(
+        "the network database is not sure: nobody who answered has it, and too many did not answer or say nothing that counts"
+    )]
+    Unsure,
+    /// A node signed different records where there must be one.
+    #[error("the node has published different keys for one epoch")]
+    Contradicted,
 }
 
 /// The strict API of the network database: anything else is refused by every node.

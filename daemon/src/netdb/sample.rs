@@ -209,6 +209,14 @@ impl Sample {
         due
     }
 
+    /// Throws out whatever is known of a node.
+    pub(super) fn forget(&mut self, which: impl Fn(&NodeId) -> bool) {
+        for nodes in [&mut self.nodes, &mut self.held] {
+            nodes.retain(|id, _| !which(id));
+        }
+        self.silent.retain(|id| !which(id));
+    }
+
     /// Throws out what has expired, by our own clock.
     // protocol: J6
     pub(super) fn sweep(&mut self, now: u64) {

@@ -1,6 +1,7 @@
 //! What another implementation says to the database, and what it hears: bytes on streams, as scripts/vectors/dht.py writes them.
 
 mod commands;
+mod hostile;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,7 +16,8 @@ use libp2p::core::upgrade::OutboundConnectionUpgrade;
 use libp2p::yamux;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
-use phantom_proto::record::{ApRecord, Epoch, Extensions, NodeRecord, PublicPathKeys, STEP, Signed};
+use phantom_proto::ident::{ApAddress, Spread};
+use phantom_proto::record::{ApRecord, Epoch, Extensions, NodeRecord, PublicPathKeys, RoutingEntry, STEP, Signed};
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -23,7 +25,7 @@ use tokio_util::compat::TokioAsyncReadCompatExt;
 
 use super::{Commands, Database, NetDb, NetDbConfig};
 use crate::clock::unix_seconds;
-use crate::link::{MemoryNetwork, Purpose, Transport};
+use crate::link::{Link, MemoryNetwork, Purpose, Transport};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,7 +39,7 @@ fn node(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>) -> NetDb {
 }
 
 fn node_with(network: &MemoryNetwork, seed: u8, peers: Vec<NodeContact>, records: Vec<Vec<u8>>) -> NetDb {
-    node_of(network, seed, peers, records, Commands::nobody())
+    started(network, seed, peers, records, Vec::new(), Commands::nobody())
 }
 
 fn node_of(
@@ -47,6 +49,10 @@ fn node_of(
     records: Vec<Vec<u8>>,
     commands: Commands,
 ) -> NetDb {
+    started(network, seed, peers, records, Vec::new(), commands)
+}
+
+fn listen(network: &MemoryNetwork, seed: u8) -> (Arc<dyn Transport>, mpsc::Receiver<Link>) {
     let links: Arc<dyn Transport> = Arc::new(network.join(contact(seed)));
     let (incoming_tx, incoming_rx) = mpsc::channel(16);
     let accepting = links.clone();
@@ -57,13 +63,30 @@ fn node_of(
             }
         }
     });
-    let own = contact(seed);
-    NetDb::start(NetDbConfig { own, peers, known: Vec::new(), records, commands, links, incoming_rx }).unwrap()
+    (links, incoming_rx)
+}
+
+fn started(
+    network: &MemoryNetwork,
+    seed: u8,
+    peers: Vec<NodeContact>,
+    records: Vec<Vec<u8>>,
+    shelf: Vec<(Vec<u8>, Vec<u8>)>,
+    commands: Commands,
+) -> NetDb {
+    let (links, incoming_rx) = listen(network, seed);
+    let (own, known, spread) = (contact(seed), Vec::new(), Spread::default());
+    NetDb::start(NetDbConfig { own, peers, known, records, shelf, spread, commands, links, incoming_rx }).unwrap()
 }
 
 pub(super) fn record(seed: u8) -> Signed<NodeRecord> {
+    keyed(seed, 1)
+}
+
+/// The record of a node with these keys.
+fn keyed(seed: u8, dh: u8) -> Signed<NodeRecord> {
     let contact = contact(seed);
-    let keys = PublicPathKeys { dh: [1; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
+    let keys = PublicPathKeys { dh: [dh; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
     let epoch = Epoch::at(&contact.node_id(), unix_seconds());
     let (keys, extensions) = ([keys.clone(), keys], Extensions::default());
     Signed::sign(&NodeRecord { contact, epoch, revision: 0, keys, extensions }, &SigningKey::from_seed(&[seed; 32]))
@@ -107,6 +130,15 @@ impl Stranger {
             }
         }
         stream.take(length as u64).read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// A request for or with a record, and the answer; nothing: the stream ended without one.
+    async fn request(&self, request: &[u8]) -> Vec<u8> {
+        let mut stream = self.tell("/phantom/records/1", request).await;
+        stream.close().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
         answer
     }
 
@@ -205,16 +237,7 @@ fn field(number: usize, bytes: &[u8]) -> Vec<u8> {
     [varint(number * 8 + 2), varint(bytes.len()), bytes.to_vec()].concat()
 }
 
-/// A vector's message, with one part of it exchanged for another.
-fn with(name: &str, old: &[u8], new: &[u8]) -> Vec<u8> {
-    let whole = vector(name);
-    let message = &whole[varint(whole.len() - 1).len()..];
-    let at = message.windows(old.len()).position(|window| *window == *old).expect("it is there");
-    let message = [&message[..at], new, &message[at + old.len()..]].concat();
-    [varint(message.len()), message].concat()
-}
-
-// protocol: D4, D9, D10, D18, D19, D20
+// protocol: D9, D10, D18, D19, D20
 #[tokio::test]
 async fn the_dht_speaks_as_the_text_says() {
     let network = MemoryNetwork::default();
@@ -230,39 +253,40 @@ async fn the_dht_speaks_as_the_text_says() {
         }
     };
     timeout(PATIENCE, known).await.expect("the node that is known is told");
-    let ask = async |name: &str, answer: &str| {
-        let expected = vector(answer);
-        assert_eq!(hex::encode(stranger.ask(kad, &vector(name)).await), hex::encode(expected), "{name}");
-    };
-    ask("get-value", "get-value-answer-none").await;
-    // No record, and answered all the same; it is not stored.
-    ask("put-value", "put-value-answer").await;
-    ask("get-value", "get-value-answer-none").await;
-    let key = SigningKey::from_seed(&[9; 32]);
-    let record = ApRecord::on_grid(key.verifying_key(), unix_seconds() / STEP, 0, Vec::new());
-    let (at, record) = (phantom_proto::netdb::ap_key(&record.address()), Signed::sign(&record, &key).bytes().to_vec());
-    let old_key = &vector("find-node")[5..38];
-    let [old_record, new_record] =
-        [(old_key, &b"value"[..]), (&at[..], &record)].map(|(key, value)| [field(1, key), field(2, value)].concat());
-    let in_put = |record: &[u8], key: &[u8]| [field(2, key), field(3, record)].concat();
-    // With all that the DHT itself would say of a record, and something that nobody knows.
-    let publisher = super::transport::peer_id(&contact(2).identity).unwrap().to_bytes();
-    let extras = [field(5, b"today"), field(666, &publisher), [varint(777 * 8), varint(1)].concat(), field(99, b"?")];
-    let put = in_put(&[new_record.clone(), extras.concat()].concat(), &at);
-    let put = with("put-value", &in_put(&old_record, old_key), &put);
-    let expected = with("put-value-answer", &in_put(&old_record, old_key), &in_put(&new_record, &at));
-    assert_eq!(hex::encode(stranger.ask(kad, &put).await), hex::encode(expected));
-    // Longer than the second that the DHT was told: it is the record that says how long it holds.
-    tokio::time::sleep(Duration::from_millis(1500)).await;
-    let get = with("get-value", old_key, &at);
-    let expected = with("get-value-answer", &field(3, &old_record), &field(3, &new_record));
-    let found = async {
-        while stranger.ask(kad, &get).await != expected {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, found).await.expect("it is stored, without what nobody signed");
     drop(asked);
+}
+
+/// An AP record with an entry at a node, and its key.
+fn ap_record(seed: u8, at: u8) -> (Vec<u8>, Vec<u8>) {
+    let address = ApAddress::of(&SigningKey::from_seed(&[seed; 32]).verifying_key());
+    (phantom_proto::netdb::ap_key(&address).to_vec(), numbered(seed, at, 0).bytes().to_vec())
+}
+
+/// The one with this number of an address.
+fn numbered(seed: u8, at: u8, number: u16) -> Signed<ApRecord> {
+    let key = SigningKey::from_seed(&[seed; 32]);
+    let now = unix_seconds();
+    let entry = RoutingEntry { entry_node: contact(at), handle: [9; 16], until: now + 600 };
+    Signed::sign(&ApRecord::on_grid(key.verifying_key(), now / STEP, number, vec![entry]), &key)
+}
+
+// protocol: D25, D30
+#[tokio::test]
+async fn records_are_asked_for_and_brought_as_the_text_says() {
+    let network = MemoryNetwork::default();
+    let _asked = node(&network, 1, Vec::new());
+    let stranger = Stranger::dial(&network, 1).await;
+    let ask = async |request: Vec<u8>| hex::encode(stranger.request(&request).await);
+    let answer = |name: &str| hex::encode(vector(name));
+    assert_eq!(ask(vector("get")).await, answer("get-nothing"));
+    assert_eq!(ask(vector("put")).await, answer("put-refused"), "no record");
+    assert_eq!(ask(vec![7]).await, "", "no request");
+    let (key, foreign) = ap_record(9, 2);
+    assert_eq!(ask([&[1], &key[..], &foreign].concat()).await, answer("put-refused"), "another node's to bring");
+    let (key, record) = ap_record(9, 3);
+    assert_eq!(ask([&[1], &key[..], &record].concat()).await, answer("put-stands"));
+    let expected = hex::encode([&[1], &record[..]].concat());
+    assert_eq!(ask([&[0], &key[..]].concat()).await, expected);
 }
 
 // protocol: D19
@@ -298,6 +322,12 @@ async fn providers_are_not_stored() {
     let nobody = [4, 8, 3, 80, 9];
     let answer = stranger.ask("/phantom/kad/1", &[varint(get.len()), get].concat()).await;
     assert_eq!(hex::encode(answer), hex::encode(nobody));
+    // Nor records, by the DHT's own messages.
+    let (key, record) = ap_record(9, 3);
+    let both = [field(1, &key), field(2, &record)].concat();
+    let put = [field(2, &key), field(3, &both)].concat();
+    stranger.ask("/phantom/kad/1", &[varint(put.len()), put].concat()).await;
+    assert_eq!(stranger.request(&[&[0], &key[..]].concat()).await, [0]);
 }
 
 /// Whoever floods a node with records does not choose over whom it builds.
@@ -307,21 +337,10 @@ async fn what_others_push_is_stored_and_stays_out_of_the_sample() {
     let network = MemoryNetwork::default();
     let asked = node(&network, 1, Vec::new());
     let stranger = Stranger::dial(&network, 1).await;
-    let pushed = contact(9);
-    let record = record(9).bytes().to_vec();
-    let at = phantom_proto::netdb::node_key(&pushed.node_id());
-    let old_key = &vector("find-node")[5..38];
-    let old = [field(2, old_key), field(3, &[field(1, old_key), field(2, b"value")].concat())].concat();
-    let new = [field(2, &at), field(3, &[field(1, &at), field(2, &record)].concat())].concat();
-    let put = with("put-value", &old, &new);
-    assert_eq!(stranger.ask("/phantom/kad/1", &put).await, put);
-    let get = with("get-value", old_key, &at);
-    let stored = async {
-        while !stranger.ask("/phantom/kad/1", &get).await.windows(32).any(|part| *part == record[1..33]) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(PATIENCE, stored).await.expect("it holds");
+    let key = phantom_proto::netdb::node_key(&contact(3).node_id());
+    let record = record(3).bytes().to_vec();
+    assert_eq!(stranger.request(&[&[1], &key[..], &record].concat()).await, [2]);
+    assert_eq!(stranger.request(&[&[0], &key[..]].concat()).await[1..], record);
     // Rounds in which the sample is filled come every second.
     tokio::time::sleep(Duration::from_millis(2500)).await;
     assert!(asked.known().borrow().nodes.is_empty());

@@ -1,4 +1,4 @@
-//! BLAKE3 in its three modes: domain-separated derivation, keyed MAC, and output of any length.
+//! BLAKE3 in its three modes: domain-separated derivation, keyed MAC, and output of any length; and the SHA-256 of the DHT.
 
 use zeroize::Zeroize;
 
@@ -31,6 +31,13 @@ pub fn keyed(key: &Hash32, parts: &[&[u8]]) -> Hash32 {
     absorb(&mut hasher, parts);
     let out = *hasher.finalize().as_bytes();
     hasher.zeroize();
+    out
+}
+
+/// SHA-256 of `bytes`: libp2p's Kademlia places keys and nodes by it.
+pub fn sha256(bytes: &[u8]) -> Hash32 {
+    let mut out = [0; 32];
+    out.copy_from_slice(aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, bytes).as_ref());
     out
 }
 

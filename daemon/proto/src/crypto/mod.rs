@@ -11,7 +11,7 @@ pub mod wide;
 
 use zeroize::Zeroizing;
 
-pub use hash::{Hash32, derive, keyed};
+pub use hash::{Hash32, derive, keyed, sha256};
 pub use sign::{Signature, SigningKey, VerifyingKey};
 
 /// Why a cryptographic operation gave no result. Deliberately says no more: details would be an oracle.

@@ -1,7 +1,22 @@
-//! The network database's rules, on top of any DHT: which value may stand under which key, and which of two wins.
+//! The network database's rules, on top of any DHT: which value may stand under which key, and which of two wins; who keeps a record
+//! (`region`, `shelf`), who is asked about a key (`search`), and what their answers mean (`tally`).
 //!
 //! A key is `n` ‖ hash of a node id, or `a` ‖ hash of an AP address. A value is a signed record. Every node applies
 //! [`admit`] to what others ask it to store, and again to what others answer: the DHT's own fields prove nothing.
+
+mod place;
+mod region;
+mod request;
+mod search;
+mod shelf;
+mod tally;
+
+pub use place::{Distance, Place, Table};
+pub use region::Region;
+pub use request::{ANSWER_MAX, Answer, REQUEST_MAX, Request};
+pub use search::{Met, Search};
+pub use shelf::{NotKept, Publisher, QUOTA, Quota, Shelf};
+pub use tally::{Ballot, Standing, Tally, Verdict, Written};
 
 use crate::crypto::{Hash32, derive};
 use crate::ident::{ApAddress, NodeId};
@@ -142,7 +157,7 @@ mod tests {
     }
 
     /// Computed by scripts/vectors/names.py.
-    // protocol: D1
+    // protocol: D1, D24
     #[test]
     fn independently_computed_keys() {
         let vector = |name: &str| {
@@ -152,6 +167,9 @@ mod tests {
         let key = crate::crypto::VerifyingKey(hex::decode(vector("key")).unwrap().try_into().unwrap());
         assert_eq!(hex::encode(node_key(&NodeId::of(&key))), vector("node-db-key"));
         assert_eq!(hex::encode(ap_key(&ApAddress::of(&key))), vector("ap-db-key"));
+        let [node, ap] = [Place::of_node(&key), Place::of_key(&ap_key(&ApAddress::of(&key)))];
+        assert_eq!([node, ap].map(|place| place.to_string()), [vector("node-place"), vector("ap-place")]);
+        assert_eq!(format!("{:032x}", node.distance(&ap)), vector("distance"));
     }
 
     // protocol: D2, D6

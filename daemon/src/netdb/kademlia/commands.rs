@@ -146,10 +146,13 @@ impl Task {
         let own = netdb::node_key(&self.own_contact.node_id());
         let barred = |key: &[u8], value: &Value| key != own && Self::is_barred_by(&bans, key, value);
         let out = |key: &[u8], value: &[u8]| netdb::check(now, key, value).is_ok_and(|value| barred(key, &value));
-        self.kad().store_mut().retain(|key, record| !out(key.as_ref(), &record.value));
+        self.shelf.retain(|key, record| !out(key, record));
         for record in self.commands.inserted(now) {
-            if let Some(key) = key_of(&record, now) {
-                self.store(libp2p::kad::Record::new(key.to_vec(), record));
+            if let Some(key) = key_of(&record, now)
+                && !self.bars(&key, &record)
+                && let Err(error) = self.shelf.put_for_maintainers(now, &key, &record, self.publisher.operator)
+            {
+                tracing::debug!(%error, "a record that maintainers have inserted is not kept");
             }
         }
         self.tell();
@@ -164,6 +167,11 @@ impl Task {
     // protocol: M13
     pub(super) fn is_barred(&self, key: &[u8], value: &Value) -> bool {
         key != netdb::node_key(&self.own_contact.node_id()) && Self::is_barred_by(&self.commands.in_force(), key, value)
+    }
+
+    /// As [`Self::is_barred`], of a record as it was signed.
+    pub(super) fn bars(&self, key: &[u8], record: &[u8]) -> bool {
+        netdb::check(unix_seconds(), key, record).is_ok_and(|value| self.is_barred(key, &value))
     }
 
     fn is_barred_by(bans: &phantom_proto::command::Bans, key: &[u8], value: &Value) -> bool {
