@@ -36,6 +36,7 @@ pub(super) enum Trouble {
 pub(super) enum Cause {
     Refused,
     Failed,
+    Unsure,
     TimedOut,
 }
 
@@ -45,6 +46,7 @@ impl From<ConnectError> for Cause {
             ConnectError::Refused => Self::Refused,
             ConnectError::TimedOut => Self::TimedOut,
             ConnectError::Unreachable | ConnectError::Prohibited => Self::Failed,
+            ConnectError::Unsure => Self::Unsure,
         }
     }
 }
@@ -115,8 +117,12 @@ fn why(step: Step, cause: Cause, waits_for: Option<&str>) -> String {
             "nobody has published that address: is it right, and is its owner online with something published?"
                 .to_owned()
         }
+        (Step::Record, Cause::Unsure) => {
+            "the network database is not sure whether anybody has that address: too many of those who should know did not answer; try again"
+                .to_owned()
+        }
         (Step::Answer, Cause::TimedOut) => "the other end did not answer in time; try again".to_owned(),
-        (Step::Answer, Cause::Failed) => {
+        (Step::Answer, Cause::Failed | Cause::Unsure) => {
             "its entry nodes do not lead to it any more: its owner has gone, or changes them; try again in a minute"
                 .to_owned()
         }

@@ -88,10 +88,11 @@ impl Records {
         if let Some(record) = known.record.as_ref().filter(|record| holds(record)) {
             return Ok(record.clone());
         }
+        let mut last = ConnectError::Unreachable;
         let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         while known.missed.is_none_or(|missed| missed < begun + SHARED_AFTER) {
             match look_up().await {
-                Err(ConnectError::Unreachable) => {}
+                Err(error @ (ConnectError::Unreachable | ConnectError::Unsure)) => last = error,
                 found => {
                     let record = found?;
                     known.record = Some(record.clone());
@@ -105,7 +106,7 @@ impl Records {
             }
             sleep(pause).await;
         }
-        Err(ConnectError::Unreachable)
+        Err(last)
     }
 
     /// The record of an address after `old` led nowhere: what another has found meanwhile, or a new look-up finds.
@@ -166,6 +167,7 @@ async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Inst
     match Word::read(kind, &data) {
         Ok(Word::Found(record)) => checked(to, record).ok_or(ConnectError::Unreachable),
         Ok(Word::Abort(Reason::Busy)) => Err(ConnectError::TimedOut),
+        Ok(Word::Abort(Reason::Unreachable)) => Err(ConnectError::Unsure),
         _ => Err(ConnectError::Unreachable),
     }
 }

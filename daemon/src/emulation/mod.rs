@@ -357,7 +357,7 @@ impl Shared {
                 let result = timeout(CONNECT_PATIENCE, attempt).await.unwrap_or(Err(ConnectError::TimedOut));
                 result.map_err(|error| match error {
                     ConnectError::Refused => libc::ECONNREFUSED,
-                    ConnectError::Unreachable => libc::EHOSTUNREACH,
+                    ConnectError::Unreachable | ConnectError::Unsure => libc::EHOSTUNREACH,
                     ConnectError::TimedOut => libc::ETIMEDOUT,
                     ConnectError::Prohibited => libc::EACCES,
                 })

@@ -393,7 +393,7 @@ fn is_own_name(name: &str) -> bool {
 fn verdict_of(error: ConnectError) -> Verdict {
     match error {
         ConnectError::Refused => Verdict::Refused,
-        ConnectError::Unreachable => Verdict::Unreachable,
+        ConnectError::Unreachable | ConnectError::Unsure => Verdict::Unreachable,
         ConnectError::TimedOut => Verdict::Silent,
         ConnectError::Prohibited => Verdict::Prohibited,
     }

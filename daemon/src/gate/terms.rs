@@ -27,6 +27,9 @@ pub enum ConnectError {
     /// The address leads nowhere (EHOSTUNREACH).
     #[error("no way to the address")]
     Unreachable,
+    /// Whether the address leads anywhere could not be found out: too few nodes of the database answered (EHOSTUNREACH).
+    #[error("the network database is not sure whether anybody has that address")]
+    Unsure,
     /// No answer in time (ETIMEDOUT, when the program's kernel has lost patience).
     #[error("no answer in time")]
     TimedOut,
