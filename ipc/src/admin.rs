@@ -325,6 +325,8 @@ pub struct Status {
     pub start: Vec<StartStep>,
     /// Where others reach programs of the user that asks: what these listen on, or have published.
     pub published: Vec<Published>,
+    /// Who keeps this node's own record; none before it was published for the first time.
+    pub own_record: Option<OwnRecord>,
     /// Paths of others that lead through here.
     pub relayed_paths: u64,
     /// Tunnels of others that lead through here.
@@ -333,6 +335,18 @@ pub struct Status {
     pub relayed_bytes: u64,
     /// Seconds since the start.
     pub uptime_seconds: u64,
+}
+
+/// How it stands with this node's record in the network database.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OwnRecord {
+    /// How many of those who were asked to keep it said that they do; nodes of one operator count as one.
+    pub kept_by: u64,
+    /// How many were asked.
+    pub asked: u64,
+    /// For how long more than half of them have; none: fewer do.
+    pub for_seconds: Option<u64>,
 }
 
 /// A node on a way.

@@ -39,6 +39,7 @@ fn status() -> Status {
             ports: vec![80, 443],
             seen: "seen from outside 3 min ago".into(),
         }],
+        own_record: Some(OwnRecord { kept_by: 12, asked: 14, for_seconds: Some(60) }),
         relayed_paths: 3,
         relayed_tunnels: 12,
         relayed_bytes: u64::MAX,

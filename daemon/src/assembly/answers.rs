@@ -14,7 +14,7 @@ use super::Running;
 use crate::clock::unix_seconds;
 use crate::driver::Snapshot;
 use crate::names::Peer;
-use crate::netdb::Known;
+use crate::netdb::{Known, Stands};
 
 fn hop(contact: &NodeContact) -> admin::Hop {
     admin::Hop { node_id: contact.node_id().to_string(), addr: contact.addr.to_string() }
@@ -27,6 +27,14 @@ pub(super) fn lookup(record: &ApRecord) -> admin::Lookup {
         phantom_name: ApName(record.key).to_string(),
         entry_nodes: record.entries.iter().map(|entry| hop(&entry.entry_node)).collect(),
         expires_in_seconds: record.expires.saturating_sub(unix_seconds()),
+    }
+}
+
+fn own_record(stands: Stands) -> admin::OwnRecord {
+    admin::OwnRecord {
+        kept_by: stands.keep as u64,
+        asked: stands.asked as u64,
+        for_seconds: stands.since.map(|since| unix_seconds().saturating_sub(since)),
     }
 }
 
@@ -54,6 +62,7 @@ impl Running {
             warnings,
             start,
             published: Vec::new(),
+            own_record: known.stands.map(own_record),
             relayed_paths: snapshot.relayed_paths as u64,
             relayed_tunnels: self.counters.open_relays(),
             relayed_bytes: self.counters.relayed_bytes(),

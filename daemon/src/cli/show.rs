@@ -1,8 +1,8 @@
 //! Answers of the daemon as people read them.
 
 use phantom_ipc::admin::{
-    Address, Check, CheckState, Connection, ConnectionState, Direction, Doctor, Forward, Hop, LogLine, Lookup, Path,
-    PathKind, PathState, Peer, Published, StartStep, Status, Warning,
+    Address, Check, CheckState, Connection, ConnectionState, Direction, Doctor, Forward, Hop, LogLine, Lookup,
+    OwnRecord, Path, PathKind, PathState, Peer, Published, StartStep, Status, Warning,
 };
 
 use super::table::{bytes, clean, pairs, table};
@@ -31,6 +31,7 @@ pub(super) fn status(status: &Status) -> String {
                 bytes(status.relayed_bytes)
             ),
         ),
+        ("own record", status.own_record.as_ref().map_or_else(|| "not published yet".to_owned(), own_record)),
         ("running for", age(status.uptime_seconds)),
         ("version", status.version.clone()),
     ];
@@ -43,6 +44,15 @@ pub(super) fn status(status: &Status) -> String {
     let labels = std::iter::once("published").chain(std::iter::repeat(""));
     rows.extend(labels.zip(status.published.iter().map(published)));
     pairs(&rows)
+}
+
+/// Where this node's record stands, and since when.
+fn own_record(record: &OwnRecord) -> String {
+    let kept = format!("kept by {} of {} asked", record.kept_by, record.asked);
+    match record.for_seconds {
+        Some(seconds) => format!("{kept}; by more than half for {}", age(seconds)),
+        None => format!("{kept}, which is too few; it is written again"),
+    }
 }
 
 /// A step of the start, with the time that it took.
@@ -345,6 +355,7 @@ mod tests {
                     seen: String::new(),
                 },
             ],
+            own_record: Some(OwnRecord { kept_by: 12, asked: 14, for_seconds: Some(65) }),
             relayed_paths: 3,
             relayed_tunnels: 12,
             relayed_bytes: 5_000_000,
@@ -353,6 +364,10 @@ mod tests {
         assert!(status.contains("no, waiting for: a first peer; an exit path\n"), "{status}");
         let published = "published         ports 80, 443 at x.phantom (fd70::1), identity shop; seen from outside 3 min ago\n                  port 22 at y.phantom (fd70::2), fresh for its run\n";
         assert!(status.ends_with(published), "{status}");
+        let stands = "own record        kept by 12 of 14 asked; by more than half for 1 min 5 s\n";
+        assert!(status.contains(stands), "{status}");
+        let few = own_record(&OwnRecord { kept_by: 3, asked: 14, for_seconds: None });
+        assert_eq!(few, "kept by 3 of 14 asked, which is too few; it is written again");
         assert!(status.contains("note              a path was lost\n"), "{status}");
         assert!(status.contains("start             a first peer: after 1.2 s\n"), "{status}");
         assert!(status.contains("start             guards: not yet, for 60.0 s\n"), "{status}");

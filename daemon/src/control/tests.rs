@@ -81,6 +81,7 @@ impl Daemon for TestDaemon {
             warnings: Vec::new(),
             start: Vec::new(),
             published: Vec::new(),
+            own_record: None,
             relayed_paths: 3,
             relayed_tunnels: 12,
             relayed_bytes: 1_234_567,

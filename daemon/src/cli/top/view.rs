@@ -272,6 +272,7 @@ pub(super) mod tests {
             warnings: Vec::new(),
             start: Vec::new(),
             published: Vec::new(),
+            own_record: None,
             relayed_paths: 3,
             relayed_tunnels: 4,
             relayed_bytes: connections.iter().map(|one| one.1).sum(),
