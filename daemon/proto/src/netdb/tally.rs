@@ -122,7 +122,7 @@ pub enum Written {
     /// More than half of those who were asked keep it.
     Stands(Standing),
     /// More than half refuse it: it is not the newest, or does not hold.
-    Refused,
+    Refused(Standing),
     /// Neither: it is tried again.
     TooFew(Standing),
 }
@@ -179,7 +179,7 @@ impl Ballot {
         let refused = of(|kept| kept.stands == 0 && kept.refused > 0);
         Some(match standing {
             Standing { keep, asked } if keep * 2 > asked => Written::Stands(standing),
-            Standing { asked, .. } if refused * 2 > asked => Written::Refused,
+            Standing { asked, .. } if refused * 2 > asked => Written::Refused(standing),
             _ => Written::TooFew(standing),
         })
     }

@@ -330,21 +330,18 @@ impl Task {
     // protocol: D34
     fn written(&mut self, inquiry: Inquiry, written: Written) {
         let (key, now) = (inquiry.key, unix_seconds());
-        let standing = match written {
-            Written::Stands(standing) | Written::TooFew(standing) => standing,
-            Written::Refused => Standing::default(),
-        };
+        let (Written::Stands(standing) | Written::TooFew(standing) | Written::Refused(standing)) = written;
         if matches!(&inquiry.aim, Aim::Own { record, .. } if self.own_record.as_ref() == Some(record)) {
             self.own_stands(now, standing, matches!(written, Written::Stands(_)));
         }
         match (inquiry.aim, written) {
             (Aim::Publish { done_tx, .. }, Written::Stands(_)) => drop(done_tx.send(Ok(()))),
-            (aim @ Aim::Publish { .. }, Written::Refused) => aim.fail(local("other nodes refuse the record")),
+            (aim @ Aim::Publish { .. }, Written::Refused(_)) => aim.fail(local("other nodes refuse the record")),
             (Aim::Publish { record, done_tx, wait }, Written::TooFew(_)) => {
                 let next = Aim::Publish { record, done_tx, wait: AGAIN_MOST.min(wait * 2) };
                 self.exchange.again.push((Instant::now() + wait, key, next));
             }
-            (Aim::Own { record, wait }, Written::Refused | Written::TooFew(_)) => {
+            (Aim::Own { record, wait }, Written::Refused(_) | Written::TooFew(_)) => {
                 let next = Aim::Own { record, wait: AGAIN_MOST.min(wait * 2) };
                 self.exchange.again.push((Instant::now() + wait, key, next));
             }

@@ -133,6 +133,6 @@ fn a_record_stands_when_more_than_half_keep_it() {
     assert_eq!(outcome(&three), Written::Stands(Standing { keep: 2, asked: 3 }));
     let half = [stands.clone(), None];
     assert_eq!(outcome(&half), Written::TooFew(Standing { keep: 1, asked: 2 }));
-    assert_eq!(outcome(&[stands, refused.clone(), refused]), Written::Refused);
+    assert_eq!(outcome(&[stands, refused.clone(), refused]), Written::Refused(Standing { keep: 1, asked: 3 }));
     assert_eq!(outcome(&[]), Written::TooFew(Standing::default()));
 }
