@@ -7,9 +7,7 @@ use std::collections::BTreeSet;
 use arbitrary::Arbitrary;
 use libfuzzer_sys::fuzz_target;
 use phantom_fuzz::{NOW, key};
-use phantom_proto::command::{
-    Above, Action, Answer, Bundle, Command, KEPT, KeySet, Log, Signed, Target,
-};
+use phantom_proto::command::{Above, Action, Answer, Bundle, Command, KEPT, KeySet, Log, Signed, Target};
 use phantom_proto::ident::NodeId;
 use phantom_proto::wire::Wire;
 

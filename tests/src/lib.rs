@@ -465,6 +465,15 @@ pub fn processes() -> Result<Vec<Process>> {
     Ok(pids.filter_map(process).collect())
 }
 
+/// Waits until a process has closed all that it had open, its locks too: its command line is gone before that.
+pub fn ended(pid: libc::pid_t) -> Result<()> {
+    eventually(|| {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        ensure!(stat.map_or(true, |stat| stat.contains(") Z ")), "process {pid} does not end");
+        Ok(())
+    })
+}
+
 /// Tries until it works or [`PATIENCE`] is over; returns the last error then.
 pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let end = Instant::now() + PATIENCE;

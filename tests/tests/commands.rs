@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Joined, Network, SERVER, Server, Way, binary, eventually, processes, signal, stdout};
+use phantom_tests::{
+    CLIENT, Joined, Network, SERVER, Server, Way, binary, ended, eventually, processes, signal, stdout,
+};
 use serde_json::Value;
 
 const NODES: usize = 12;
@@ -100,10 +102,7 @@ fn restart(network: &Network, node: usize) -> Result<Server> {
     let pid = network.pid(node)?;
     let process = processes()?.into_iter().find(|process| process.pid == pid).context("it runs")?;
     signal(pid, libc::SIGKILL);
-    eventually(|| {
-        ensure!(network.pid(node).is_err(), "node {node} does not end");
-        Ok(())
-    })?;
+    ended(pid)?;
     let (program, arguments) = process.words.split_first().context("no command line")?;
     let mut again = Command::new(program);
     again.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Server, Way, eventually, processes, signal};
+use phantom_tests::{CLIENT, Network, SERVER, Server, Way, ended, processes, signal};
 
 const NODES: usize = 13;
 
@@ -63,10 +63,7 @@ impl Restarts<'_> {
             if let Some(mut running) = self.running.take() {
                 running.wait()?;
             }
-            eventually(|| {
-                ensure!(self.network.pid(self.node).is_err(), "node {} does not end", self.node);
-                Ok(())
-            })?;
+            ended(pid)?;
             let _ = stop_rx.recv_timeout(Duration::from_millis(self.chance.below(2000)));
             let mut again = Command::new(program);
             again.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
