@@ -138,7 +138,7 @@ fn without_a_daemon_the_command_line_says_what_to_do() {
     assert_eq!(by_variable(Some("")), by_variable(None));
     assert!(by_variable(socket.to_str()).contains("none.sock"), "the variable names another");
     refused(&phantom(home.path(), &["testnet", "down", "--dir", "none"]), 1, &["no test network"]);
-    refused(&phantom(home.path(), &["testnet", "up", "--dir", "net", "--nodes", "0"]), 1, &["1 to 200"]);
+    refused(&phantom(home.path(), &["testnet", "up", "--dir", "net", "--nodes", "0"]), 2, &["9 to 200"]);
     refused(&phantom(home.path(), &["addres", "list"]), 2, &["address"]);
 }
 
