@@ -245,6 +245,10 @@ impl Pump {
 
     /// Does the next thing that can be done.
     async fn turn(&mut self, chunk: &mut [u8]) -> Result<Turn, RelayError> {
+        // Whatever else was there in the same moment: nothing of it leaves.
+        if self.role.is_given_up() {
+            return self.given_up();
+        }
         self.fill()?;
         if self.way.as_ref().is_some_and(Way::is_over) {
             return Ok(Turn::Over);
@@ -286,11 +290,7 @@ impl Pump {
                 self.found(redial, found)?;
             }
             resumption = until_resumed(listed) => return self.resumed(resumption),
-            // The server has had no proof yet, and is to have none.
-            () = until_given_up(asked) => {
-                self.way = None;
-                return Err(RelayError::Ended);
-            }
+            () = until_given_up(asked) => return self.given_up(),
             () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
             () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
                 self.stopping = true;
@@ -304,6 +304,12 @@ impl Pump {
             () = sleep(LOOK_AGAIN), if !(keeps && takes) => {}
         }
         Ok(Turn::Goes)
+    }
+
+    /// The server has had no proof yet, and is to have none.
+    fn given_up(&mut self) -> Result<Turn, RelayError> {
+        self.way = None;
+        Err(RelayError::Ended)
     }
 
     /// Moves what the session has to where it goes, as far as there is room.

@@ -86,6 +86,11 @@ impl Role {
         }
     }
 
+    /// Nobody waits for the answer any more, and there is none yet.
+    pub(super) fn is_given_up(&self) -> bool {
+        matches!(self, Self::Client { answer_tx: Some(answer_tx), .. } if answer_tx.is_closed())
+    }
+
     /// The session is over: a client that has not heard of it will be told.
     pub(super) fn over(&mut self, session: &Session) {
         if let Self::Server(server) = self
