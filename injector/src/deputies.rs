@@ -1,13 +1,12 @@
 //! Who would do outside what a program may not do: the sockets of services that reach networks, or start programs that do.
 
-use std::fs;
-use std::os::unix::fs::FileTypeExt;
+use std::fs::{self, Metadata};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 
 use crate::program_socket::ProgramSocket;
-use crate::twins::is_ours_alone;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
 const DEPUTIES: [&str; 31] = [
@@ -106,6 +105,11 @@ pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
 /// All places of theirs, by every name that is known.
 pub(crate) fn known_places(masked: &Masked<'_>) -> Vec<PathBuf> {
     places(masked).into_iter().chain(deputies(masked)).collect()
+}
+
+/// Whether nobody else, but root, can change what is in a folder.
+pub(crate) fn is_ours_alone(about: &Metadata) -> bool {
+    about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o022 == 0
 }
 
 /// Whether a folder is on the way to a place of theirs.

@@ -29,7 +29,7 @@ use rustix::fs::{CWD, FlockOperation, flock, inotify};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::Pid;
 
-use crate::deputies::leads_to;
+use crate::deputies::{is_ours_alone, leads_to};
 use crate::sys;
 
 /// Where those of all runs lie, in the folder that they stand for. No program sees it.
@@ -295,11 +295,6 @@ fn mount_there(tree: &OwnedFd, mounts: BorrowedFd<'_>, at: &Path) -> io::Result<
 
 fn id(about: &Metadata) -> Id {
     (about.dev(), about.ino())
-}
-
-/// Whether nobody else, but root, can change what is in a folder.
-pub(crate) fn is_ours_alone(about: &Metadata) -> bool {
-    about.uid() == rustix::process::geteuid().as_raw() && about.mode() & 0o022 == 0
 }
 
 /// An empty folder that nobody else takes for one that was left.
