@@ -126,7 +126,7 @@ pub enum Request {
     ForwardRemove {
         /// Which port.
         port: u16,
-        /// Of which identity, by name; none for all that offer the port.
+        /// Of which identity, by name or address; none: of the one that offers the port, if no other does.
         identity: Option<String>,
     },
     /// Take a maintainers' command and hand it on: `null`.

@@ -3,11 +3,9 @@
 //! What arrives goes into [`Commands`]; what comes of it are bans for all who ask [`Commands::bans`], and records for the database.
 
 use std::collections::BTreeSet;
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use libp2p::StreamProtocol;
 use libp2p::gossipsub::{
     self, IdentTopic, MessageAuthenticity, MessageId, ValidationMode, Version, WhitelistSubscriptionFilter,
@@ -16,9 +14,10 @@ use libp2p::request_response::{self, ProtocolSupport};
 use libp2p::swarm::NetworkBehaviour;
 use phantom_proto::command::{ANSWER_MAX, Above, Answer, Bans, Entry, KeySet, Kind, Log, Refused, Signed};
 use phantom_proto::crypto::derive;
-use phantom_proto::wire::{NodeContact, Wire};
+use phantom_proto::wire::NodeContact;
 use tokio::sync::watch;
 
+use super::messages::Messages;
 use crate::store::{Store, StoreError, Table};
 
 /// The protocol of questions for commands.
@@ -39,6 +38,9 @@ const MESSAGE_MAX: usize = Signed::LEN_MAX + 1024;
 /// Messages that may wait for one neighbour.
 const QUEUE: usize = 64;
 
+/// Length of a question: a serial.
+const QUESTION_LEN: usize = 8;
+
 /// How long a question may take.
 const QUESTION: Duration = Duration::from_secs(10);
 
@@ -46,7 +48,7 @@ const QUESTION: Duration = Duration::from_secs(10);
 #[derive(NetworkBehaviour)]
 pub(super) struct Flood {
     pub(super) gossip: gossipsub::Behaviour<gossipsub::IdentityTransform, WhitelistSubscriptionFilter>,
-    pub(super) catch_up: request_response::Behaviour<Questions>,
+    pub(super) catch_up: request_response::Behaviour<Messages<Above, Answer>>,
 }
 
 impl Flood {
@@ -71,7 +73,11 @@ impl Flood {
                 .expect("constants of this file");
         gossip.subscribe(&topic).expect("the filter knows the topic");
         let config = request_response::Config::default().with_request_timeout(QUESTION).with_max_concurrent_streams(8);
-        let catch_up = request_response::Behaviour::new([(CATCH_UP, ProtocolSupport::Full)], config);
+        let catch_up = request_response::Behaviour::with_codec(
+            Messages::of(QUESTION_LEN, ANSWER_MAX),
+            [(CATCH_UP, ProtocolSupport::Full)],
+            config,
+        );
         Self { gossip, catch_up }
     }
 
@@ -86,53 +92,6 @@ impl Flood {
 
 fn topic() -> IdentTopic {
     IdentTopic::new(TOPIC)
-}
-
-/// Questions and answers on their streams: each the bytes of a message, to the stream's end.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Questions;
-
-impl request_response::Codec for Questions {
-    type Protocol = StreamProtocol;
-    type Request = Above;
-    type Response = Answer;
-
-    async fn read_request<T: AsyncRead + Unpin + Send>(&mut self, _: &StreamProtocol, io: &mut T) -> io::Result<Above> {
-        read(io, 8).await
-    }
-
-    async fn read_response<T: AsyncRead + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-    ) -> io::Result<Answer> {
-        read(io, ANSWER_MAX).await
-    }
-
-    async fn write_request<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        above: Above,
-    ) -> io::Result<()> {
-        io.write_all(&above.to_bytes()).await
-    }
-
-    async fn write_response<T: AsyncWrite + Unpin + Send>(
-        &mut self,
-        _: &StreamProtocol,
-        io: &mut T,
-        answer: Answer,
-    ) -> io::Result<()> {
-        io.write_all(&answer.to_bytes()).await
-    }
-}
-
-async fn read<T: Wire>(io: &mut (impl AsyncRead + Unpin + Send), limit: usize) -> io::Result<T> {
-    let mut bytes = Vec::new();
-    let limit = u64::try_from(limit).unwrap_or(u64::MAX);
-    io.take(limit + 1).read_to_end(&mut bytes).await?;
-    T::from_bytes(&bytes).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The commands of this node.

@@ -5,6 +5,7 @@ mod behaviour;
 mod commands;
 mod kademlia;
 mod memory;
+mod messages;
 mod records;
 mod rounds;
 mod sample;

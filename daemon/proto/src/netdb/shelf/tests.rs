@@ -63,6 +63,23 @@ fn a_key_beyond_reach_is_not_kept() {
     assert_eq!(shelf.put(NOW, distance, &key, &bytes, &publisher(2)), Ok(()));
 }
 
+/// What maintainers insert stands everywhere, but never before what is newer; what they throw out is gone from both tables.
+// protocol: M13
+#[test]
+fn maintainers_insert_a_record_anywhere_and_throw_out_what_stands() {
+    let mut shelf = shelf();
+    let own = Operator::V4([10, 1]);
+    let (key, newer) = record(1, 2, NOW);
+    let (_, older) = record(1, 2, NOW - STEP);
+    assert_eq!(shelf.put(NOW, 0, &key, &newer, &publisher(3)), Err(NotKept::Far));
+    assert_eq!(shelf.put_for_maintainers(NOW, &key, &newer, own), Ok(()));
+    assert_eq!(shelf.put_for_maintainers(NOW, &key, &older, own), Err(NotKept::Refused(Refused::Older)));
+    assert_eq!(shelf.get(NOW, &key), Some(&newer[..]));
+    put(&mut shelf, 2, 2, NOW).unwrap();
+    shelf.retain(|one, bytes| *one != key || bytes != newer);
+    assert!(!has(&shelf, 1, NOW) && has(&shelf, 2, NOW));
+}
+
 /// Who came first does not keep all: whoever has most gives way, to whoever has less.
 // protocol: D17, D26
 #[test]
