@@ -25,7 +25,7 @@ ROOT = HERE.parent.parent
 CACHE = ROOT / "target" / "suites"
 SUITES = {"cpython": cpython, "libuv": libuv, "go": golang, "proxychains": proxychains}
 
-# Tests that are run again alone when they failed or broke off: a loaded machine is not Phantom.
+# So many tests of a part are run again when they failed or broke off, alone, after all else: a loaded machine is not Phantom.
 SECOND_CHANCES = 40
 
 # How reasons of exceptions begin whose tests are not run.
@@ -54,20 +54,20 @@ def arguments():
 
 
 class Say:
-    """Progress lines of many threads, each whole and with the time since the start."""
+    """Progress lines of many threads, each whole and with the time since the start; the verdict has standard output alone."""
 
     def __init__(self):
         self.lock, self.start = threading.Lock(), time.monotonic()
 
     def __call__(self, text):
         with self.lock:
-            print(f"[{time.monotonic() - self.start:6.1f}s] {text}", flush=True)
+            print(f"[{time.monotonic() - self.start:6.1f}s] {text}", file=sys.stderr, flush=True)
 
 
 def run_part(part, way, phantom, results, say):
     """Runs a part to its end in a way, past tests that hang or kill it; test -> (outcome, why)."""
     tests, begin = {}, time.monotonic()
-    folder = results / part.name.replace("/", "-") / way
+    folder = folder_of(part, way, results)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     for attempt in range(part.attempts):
@@ -77,15 +77,29 @@ def run_part(part, way, phantom, results, say):
             tests[got.open] = ("fail", "hung or ended the process")
         if got.ended or not got.tests and not got.open:
             break
-    # What is expected to differ gets none.
+    return settled(part, way, folder, tests, begin, say)
+
+
+def second_chance(part, way, phantom, results, tests, say):
+    """Runs again what failed unexpectedly, if it is little; test -> (outcome, why)."""
     excepted = [it[1] for it in known(part, way)]
     matches = lambda test: any(fnmatch.fnmatchcase(test, pattern) for pattern in excepted)
     failed = [test for test, (outcome, _) in tests.items() if outcome == "fail" and not matches(test)]
-    if 0 < len(failed) <= SECOND_CHANCES:
-        again = run_once(part, way, phantom, folder, "again", failed, [])
-        for test in failed:
-            if again.tests.get(test, ("",))[0] == "pass":
-                tests[test] = ("pass", "at the second try")
+    if not 0 < len(failed) <= SECOND_CHANCES:
+        return tests
+    folder, begin = folder_of(part, way, results), time.monotonic()
+    say(f"{part.name} {way}: once more, alone: {', '.join(failed)}")
+    again = run_once(part, way, phantom, folder, "again", failed, [])
+    passed = {test: ("pass", "at the second try") for test in failed if again.tests.get(test, ("",))[0] == "pass"}
+    return settled(part, way, folder, {**tests, **passed}, begin, say)
+
+
+def folder_of(part, way, results):
+    return results / part.name.replace("/", "-") / way
+
+
+def settled(part, way, folder, tests, begin, say):
+    """Keeps the outcomes in a file and says how many there are."""
     (folder / "outcomes.json").write_text(json.dumps(tests, indent=1, sort_keys=True))
     counts = {outcome: sum(1 for it in tests.values() if it[0] == outcome) for outcome in ("pass", "fail", "skip")}
     say(f"{part.name} {way}: {counts['pass']} passed, {counts['fail']} failed, {counts['skip']} skipped, "
@@ -201,15 +215,15 @@ def main():
 
 def run_all(parts, ways, phantom, options, say):
     """Every part in every way, some at a time; the longest first, which are the parts listed first."""
-    pool = ThreadPoolExecutor(options.jobs)
+    pool, results = ThreadPoolExecutor(options.jobs), options.results.resolve()
+    pairs = [(part, way) for part in parts for way in ways if way not in part.not_carried]
     try:
-        jobs = {
-            (part.name, way): pool.submit(run_part, part, way, phantom, options.results.resolve(), say)
-            for part in parts for way in ways if way not in part.not_carried
-        }
-        return {key: job.result() for key, job in jobs.items()}
+        jobs = [pool.submit(run_part, part, way, phantom, results, say) for part, way in pairs]
+        first = [job.result() for job in jobs]
     finally:
         pool.shutdown(cancel_futures=True)
+    again = lambda part, way, tests: second_chance(part, way, phantom, results, tests, say)
+    return {(part.name, way): again(part, way, tests) for (part, way), tests in zip(pairs, first)}
 
 
 def report(parts, ways, outcomes):
