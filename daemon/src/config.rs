@@ -423,7 +423,7 @@ fn read_file(path: &Path) -> Result<File, ConfigError> {
 }
 
 /// One peer string per line; blank lines and lines that begin with `#` are skipped.
-fn read_peers(path: &Path) -> Result<Vec<Peer>, ConfigError> {
+pub(crate) fn read_peers(path: &Path) -> Result<Vec<Peer>, ConfigError> {
     let text = read_text(path, "\n  it is the peers_file of the configuration: one peer string per line")?;
     let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
     lines

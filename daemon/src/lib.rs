@@ -2,6 +2,7 @@
 
 pub mod args;
 pub mod assembly;
+pub mod bundle;
 pub mod cli;
 pub mod client;
 pub mod clock;

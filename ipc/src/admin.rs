@@ -93,6 +93,13 @@ pub enum Request {
     PathList,
     /// Nodes that this one has links with or has heard of: `Vec<Peer>`.
     PeerList,
+    /// Some of the nodes that this one would name to anybody who asks, signed by it: `String`, the text of a file.
+    PeerExport,
+    /// Join through the nodes of such a file, now and whenever there are no others: [`Bundle`].
+    PeerImport {
+        /// The text of the file.
+        bundle: String,
+    },
     /// What the network database holds about an address: [`Lookup`].
     NetdbLookup {
         /// AP address, name ending in `.phantom`, or local alias.
@@ -417,6 +424,18 @@ pub struct Peer {
     pub connected: bool,
     /// Seconds since it was last heard of; none if never.
     pub last_seen_seconds: Option<u64>,
+}
+
+/// A bundle of peers that was imported.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bundle {
+    /// Id of the node that signed it, hexadecimal.
+    pub signer: String,
+    /// When it was made, in words.
+    pub made: String,
+    /// How many nodes it names.
+    pub nodes: u64,
 }
 
 /// What the network database holds about an address.

@@ -152,6 +152,8 @@ fn lines_are_those_of_the_vectors() {
         Request::IdentityRemove { name: name() },
         Request::PathList,
         Request::PeerList,
+        Request::PeerExport,
+        Request::PeerImport { bundle: "# phantom peers 1\n".to_owned() },
         Request::NetdbLookup { address: "fd70::1".to_owned() },
         Request::Connections,
         Request::ForwardNew { port: 80, to: forward().to.parse().unwrap(), identity: Some(name()), keep: true },

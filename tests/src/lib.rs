@@ -220,14 +220,25 @@ impl Network {
 
     /// As [`Self::join`]; the words go before the daemon's own and start it.
     pub fn join_under(&self, words: &[&str], name: &str, config: &str) -> Result<Joined> {
-        let folder = self.folder(name)?;
         let status = self.phantom(0, &["status"])?;
         let peer = status["peer"].as_str().context("no peer string")?;
+        let folder = self.folder_of_one(name, &format!("peers = [\"{peer}\"]\n{config}"))?;
+        Self::start_joined(words, &folder)
+    }
+
+    /// One more node that knows no other one, as soon as it answers.
+    pub fn start_alone(&self, name: &str, config: &str) -> Result<Joined> {
+        let alone = Self::start(&[], &self.folder_of_one(name, config)?)?;
+        eventually(|| alone.phantom(&["status"]).map(drop))?;
+        Ok(alone)
+    }
+
+    fn folder_of_one(&self, name: &str, config: &str) -> Result<PathBuf> {
+        let folder = self.folder(name)?;
         // A prefix of its own, beside those of the others.
         let listen = SocketAddr::new(Ipv4Addr::new(127, 250, 250, 1).into(), 0);
-        let text = format!("listen = \"{listen}\"\npeers = [\"{peer}\"]\n{config}");
-        std::fs::write(folder.join("phantomd.toml"), text)?;
-        Self::start_joined(words, &folder)
+        std::fs::write(folder.join("phantomd.toml"), format!("listen = \"{listen}\"\n{config}"))?;
+        Ok(folder)
     }
 
     /// A node that has joined before and was stopped, with what it has kept.
@@ -235,15 +246,15 @@ impl Network {
         Self::start_joined(&[], &self.dir.path().join(name))
     }
 
-    fn start_joined(words: &[&str], folder: &Path) -> Result<Joined> {
+    fn start(words: &[&str], folder: &Path) -> Result<Joined> {
         let mut command = under(words, &binary("phantomd"));
         command.arg("--data-dir").arg(folder).arg("--accept-eula").stdin(Stdio::null()).stdout(Stdio::null());
-        let joined = Joined { daemon: Server(command.spawn()?), socket: folder.join("daemon.sock") };
-        eventually(|| {
-            let status = joined.phantom(&["status"])?;
-            ensure!(status["ready"] == serde_json::Value::Bool(true), "not ready: {status}");
-            Ok(())
-        })?;
+        Ok(Joined { daemon: Server(command.spawn()?), socket: folder.join("daemon.sock") })
+    }
+
+    fn start_joined(words: &[&str], folder: &Path) -> Result<Joined> {
+        let joined = Self::start(words, folder)?;
+        joined.ready()?;
         Ok(joined)
     }
 }
@@ -257,6 +268,15 @@ pub struct Joined {
 }
 
 impl Joined {
+    /// Waits until programs can be served.
+    pub fn ready(&self) -> Result<()> {
+        eventually(|| {
+            let status = self.phantom(&["status"])?;
+            ensure!(status["ready"] == serde_json::Value::Bool(true), "not ready: {status}");
+            Ok(())
+        })
+    }
+
     /// `phantom ARGS… --json` on it.
     pub fn phantom(&self, args: &[&str]) -> Result<serde_json::Value> {
         phantom(&self.socket, args)

@@ -2,6 +2,7 @@
 
 mod answers;
 mod arrivals;
+mod bundles;
 mod commands;
 mod epochs;
 mod explain;
@@ -109,7 +110,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let database = NetDb::start(NetDbConfig {
         own: contact.clone(),
         peers: setup.config.peers.iter().map(|peer| peer.0.clone()).collect(),
-        known: records.iter().filter_map(|record| contact_in(record)).collect(),
+        known: records.iter().filter_map(|record| contact_in(record)).chain(bundles::kept(&setup.store)).collect(),
         records,
         commands: maintained,
         shelf: setup.store.scan(Table::Shelf)?,
@@ -375,6 +376,14 @@ impl Daemon for Running {
 
     async fn peers(&self) -> Vec<admin::Peer> {
         self.known_peers()
+    }
+
+    async fn export_peers(&self) -> String {
+        self.bundle().await
+    }
+
+    async fn import_peers(&self, text: &str) -> Result<admin::Bundle, admin::Failure> {
+        self.join(text).await
     }
 
     async fn connections(&self) -> Vec<admin::Connection> {

@@ -10,6 +10,7 @@ use phantom_ipc::publish::{NotPublish, Publish};
 use phantom_ipc::release::release;
 
 use super::maintain::Maintain;
+use super::peers::Peers;
 use crate::names::Peer;
 use crate::testnet::{FEWEST_NODES, MAX_NODES};
 
@@ -76,9 +77,9 @@ pub enum Command {
     /// The daemon's own routing paths
     #[command(subcommand)]
     Path(List),
-    /// Other nodes that the daemon knows
-    #[command(subcommand)]
-    Peer(List),
+    /// Other nodes that the daemon knows, and some of them for somebody who knows none
+    #[command(subcommand, visible_alias = "peers")]
+    Peer(Peers),
     /// Connections of programs, and the way that their bytes take
     #[command(subcommand)]
     Connection(List),
@@ -404,6 +405,9 @@ mod tests {
             "identity remove web --yes",
             "path list",
             "peer list",
+            "peer export bundle",
+            "peers import bundle --signed-by abcd",
+            "peer import bundle --yes",
             "connection list",
             "netdb lookup fd70::1",
             "command key a.key",

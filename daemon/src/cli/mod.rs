@@ -8,6 +8,7 @@ mod log;
 pub mod maintain;
 mod net;
 mod passphrase;
+pub mod peers;
 mod serve;
 mod setup;
 mod show;
@@ -72,6 +73,7 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Unit(command) => print(&unit::run(&command)?)?,
         Command::Identity(command) => identity::run(&exchange.socket, exchange.json, command).await?,
         Command::Command(command) => maintain::run(&exchange.socket, exchange.json, command).await?,
+        Command::Peer(command) => peers::run(&exchange.socket, exchange.json, command).await?,
         Command::Serve(wanted) => serve::run(&exchange.socket, exchange.json, wanted).await?,
         command => exchange.ask(command).await?,
     }
@@ -88,6 +90,7 @@ fn request(command: Command) -> Option<Request> {
         | Command::Identity(_)
         | Command::Serve(_)
         | Command::Command(_)
+        | Command::Peer(_)
         | Command::Setup(_)
         | Command::Desktop(_)
         | Command::Unit(_) => return None,
@@ -96,7 +99,6 @@ fn request(command: Command) -> Option<Request> {
         Command::Address(Address::List) => Request::AddressList,
         Command::Address(Address::Show { name }) => Request::AddressShow { name },
         Command::Path(List::List) => Request::PathList,
-        Command::Peer(List::List) => Request::PeerList,
         Command::Connection(List::List) => Request::Connections,
         Command::Netdb(Netdb::Lookup { address }) => Request::NetdbLookup { address },
         Command::Forward(forward) => forward_request(forward),
@@ -131,13 +133,13 @@ impl Exchange {
             Request::IdentityExport { .. } | Request::IdentityImport { .. } | Request::Offer { .. } => Ok(()),
             Request::AddressList => self.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
             Request::PathList => self.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
-            Request::PeerList => self.run(&request, |list: &Vec<admin::Peer>| show::peers(list)).await,
             Request::Connections => self.run(&request, |list: &Vec<admin::Connection>| show::connections(list)).await,
             Request::NetdbLookup { .. } => self.run(&request, show::lookup).await,
             Request::ForwardNew { .. } => self.run(&request, show::forward).await,
             Request::ForwardList => self.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
             Request::ForwardRemove { .. } => self.run(&request, |count: &u64| show::removed(*count)).await,
             Request::CommandSend { .. } | Request::CommandList | Request::CommandAllow { .. } => Ok(()),
+            Request::PeerList | Request::PeerExport | Request::PeerImport { .. } => Ok(()),
             Request::Stop => self.run(&request, |(): &()| "stopped\n".to_owned()).await,
         }
     }

@@ -95,6 +95,8 @@ impl Control {
             Request::Log { after } => line_of(Ok(journal::after(after).into_iter().map(log_line).collect::<Vec<_>>())),
             Request::PathList => line_of(Ok(self.daemon.paths().await)),
             Request::PeerList => line_of(Ok(self.daemon.peers().await)),
+            Request::PeerExport => line_of(Ok(self.daemon.export_peers().await)),
+            Request::PeerImport { bundle } => line_of(self.daemon.import_peers(&bundle).await),
             Request::Connections => line_of(Ok(self.daemon.connections().await)),
             Request::AddressNew { name } => line_of(self.new_address(&name).await),
             Request::AddressList => {

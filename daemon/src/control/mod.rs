@@ -25,7 +25,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use phantom_ipc::Dialect;
 use phantom_ipc::admin::{
-    Commands, Connection as ConnectionInfo, Doctor, Failure, Forward, Lookup, Path, Peer, Status,
+    Bundle, Commands, Connection as ConnectionInfo, Doctor, Failure, Forward, Lookup, Path, Peer, Status,
 };
 use phantom_ipc::hook::Note;
 use phantom_ipc::publish::Ports;
@@ -77,6 +77,13 @@ pub trait Daemon: Send + Sync + 'static {
     async fn paths(&self) -> Vec<Path>;
     /// The nodes that it knows.
     async fn peers(&self) -> Vec<Peer>;
+    /// Some of the nodes that it would name to anybody, signed.
+    async fn export_peers(&self) -> String;
+    /// Joins through nodes of a bundle, by its text.
+    ///
+    /// # Errors
+    /// When it is damaged, or the disk does not take it.
+    async fn import_peers(&self, text: &str) -> Result<Bundle, Failure>;
     /// Connections of programs and their way.
     async fn connections(&self) -> Vec<ConnectionInfo>;
     /// What the network database holds about an address.

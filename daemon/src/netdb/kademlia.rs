@@ -2,6 +2,7 @@
 
 mod commands;
 mod exchange;
+mod joining;
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::net::IpAddr;
@@ -133,7 +134,8 @@ pub struct NetDb {
 type Looked = Result<Option<(Value, Vec<u8>)>, DatabaseError>;
 
 enum Command {
-    Add(Box<NodeContact>),
+    Join(Vec<NodeContact>),
+    Some { most: usize, some_tx: oneshot::Sender<Vec<NodeContact>> },
     Register(Vec<u8>),
     Pin(BTreeSet<NodeId>),
     Heard(Vec<u8>),
@@ -156,9 +158,16 @@ impl NetDb {
         Ok(Self { command_tx, known_rx })
     }
 
-    /// Tells the database of a node.
-    pub async fn add(&self, contact: NodeContact) {
-        let _ = self.command_tx.send(Command::Add(Box::new(contact))).await;
+    /// Joins through these nodes, now and whenever there are no others.
+    pub async fn join(&self, contacts: Vec<NodeContact>) {
+        let _ = self.command_tx.send(Command::Join(contacts)).await;
+    }
+
+    /// Some nodes that the database would name to anybody, at most `most`.
+    pub async fn some(&self, most: usize) -> Vec<NodeContact> {
+        let (some_tx, some_rx) = oneshot::channel();
+        let _ = self.command_tx.send(Command::Some { most, some_tx }).await;
+        some_rx.await.unwrap_or_default()
     }
 
     /// This node's own record, from now on; it is published now and again.
@@ -400,7 +409,8 @@ impl Task {
 
     fn command(&mut self, command: Command) {
         match command {
-            Command::Add(contact) => self.add(&contact),
+            Command::Join(contacts) => self.join(contacts),
+            Command::Some { most, some_tx } => drop(some_tx.send(self.some(most))),
             Command::Register(record) => {
                 self.own_record = Some(record);
                 self.register();

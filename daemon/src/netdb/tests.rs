@@ -385,6 +385,36 @@ async fn what_a_neighbour_tells_of_itself_is_known_if_it_is_pinned_and_holds() {
     assert!(known.nodes.iter().all(|record| record.contact == contact(9)) && known.nodes.len() == 1);
 }
 
+/// Who has a bundle of this node must not know of which nodes its paths are made.
+// protocol: J13
+#[tokio::test]
+async fn others_are_named_by_the_routing_table_alone() {
+    let network = MemoryNetwork::default();
+    let (_first, asked) = (node(&network, 3, Vec::new()), node(&network, 1, vec![contact(3)]));
+    let mut seen = asked.known();
+    // Before, it would dial whomever it knows.
+    timeout(PATIENCE, seen.wait_for(|known| known.connected > 0)).await.unwrap().unwrap();
+    asked.pin([contact(9).node_id()].into()).await;
+    asked.heard(record(9).bytes().to_vec()).await;
+    timeout(PATIENCE, seen.wait_for(|known| !known.nodes.is_empty())).await.unwrap().unwrap();
+    assert_eq!(asked.some(32).await, [contact(3)]);
+    assert!(asked.some(0).await.is_empty());
+}
+
+// protocol: J9
+#[tokio::test]
+async fn a_node_that_knows_nobody_joins_through_those_that_it_is_told() {
+    let network = MemoryNetwork::default();
+    let (first, alone) = (node(&network, 3, Vec::new()), node(&network, 1, Vec::new()));
+    first.register(&record(3)).await;
+    let mut seen = alone.known();
+    timeout(PATIENCE, seen.wait_for(|known| known.alone.is_some())).await.unwrap().unwrap();
+    // One that is not there beside it.
+    alone.join(vec![contact(5), contact(3)]).await;
+    let knows = |known: &super::Known| known.nodes.iter().any(|record| record.contact == contact(3));
+    timeout(PATIENCE, seen.wait_for(knows)).await.unwrap().unwrap();
+}
+
 const SPEAKS: &[&str] = &["/phantom/kad/1", "/ipfs/id/1.0.0", "/ipfs/id/push/1.0.0"];
 
 /// Whether others who look for nodes are told of one that says this of itself and then, by push, `pushes`: at all, and where it is.

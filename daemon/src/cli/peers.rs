@@ -1,0 +1,125 @@
+//! `phantom peer`: whom the daemon knows, and bundles of nodes for computers that know none.
+
+use std::fs;
+use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail, ensure};
+use clap::Subcommand;
+use phantom_ipc::admin::{self, Request};
+
+use super::{json, print, show, wait};
+use crate::bundle::{Bundle, MAX_FILE};
+use crate::client::Client;
+use crate::commands::date;
+use crate::datadir::write_new_private;
+
+const BUNDLES: &str = "\
+From somebody who is in the network to somebody who is not yet:
+  phantom peer export bundle                  there: this node and some others, signed by it; `phantom status` shows its node id
+  phantom peer import bundle --signed-by ID   here, with the node id that she told you on another way
+
+Whoever makes a bundle could name nothing but nodes of his own, and a computer that knows nobody else would believe him: take one from
+people whom you trust. It tells nothing of its maker that her node would not tell anybody. It is of use as long as one of its nodes answers.";
+
+/// What is done about other nodes.
+#[derive(Debug, Subcommand)]
+#[command(after_help = BUNDLES)]
+pub enum Peers {
+    /// Show all that the daemon knows
+    List,
+    /// Write nodes to join through into a new file, signed by this node
+    Export {
+        /// The file, which must not be there
+        file: PathBuf,
+    },
+    /// Join through the nodes of such a file, now and whenever no others are known; it takes the place of one that was imported before
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Only if this node has signed it, by the node id that `phantom status` shows there
+        #[arg(long, value_name = "NODE")]
+        signed_by: Option<String>,
+        /// Do not ask whether the signer is to be trusted
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+pub(super) async fn run(socket: &Path, as_json: bool, command: Peers) -> anyhow::Result<()> {
+    match command {
+        Peers::List => {
+            let list: Vec<admin::Peer> = Client::connect(socket).await?.ask(&Request::PeerList).await?;
+            Ok(print(&if as_json { json(&list)? } else { show::peers(&list) })?)
+        }
+        Peers::Export { file } => export(socket, &file).await,
+        Peers::Import { file, signed_by, yes } => {
+            let text = read(&file)?;
+            let bundle = Bundle::read(&text).with_context(|| file.display().to_string())?;
+            let signer = bundle.signer_id().to_string();
+            match signed_by {
+                Some(wanted) => ensure!(
+                    wanted.eq_ignore_ascii_case(&signer),
+                    "it was signed by node {signer}, not by {wanted}\n  nothing was imported"
+                ),
+                None if yes => {}
+                None => agreed(&bundle)?,
+            }
+            let request = Request::PeerImport { bundle: text };
+            let told: admin::Bundle = wait::shown("joining", Client::connect(socket).await?.ask(&request)).await?;
+            Ok(print(&if as_json { json(&told)? } else { imported(&told) })?)
+        }
+    }
+}
+
+async fn export(socket: &Path, file: &Path) -> anyhow::Result<()> {
+    let text: String = Client::connect(socket).await?.ask(&Request::PeerExport).await?;
+    write_new_private(file, text.as_bytes()).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => anyhow::anyhow!("{} is there already\n  name a file that is not", file.display()),
+        _ => anyhow::Error::new(error).context(format!("cannot write {}", file.display())),
+    })?;
+    let bundle = Bundle::read(&text).context("the daemon's answer")?;
+    eprintln!(
+        "{}, signed by this node; whoever imports it should know that from you:",
+        nodes(bundle.peers.len() as u64)
+    );
+    Ok(print(&format!("{}\n", bundle.signer_id()))?)
+}
+
+fn read(file: &Path) -> anyhow::Result<String> {
+    let cannot = || format!("cannot read {}", file.display());
+    let length = fs::metadata(file).with_context(cannot)?.len();
+    ensure!(length <= MAX_FILE as u64, "{} is no bundle of peers: it is too long", file.display());
+    fs::read_to_string(file).with_context(cannot)
+}
+
+fn nodes(count: u64) -> String {
+    format!("{count} node{}", if count == 1 { "" } else { "s" })
+}
+
+fn imported(told: &admin::Bundle) -> String {
+    format!(
+        "{}, signed by {} on {}: `phantom status` says when they have answered\n",
+        nodes(told.nodes),
+        told.signer,
+        told.made
+    )
+}
+
+/// Asks: a computer that knows nobody else believes the signer.
+fn agreed(bundle: &Bundle) -> anyhow::Result<()> {
+    let signer = bundle.signer_id();
+    if !io::stdin().is_terminal() {
+        bail!(
+            "nobody can be asked whether node {signer} is to be trusted\n  say --signed-by with the id that you expect, or --yes"
+        );
+    }
+    eprintln!("{}, named on {} by node", nodes(bundle.peers.len() as u64), date(bundle.made));
+    eprintln!("  {signer}");
+    eprint!("is that somebody whom you trust? (yes) ");
+    io::stderr().flush()?;
+    let mut line = String::new();
+    io::stdin().lock().read_line(&mut line)?;
+    ensure!(line.trim() == "yes", "nothing was imported");
+    Ok(())
+}
