@@ -4,9 +4,21 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Held locked while a daemon uses the folder; holds its process id for the message to a second one.
 const LOCK: &str = "lock";
+
+/// How long a daemon that is about to end may still hold the folder: it promises to end within two seconds, and a loaded
+/// machine gets more.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long nobody is told why nothing happens.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// Between two looks: waiting for a lock with an end to it takes a signal or a thread, and either is more than this.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Free space below which the daemon does not start: room for the store's next pages, keys and a full log line.
 const MIN_FREE: u64 = 16 << 20;
@@ -80,14 +92,23 @@ pub struct DataDir {
 }
 
 impl DataDir {
-    /// Makes the folder when it is missing, checks owner, rights and free space, and locks it.
+    /// Makes the folder when it is missing, checks owner, rights and free space, and locks it. Whoever starts a daemon in the
+    /// moment in which another one ends waits for that, and is told so on standard error.
     ///
     /// # Errors
     /// See [`DataError`].
     pub fn open(path: &Path) -> Result<Self, DataError> {
+        Self::open_within(path, PATIENCE, &mut |pid| {
+            let who = pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
+            eprintln!("phantomd: {} is in use by another phantomd{who}; waiting in case it is ending", path.display());
+        })
+    }
+
+    /// The same with a patience; `waits` hears once for whom it is waited, when that takes long.
+    fn open_within(path: &Path, patience: Duration, waits: &mut dyn FnMut(Option<u32>)) -> Result<Self, DataError> {
         make_private_dir(path)?;
         check_space(path)?;
-        let lock = lock(path)?;
+        let lock = lock(path, patience, waits)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
@@ -136,22 +157,47 @@ fn check_space(dir: &Path) -> Result<(), DataError> {
     Ok(())
 }
 
-fn lock(dir: &Path) -> Result<File, DataError> {
+fn lock(dir: &Path, patience: Duration, waits: &mut dyn FnMut(Option<u32>)) -> Result<File, DataError> {
     let path = dir.join(LOCK);
     let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
     let mut file = open.map_err(DataError::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let mut text = String::new();
-            let _ = (&file).take(16).read_to_string(&mut text);
-            return Err(DataError::InUse { dir: dir.to_owned(), pid: text.trim().parse().ok() });
+    let (begun, mut told) = (Instant::now(), false);
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::Error(error)) => return Err(DataError::io("lock", &path)(error)),
+            Err(TryLockError::WouldBlock) if begun.elapsed() >= patience => {
+                return Err(DataError::InUse { dir: dir.to_owned(), pid: written(&path) });
+            }
+            Err(TryLockError::WouldBlock) => {}
         }
-        Err(TryLockError::Error(error)) => return Err(DataError::io("lock", &path)(error)),
+        if begun.elapsed() >= SILENCE && !told {
+            waits(written(&path));
+            told = true;
+        }
+        sleep(LOOK_PAUSE);
     }
     let written = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
     written.map_err(DataError::io("write", &path))?;
     Ok(file)
+}
+
+/// The number that whoever locked the folder wrote into this file.
+fn written(lock: &Path) -> Option<u32> {
+    let mut text = String::new();
+    File::open(lock).ok()?.take(16).read_to_string(&mut text).ok()?;
+    text.trim().parse().ok()
+}
+
+/// The process that says it holds the folder, and the file by which it does; none where nobody does.
+pub fn holder(dir: &Path) -> Option<(u32, File)> {
+    let path = dir.join(LOCK);
+    let file = File::open(&path).ok()?;
+    // Shared: a daemon that starts in this moment waits for us.
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some((written(&path)?, file)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
 }
 
 /// Writes a file of mode 0600 so that after a crash either the old or the new content is there, whole.
@@ -241,12 +287,35 @@ mod tests {
     fn a_second_daemon_is_told_about_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let first = DataDir::open(dir.path()).unwrap();
-        match DataDir::open(dir.path()) {
+        match DataDir::open_within(dir.path(), Duration::ZERO, &mut |_| panic!("nobody waits")) {
             Err(DataError::InUse { pid, .. }) => assert_eq!(pid, Some(std::process::id())),
             other => panic!("{other:?}"),
         }
         drop(first);
         DataDir::open(dir.path()).expect("free again");
+    }
+
+    #[test]
+    fn who_comes_while_another_ends_waits_for_that_and_says_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut first, mut said) = (Some(DataDir::open(dir.path()).unwrap()), Vec::new());
+        // It ends when it is waited for, however long that takes to be said here.
+        let second = DataDir::open_within(dir.path(), Duration::from_secs(3600), &mut |pid| {
+            said.push(pid);
+            first = None;
+        });
+        assert_eq!(second.unwrap().path(), dir.path());
+        assert_eq!(said, [Some(std::process::id())], "once");
+    }
+
+    #[test]
+    fn who_holds_a_folder_is_known_as_long_as_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(holder(dir.path()).is_none(), "there is nothing yet");
+        let first = DataDir::open(dir.path()).unwrap();
+        assert_eq!(holder(dir.path()).map(|(pid, _)| pid), Some(std::process::id()));
+        drop(first);
+        assert!(holder(dir.path()).is_none(), "the number alone, left behind, holds nothing");
     }
 
     #[test]
