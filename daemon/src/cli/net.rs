@@ -8,9 +8,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use tokio::time::interval;
 
 use super::args::{Nodes, Testnet};
-use super::{json, print, table::table};
+use super::table::{counted, table};
+use super::{json, print};
 use crate::random::system_rng;
-use crate::testnet::{self, Network, Plan};
+use crate::testnet::{self, Ended, Network, Plan};
 
 /// How often `run` looks whether all nodes live: nobody tells it, they are watched by process id.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
@@ -81,11 +82,20 @@ async fn up(dir: PathBuf, nodes: Nodes) -> anyhow::Result<Network> {
 }
 
 fn down(dir: &Path) -> anyhow::Result<()> {
-    let killed = testnet::down(dir)?;
-    if killed > 0 {
-        eprintln!("{killed} nodes did not end when asked and were killed");
-    }
+    eprint!("{}", told(&testnet::down(dir)?));
     Ok(())
+}
+
+/// What was stopped, and what of it nobody may have expected.
+fn told(ended: &Ended) -> String {
+    let mut lines = vec![format!("stopped: {}", counted(ended.stopped.len(), "node"))];
+    let by_hand = ended.by_hand.iter();
+    lines.extend(by_hand.map(|(node, pid)| format!("node {node} had been started anew by hand (process {pid})")));
+    lines.extend(ended.gone.iter().map(|node| format!("node {node} did not run any more")));
+    if ended.killed > 0 {
+        lines.push(format!("did not end when asked, and killed: {}", counted(ended.killed, "node")));
+    }
+    lines.join("\n") + "\n"
 }
 
 fn temporary() -> PathBuf {
@@ -134,5 +144,20 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stopped_is_said_and_what_was_odd() {
+        let usual = Ended { stopped: vec![(0, 7), (1, 8)], ..Ended::default() };
+        assert_eq!(told(&usual), "stopped: 2 nodes\n");
+        let odd = Ended { stopped: vec![(1, 9)], by_hand: vec![(1, 9)], gone: vec![0], killed: 1 };
+        let expected = "stopped: 1 node\nnode 1 had been started anew by hand (process 9)\nnode 0 did not run any more\n\
+                        did not end when asked, and killed: 1 node\n";
+        assert_eq!(told(&odd), expected);
     }
 }

@@ -1,5 +1,7 @@
 //! Plain tables for people: columns as wide as their widest cell, no lines, no colours.
 
+use std::fmt::Display;
+
 /// Lays out `rows` under `head`; every row has as many cells as the head.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|cell| cell.chars().count());
@@ -31,6 +33,11 @@ pub(super) fn clean(cell: &str) -> String {
     cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
+/// How many there are of something.
+pub(super) fn counted<N: Display + From<u8> + PartialEq>(count: N, what: &str) -> String {
+    format!("{count} {what}{}", if count == N::from(1) { "" } else { "s" })
+}
+
 /// A number of bytes as people read it.
 pub(super) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["kB", "MB", "GB", "TB", "PB"];
@@ -56,6 +63,11 @@ mod tests {
         let rows = [["a".into(), "long cell".into()], ["längst".into(), "x".into()]];
         assert_eq!(table(["id", "state"], &rows), "id      state\na       long cell\nlängst  x\n");
         assert_eq!(pairs(&[("ready", "yes".into()), ("id", "1".into())]), "ready  yes\nid     1\n");
+    }
+
+    #[test]
+    fn one_is_no_plural() {
+        assert_eq!([0, 1, 2].map(|count| counted(count, "path")), ["0 paths", "1 path", "2 paths"]);
     }
 
     #[test]

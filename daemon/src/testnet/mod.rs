@@ -191,11 +191,24 @@ pub async fn up(
     Ok(Network { nodes: state.nodes })
 }
 
-/// Stops a network and removes what [`up`] made. Returns how many nodes had to be killed.
+/// What [`down`] found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Ended {
+    /// Which nodes ran, and as which processes.
+    pub stopped: Vec<(usize, i32)>,
+    /// Those of them that [`up`] had not started: somebody started them anew by hand.
+    pub by_hand: Vec<(usize, i32)>,
+    /// Those that did not run any more.
+    pub gone: Vec<usize>,
+    /// How many did not end when asked, and were killed.
+    pub killed: usize,
+}
+
+/// Stops a network, also those of its nodes that somebody started anew in their folders, and removes what [`up`] made.
 ///
 /// # Errors
 /// When there is no network in `dir`.
-pub fn down(dir: &Path) -> Result<usize, TestnetError> {
+pub fn down(dir: &Path) -> Result<Ended, TestnetError> {
     let path = dir.join(STATE);
     let text = match fs::read(&path) {
         Ok(text) => text,
@@ -232,8 +245,17 @@ pub async fn interrupted() {
     }
 }
 
-fn end(dir: &Path, state: &State) -> usize {
-    let killed = process::stop(&state.processes);
+fn end(dir: &Path, state: &State) -> Ended {
+    let (mut ended, mut running) = (Ended::default(), Vec::new());
+    for index in 0..state.nodes.len() {
+        let started = state.processes.get(index).copied().filter(|process| process.lives());
+        let by_hand = Process::holding(&node_dir(dir, index)).filter(|holding| Some(*holding) != started);
+        ended.stopped.extend(started.into_iter().chain(by_hand).map(|process| (index, process.pid())));
+        ended.by_hand.extend(by_hand.map(|process| (index, process.pid())));
+        ended.gone.extend((started.is_none() && by_hand.is_none()).then_some(index));
+        running.extend(started.into_iter().chain(by_hand));
+    }
+    ended.killed = process::stop(&running);
     for index in 0..state.nodes.len() {
         let _ = fs::remove_dir_all(node_dir(dir, index));
     }
@@ -243,7 +265,7 @@ fn end(dir: &Path, state: &State) -> usize {
         // Only when it is empty: what others put there stays.
         let _ = fs::remove_dir(dir);
     }
-    killed
+    ended
 }
 
 fn node_dir(dir: &Path, index: usize) -> PathBuf {

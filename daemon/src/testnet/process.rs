@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 
 use super::sys::detached;
+use crate::datadir::holder;
 
 /// How long a daemon gets between SIGTERM and SIGKILL: it promises two seconds; loaded machines get more.
 pub(super) const STOP_TIME: Duration = Duration::from_secs(10);
@@ -46,6 +48,24 @@ impl Process {
                 Err(io::Error::other("/proc does not show the new process"))
             }
         }
+    }
+
+    /// The process that holds this data folder: the one whose number the folder's lock names, if it has just that file open.
+    pub(super) fn holding(data_dir: &Path) -> Option<Self> {
+        let (pid, lock) = holder(data_dir)?;
+        let pid = i32::try_from(pid).ok()?;
+        // First who it is, then what it has open: whoever gets its number afterwards began at another time.
+        let (_, began) = stat(pid)?;
+        let lock = lock.metadata().ok()?;
+        let open =
+            fs::read_dir(format!("/proc/{pid}/fd")).ok()?.flatten().filter_map(|fd| fs::metadata(fd.path()).ok());
+        let has_it = open.into_iter().any(|file| (file.dev(), file.ino()) == (lock.dev(), lock.ino()));
+        has_it.then_some(Self { pid, began })
+    }
+
+    /// Its number.
+    pub(super) fn pid(self) -> i32 {
+        self.pid
     }
 
     /// Whether it still runs.
@@ -141,6 +161,24 @@ mod tests {
         assert!(!earlier.lives());
         earlier.signal(Signal::KILL);
         assert!(child.try_wait().unwrap().is_none(), "must still run");
+        process.signal(Signal::KILL);
+        child.wait().unwrap();
+    }
+
+    /// A number in a file is no proof: it may be anybody's by now.
+    #[test]
+    fn only_who_has_the_lock_open_holds_a_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = folder.path().join("lock");
+        let (process, mut child, _dir) = start("exec sleep 100");
+        fs::write(&lock, format!("{}\n", process.pid)).unwrap();
+        assert_eq!(Process::holding(folder.path()), None, "nobody has locked it");
+        let ours = File::options().write(true).open(&lock).unwrap();
+        ours.lock().unwrap();
+        assert_eq!(Process::holding(folder.path()), None, "somebody else has");
+        fs::write(&lock, format!("{}\n", std::process::id())).unwrap();
+        let own = Process::holding(folder.path()).expect("it is this process");
+        assert!(own.lives() && own.pid() == i32::try_from(std::process::id()).unwrap());
         process.signal(Signal::KILL);
         child.wait().unwrap();
     }

@@ -106,7 +106,9 @@ async fn a_network_starts_answers_and_leaves_nothing() {
 
     assert!(matches!(start(&plan).await, Err(TestnetError::Exists(_))));
     assert_eq!(first_dead(&plan.dir), None);
-    assert_eq!(down(&plan.dir).unwrap(), 0, "all ended when asked");
+    let state: State = serde_json::from_slice(&fs::read(plan.dir.join(STATE)).unwrap()).unwrap();
+    let stopped = state.processes.iter().map(|process| process.pid()).enumerate().collect();
+    assert_eq!(down(&plan.dir).unwrap(), Ended { stopped, ..Ended::default() }, "all ended when asked");
     assert!(!plan.dir.exists());
     assert!(Client::connect(&network.nodes[0].socket).await.is_err());
 }
@@ -186,9 +188,23 @@ async fn a_killed_node_is_noticed_and_its_place_can_be_used_again() {
         }
     });
     assert_eq!(answer.await.unwrap().node_id, node.node_id, "the same node");
-    process::stop(&[again]);
+    // Whoever stops the network stops this one too, which it did not start.
+    let ended = down(&plan.dir).unwrap();
     assert!(child.wait().unwrap().success(), "SIGTERM is a clean end");
-    down(&plan.dir).unwrap();
+    let (first, again) = ((0, state.processes[0].pid()), (1, again.pid()));
+    let expected = Ended { stopped: vec![first, again], by_hand: vec![again], ..Ended::default() };
+    assert_eq!(ended, expected);
+    assert!(!plan.dir.exists());
+}
+
+#[tokio::test]
+async fn a_node_that_was_gone_is_said() {
+    let place = Place::new();
+    let plan = place.plan(2, None);
+    start(&plan).await.unwrap();
+    let state: State = serde_json::from_slice(&fs::read(plan.dir.join(STATE)).unwrap()).unwrap();
+    assert_eq!(process::stop(&state.processes[..1]), 0);
+    assert_eq!(down(&plan.dir).unwrap().gone, [0]);
 }
 
 #[tokio::test]
