@@ -150,7 +150,7 @@ impl Told {
         let roots = status.warnings.iter().filter(|warning| warning.caused_by.is_none());
         let now: BTreeSet<String> = roots.map(|warning| warning.code.clone()).collect();
         for about in now.difference(&self.warnings).filter_map(|code| health::about(code)) {
-            let (code, title, advice) = (about.code, about.title, about.advice);
+            let (code, title, advice) = (about.code, about.title, about.help());
             match about.severity {
                 Severity::Info => tracing::info!("{title} ({code}): {advice}"),
                 Severity::Warning | Severity::Error => tracing::warn!("{title} ({code}): {advice}"),

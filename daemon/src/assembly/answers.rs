@@ -138,7 +138,8 @@ fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: 
     if known.connected == 0 && (exit_paths == 0 || tunnels == 0) {
         let tries = known.alone.map(|alone| {
             let next = alone.next.saturating_duration_since(Instant::now()).as_secs();
-            format!("; tried {} times, again in {next} s", alone.tries)
+            let times = if alone.tries == 1 { "once".to_owned() } else { format!("{} times", alone.tries) };
+            format!("; tried {times}, again in {next} s")
         });
         let tries = tries.unwrap_or_default();
         return format!("another node: none of the known ones answers{tries} (give one with --peer)");

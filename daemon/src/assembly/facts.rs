@@ -39,6 +39,7 @@ impl Running {
             connected: known.connected,
             known: known.nodes.len(),
             exit_paths: snapshot.exit_paths,
+            waits_for: snapshot.waiting_for.clone(),
             ready_tunnels: ready_tunnels(snapshot),
             relayed_paths: snapshot.relayed_paths,
             most_relayed: self.setup.config.limits.relayed_paths as usize,

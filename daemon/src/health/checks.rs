@@ -6,10 +6,9 @@ use phantom_ipc::admin::{Check, CheckState, Severity, Warning};
 use phantom_proto::path::choice::Note;
 
 use super::codes::{
-    CLOCK_OFF, GUARDS_PROVISIONAL, LAYERS_OFF, NO_NAMESPACE, NO_PATH, NO_PEERS, PORT_UNREACHED, STATE_FOLDER,
-    UNPUBLISHED,
+    CLOCK_OFF, LAYERS_OFF, NO_NAMESPACE, NO_PATH, NO_PEERS, NO_PLAN, PORT_UNREACHED, STATE_FOLDER, UNPUBLISHED,
 };
-use super::{Around, Facts, clock_in_words};
+use super::{Around, Facts, clock_in_words, of_choice};
 
 /// What can be off by without harm, in milliseconds; it is corrected.
 const CORRECTED: u64 = 120_000;
@@ -44,7 +43,7 @@ fn checks_of_computer(around: &Around) -> Vec<Check> {
     );
     let advice = "change that setting with sysctl, or start programs as root under root's daemon";
     vec![
-        check("tun", good(around.no_tun.is_none(), CheckState::Warning), tun, NO_NAMESPACE.advice),
+        check("tun", good(around.no_tun.is_none(), CheckState::Warning), tun, &NO_NAMESPACE.help()),
         check("user-namespaces", good(around.no_user_namespaces.is_none(), CheckState::Warning), namespaces, advice),
     ]
 }
@@ -55,9 +54,14 @@ pub fn daemon_answers(socket: &Path) -> Check {
 }
 
 /// Nobody answers at the local socket: `why` says how.
-pub fn without_daemon(why: &str, around: &Around) -> Vec<Check> {
+pub fn no_daemon(why: &str) -> Check {
     let (text, advice) = why.split_once("\n  ").unwrap_or((why, "start one with `phantomd`"));
-    let mut all = vec![check("daemon", CheckState::Bad, text, advice)];
+    check("daemon", CheckState::Bad, text, advice)
+}
+
+/// The same, with what can be said without a daemon.
+pub fn without_daemon(why: &str, around: &Around) -> Vec<Check> {
+    let mut all = vec![no_daemon(why)];
     all.extend(checks_of_computer(around));
     all
 }
@@ -79,7 +83,7 @@ fn state_folder(around: &Around, data: &Path) -> Check {
         Some(why) => format!("{} cannot be written: {why}", data.display()),
         None => format!("{}{free}", data.display()),
     };
-    check("state-folder", good(around.keeps(), CheckState::Warning), text, STATE_FOLDER.advice)
+    check("state-folder", good(around.keeps(), CheckState::Warning), text, &STATE_FOLDER.help())
 }
 
 fn port(facts: &Facts, listen: &str) -> Check {
@@ -89,7 +93,7 @@ fn port(facts: &Facts, listen: &str) -> Check {
         format!("no other node has opened a link to {listen} yet")
     };
     let state = if facts.connected == 0 { CheckState::Unknown } else { CheckState::Warning };
-    check("port", good(facts.called, state), text, PORT_UNREACHED.advice)
+    check("port", good(facts.called, state), text, &PORT_UNREACHED.help())
 }
 
 fn clock(facts: &Facts) -> Check {
@@ -103,19 +107,19 @@ fn clock(facts: &Facts) -> Check {
     } else {
         format!("{}.{} s from those of other nodes", off / 1000, off % 1000 / 100)
     };
-    check("clock", good(off <= CORRECTED, CheckState::Bad), text, CLOCK_OFF.advice)
+    check("clock", good(off <= CORRECTED, CheckState::Bad), text, &CLOCK_OFF.help())
 }
 
 fn peers(facts: &Facts) -> Check {
-    let text = format!("{} nodes are connected", facts.connected);
-    check("peers", good(facts.connected > 0, CheckState::Bad), text, NO_PEERS.advice)
+    let text = format!("nodes connected: {}", facts.connected);
+    check("peers", good(facts.connected > 0, CheckState::Bad), text, &NO_PEERS.help())
 }
 
 fn sample(facts: &Facts) -> Check {
     let problem = facts.vitals.problem.as_ref().map_or_else(String::new, |problem| format!("; {problem}"));
-    let text = format!("{} nodes are known to choose from{problem}", facts.known);
+    let text = format!("nodes known to choose from: {}{problem}", facts.known);
     let state = good(facts.known > 0 && problem.is_empty(), CheckState::Warning);
-    check("sample", state, text, "wait for more nodes to be found; in a private network start more of them")
+    check("sample", state, text, &NO_PLAN.help())
 }
 
 fn own_record(facts: &Facts) -> Check {
@@ -124,22 +128,22 @@ fn own_record(facts: &Facts) -> Check {
         Some(true) => (CheckState::Good, "other nodes have taken this node's record"),
         Some(false) => (CheckState::Warning, "no other node took this node's record"),
     };
-    check("own-record", state, text, UNPUBLISHED.advice)
+    check("own-record", state, text, &UNPUBLISHED.help())
 }
 
 /// Of the choice of nodes all that is told is told as a warning as well; provisional guards are how everybody begins.
 fn guards(facts: &Facts) -> Check {
-    let troubles = facts.vitals.choice.iter().filter(|note| !matches!(note, Note::Provisional | Note::LayersOff));
-    let troubles: Vec<_> = troubles.map(ToString::to_string).collect();
+    let is_trouble = |note: &&Note| !matches!(note, Note::Provisional | Note::LayersOff);
+    let troubles: Vec<&Note> = facts.vitals.choice.iter().filter(is_trouble).collect();
     let provisional = facts.vitals.choice.contains(&Note::Provisional);
-    let more = if provisional { ", provisional" } else { "" };
-    let text = if troubles.is_empty() {
-        format!("{} guards{more}", facts.vitals.guards)
-    } else {
-        format!("{} guards{more}; {}", facts.vitals.guards, troubles.join("; "))
-    };
+    let text =
+        std::iter::once(format!("guards: {}{}", facts.vitals.guards, if provisional { ", provisional" } else { "" }))
+            .chain(troubles.iter().map(ToString::to_string));
+    let text = text.collect::<Vec<_>>().join("; ");
     let state = good(facts.vitals.guards > 0 && troubles.is_empty(), CheckState::Warning);
-    check("guards", state, text, GUARDS_PROVISIONAL.advice)
+    // What helps against the first of them.
+    let advice = troubles.first().map_or_else(|| NO_PLAN.help(), |note| of_choice(note).help());
+    check("guards", state, text, &advice)
 }
 
 fn layers(facts: &Facts) -> Check {
@@ -150,12 +154,13 @@ fn layers(facts: &Facts) -> Check {
 }
 
 fn paths(facts: &Facts) -> Check {
-    let text = format!("{} paths stand for what goes out, {} tunnels are ready", facts.exit_paths, facts.ready_tunnels);
+    let text =
+        format!("paths that stand for what goes out: {}; ready tunnels: {}", facts.exit_paths, facts.ready_tunnels);
     let state = match (facts.exit_paths, facts.ready_tunnels) {
         (0, _) => CheckState::Bad,
         // The last one was just used, and the next is on its way; if none comes there is a warning.
         (_, 0) => CheckState::Unknown,
         _ => CheckState::Good,
     };
-    check("paths", state, text, NO_PATH.advice)
+    check("paths", state, text, &NO_PATH.help())
 }

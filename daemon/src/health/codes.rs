@@ -19,8 +19,17 @@ pub struct About {
     pub causes: &'static [&'static Self],
     /// One sentence without a full stop; no address, no name, no node in it, since it goes to the log.
     pub title: &'static str,
-    /// What to do.
+    /// What the daemon does about it.
+    pub does: &'static str,
+    /// What is left to do. Never where to read about this very warning: whoever reads this does so there already.
     pub advice: &'static str,
+}
+
+impl About {
+    /// What the daemon does, and what is left to do.
+    pub fn help(&self) -> String {
+        format!("{}; {}", self.does, self.advice)
+    }
 }
 
 const fn secs(seconds: u64) -> Duration {
@@ -35,7 +44,8 @@ pub(super) static BANNED: About = About {
     affects_connections: true,
     causes: &[],
     title: "maintainers have banned this node: others close its links, and no path of its own will stand",
-    advice: "`phantom command list` says by which command; it ends by itself, or when maintainers take it back",
+    does: "it ends when the command does, or when maintainers take it back; no part of the daemon can change that",
+    advice: "`phantom command list` says by which command; ask those maintainers if it is a mistake",
 };
 
 /// The operator decides.
@@ -46,7 +56,8 @@ pub(super) static COMMAND_WAITS: About = About {
     affects_connections: false,
     causes: &[],
     title: "a command of maintainers would ban more than one in twenty of the known nodes, and waits for your word",
-    advice: "look at `phantom command list`; `phantom command allow SERIAL` lets it act, without your word it never does",
+    does: "the daemon passes it on and leaves it without effect; without your word it stays so",
+    advice: "look at `phantom command list`; `phantom command allow SERIAL` lets it act",
 };
 
 /// A gap in the chain.
@@ -57,7 +68,8 @@ pub(super) static COMMAND_MISSING: About = About {
     affects_connections: false,
     causes: &[],
     title: "commands of maintainers are missing below one that is here: neighbours withhold them, or have not got them",
-    advice: "wait: others are asked every half minute; `phantom command list` shows which serials are here",
+    does: "the daemon asks others every half minute",
+    advice: "wait; `phantom command list` shows which serials are here",
 };
 
 /// Two with one serial.
@@ -68,6 +80,7 @@ pub(super) static COMMAND_FORKED: About = About {
     affects_connections: false,
     causes: &[],
     title: "maintainers have signed two commands with one serial: the first that came here is in force, the other is not",
+    does: "the daemon keeps to the first",
     advice: "compare `phantom command list` with what maintainers say; their keys may be in other hands",
 };
 
@@ -79,7 +92,8 @@ pub(super) static COMMANDS_IGNORED: About = About {
     affects_connections: false,
     causes: &[],
     title: "some kinds of maintainers' commands have no effect here, which makes this node's paths differ from those of others",
-    advice: "nothing, if it is meant; else take `ignore` out of [commands] in phantomd.toml",
+    does: "the daemon passes them on all the same",
+    advice: "nothing to do, if it is meant; else take `ignore` out of [commands] in phantomd.toml",
 };
 
 /// Nobody answers.
@@ -90,6 +104,7 @@ pub(super) static NO_PEERS: About = About {
     affects_connections: true,
     causes: &[],
     title: "no other node answers",
+    does: "the daemon goes on calling those that it knows",
     advice: "look whether this computer is online; give the peer string of a node that runs: phantomd --peer PEER",
 };
 
@@ -101,6 +116,7 @@ pub(super) static CLOCK_OFF: About = About {
     affects_connections: true,
     causes: &[],
     title: "this computer's clock differs from those of other nodes by minutes, and they refuse what it says",
+    does: "the daemon never sets it, and compares it at each new link",
     advice: "set the clock, and let it be kept right (NTP)",
 };
 
@@ -112,6 +128,7 @@ pub(super) static PORT_UNREACHED: About = About {
     affects_connections: true,
     causes: &[&NO_PEERS],
     title: "no other node has reached this one's port yet, and paths need that",
+    does: "the daemon goes on listening, and tells others where",
     advice: "let connections in to the port (router, firewall); behind another address set `advertise` in phantomd.toml",
 };
 
@@ -123,7 +140,8 @@ pub(super) static NO_PLAN: About = About {
     affects_connections: true,
     causes: &[&NO_PEERS],
     title: "no path can be planned: too few other nodes are known, or its guards are away",
-    advice: "wait for more nodes to be found; in a private network start more of them",
+    does: "the daemon looks for more nodes, calls its guards, and plans again by itself",
+    advice: "wait some minutes; in a private network start more nodes, in the open one give more peers: phantomd --peer PEER",
 };
 
 /// Guards fail together.
@@ -134,7 +152,8 @@ pub(super) static GUARDS_FAIL: About = About {
     affects_connections: true,
     causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED],
     title: "no three guards work together: the network, or most guards, fail",
-    advice: "look at this computer's own network first; guards are tried again by themselves",
+    does: "the daemon goes on trying with those that it has, and tests them anew after six hours at the earliest",
+    advice: "look first whether this computer's network (firewall, router, provider) cuts connections off",
 };
 
 /// Nothing comes home.
@@ -145,7 +164,8 @@ pub(super) static BUILDS_FAIL: About = About {
     affects_connections: false,
     causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &GUARDS_FAIL],
     title: "builds of paths fail, one after the other",
-    advice: "`phantom log` says why; it goes on trying by itself",
+    does: "the daemon goes on trying, and tests its guards when 20 of the last 40 builds have failed",
+    advice: "wait some minutes; if it stays, look whether this computer's network cuts connections off",
 };
 
 /// The last step before a path.
@@ -156,7 +176,8 @@ pub(super) static NO_PATH: About = About {
     affects_connections: true,
     causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &NO_PLAN, &GUARDS_FAIL, &BUILDS_FAIL],
     title: "no path of its own stands, so programs cannot connect",
-    advice: "`phantom status` says what it waits for",
+    does: "the daemon builds one as soon as it can",
+    advice: "wait: after a start it takes up to a minute; if it stays, look whether this computer's network lets connections out and in",
 };
 
 /// A path, and nothing to use of it.
@@ -167,7 +188,8 @@ pub(super) static NO_TUNNEL: About = About {
     affects_connections: true,
     causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &NO_PLAN, &GUARDS_FAIL, &BUILDS_FAIL, &NO_PATH],
     title: "no tunnel is ready on any path, so new connections wait",
-    advice: "wait: a path on which none stands is replaced",
+    does: "the daemon sets others up, and replaces a path on which none stands",
+    advice: "wait a minute; if it stays, look at this computer's own network",
 };
 
 /// What is offered is not reached.
@@ -178,7 +200,8 @@ pub(super) static SERVICE_UNSEEN: About = About {
     affects_connections: true,
     causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &NO_PATH],
     title: "something that is offered here is not reached from outside",
-    advice: "wait: entries that are not reached are replaced; `phantom status` shows which identity it is",
+    does: "the daemon replaces entries that are not reached, and looks again",
+    advice: "wait some minutes; the status says at each identity, under `published`, when it was last seen from outside",
 };
 
 /// Others do not find this node.
@@ -189,7 +212,8 @@ pub(super) static UNPUBLISHED: About = About {
     affects_connections: false,
     causes: &[&NO_PEERS],
     title: "no other node took this one's record, so others do not build paths over it",
-    advice: "wait: it is published again; if it stays so, look at the clock and at the network",
+    does: "the daemon writes it again by itself",
+    advice: "wait some minutes; if it stays so, look at this computer's clock and network",
 };
 
 /// A newcomer.
@@ -200,7 +224,8 @@ pub(super) static GUARDS_PROVISIONAL: About = About {
     affects_connections: false,
     causes: &[&NO_PEERS],
     title: "guards are provisional: they are drawn for good when more of the network is known",
-    advice: "nothing: let the daemon run",
+    does: "the daemon draws them by itself: after 10 minutes if it knows 64 nodes, else after an hour",
+    advice: "nothing to do: let it run",
 };
 
 /// A small network.
@@ -211,7 +236,8 @@ pub(super) static LAYERS_OFF: About = About {
     affects_connections: false,
     causes: &[&NO_PEERS],
     title: "layers of nodes behind the guards are off: too few operators are known",
-    advice: "nothing: they begin when the network is large enough; docs/threat-model.md says what they are worth",
+    does: "the daemon begins with them by itself when 31 are known",
+    advice: "nothing to do; docs/threat-model.md says what they are worth",
 };
 
 /// Guards are on trial.
@@ -222,7 +248,8 @@ pub(super) static GUARD_TRIAL: About = About {
     affects_connections: false,
     causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED],
     title: "many builds fail: guards are being tested one after the other",
-    advice: "nothing: the one that is to blame is replaced",
+    does: "the daemon builds paths only to try them, for some minutes, and sets aside the guard that is to blame; programs go on",
+    advice: "nothing to do; if it comes again each few hours, look whether this computer's network cuts connections off",
 };
 
 /// No further guard may be met.
@@ -233,7 +260,8 @@ pub(super) static GUARDS_USED_UP: About = About {
     affects_connections: false,
     causes: &[],
     title: "no further guard may be met for now: as many nodes have stood next to this one as may",
-    advice: "look whether this computer's network cuts connections off; the bound loosens by itself",
+    does: "the daemon makes do with those that it has; the bound loosens by itself, in weeks",
+    advice: "look whether this computer's network cuts connections off, which guards are then blamed for",
 };
 
 /// One is convicted.
@@ -244,7 +272,8 @@ pub(super) static GUARD_KILLS_BUILDS: About = About {
     affects_connections: false,
     causes: &[],
     title: "a guard kills builds: others stand in for it",
-    advice: "nothing: `phantom status` shows which it is",
+    does: "the daemon does without it for ten days, then tries it again",
+    advice: "nothing to do",
 };
 
 /// One is poor.
@@ -255,7 +284,8 @@ pub(super) static GUARD_ENDS_PATHS: About = About {
     affects_connections: false,
     causes: &[],
     title: "a guard ends paths early: others stand in for it",
-    advice: "nothing: `phantom status` shows which it is",
+    does: "the daemon takes it only when no other serves, until its account is better",
+    advice: "nothing to do",
 };
 
 /// Keys, records and guards cannot be kept.
@@ -266,7 +296,8 @@ pub(super) static STATE_FOLDER: About = About {
     affects_connections: false,
     causes: &[],
     title: "the data folder cannot be written, or its disk is almost full",
-    advice: "free some space there, or look at its rights: without it the daemon does not start again",
+    does: "the daemon goes on with what it has in memory; it does not start again like this",
+    advice: "free some space there, or look at its rights",
 };
 
 /// Programs get emulated sockets.
@@ -277,6 +308,7 @@ pub(super) static NO_NAMESPACE: About = About {
     affects_connections: false,
     causes: &[],
     title: "/dev/net/tun cannot be used here, so programs get emulated sockets",
+    does: "the daemon tries again by itself",
     advice: "load the module tun, or let the daemon's user open the device; docs/emulation.md says what differs",
 };
 
@@ -288,7 +320,8 @@ pub(super) static RELAY_FULL: About = About {
     affects_connections: false,
     causes: &[],
     title: "as many paths of others lead through here as may",
-    advice: "nothing, or raise relayed_paths under [limits] in phantomd.toml",
+    does: "the daemon turns further ones away until some end",
+    advice: "nothing to do, or raise relayed_paths under [limits] in phantomd.toml",
 };
 
 /// All, causes before effects: of several causes the first is named.
@@ -339,11 +372,12 @@ mod tests {
             let causes: Vec<_> = causes.map(|cause| format!("`{}`", cause.code)).collect();
             let causes = if causes.is_empty() { "—".to_owned() } else { causes.join(", ") };
             let expected = format!(
-                "| `{}` | {} | {affects} | {} s | {} | {} | {causes} |",
+                "| `{}` | {} | {affects} | {} s | {} | {} | {} | {causes} |",
                 about.code,
                 severity.as_str().unwrap(),
                 about.after.as_secs(),
                 about.title,
+                about.does,
                 about.advice
             );
             assert_eq!(row, expected);
@@ -357,6 +391,20 @@ mod tests {
             assert!(about.causes.iter().all(before), "{}", about.code);
             assert!(about.code.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-'), "{}", about.code);
             assert!(!about.title.ends_with('.') && !about.advice.is_empty(), "{}", about.code);
+        }
+    }
+
+    /// "See doctor" in doctor helps nobody.
+    #[test]
+    fn no_warning_sends_its_reader_in_a_circle() {
+        for about in ALL {
+            let help = about.help();
+            for place in ["phantom status", "phantom doctor", "phantom log", "docs/warnings.md"] {
+                assert!(!help.contains(place), "{}: whoever reads {help:?} is there", about.code);
+            }
+            let says_who = ["the daemon ", "maintainers "].iter().any(|who| about.does.contains(who));
+            assert!(says_who && !about.does.starts_with("nothing"), "{}: {}", about.code, about.does);
+            assert!(about.advice.contains(' ') && about.advice != about.does, "{}: {}", about.code, about.advice);
         }
     }
 }

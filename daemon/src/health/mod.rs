@@ -19,7 +19,7 @@ use phantom_proto::path::choice::Note;
 use tokio::time::Instant;
 
 pub use around::Around;
-pub use checks::{checks, daemon_answers, without_daemon, worst};
+pub use checks::{checks, daemon_answers, no_daemon, without_daemon, worst};
 use codes::*;
 pub use codes::{ALL, About, about};
 use start::Start;
@@ -36,6 +36,8 @@ pub struct Facts {
     pub known: usize,
     /// Own paths that work for what goes out.
     pub exit_paths: usize,
+    /// What the next one waits for, in words.
+    pub waits_for: Option<String>,
     /// Tunnels that are ready on own paths.
     pub ready_tunnels: usize,
     /// Paths of others.
@@ -100,7 +102,7 @@ impl Health {
                 severity: about.severity,
                 since_seconds: age.as_secs(),
                 text: if text.is_empty() { about.title.to_owned() } else { text.clone() },
-                advice: about.advice.to_owned(),
+                advice: about.help(),
                 affects_connections: about.affects_connections,
                 caused_by: cause.map(|cause| cause.code.to_owned()),
             })
@@ -162,24 +164,38 @@ fn paths(facts: &Facts) -> Vec<Condition> {
         problem.map(|problem| (&NO_PLAN, format!("no path can be planned: {problem}"))),
         (vitals.failures >= MANY_BUILDS)
             .then(|| (&BUILDS_FAIL, format!("{} builds of paths have failed, one after the other", vitals.failures))),
-        when(no_path, &NO_PATH),
+        no_path.then(|| (&NO_PATH, without_path(facts.waits_for.as_deref()))),
         when(!no_path && facts.ready_tunnels == 0, &NO_TUNNEL),
         when(vitals.unseen > 0, &SERVICE_UNSEEN),
     ];
     own.into_iter().flatten().collect()
 }
 
+/// What it waits for is said here and not elsewhere: the log has titles alone, and says that in a line of its own.
+fn without_path(waits_for: Option<&str>) -> String {
+    waits_for.map_or_else(String::new, |what| format!("{}; it waits for {what}", NO_PATH.title))
+}
+
 fn choice(facts: &Facts) -> Vec<Condition> {
-    let one = |note: &Note| match note {
-        Note::Provisional => (&GUARDS_PROVISIONAL, String::new()),
-        Note::LayersOff => (&LAYERS_OFF, String::new()),
-        Note::Trial => (&GUARD_TRIAL, String::new()),
-        Note::NoThreeWork => (&GUARDS_FAIL, String::new()),
-        Note::Exposed => (&GUARDS_USED_UP, String::new()),
-        Note::KillsBuilds(_) => (&GUARD_KILLS_BUILDS, note.to_string()),
-        Note::KillsPaths(_) => (&GUARD_ENDS_PATHS, note.to_string()),
+    let one = |note: &Note| {
+        // Which guard it is.
+        let names_it = matches!(note, Note::KillsBuilds(_) | Note::KillsPaths(_));
+        (of_choice(note), if names_it { note.to_string() } else { String::new() })
     };
     facts.vitals.choice.iter().map(one).collect()
+}
+
+/// The warning that a note about the choice of nodes becomes.
+fn of_choice(note: &Note) -> &'static About {
+    match note {
+        Note::Provisional => &GUARDS_PROVISIONAL,
+        Note::LayersOff => &LAYERS_OFF,
+        Note::Trial => &GUARD_TRIAL,
+        Note::NoThreeWork => &GUARDS_FAIL,
+        Note::Exposed => &GUARDS_USED_UP,
+        Note::KillsBuilds(_) => &GUARD_KILLS_BUILDS,
+        Note::KillsPaths(_) => &GUARD_ENDS_PATHS,
+    }
 }
 
 fn computer(facts: &Facts) -> Vec<Condition> {

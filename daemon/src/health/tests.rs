@@ -15,6 +15,7 @@ fn well() -> Facts {
         connected: 8,
         known: 11,
         exit_paths: 2,
+        waits_for: None,
         ready_tunnels: 4,
         relayed_paths: 1,
         most_relayed: 10,
@@ -97,6 +98,25 @@ fn a_warning_says_more_than_its_title_where_there_is_more() {
     assert!(warnings[0].text.contains("about 10 minutes ahead of"), "{warnings:?}");
     assert!(warnings[1].text.contains("abababab"), "{warnings:?}");
     assert!(!about("guard-kills-builds").unwrap().title.contains("abab"));
+}
+
+#[test]
+fn who_has_no_path_is_told_what_it_waits_for_and_what_is_done_about_it() {
+    let facts = Facts { exit_paths: 0, waits_for: Some("a third guard".into()), ..well() };
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.look(now, &facts);
+    let [no_path] = &health.warnings(now + Duration::from_secs(60))[..] else { panic!("one warning") };
+    assert!(no_path.text.ends_with("; it waits for a third guard"), "{no_path:?}");
+    assert!(no_path.advice.starts_with("the daemon builds one") && no_path.advice.contains("; wait"), "{no_path:?}");
+}
+
+#[test]
+fn a_check_of_guards_advises_about_what_is_wrong_with_them() {
+    let vitals = Vitals { choice: vec![Note::Provisional, Note::Trial], ..well().vitals };
+    let all = checks(&Facts { vitals, ..well() }, std::path::Path::new("/data"), "192.0.2.1:443");
+    let guards = all.iter().find(|check| check.name == "guards").unwrap();
+    assert_eq!(guards.state, CheckState::Warning);
+    assert_eq!(guards.advice.as_deref(), Some(&*about("guard-trial").unwrap().help()));
 }
 
 #[test]
