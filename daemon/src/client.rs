@@ -17,6 +17,8 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
+use crate::inside;
+
 /// How long an answer may take: the daemon's own limit, and some.
 const ANSWER_TIME: Duration = Duration::from_secs(70);
 
@@ -28,8 +30,11 @@ pub enum ClientError {
         "no daemon listens on {0}\n  start one with `phantomd` (the first time: `phantom setup`), or name its socket: --daemon SOCKET or PHANTOM_SOCKET"
     )]
     NoDaemon(PathBuf),
-    /// Masked.
-    #[error("under phantom-run no daemon can be asked\n  ask outside")]
+    /// Kept in.
+    #[error(
+        "under phantom-run no daemon can be asked: a program must not learn what else this computer's daemon does, and as whom\n  \
+         ask in a terminal outside of it"
+    )]
     Inside,
     /// It ended the conversation without a word.
     #[error(
@@ -66,6 +71,11 @@ impl Client {
     pub async fn connect(path: &Path) -> Result<Self, ClientError> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::ConnectionRefused if is_masked(path) => ClientError::Inside,
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused | io::ErrorKind::PermissionDenied
+                if inside::is_here() =>
+            {
+                ClientError::Inside
+            }
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => ClientError::NoDaemon(path.to_owned()),
             io::ErrorKind::PermissionDenied => ClientError::Forbidden(path.to_owned()),
             _ => ClientError::Io(path.to_owned(), error),
@@ -93,6 +103,11 @@ impl Client {
         let line = timeout(ANSWER_TIME, self.exchange(request)).await;
         let line = line.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
         let line = line.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe
+                if inside::is_here() =>
+            {
+                ClientError::Inside
+            }
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 ClientError::Silent(self.path.clone())
             }

@@ -17,6 +17,7 @@ pub mod eula;
 pub mod gate;
 pub mod health;
 pub mod identity;
+mod inside;
 pub mod link;
 pub mod logging;
 pub mod metrics;

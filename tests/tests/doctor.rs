@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{Network, SERVER, Server, binary, eventually};
+use phantom_tests::{Network, SERVER, Server, Way, binary, eventually, phantom_run};
 use serde_json::Value;
 
 /// What `phantom doctor --json` says, and its exit status.
@@ -63,6 +63,30 @@ fn a_node_of_a_network_is_well_and_without_a_daemon_it_is_said() -> Result<()> {
     ensure!(status["start"].as_array().is_some_and(|steps| steps.iter().all(|step| step["done"] == true)), "{status}");
     let (said, code) = doctor(Path::new("/nonexistent/daemon.sock"))?;
     ensure!(code == 2 && state(&said, "daemon") == Some("bad"), "{code}: {said}");
+    Ok(())
+}
+
+/// Whoever tries to ask from a shell under phantom-run would else start a second daemon, or look for a fault.
+#[test]
+fn under_phantom_run_commands_say_that_no_daemon_can_be_asked_there() -> Result<()> {
+    let network = Network::shared()?;
+    let (socket, phantom) = (&network.nodes[SERVER].socket, binary("phantom"));
+    let named = format!("PHANTOM_SOCKET={}", socket.display());
+    for way in Way::ALL {
+        for set in [&["env", "-u", "PHANTOM_SOCKET"][..], &["env", &named]] {
+            for (command, status) in [("status", 1), ("forward", 1), ("doctor", 2)] {
+                let mut run = phantom_run(socket, way);
+                run.args(["--quiet", "--"]).args(set).arg(&phantom).arg(command);
+                let output = run.stdin(Stdio::null()).output()?;
+                let said = [&output.stdout[..], &output.stderr].concat();
+                let said = String::from_utf8(said)?;
+                let case = format!("{way:?} {set:?} {command}");
+                ensure!(said.contains("under phantom-run no daemon can be asked"), "{case}: {said}");
+                ensure!(said.contains("outside of it") && !said.contains("start one"), "{case}: {said}");
+                ensure!(output.status.code() == Some(status), "{case}: {:?}", output.status);
+            }
+        }
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use phantom_ipc::admin::{CheckState, Doctor, Request};
 
 use super::{json, print, show};
 use crate::client::{Client, ClientError};
-use crate::health::{Around, daemon_answers, without_daemon, worst};
+use crate::health::{Around, daemon_answers, no_daemon, without_daemon, worst};
 
 /// 0: all is as it should be. 1: programs are served, but something should be looked at. 2: programs cannot be served.
 pub(super) async fn run(socket: &Path, as_json: bool) -> anyhow::Result<ExitCode> {
@@ -15,6 +15,10 @@ pub(super) async fn run(socket: &Path, as_json: bool) -> anyhow::Result<ExitCode
         Ok(Doctor { mut checks, warnings }) => {
             checks.insert(0, daemon_answers(socket));
             Doctor { checks, warnings }
+        }
+        Err(error @ ClientError::Inside) => {
+            // What else it would look at is not how it is outside.
+            Doctor { checks: vec![no_daemon(&error.to_string())], warnings: Vec::new() }
         }
         Err(error) => {
             let checks = without_daemon(&error.to_string(), &Around::of_computer());

@@ -11,6 +11,7 @@ use std::os::unix::net::UnixDatagram;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::gate::{network_of, process_behind};
+use crate::inside::is_kept_in;
 
 /// The daemon's own network, as a number; none before Linux 5.14, which does not tell: everybody counts as outside there.
 pub(super) struct Outside(Option<u64>);
@@ -58,31 +59,11 @@ fn is_in_another_network(pid: i32) -> bool {
     both().is_ok_and(|(its, own)| its != own)
 }
 
-/// Whether a process of that status can neither gain privileges nor make all calls.
-fn is_kept_in(status: &str) -> bool {
-    let says = |name: &str, value: &str| {
-        let mut lines = status.lines().filter_map(|line| line.split_once(':'));
-        lines.any(|(key, said)| key == name && said.trim() == value)
-    };
-    says("NoNewPrivs", "1") && says("Seccomp", "2")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::process::Command;
-
-    #[test]
-    fn only_who_has_lost_both_is_kept_in() {
-        let status = |privileges, filter| {
-            format!("Name:\tx\nNoNewPrivs:\t{privileges}\nSeccomp:\t{filter}\nSeccomp_filters:\t1\n")
-        };
-        assert!(is_kept_in(&status(1, 2)));
-        assert!(
-            ![(0, 2), (1, 0), (0, 0)].into_iter().any(|(privileges, filter)| is_kept_in(&status(privileges, filter)))
-        );
-    }
 
     #[test]
     fn whoever_is_in_the_same_network_is_outside() {
