@@ -9,6 +9,7 @@ use phantom_ipc::name::{NameError, check};
 use phantom_ipc::publish::{NotPublish, Publish};
 use phantom_ipc::release::release;
 
+use super::examples;
 use super::maintain::Maintain;
 use super::peers::Peers;
 use crate::names::Peer;
@@ -55,55 +56,63 @@ pub struct Cli {
 pub enum Command {
     /// Make this computer ready, as root with the package for all users, else for yourself: look what works here, make
     /// configuration and identity, show the agreement, say what comes next
+    #[command(after_help = examples::SETUP)]
     Setup(Setup),
     /// How the daemon is, what it waits for, and where others reach your programs
+    #[command(after_help = examples::STATUS)]
     Status,
     /// What is as it should be and what is not, with advice; codes of warnings are in docs/warnings.md
+    #[command(after_help = examples::DOCTOR)]
     Doctor,
     /// What the daemon has said of late, the newest last; kept in its memory alone
+    #[command(after_help = examples::LOG)]
     Log {
         /// Go on with what comes, until Ctrl-C; with --json one object a line
         #[arg(long, short)]
         follow: bool,
     },
     /// Paths and connections as they live, in a terminal; `?` there explains the keys
+    #[command(after_help = examples::TOP)]
     Top,
     /// Addresses at which programs of this computer can be reached
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::ADDRESS)]
     Address(Address),
     /// Identities behind these addresses: out of this daemon, sealed with a passphrase, and into it; new names, and their end
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::IDENTITY)]
     Identity(Identity),
     /// The daemon's own routing paths
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::PATH)]
     Path(List),
     /// Other nodes that the daemon knows, and some of them for somebody who knows none
-    #[command(subcommand, visible_alias = "peers")]
+    #[command(subcommand, visible_alias = "peers", after_help = examples::PEER)]
     Peer(Peers),
     /// Connections of programs, and the way that their bytes take
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::CONNECTION)]
     Connection(List),
     /// What the network database holds about an address
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::NETDB)]
     Netdb(Netdb),
     /// Maintainers' commands: who is banned, what the database must not hold; made and signed by maintainers, seen and judged by
     /// every operator (docs/commands.md)
     #[command(subcommand)]
     Command(Maintain),
     /// Offer a service that runs on this computer outside Phantom; without an argument: what is offered so
+    #[command(after_help = examples::FORWARD)]
     Forward(Forward),
     /// Show a folder as a read-only site to whoever knows its address, until Ctrl-C
+    #[command(after_help = examples::SERVE)]
     Serve(Serve),
     /// Entries "… over Phantom" in the desktop's menus
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::DESKTOP)]
     Desktop(Desktop),
     /// Services of systemd whose only network is Phantom
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::UNIT)]
     Unit(Unit),
     /// End the daemon
+    #[command(after_help = examples::STOP)]
     Stop,
     /// Private networks on this computer, for trying things out
-    #[command(subcommand)]
+    #[command(subcommand, after_help = examples::TESTNET)]
     Testnet(Testnet),
 }
 
@@ -201,6 +210,8 @@ pub enum Address {
 /// See [`Command::Identity`].
 #[derive(Debug, Subcommand)]
 pub enum Identity {
+    /// Show all, as `phantom address list` does
+    List,
     /// Write one into a new file, sealed with a passphrase; it stays here, too
     Export {
         /// The local name
@@ -362,6 +373,34 @@ mod tests {
         Cli::command().debug_assert();
     }
 
+    /// The words of each example of `phantom` in a help text, up to what is said about it.
+    fn examples(help: &str) -> Vec<String> {
+        let lines = help.lines().filter_map(|line| {
+            let line = line.strip_prefix("  ")?;
+            line.strip_prefix("sudo ").unwrap_or(line).strip_prefix("phantom ")
+        });
+        let whole = |line: &str| line.split("  ").next().unwrap_or_default().split(" | ").next().map(str::to_owned);
+        lines.filter_map(whole).collect()
+    }
+
+    #[test]
+    fn each_command_shows_how_it_is_used_and_the_command_line_takes_that() {
+        for command in Cli::command().get_subcommands().filter(|command| command.get_name() != "help") {
+            let name = command.get_name();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let own = |example: &String| example.split(' ').any(|word| word == name);
+            assert!(examples(&help).iter().any(own), "`phantom {name} --help` has no example");
+            for example in examples(&help).into_iter().chain(examples(EXAMPLES)) {
+                // A peer string of the text is none.
+                let example = example.replace(" --peer phantom-peer:AAAA", "");
+                let words = std::iter::once("phantom").chain(example.split(' '));
+                if let Err(error) = Cli::try_parse_from(words) {
+                    panic!("phantom {example}: {error}");
+                }
+            }
+        }
+    }
+
     #[test]
     fn global_options_may_stand_anywhere() {
         for line in ["phantom --json --daemon s status", "phantom status --daemon s --json"] {
@@ -398,6 +437,7 @@ mod tests {
             "address new web",
             "address list",
             "address show web",
+            "identity list",
             "identity export web web.identity --passphrase-file p",
             "identity import web.identity",
             "identity import web.identity shop --passphrase-file p",

@@ -18,6 +18,10 @@ const LONGEST: u64 = 2048;
 pub(super) async fn run(socket: &Path, as_json: bool, command: Identity) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     match command {
+        Identity::List => {
+            let all: Vec<Address> = client.ask(&Request::AddressList).await?;
+            Ok(print(&if as_json { json(&all)? } else { show::addresses(&all) })?)
+        }
         Identity::Export { name, file, passphrase_file } => {
             export(&mut client, &name, &file, passphrase_file.as_deref()).await
         }

@@ -3,6 +3,7 @@
 pub mod args;
 mod desktop;
 mod doctor;
+mod examples;
 mod identity;
 mod log;
 pub mod maintain;

@@ -14,17 +14,8 @@ use crate::client::Client;
 use crate::commands::date;
 use crate::datadir::write_new_private;
 
-const BUNDLES: &str = "\
-From somebody who is in the network to somebody who is not yet:
-  phantom peer export bundle                  there: this node and some others, signed by it; `phantom status` shows its node id
-  phantom peer import bundle --signed-by ID   here, with the node id that she told you on another way
-
-Whoever makes a bundle could name nothing but nodes of his own, and a computer that knows nobody else would believe him: take one from
-people whom you trust. It tells nothing of its maker that her node would not tell anybody. It is of use as long as one of its nodes answers.";
-
 /// What is done about other nodes.
 #[derive(Debug, Subcommand)]
-#[command(after_help = BUNDLES)]
 pub enum Peers {
     /// Show all that the daemon knows
     List,
