@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use super::args::Desktop;
+use super::shown_list;
 
 /// Begins the file names of entries of ours.
 const PREFIX: &str = "phantom-";
@@ -87,7 +88,7 @@ fn stems(folder: &Path) -> Vec<String> {
 }
 
 /// Does what was asked; returns what to print.
-pub(super) fn run(command: &Desktop) -> Result<String> {
+pub(super) fn run(command: &Desktop, as_json: bool) -> Result<String> {
     let folders = Folders::here()?;
     match command {
         Desktop::Add { program, identity } => {
@@ -95,7 +96,10 @@ pub(super) fn run(command: &Desktop) -> Result<String> {
             add(&folders, program, identity.as_deref(), &launcher)
         }
         Desktop::Remove { program } => remove(&folders, program),
-        Desktop::List => Ok(list(&folders).into_iter().map(|name| name + "\n").collect()),
+        Desktop::List => {
+            let empty = "no entry was made yet: `phantom desktop add firefox-esr` makes one of an installed program's";
+            shown_list(list(&folders), as_json, empty)
+        }
     }
 }
 

@@ -313,6 +313,9 @@ fn show(list: &Commands) -> String {
             list.ignored.join(", ")
         ));
     }
+    if list.commands.is_empty() {
+        lines.push("they have sent none yet; `phantom command --help` says how one is made and signed".to_owned());
+    }
     for one in &list.commands {
         lines.push(format!("\n{}  made {}, over {}", one.serial, one.issued, one.expires));
         lines.extend(one.actions.iter().map(|action| format!("   {action}")));

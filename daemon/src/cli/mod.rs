@@ -70,8 +70,8 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Log { follow } => log::run(&exchange.socket, exchange.json, follow).await?,
         // Run by now, outside of this runtime.
         Command::Setup(_) => {}
-        Command::Desktop(command) => print(&desktop::run(&command)?)?,
-        Command::Unit(command) => print(&unit::run(&command)?)?,
+        Command::Desktop(command) => print(&desktop::run(&command, exchange.json)?)?,
+        Command::Unit(command) => print(&unit::run(&command, exchange.json)?)?,
         Command::Identity(command) => identity::run(&exchange.socket, exchange.json, command).await?,
         Command::Command(command) => maintain::run(&exchange.socket, exchange.json, command).await?,
         Command::Peer(command) => peers::run(&exchange.socket, exchange.json, command).await?,
@@ -161,6 +161,17 @@ impl Exchange {
     }
 }
 
+/// Names one a line, or as JSON; a list without any is explained to people, beside it: a script still reads an empty one.
+fn shown_list(names: Vec<String>, as_json: bool, empty: &str) -> anyhow::Result<String> {
+    if as_json {
+        return Ok(json(&names)?);
+    }
+    if names.is_empty() {
+        eprintln!("{empty}");
+    }
+    Ok(names.into_iter().map(|name| name + "\n").collect())
+}
+
 fn json(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(value).map(|text| text + "\n")
 }
@@ -169,4 +180,18 @@ fn print(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     out.write_all(text.as_bytes())?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_names_is_lines_or_an_array() {
+        let names = || vec!["a".to_owned(), "b".to_owned()];
+        assert_eq!(shown_list(names(), false, "").unwrap(), "a\nb\n");
+        assert_eq!(shown_list(names(), true, "").unwrap(), "[\"a\",\"b\"]\n");
+        assert_eq!(shown_list(Vec::new(), true, "none").unwrap(), "[]\n");
+        assert_eq!(shown_list(Vec::new(), false, "none").unwrap(), "", "what there is to say is no name");
+    }
 }

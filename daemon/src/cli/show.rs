@@ -5,7 +5,7 @@ use phantom_ipc::admin::{
     OwnRecord, Path, PathKind, PathState, Peer, Published, StartStep, Status, Warning,
 };
 
-use super::table::{bytes, clean, pairs, table};
+use super::table::{bytes, clean, counted, pairs, table};
 
 /// Characters of [`short`].
 const SHORT_ID: usize = 12;
@@ -25,9 +25,9 @@ pub(super) fn status(status: &Status) -> String {
         (
             "relays",
             format!(
-                "{} paths, {} tunnels; {} so far",
-                status.relayed_paths,
-                status.relayed_tunnels,
+                "{}, {}; {} so far",
+                counted(status.relayed_paths, "path"),
+                counted(status.relayed_tunnels, "tunnel"),
                 bytes(status.relayed_bytes)
             ),
         ),
@@ -218,7 +218,8 @@ pub(super) fn peers(list: &[Peer]) -> String {
 
 pub(super) fn connections(list: &[Connection]) -> String {
     if list.is_empty() {
-        return "no connections\n".to_owned();
+        return "no connections now: programs of `phantom-run PROGRAM` make them, and whoever reaches what is published\n"
+            .to_owned();
     }
     list.iter().map(connection).collect()
 }
@@ -381,7 +382,8 @@ mod tests {
         assert!(addresses(&[]).contains("address new"));
         assert!(paths(&[]).contains("phantom status"));
         assert!(peers(&[]).contains("--peer"));
-        assert!(connections(&[]).contains("no connections"));
+        assert!(connections(&[]).contains("no connections") && connections(&[]).contains("phantom-run"));
+        assert!(forwards(&[]).contains("phantom forward 80=127.0.0.1:8080"));
     }
 
     #[test]

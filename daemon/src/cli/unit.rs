@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::args::{Unit, UnitOptions};
+use super::shown_list;
 
 /// Where units lie, first choice first; drop-ins for one may lie in all of them.
 const FOLDERS: [&str; 5] = [
@@ -31,12 +32,16 @@ const COMMANDS: [&str; 7] =
 const PREFIXES: &str = "-+!:|";
 
 /// Does what was asked; returns what to print.
-pub(super) fn run(command: &Unit) -> Result<String> {
+pub(super) fn run(command: &Unit, as_json: bool) -> Result<String> {
     let root = Path::new("/");
     match command {
         Unit::Add(options) => add(root, options, &super::beside("phantom-run")?),
         Unit::Remove { unit } => remove(root, &full(unit)),
-        Unit::List => Ok(list(root).into_iter().map(|unit| unit + "\n").collect()),
+        Unit::List => shown_list(
+            list(root),
+            as_json,
+            "no service runs under phantom-run: `phantom unit add nginx` puts one there",
+        ),
     }
 }
 
@@ -59,7 +64,16 @@ fn add(root: &Path, options: &UnitOptions, launcher: &Path) -> Result<String> {
     let folder = path.parent().unwrap_or(root);
     fs::create_dir_all(folder).with_context(|| format!("making {} (root may)", folder.display()))?;
     fs::write(&path, text).with_context(|| format!("writing {} (root may)", path.display()))?;
-    Ok(format!("made {}\nnext: systemctl daemon-reload && systemctl restart {unit}\n", path.display()))
+    let mind = if options.publish.is_empty() { unreached(&options.unit) } else { String::new() };
+    Ok(format!("made {}\n{mind}next: systemctl daemon-reload && systemctl restart {unit}\n", path.display()))
+}
+
+/// Whoever moves a server here would look for the reason elsewhere.
+fn unreached(unit: &str) -> String {
+    format!(
+        "mind: others reach nothing of it, whatever it listens on, neither over Phantom nor as before; if it serves anybody, say \
+         which ports, as in: phantom unit add {unit} --publish 80\n"
+    )
 }
 
 fn remove(root: &Path, unit: &str) -> Result<String> {

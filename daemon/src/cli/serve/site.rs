@@ -48,8 +48,11 @@ impl Site {
     /// # Errors
     /// When it is none, or the kernel cannot keep a walk inside it.
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
-        let opened = File::open(folder).with_context(|| format!("cannot read {}", folder.display()))?;
-        anyhow::ensure!(opened.metadata()?.is_dir(), "{} is no folder", folder.display());
+        let hint = "it takes a folder, as in: phantom serve ./public; `phantom forward` lists what is offered now";
+        // The system's word first: the hint is a line of its own, and the last.
+        let opened = File::open(folder);
+        let opened = opened.map_err(|error| anyhow::anyhow!("cannot read {}: {error}\n  {hint}", folder.display()))?;
+        anyhow::ensure!(opened.metadata()?.is_dir(), "{} is no folder\n  {hint}", folder.display());
         let root = OwnedFd::from(opened);
         beneath(&root, Path::new("."))
             .context("this kernel cannot keep a site inside its folder (openat2, Linux 5.6)")?;

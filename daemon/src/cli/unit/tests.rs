@@ -61,6 +61,19 @@ fn every_command_of_a_unit_is_wrapped() {
 }
 
 #[test]
+fn who_publishes_nothing_is_told_that_nobody_reaches_it() {
+    let root = computer(&[("usr/lib/systemd/system/ssh.service", "[Service]\nExecStart=/usr/sbin/sshd -D\n")]);
+    let said = |publish: &[&str]| {
+        let publish = publish.iter().map(|ports| (*ports).to_owned()).collect();
+        add(root.path(), &UnitOptions { publish, ..options("ssh", None) }, Path::new(LAUNCHER)).unwrap()
+    };
+    let mind = said(&[]);
+    assert!(mind.contains("others reach nothing of it") && mind.contains("unit add ssh --publish"), "{mind}");
+    assert!(mind.ends_with("next: systemctl daemon-reload && systemctl restart ssh.service\n"), "{mind}");
+    assert!(!said(&["22"]).contains("mind"));
+}
+
+#[test]
 fn what_other_drop_ins_say_counts() {
     let root = computer(&[
         ("usr/lib/systemd/system/a.service", "[Service]\nType=notify\nExecStart=/bin/a\n"),
