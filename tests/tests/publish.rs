@@ -143,6 +143,8 @@ fn what_is_published_is_reached_and_nothing_else() -> Result<()> {
         let name = name_in(&some.said[0])?;
         ensure!(some.said[1].contains("port 8001") && name_in(&some.said[1])? == name, "{:?}", some.said);
         network.published(&name)?;
+        let hint = some.hears("8004 is published, but")?;
+        ensure!(hint.contains("loopback alone") && !hint.contains("8003"), "{hint}");
         let ports = [8001, 8002, 8003, 8004, some.chosen];
         ensure!(heard(&network, way, &name, &ports)? == "8001 refused refused refused refused", "{way:?}");
     }
@@ -156,7 +158,10 @@ fn what_is_published_is_visited_from_outside_and_the_program_hears_nothing_of_it
     let name = network.address(SERVER, "visited")?;
     let said = run.hears("reachable at")?;
     ensure!(name_in(&said)? == name && !said.contains("not reachable"), "{said}");
-    ensure!(said.contains("port 8001") && said.contains("port 8005, on which nothing listens yet"), "{said}");
+    ensure!(
+        said.contains("port 8001") && said.contains("port 8005, on which nothing listens for others yet"),
+        "{said}"
+    );
     // Its own visit of before would have been answered first.
     ensure!(heard(&network, Way::Namespace, &name, &[8001])? == "8001");
     let incoming = network.phantom(SERVER, &["connection", "list"])?;

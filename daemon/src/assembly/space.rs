@@ -1,6 +1,5 @@
 //! One open identity: its gate, what its programs reach, and what reaches them.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::OwnedFd;
@@ -31,7 +30,7 @@ use crate::startup::Setup;
 use super::arrivals::{Arrivals, Taken};
 use super::explain::{Explains, Trouble};
 use super::published::{Own, Published, TooMany};
-use super::unpublished::{self, Listening};
+use super::unpublished::{self, Listening, Look};
 use super::visit::Visits;
 
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
@@ -317,10 +316,10 @@ fn outside(setup: &Setup, usage: &Arc<Use>, notes: broadcast::Sender<Note>) -> O
 
 #[async_trait]
 impl Listening for Inside {
-    async fn unpublished(&self) -> Option<BTreeSet<u16>> {
+    async fn look(&self) -> Option<Look> {
         let space = self.space()?;
-        let listening = space.listening_ports().await.into_iter();
-        Some(listening.filter(|port| !space.published.admits_anywhere(*port)).collect())
+        let (listening, on_loopback) = (space.listening_ports().await, space.loopback_ports().await);
+        Some(Look::of(&space.published, listening.into_iter().collect(), on_loopback.into_iter().collect()))
     }
 }
 
@@ -355,6 +354,15 @@ impl NodeSpace {
         let mut ports = self.emulation.listening_ports();
         if let Some(gate) = self.standing_gate() {
             ports.extend(gate.listening_ports().await);
+        }
+        ports
+    }
+
+    /// Ports on which programs listen for each other.
+    async fn loopback_ports(&self) -> Vec<u16> {
+        let mut ports = self.emulation.loopback_ports();
+        if let Some(gate) = self.standing_gate() {
+            ports.extend(gate.loopback_ports().await);
         }
         ports
     }

@@ -1,12 +1,15 @@
-//! Tells whoever started a run on which ports it listens that nobody else reaches.
+//! Tells whoever started a run on which ports it listens that nobody else reaches: not published, or on loopback alone.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_ipc::hook::{About, Note};
+use phantom_ipc::publish::Ports;
 use tokio::sync::broadcast;
 use tokio::time::interval;
+
+use super::published::Published;
 
 /// How often it is seen what listens, where somebody wants to know. Who listens for so long means it.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -14,50 +17,107 @@ const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Ports that one note names, and notes of one run: a program that listens everywhere is not worth more.
 const MOST: usize = 8;
 
+/// Where programs listen at a moment, as far as somebody may wonder.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Look {
+    /// For the network, without being published.
+    unpublished: BTreeSet<u16>,
+    /// Published, but on loopback alone.
+    private: BTreeSet<u16>,
+}
+
+impl Look {
+    /// What was published, where programs listen for the network, and where on loopback. With `all` published a listener on
+    /// loopback is mostly meant so (a database behind a server); where it is the only one it is what was to be reached.
+    pub(super) fn of(published: &Published, listening: BTreeSet<u16>, on_loopback: BTreeSet<u16>) -> Self {
+        let all: Vec<Ports> = published.all().into_iter().map(|(_, ports)| ports).collect();
+        let is_named = |port: u16| all.contains(&Ports::One(port));
+        let is_all = listening.is_empty() && all.contains(&Ports::All);
+        let private = on_loopback.difference(&listening).copied().filter(|port| is_all || is_named(*port)).collect();
+        let unpublished = listening.into_iter().filter(|port| !published.admits_anywhere(*port)).collect();
+        Self { unpublished, private }
+    }
+}
+
 /// Where programs listen.
 #[async_trait]
 pub(super) trait Listening: Send + Sync {
-    /// The ports of now that nobody else reaches; none when there are no programs any more.
-    async fn unpublished(&self) -> Option<BTreeSet<u16>>;
+    /// As it is now; none when there are no programs any more.
+    async fn look(&self) -> Option<Look>;
+}
+
+/// What of one kind was said, and seen at the last look.
+#[derive(Default)]
+struct Told {
+    told: BTreeSet<u16>,
+    seen: BTreeSet<u16>,
+    said: usize,
+}
+
+impl Told {
+    /// What is to be said now. Only what was seen twice in a row: some programs listen for a moment, to see whether they can.
+    fn news(&mut self, now: BTreeSet<u16>) -> Vec<u16> {
+        let new = now.intersection(&self.seen).filter(|port| !self.told.contains(*port));
+        let new: Vec<u16> = new.copied().take(if self.said < MOST { MOST } else { 0 }).collect();
+        self.told.extend(&new);
+        self.said += usize::from(!new.is_empty());
+        self.seen = now;
+        new
+    }
 }
 
 /// Says each port once, to those who follow, until the programs are gone.
 pub(super) async fn tell(programs: &dyn Listening, notes: &broadcast::Sender<Note>) {
-    let mut look = interval(LOOK_EVERY);
-    let (mut told, mut seen, mut said): (BTreeSet<u16>, BTreeSet<u16>, usize) = Default::default();
+    let mut every = interval(LOOK_EVERY);
+    let (mut unpublished, mut private) = (Told::default(), Told::default());
     loop {
-        look.tick().await;
+        every.tick().await;
         if notes.receiver_count() == 0 {
             // Others who come hear of everything.
-            (told, seen, said) = Default::default();
+            (unpublished, private) = Default::default();
             continue;
         }
-        let Some(now) = programs.unpublished().await else { return };
-        // Twice in a row: some programs listen for a moment, to see whether they can.
-        let new: Vec<u16> = now.intersection(&seen).filter(|port| !told.contains(*port)).copied().take(MOST).collect();
-        if !new.is_empty() && said < MOST {
-            told.extend(&new);
-            said += 1;
-            let _ = notes.send(Note::new(About::Hint, &text(&new)));
+        let Some(now) = programs.look().await else { return };
+        let news = [
+            (unpublished.news(now.unpublished), text as fn(&[u16]) -> String),
+            (private.news(now.private), on_loopback),
+        ];
+        for (ports, text) in news.into_iter().filter(|(ports, _)| !ports.is_empty()) {
+            let _ = notes.send(Note::new(About::Hint, &text(&ports)));
         }
-        seen = now;
     }
 }
 
+/// Why nobody comes, though it was published.
+fn on_loopback(ports: &[u16]) -> String {
+    let (word, is) = if ports.len() == 1 { ("port", "is") } else { ("ports", "are") };
+    format!(
+        "{word} {} {is} published, but the program listens there on loopback alone, which nobody else reaches: have it listen \
+         on 0.0.0.0 or [::]",
+        listed(ports, ", ")
+    )
+}
+
+fn listed(ports: &[u16], between: &str) -> String {
+    ports.iter().map(u16::to_string).collect::<Vec<_>>().join(between)
+}
+
 fn text(ports: &[u16]) -> String {
-    let list: Vec<String> = ports.iter().map(u16::to_string).collect();
     let word = if ports.len() == 1 { "port" } else { "ports" };
     format!(
         "nobody else reaches {word} {}, on which the program listens; `--publish {}` lets others in, with `:NAME` at an address \
          that lasts",
-        list.join(", "),
-        list.join(",")
+        listed(ports, ", "),
+        listed(ports, ",")
     )
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+
+    use phantom_proto::crypto::SigningKey;
+    use phantom_proto::ident::ApAddress;
 
     use super::*;
 
@@ -66,9 +126,30 @@ mod tests {
 
     #[async_trait]
     impl Listening for Looks {
-        async fn unpublished(&self) -> Option<BTreeSet<u16>> {
-            self.0.lock().unwrap().pop().map(|ports| ports.iter().copied().collect())
+        async fn look(&self) -> Option<Look> {
+            let unpublished = self.0.lock().unwrap().pop()?.iter().copied().collect();
+            Some(Look { unpublished, ..Look::default() })
         }
+    }
+
+    #[test]
+    fn what_is_published_but_on_loopback_is_no_secret_to_its_owner() {
+        let look = |published: &[Ports], listening: &[u16], on_loopback: &[u16]| {
+            let (all, at) =
+                (Published::default(), ApAddress::of(&SigningKey::generate(&mut crate::random()).verifying_key()));
+            published.iter().for_each(|ports| all.add(at, *ports));
+            let look = Look::of(&all, listening.iter().copied().collect(), on_loopback.iter().copied().collect());
+            [look.unpublished, look.private].map(|ports| ports.into_iter().collect::<Vec<u16>>())
+        };
+        const NONE: [Vec<u16>; 2] = [Vec::new(), Vec::new()];
+        assert_eq!(look(&[Ports::One(80)], &[443], &[80, 81]), [vec![443], vec![80]]);
+        assert_eq!(look(&[Ports::One(80)], &[80], &[80]), NONE, "it listens for others, too");
+        assert_eq!(look(&[Ports::All], &[80], &[5432]), NONE, "that is meant so");
+        assert_eq!(look(&[Ports::All], &[], &[8000]), [vec![], vec![8000]], "nothing is reached at all");
+        assert_eq!(look(&[], &[], &[8000]), NONE);
+        let said = on_loopback(&[80]);
+        assert!(said.starts_with("port 80 is published, but") && said.contains("0.0.0.0 or [::]"), "{said}");
+        assert!(on_loopback(&[80, 81]).starts_with("ports 80, 81 are published"));
     }
 
     async fn told(looks: &[&'static [u16]]) -> Vec<String> {

@@ -281,7 +281,7 @@ impl Visit {
                 Ports::One(port) => !self.listens(port, until).await,
                 Ports::All => false,
             };
-            said.push(format!("{ports}{}", if idle { ", on which nothing listens yet" } else { "" }));
+            said.push(format!("{ports}{}", if idle { ", on which nothing listens for others yet" } else { "" }));
         }
         said.join("; ")
     }

@@ -193,7 +193,12 @@ impl Emulation {
 
     /// Ports on which programs listen for the network.
     pub(crate) fn listening_ports(&self) -> Vec<u16> {
-        self.shared.lock().table.public_ports()
+        self.shared.lock().table.ports(false)
+    }
+
+    /// Ports on which programs listen on loopback.
+    pub(crate) fn loopback_ports(&self) -> Vec<u16> {
+        self.shared.lock().table.ports(true)
     }
 
     /// The IPv4 address that stands for `address` here.

@@ -457,11 +457,11 @@ impl Table {
             .find_map(|ip| self.listener(ip, port).map(|id| (id, ip)))
     }
 
-    /// Where programs listen for connections from the network.
-    pub(super) fn public_ports(&self) -> Vec<u16> {
+    /// Where programs listen: for connections from the network, or on loopback.
+    pub(super) fn ports(&self, on_loopback: bool) -> Vec<u16> {
         let listening = self.sockets.values().filter(|socket| matches!(socket.phase, Phase::Listening { .. }));
-        let public = listening.filter_map(|socket| socket.local).filter(|local| !plain(local.ip()).is_loopback());
-        public.map(|local| local.port()).collect()
+        let wanted = |local: &SocketAddr| plain(local.ip()).is_loopback() == on_loopback;
+        listening.filter_map(|socket| socket.local).filter(wanted).map(|local| local.port()).collect()
     }
 
     /// The socket that accept(2) will give: of the listener's family, with its options.

@@ -215,8 +215,17 @@ impl Gate {
 
     /// The ports on which programs listen, on other addresses than loopback; ascending.
     pub async fn listening_ports(&self) -> Vec<u16> {
+        self.ports(false).await
+    }
+
+    /// The ports on which programs listen on loopback, and maybe elsewhere as well; ascending.
+    pub async fn loopback_ports(&self) -> Vec<u16> {
+        self.ports(true).await
+    }
+
+    async fn ports(&self, on_loopback: bool) -> Vec<u16> {
         let listeners = self.shared.helper.listeners().await.unwrap_or_default();
-        let mut ports: Vec<u16> = listeners.iter().filter(|l| !l.loopback).map(|l| l.port).collect();
+        let mut ports: Vec<u16> = listeners.iter().filter(|l| l.loopback == on_loopback).map(|l| l.port).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
