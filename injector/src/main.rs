@@ -11,6 +11,7 @@ mod doors;
 mod enclose;
 mod exposed;
 mod filter;
+mod groups;
 mod host;
 mod isolate;
 mod kernel_files;

@@ -16,7 +16,7 @@ use rustix::mount::{
 use crate::deputies::{Masked, deputies, known_places};
 use crate::host::{self, Cover};
 use crate::scratch::Scratch;
-use crate::{kernel_files, own_names, run_folder};
+use crate::{groups, kernel_files, own_names, run_folder};
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -37,6 +37,10 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     // As long as it is to be had.
     let name = host::name().to_string_lossy().into_owned();
     let hidden = (!view.shows_host && is_hidden(say)).then_some(&*name);
+    let groups = hidden.and_then(|_| {
+        let hid = groups::hide();
+        hid.inspect_err(|error| say(&format!("names of groups of processes stay visible: {error:#}"))).ok()
+    });
     let mut deputies = deputies(&view.masked);
     run_folder::make_own(&known_places(&view.masked), &view.twins, say)?;
     let mut scratch = Scratch::mount()?;
@@ -57,6 +61,9 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
         Err(error) => {
             say(&format!("names and hardware addresses of the host's interfaces stay visible in /sys: {error}"))
         }
+    }
+    if let Some(Err(error)) = groups.map(|groups| groups.lay(say)) {
+        say(&format!("folders of groups of processes stay visible: {error:#}"));
     }
     kernel_files::protect(boot.as_ref(), say)?;
     for deputy in deputies {

@@ -3,12 +3,13 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
 use phantom_tests::alone::{SELF, confined, unable, with_mounts};
 use phantom_tests::programs::prepare;
-use phantom_tests::{Alone, Kind, Way, binary, stdout};
+use phantom_tests::{Alone, Kind, Way, binary, eventually, stdout};
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
@@ -112,6 +113,68 @@ fn the_computers_name_and_numbers_are_not_to_be_seen() -> Result<()> {
         if kind == Kind::Root {
             let output = alone.run(kind, way, &["cat", files[1]]).output()?;
             ensure!(!stdout(&output)?.contains(&numbers[1]), "boot_id");
+        }
+        Ok(())
+    })
+}
+
+/// A group of processes, removed with the value.
+struct Group(PathBuf);
+
+impl Group {
+    /// Below the first hierarchy that is mounted here.
+    fn make(name: &str) -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let of = |kind: &str| mounts.lines().find(|line| line.contains(kind))?.split(' ').nth(4);
+        let root = of(" - cgroup2 ").or_else(|| of(" - cgroup ")).context("no groups of processes here")?;
+        let group = Self(Path::new(root).join(format!("{name}-{}", std::process::id())));
+        fs::create_dir(&group.0)?;
+        Ok(group)
+    }
+
+    fn name(&self) -> String {
+        self.0.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// The command, in this group.
+    fn holds(&self, command: &Command) -> Command {
+        let mut inside = Command::new("sh");
+        inside.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.0);
+        inside.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            value.map_or_else(|| inside.env_remove(name), |value| inside.env(name, value));
+        }
+        inside
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // As long as a process of a run is about to end there, it stays.
+        let _ = eventually(|| Ok(fs::remove_dir(&self.0)?));
+    }
+}
+
+/// Names of groups are those of containers, users and services.
+#[test]
+fn names_of_groups_of_processes_are_not_to_be_seen() -> Result<()> {
+    let alone = Alone::shared()?;
+    let group = Group::make("laptop-corp-inside")?;
+    let root = group.0.parent().context("no root")?.to_owned();
+    // Who looks finds its own process in the root that it sees.
+    let script = format!(
+        "cat /proc/self/cgroup /proc/self/mountinfo; ls {}; cat /proc/self/cgroup | grep -q '/laptop' || \
+         while read pid; do [ $pid = $$ ] && echo found; done <{}/cgroup.procs",
+        root.display(),
+        root.display()
+    );
+    alone.everywhere(|kind, way| {
+        for (option, shown) in [(None, false), (Some("--show-host"), true)] {
+            let mut run = alone.tool(kind, "phantom-run");
+            run.args(["-q", "--isolation", way.flag()]).args(option).args(["sh", "-c", &script]);
+            let said = stdout(&group.holds(&run).output()?)?;
+            ensure!(said.contains(&group.name()) == shown, "{option:?}: {said}");
+            ensure!(said.contains("found\n") != shown, "{option:?}: {said}");
         }
         Ok(())
     })
