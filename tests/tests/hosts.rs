@@ -142,7 +142,10 @@ impl Group {
         inside.args(["-c", "echo $$ >\"$0/cgroup.procs\" && exec \"$@\""]).arg(&self.0);
         inside.arg(command.get_program()).args(command.get_args());
         for (name, value) in command.get_envs() {
-            value.map_or_else(|| inside.env_remove(name), |value| inside.env(name, value));
+            match value {
+                Some(value) => inside.env(name, value),
+                None => inside.env_remove(name),
+            };
         }
         inside
     }
