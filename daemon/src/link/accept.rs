@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Doorkeeper};
 use super::face::Body;
 use super::gulp::Gulps;
+use super::records::Records;
 use super::{Face, Limits, Link, dial, face, tls};
 
 /// Wait after the system refused to accept: out of descriptors, most likely.
@@ -97,7 +98,9 @@ impl Acceptor {
         let peer = proof.check(Role::Client(self.identity.verifying_key()), &exporter).ok()?;
         tls.get_mut().0.hold(self.doorkeeper.link()?);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
-        Some(Link { peer, remote, purpose, retires: None, stream: Box::new(tls) })
+        let (gulps, tls) = tls.into_inner();
+        let records = Records::after(gulps, tls.into()).ok()?;
+        Some(Link { peer, remote, purpose, retires: None, stream: Box::new(records) })
     }
 }
 

@@ -16,6 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::gulp::Gulps;
+use super::records::Records;
 use super::scope::may_dial;
 use super::tls::{is_post_quantum, prepare};
 use super::{Clocks, Link, LinkError, Purpose};
@@ -64,7 +65,9 @@ impl Dialer {
         let opening = Opening { proof, purpose }.to_bytes();
         self.step(send(&mut tls, &opening)).await?.map_err(LinkError::Unreachable)?;
         let retires = Some(super::retirement());
-        Ok(Link { peer: server, remote: peer.addr, purpose, retires, stream: Box::new(tls) })
+        let (gulps, tls) = tls.into_inner();
+        let records = Records::after(gulps, tls.into()).map_err(LinkError::Unreachable)?;
+        Ok(Link { peer: server, remote: peer.addr, purpose, retires, stream: Box::new(records) })
     }
 
     async fn step<T>(&self, work: impl Future<Output = T>) -> Result<T, LinkError> {

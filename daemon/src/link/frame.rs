@@ -17,7 +17,7 @@ use super::{Link, Purpose, Stream};
 /// How much is asked for at once: four TLS records.
 const READ_BATCH: usize = 64 * 1024;
 
-/// How much is gathered before it leaves by itself. One cell more and rustls, which takes 64 KiB at a time, would need a
+/// How much is gathered before it leaves by itself. One cell more and the link, which takes 64 KiB at a time, would need a
 /// second system call.
 const WRITE_BATCH: usize = 60 * 1024;
 

@@ -13,6 +13,7 @@ pub mod frame;
 mod gulp;
 mod memory;
 mod pool;
+mod records;
 mod scope;
 mod tls;
 
