@@ -68,3 +68,12 @@ seed("terminating", "padded", [(21, short(65535)), (15, 1), (16, 1), (17, 1, tex
 # tunnel: 0 start, 2 seed at the hop, 4 seed at the end, 5 tunnel at the hop, 6 at the owner, 8 and on: confirm, 12 honest
 seed("tunnel", "honest", [(12,)] * 3, 13)
 seed("tunnel", "by-hand", [(0,), (2, 0, 0, 0, 0), (4, 1, 0, 0), (5, 1, 0, 0, 0), (6, 1, 0, 0), (8, 0, 2, 0, 0)], 13)
+
+# records: 0 content, 1 much, 2 alert, 3 a record of any kind, 4 raw, 5 change, 6 cut, 7 pieces
+said = [(0, text(b"hello")), (1, short(40000)), (0, text(b""))]
+seed("records", "said", said + [(7, short(7))], 8, b"\0")
+seed("records", "ended", said + [(2, 0), (0, text(b"behind"))], 8, b"\1")
+seed("records", "changed", said + [(5, short(3000), 1), (7, short(100))], 8, b"\0")
+seed("records", "cut", said + [(6, short(30000))], 8, b"\0")
+seed("records", "kinds", said + [(3, 0, text(b"padded\x17\0")), (3, 21, text(b"\1\x5a")), (3, 22, text(b"\x18\0\0\1\0"))], 8, b"\2")
+seed("records", "raw", said + [(4, text(b"\x14\3\3\0\1\1"))], 8, b"\2")

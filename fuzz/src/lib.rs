@@ -1,7 +1,8 @@
-//! What the fuzz targets share: keys, a world of nodes, and the gate's pure files.
+//! What the fuzz targets share: keys, a world of nodes, and pure files of the gate and of links.
 
 pub mod gate;
 pub mod net;
+pub mod records;
 pub mod world;
 
 use std::sync::OnceLock;
