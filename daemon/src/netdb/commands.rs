@@ -161,12 +161,10 @@ impl Commands {
 
     /// Takes a command; it is on disk when this returns. `known`: the nodes that this one knows.
     pub(super) fn take(&mut self, now: u64, bytes: &[u8], known: &[NodeContact]) -> Result<(), Untaken> {
+        let entry = self.log.judge(now, bytes, &self.ignored, known)?;
+        // Copied only for what is taken: strangers may send anything else as often as they like.
         let mut log = self.log.clone();
-        if let Err(error) = log.take(now, bytes, &self.ignored, known) {
-            // That there are two with one serial is to be seen.
-            self.log = log;
-            return Err(error.into());
-        }
+        log.put(entry);
         self.keep(now, log)?;
         Ok(())
     }

@@ -114,19 +114,36 @@ impl Log {
         Ok(())
     }
 
-    /// Takes a command that somebody sent, at `now` (seconds since 1970). `known`: the nodes that this one knows, itself not among
-    /// them; it decides whether the command waits for the operator.
+    /// Takes a command that somebody sent, as [`Self::judge`] says. True: it waits for the operator.
     ///
     /// # Errors
     /// See [`Refused`]; nothing has changed then.
-    // protocol: M10, M11
     pub fn take(
         &mut self,
         now: u64,
         bytes: &[u8],
         ignored: &BTreeSet<Kind>,
         known: &[NodeContact],
-    ) -> Result<&Entry, Refused> {
+    ) -> Result<bool, Refused> {
+        let entry = self.judge(now, bytes, ignored, known)?;
+        let held = entry.held;
+        self.put(entry);
+        Ok(held)
+    }
+
+    /// What is to be kept of a command that somebody sent, at `now` (seconds since 1970). `known`: the nodes that this one knows, itself
+    /// not among them; it decides whether the command waits for the operator.
+    ///
+    /// # Errors
+    /// See [`Refused`]. That there are two of one serial stays known.
+    // protocol: M10, M11
+    pub fn judge(
+        &mut self,
+        now: u64,
+        bytes: &[u8],
+        ignored: &BTreeSet<Kind>,
+        known: &[NodeContact],
+    ) -> Result<Entry, Refused> {
         // As cheap as can be: what is here already comes again and again.
         if self.entries.values().any(|entry| entry.bytes == bytes) {
             return Err(Refused::Known);
@@ -138,11 +155,15 @@ impl Log {
         let id = command.id();
         self.fits(&command, id)?;
         let (held, hits) = self.weigh(now, &command, ignored, known);
-        let serial = command.serial;
+        Ok(Entry { command, bytes: bytes.to_vec(), held, hits, taken: now, id })
+    }
+
+    /// Keeps a command that was judged; the oldest make room.
+    pub fn put(&mut self, entry: Entry) {
+        let serial = entry.command.serial;
         let kept = self.highest().max(serial).saturating_sub(KEPT);
         self.entries.retain(|serial, _| *serial > kept);
-        let entry = Entry { command, bytes: bytes.to_vec(), held, hits, taken: now, id };
-        Ok(self.entries.entry(serial).or_insert_with(|| entry))
+        self.entries.insert(serial, entry);
     }
 
     /// Whether it has a place in the chain.

@@ -412,10 +412,8 @@ fn more_than_one_in_twenty_of_the_known_nodes_waits_for_the_operator() {
         ban_range("10.99.0.0/16"),
         ban_range("10.1.0.0/16"),
     ]);
-    let held: Vec<_> = commands
-        .iter()
-        .map(|command| log.take(NOW, &signed(command, &[1, 2]), &none(), &known).unwrap().held)
-        .collect();
+    let held: Vec<_> =
+        commands.iter().map(|command| log.take(NOW, &signed(command, &[1, 2]), &none(), &known).unwrap()).collect();
     // Three of sixty are one in twenty; who is not known, or is banned already, does not count.
     assert_eq!(held, [false, false, false, true, false, false]);
     assert!(log.bans(NOW, &none()).of_contact(&contact(4)).is_none());
@@ -425,7 +423,7 @@ fn more_than_one_in_twenty_of_the_known_nodes_waits_for_the_operator() {
     // One at a time may be banned in the smallest network.
     let few = &known[..5];
     let mut log = Log::new(keys());
-    let held = |log: &mut Log, command| log.take(NOW, &signed(command, &[1, 2]), &none(), few).unwrap().held;
+    let held = |log: &mut Log, command| log.take(NOW, &signed(command, &[1, 2]), &none(), few).unwrap();
     assert!(!held(&mut log, &commands[0]) && held(&mut log, &commands[1]));
 }
 
