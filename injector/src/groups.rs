@@ -68,7 +68,7 @@ fn own(groups: &str, mounts: &str) -> Vec<Own> {
         let mut words = system.split(' ');
         let (Some(kind), _, Some(options)) = (words.next(), words.next(), words.next()) else { continue };
         let Some(path) = groups.lines().find_map(|line| path_in(line, kind, options)) else { continue };
-        let below = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
+        let below = Path::new(path).strip_prefix(root).unwrap_or_else(|_| Path::new(""));
         if below != Path::new("") {
             found.push(Own { folder: Path::new(over).join(below), over: over.into() });
         }
