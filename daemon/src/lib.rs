@@ -18,6 +18,7 @@ pub mod gate;
 pub mod health;
 pub mod identity;
 mod inside;
+mod lines;
 pub mod link;
 pub mod logging;
 pub mod metrics;

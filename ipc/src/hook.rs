@@ -169,6 +169,14 @@ pub enum Request {
         /// As whom; a token that was lent, where the identity has a name.
         identity: IdentityRef,
     },
+    /// A line to keep, on which a process asks for one socket after the other: it takes [`Request::Socket`], as the identity
+    /// whose it is, without a preamble, and ends with the identity. Answered by [`Reply::Descriptor`], the line beside.
+    Line {
+        /// As whom.
+        identity: IdentityRef,
+        /// Whether the sockets are to be emulated, whatever the daemon could do.
+        emulated: bool,
+    },
 }
 
 /// What the daemon answers. Any request may be answered by [`Reply::Failed`].
@@ -240,7 +248,8 @@ impl Request {
             | Self::Lend { identity, .. }
             | Self::Emulated { identity, .. }
             | Self::Hold { identity }
-            | Self::ProgramSocket { identity } => identity,
+            | Self::ProgramSocket { identity }
+            | Self::Line { identity, .. } => identity,
         }
     }
 
@@ -248,6 +257,7 @@ impl Request {
     pub fn is_of_programs(&self) -> bool {
         match self {
             Self::Socket { .. }
+            | Self::Line { .. }
             | Self::Emulated { .. }
             | Self::Resolve { .. }
             | Self::Reverse { .. }
@@ -278,6 +288,7 @@ impl Request {
             Self::Emulated { .. } => 16,
             Self::Hold { .. } => 17,
             Self::ProgramSocket { .. } => 18,
+            Self::Line { .. } => 19,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -295,6 +306,7 @@ impl Request {
                 to.u8(u8::from(*stays));
             }
             Self::Lend { token, .. } => to.bytes(token),
+            Self::Line { emulated, .. } => to.u8(u8::from(*emulated)),
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
             Self::Enter { .. }
             | Self::Info { .. }
@@ -312,7 +324,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !matches!(tag, 1..=8 | 16..=18) {
+        if !matches!(tag, 1..=8 | 16..=19) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -330,6 +342,7 @@ impl Request {
             }
             17 => Self::Hold { identity },
             18 => Self::ProgramSocket { identity },
+            19 => Self::Line { identity, emulated: from.flag()? },
             _ => {
                 let (ports, at) = (take_ports(&mut from)?, take_optional_name(&mut from)?);
                 Self::Publish { identity, ports, at, stays: from.flag()? }

@@ -64,6 +64,7 @@ fn request() -> impl Strategy<Value = Request> {
         }),
         identity().prop_map(|identity| Request::Hold { identity }),
         identity().prop_map(|identity| Request::ProgramSocket { identity }),
+        (identity(), any::<bool>()).prop_map(|(identity, emulated)| Request::Line { identity, emulated }),
         (identity(), any::<[u8; 16]>()).prop_map(|(identity, token)| Request::Lend { identity, token }),
         (identity(), ports(), prop::option::of("[^\0]{1,16}"), any::<bool>())
             .prop_map(|(identity, ports, at, stays)| Request::Publish { identity, ports, at, stays }),
@@ -288,6 +289,7 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("lend", Request::Lend { identity: web(), token: [0x22; 16] }),
         ("hold", Request::Hold { identity: token() }),
         ("program_socket", Request::ProgramSocket { identity: token() }),
+        ("line", Request::Line { identity: token(), emulated: true }),
         ("open", emulated(0, Call::Open { domain: 10, kind: 0x80801, protocol: -1 })),
         ("connect", emulated(SOCKET, Call::Connect { address: (ADDRESS, 80).into(), wait: true })),
         ("disconnect", emulated(SOCKET, Call::Disconnect)),

@@ -398,6 +398,16 @@ impl Space for NodeSpace {
         }
     }
 
+    async fn line(&self, emulated: bool) -> io::Result<OwnedFd> {
+        if emulated {
+            return self.emulation.line();
+        }
+        match self.gate().await {
+            Ok(gate) => gate.line().await,
+            Err(_) => self.emulation.line(),
+        }
+    }
+
     fn ipv4(&self) -> Ipv4Addr {
         OWN_IPV4
     }
@@ -463,7 +473,11 @@ impl Space for NodeSpace {
     }
 
     async fn in_use(&self) -> bool {
-        !self.listening_ports().await.is_empty()
+        let used = match self.standing_gate() {
+            Some(gate) => gate.lines_used().await,
+            None => false,
+        };
+        used || !self.listening_ports().await.is_empty()
             || self.emulation.in_use()
             || self.usage.network().connections().iter().any(|one| one.open && one.identity == self.usage.address())
     }

@@ -148,6 +148,10 @@ impl Control {
                     Err(error) => os_failed(&error, "the phantom namespace gives no such socket"),
                 }
             }
+            Request::Line { emulated, .. } => match open.space.line(*emulated).await {
+                Ok(line) => (Reply::Descriptor, vec![line]),
+                Err(error) => os_failed(&error, "no line is to be had"),
+            },
             // Whoever knows a session may use it, as a server's worker does that gave root up; its namespaces open to its
             // user and to root only, and what outlasts the session or changes it for others is theirs.
             Request::Enter { .. } | Request::Publish { .. } | Request::Follow { .. } | Request::Lend { .. }

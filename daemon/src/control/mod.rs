@@ -148,6 +148,11 @@ pub trait Space: Send + Sync + 'static {
     /// # Errors
     /// What socket(2) says there.
     async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd>;
+    /// A line of a process's own to who makes such sockets, emulated ones if it says so; it ends with the space.
+    ///
+    /// # Errors
+    /// When there are enough.
+    async fn line(&self, emulated: bool) -> io::Result<OwnedFd>;
     /// The identity's own address in the IPv4 view.
     fn ipv4(&self) -> Ipv4Addr;
     /// The IPv4 address that stands for `address` here.

@@ -208,6 +208,13 @@ impl Space for TestSpace {
         let family = rustix::net::AddressFamily::INET6;
         Ok(rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?)
     }
+    async fn line(&self, emulated: bool) -> io::Result<OwnedFd> {
+        if emulated {
+            Ok(UnixStream::pair()?.0.into_std()?.into())
+        } else {
+            Err(io::Error::from_raw_os_error(libc::EAGAIN))
+        }
+    }
     fn ipv4(&self) -> Ipv4Addr {
         OWN
     }

@@ -20,6 +20,8 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use sys::take_no_descriptors;
+
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -35,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::control::Beside;
 use crate::gate::{self, CONNECT_PATIENCE, ConnectError, OWN_IPV4, SharedAliases, Stream, carry, is_reserved};
+use crate::lines::Served;
 use families::{Attempts, Turn};
 use pair::{End, Over};
 use table::{Connect, Errno, Outcome, Route, Table};
@@ -57,6 +60,8 @@ type Answer = (Reply, Option<OwnedFd>);
 /// The emulated sockets of one identity; they end with it.
 pub(crate) struct Emulation {
     shared: Arc<Shared>,
+    /// None before a program asks for one.
+    lines: Mutex<Option<Served>>,
 }
 
 struct Shared {
@@ -140,7 +145,7 @@ impl Emulation {
             State { table: Table::new(address, OWN_IPV4), lives: HashMap::new(), attempts: Attempts::default() };
         let state = Mutex::new(state);
         let over = Arc::new(CancellationToken::new());
-        Self { shared: Arc::new(Shared { address, network, aliases, state, over }) }
+        Self { shared: Arc::new(Shared { address, network, aliases, state, over }), lines: Mutex::default() }
     }
 
     /// Does what a program asks; `beside` is the descriptor that came with it.
@@ -171,6 +176,29 @@ impl Emulation {
     /// With the errno for the program.
     pub(crate) fn socket(&self, domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, i32> {
         self.shared.open(domain, kind, protocol)
+    }
+
+    /// A line of a process's own to a thread that makes such sockets, which ends with the identity: see [`crate::lines`].
+    ///
+    /// # Errors
+    /// When there are enough, or there can be no thread.
+    pub(crate) fn line(&self) -> io::Result<OwnedFd> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.shared.over.is_cancelled() {
+            return Err(io::ErrorKind::NotConnected.into());
+        }
+        match &*lines {
+            Some(served) => served.open(),
+            None => lines.insert(self.served()?).open(),
+        }
+    }
+
+    fn served(&self) -> io::Result<Served> {
+        let shared = Arc::downgrade(&self.shared);
+        Served::by_thread(move |domain, kind, protocol| {
+            let shared = shared.upgrade().ok_or(io::ErrorKind::NotConnected)?;
+            shared.open(domain, kind, protocol).map_err(io::Error::from_raw_os_error)
+        })
     }
 
     /// Whether a program listens on the port for the network.
@@ -216,12 +244,14 @@ impl Emulation {
 
     /// Whether a program may still have a socket.
     pub(crate) fn in_use(&self) -> bool {
-        self.shared.lock().table.len() > 0
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.as_ref().is_some_and(Served::used) || self.shared.lock().table.len() > 0
     }
 
     /// Ends all sockets: their connections are reset.
     pub(crate) fn cut(&self) {
         self.shared.over.cancel();
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn unreceived(socket: &impl AsFd) -> io::Result<usize> {
 const PASS_RIGHTS: libc::c_int = 83;
 
 /// Lets nobody send descriptors to this local socket.
-pub(super) fn take_no_descriptors(socket: &impl AsFd) -> io::Result<()> {
+pub(crate) fn take_no_descriptors(socket: &impl AsFd) -> io::Result<()> {
     let off: libc::c_int = 0;
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     let socket = socket.as_fd().as_raw_fd();

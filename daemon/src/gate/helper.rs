@@ -17,6 +17,7 @@ use super::netlink::{LOOPBACK, Netlink};
 use super::netns::{Reply, Request, encode_listeners, receive_request, send_reply};
 use super::reflector::{DNS_PORT, HOME_V4, HOME_V6};
 use super::{ENDING_ARGUMENT, Owner, owned, sys};
+use crate::lines::Lines;
 
 /// Name of the TUN device; the only one that a program sees beside `lo`.
 const DEVICE: &str = "phantom0";
@@ -44,6 +45,7 @@ pub fn main() -> i32 {
     let Some(Request::SetUp(address, ipv4, owner)) = receive_request(socket) else {
         return 1;
     };
+    let Ok(lines) = Lines::beside(socket) else { return 1 };
     let spaces = match Spaces::create(address, ipv4, owner) {
         Ok((spaces, descriptors)) => {
             let sent = send_reply(socket, Reply { descriptors, ..Reply::default() });
@@ -57,9 +59,11 @@ pub fn main() -> i32 {
             return 1;
         }
     };
-    while let Some(request) = receive_request(socket) {
+    let make = |domain, kind, protocol| spaces.program_socket(domain, kind, protocol);
+    while lines.serve(make).is_ok() {
+        let Some(request) = receive_request(socket) else { break };
         let reply = spaces
-            .answer(request)
+            .answer(request, &lines)
             .unwrap_or_else(|error| Reply { errno: error.raw_os_error().unwrap_or(libc::EIO), ..Reply::default() });
         if send_reply(socket, reply).is_err() {
             break;
@@ -96,13 +100,18 @@ impl Spaces {
         Ok((Self { program, gate, ending }, descriptors))
     }
 
-    fn answer(&self, request: Request) -> io::Result<Reply> {
+    fn answer(&self, request: Request, lines: &Lines) -> io::Result<Reply> {
         let descriptor = match request {
             Request::SetUp(..) => return Err(io::ErrorKind::InvalidInput.into()),
             Request::Listeners => {
                 let data = encode_listeners(&self.ending.listeners()?);
                 return Ok(Reply { data, ..Reply::default() });
             }
+            Request::LinesUsed => {
+                let data = if lines.used() { vec![1] } else { Vec::new() };
+                return Ok(Reply { data, ..Reply::default() });
+            }
+            Request::Line => lines.open()?,
             Request::GateSocket { v4 } => {
                 let family = if v4 { AddressFamily::INET } else { AddressFamily::INET6 };
                 let socket = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;

@@ -244,6 +244,19 @@ impl Gate {
         self.shared.helper.program_socket(domain, kind, protocol).await
     }
 
+    /// A line of a program's own to who makes such sockets, which ends with the gate: see [`crate::lines`].
+    ///
+    /// # Errors
+    /// When there are enough, or the helper is gone.
+    pub async fn line(&self) -> io::Result<OwnedFd> {
+        self.shared.helper.line().await
+    }
+
+    /// Whether a program asked for a socket on such a line since this was asked last.
+    pub async fn lines_used(&self) -> bool {
+        self.shared.helper.lines_used().await.unwrap_or(false)
+    }
+
     /// The network namespace, and the user namespace that owns it if one had to be made (for phantom-run).
     pub fn namespace(&self) -> (BorrowedFd<'_>, Option<BorrowedFd<'_>>) {
         (self.namespace.as_fd(), self.user_namespace.as_ref().map(AsFd::as_fd))

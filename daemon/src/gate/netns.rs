@@ -49,6 +49,10 @@ pub(super) enum Request {
     GateSocket { v4: bool },
     /// Which TCP ports listen in the phantom namespace.
     Listeners,
+    /// A program's own line to the helper.
+    Line,
+    /// Whether such a line was used since this was asked last.
+    LinesUsed,
 }
 
 /// What it answers.
@@ -56,7 +60,7 @@ pub(super) enum Request {
 pub(super) struct Reply {
     /// Zero, or an errno.
     pub(super) errno: i32,
-    /// Listing or error text.
+    /// Listing or error text; one byte when lines were used.
     pub(super) data: Vec<u8>,
     /// Descriptors, in the order that the request says.
     pub(super) descriptors: Vec<OwnedFd>,
@@ -76,6 +80,8 @@ impl Request {
             Self::ProgramSocket(domain, kind, protocol) => [1, domain, kind, protocol],
             Self::GateSocket { v4 } => [2, i32::from(v4), 0, 0],
             Self::Listeners => [3, 0, 0, 0],
+            Self::Line => [4, 0, 0, 0],
+            Self::LinesUsed => [5, 0, 0, 0],
         };
         for (to, number) in raw.chunks_exact_mut(4).zip(numbers) {
             to.copy_from_slice(&number.to_ne_bytes());
@@ -95,6 +101,8 @@ impl Request {
             1 => Self::ProgramSocket(number(1)?, number(2)?, number(3)?),
             2 => Self::GateSocket { v4: number(1)? != 0 },
             3 => Self::Listeners,
+            4 => Self::Line,
+            5 => Self::LinesUsed,
             _ => return None,
         })
     }
@@ -247,6 +255,16 @@ impl Helper {
         self.descriptor(Request::GateSocket { v4 }).await
     }
 
+    /// A program's own line to the helper: see [`crate::lines`].
+    pub(super) async fn line(&self) -> io::Result<OwnedFd> {
+        self.descriptor(Request::Line).await
+    }
+
+    /// Whether such lines were used since this was asked last.
+    pub(super) async fn lines_used(&self) -> io::Result<bool> {
+        Ok(!self.ask(Request::LinesUsed).await?.data.is_empty())
+    }
+
     /// What listens in the phantom namespace.
     pub(super) async fn listeners(&self) -> io::Result<Vec<Listener>> {
         let reply = self.ask(Request::Listeners).await?;
@@ -306,6 +324,8 @@ mod tests {
                 Request::ProgramSocket(domain, kind, protocol),
                 Request::GateSocket { v4 },
                 Request::Listeners,
+                Request::Line,
+                Request::LinesUsed,
                 Request::SetUp(address, ipv4.into(), Owner { uid, gid }),
             ] {
                 prop_assert_eq!(Request::decode(&request.encode()), Some(request));

@@ -29,6 +29,7 @@ pub(crate) fn listen(path: &Path, seen: &Arc<Seen>) {
     thread::spawn(move || {
         for connection in listener.incoming() {
             let seen = Arc::clone(&seen);
+            seen.connections.fetch_add(1, Ordering::SeqCst);
             thread::spawn(move || connection.map(|connection| converse(connection, &seen)));
         }
     });
@@ -49,20 +50,35 @@ pub(crate) fn answer_always(path: &Path, reply: &'static [u8]) {
 }
 
 /// Answers until the other end closes.
-fn converse(mut line: UnixStream, seen: &Seen) {
+fn converse(mut line: UnixStream, seen: &Arc<Seen>) {
     let mut preamble = [0; PREAMBLE.len()];
     if line.read_exact(&mut preamble).is_err() || preamble != PREAMBLE {
         return;
     }
+    talk(line, seen);
+}
+
+fn talk(mut line: UnixStream, seen: &Arc<Seen>) {
     let mut header = [0; HEADER];
     while line.read_exact(&mut header).is_ok() {
         let mut body = vec![0; body_length(header).unwrap()];
         line.read_exact(&mut body).unwrap();
         let request = Request::decode(&body).unwrap();
         seen.requests.lock().unwrap().push(request.clone());
-        let (reply, descriptor) = answer(&request);
+        let (reply, descriptor) = match request {
+            Request::Line { .. } => kept_line(seen),
+            request => answer(&request),
+        };
         send(&line, &reply, descriptor);
     }
+}
+
+/// A line that a process keeps, whose other end is a thread.
+fn kept_line(seen: &Arc<Seen>) -> (Reply, Option<OwnedFd>) {
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    let seen = Arc::clone(seen);
+    thread::spawn(move || talk(ours, &seen));
+    (Reply::Descriptor, Some(theirs.into()))
 }
 
 fn send(line: &UnixStream, reply: &Reply, descriptor: Option<OwnedFd>) {
@@ -92,6 +108,7 @@ fn answer(request: &Request) -> (Reply, Option<OwnedFd>) {
         | Request::ProgramSocket { .. }
         | Request::Lend { .. }
         | Request::Emulated { .. }
+        | Request::Line { .. }
         | Request::Hold { .. } => (Reply::failed(libc::ENOSYS, "not in this test"), None),
     }
 }
