@@ -10,8 +10,9 @@
 //! Phantom's. What libc would do with sockets of its own, which no library can get at, is answered here by the daemon:
 //! names (`names`), network interfaces, a few old remote shells. Programs that are started get the library too.
 //!
-//! The hook keeps no descriptor open, holds no lock and no table: each request is one short connection. When the daemon
-//! cannot be reached, there is no network (ENETDOWN), never the normal one.
+//! The hook has no table, and nobody waits for a lock: each request is one short connection, but sockets come over a line that
+//! each process keeps from its first one on, as long as that is to be had. When the daemon cannot be reached, there is no
+//! network (ENETDOWN), never the normal one.
 //!
 //! Alone it is best effort: static programs and those that avoid libc get past it; `phantom-run` can close that gap.
 //!

@@ -1,4 +1,5 @@
-//! One request to the daemon: a short connection of its own, over raw system calls, without anything kept afterwards.
+//! One request to the daemon: over a short connection of its own, or, for a socket, over the line that the process keeps. By
+//! raw system calls.
 
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
@@ -14,6 +15,7 @@ use rustix::net::{
 };
 
 use super::complaint::{complain, unpublished};
+use super::line::{self, Turn};
 use super::own::{Own, own};
 
 /// Longest wait for the daemon: names of the ordinary DNS are looked up over Phantom, which takes seconds.
@@ -26,45 +28,116 @@ type Buffer = [u8; hook::HEADER + hook::MAX_FRAME];
 /// socket(2) promises, and closes on exec if `kind` says so.
 pub(super) fn socket(domain: i32, kind: i32, protocol: i32) -> Result<OwnedFd, i32> {
     let own = own();
-    publish(own, kind);
-    let mut line = if own.emulate {
+    let request = own.frame.as_ref().ok_or_else(nobody)?.with(domain, kind, protocol);
+    if let Some(turn) = line::turn()
+        && let Some(given) = by_line(own, &turn, request.bytes(), kind)
+    {
+        return given;
+    }
+    if own.emulate {
         let open = Call::Open { domain, kind, protocol };
-        call(own, own.calls.as_ref().ok_or_else(nobody)?.with(0, &open).bytes(), None, Some(PATIENCE))?
-    } else {
-        call(own, own.frame.as_ref().ok_or_else(nobody)?.with(domain, kind, protocol).bytes(), None, Some(PATIENCE))?
-    };
+        let request = own.calls.as_ref().ok_or_else(nobody)?.with(0, &open);
+        return without_line(own, request.bytes(), kind);
+    }
+    without_line(own, request.bytes(), kind)
+}
+
+fn without_line(own: &Own, request: &[u8], kind: i32) -> Result<OwnedFd, i32> {
+    publish(own, kind);
+    let mut line = call(own, request, None, Some(PATIENCE))?;
     let mut buffer = [0; size_of::<Buffer>()];
-    let (length, received) = receive(&line, &mut buffer).map_err(gone)?;
-    match SocketReply::decode(&buffer[hook::HEADER..length]) {
-        Ok(SocketReply::Descriptor) => {
-            // The kernel leaves out what does not fit the program's table.
-            let received = received.ok_or(libc::EMFILE)?;
-            settle(&received, &mut line, kind).map_err(Errno::raw_os_error)?;
-            Ok(line)
-        }
+    let (length, received) = receive(&line, &mut buffer, RecvFlags::CMSG_CLOEXEC).map_err(gone)?;
+    let received = granted(&buffer[hook::HEADER..length], received)?;
+    settle(&received, &mut line, kind).map_err(Errno::raw_os_error)?;
+    Ok(line)
+}
+
+/// The socket of a reply.
+fn granted(body: &[u8], received: Option<OwnedFd>) -> Result<OwnedFd, i32> {
+    match SocketReply::decode(body) {
+        // The kernel leaves out what does not fit the program's table.
+        Ok(SocketReply::Descriptor) => received.ok_or(libc::EMFILE),
         Ok(SocketReply::Failed(errno, message)) => Err(refused(errno, message)),
         Err(_) => Err(gone(Errno::PROTO)),
     }
 }
 
-/// Before a socket that could listen: what the program offers is published. Each time, since the daemon forgets it with the
-/// identity, when nobody has used that for a while or the daemon itself was started again. Allocates nothing.
-fn publish(own: &Own, kind: i32) {
+/// The same by the line that the process keeps, or a new one in its place; none where it is to be asked for without.
+fn by_line(own: &Own, turn: &Turn, request: &[u8], kind: i32) -> Option<Result<OwnedFd, i32>> {
+    if turn.has_line() {
+        if let Some(given) = ask_by(own, turn, request, kind) {
+            return Some(given);
+        }
+        // Nobody is at its other end any more, or it is not what it was.
+        turn.drop_line();
+    }
+    if !turn.is_due() {
+        return None;
+    }
+    if open_line(own, turn).is_none() {
+        turn.pause();
+        return None;
+    }
+    ask_by(own, turn, request, kind)
+}
+
+fn ask_by(own: &Own, turn: &Turn, request: &[u8], kind: i32) -> Option<Result<OwnedFd, i32>> {
+    if !turn.is_published() && publish(own, kind) {
+        turn.published();
+    }
+    let quiet = turn.quiet()?;
+    let line = quiet.line()?;
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let sent = rustix::net::send(&*line, request, flags);
+    if sent != Ok(request.len()) {
+        return None;
+    }
+    let close = if kind & libc::SOCK_CLOEXEC != 0 { RecvFlags::CMSG_CLOEXEC } else { RecvFlags::empty() };
+    let mut buffer = [0; size_of::<Buffer>()];
+    let (length, received) = receive(&line, &mut buffer, close).ok()?;
+    let given = granted(&buffer[hook::HEADER..length], received);
+    if kind & libc::SOCK_NONBLOCK != 0
+        && let Ok(given) = &given
+        && let Err(error) = rustix::fs::fcntl_setfl(given, rustix::fs::OFlags::NONBLOCK)
+    {
+        return Some(Err(error.raw_os_error()));
+    }
+    Some(given)
+}
+
+/// Has the daemon give a line.
+fn open_line(own: &Own, turn: &Turn) -> Option<()> {
+    let line = call(own, own.line.as_deref()?, None, Some(PATIENCE)).ok()?;
+    let mut buffer = [0; size_of::<Buffer>()];
+    let (length, received) = receive(&line, &mut buffer, RecvFlags::CMSG_CLOEXEC).ok()?;
+    match SocketReply::decode(&buffer[hook::HEADER..length]) {
+        Ok(SocketReply::Descriptor) => turn.keep(&received?).ok(),
+        _ => None,
+    }
+}
+
+/// Before a socket that could listen: what the program offers is published, which is over with the identity, when nobody has
+/// used that for a while or the daemon itself was started again. Says whether all of it is. Allocates nothing.
+fn publish(own: &Own, kind: i32) -> bool {
     if kind & 0xf != libc::SOCK_STREAM {
-        return;
+        return false;
     }
     let Some(requests) = &own.publish else {
-        return unpublished("PHANTOM_PUBLISH is malformed; it says ports as in `80`, `80,443:shop` or `all`");
+        unpublished("PHANTOM_PUBLISH is malformed; it says ports as in `80`, `80,443:shop` or `all`");
+        return false;
     };
+    let mut all = true;
     for request in requests {
         // Without an answer there is no network either, which the socket's own request says.
-        let Ok(line) = call(own, request, None, Some(PATIENCE)) else { return };
+        let Ok(line) = call(own, request, None, Some(PATIENCE)) else { return false };
         let mut buffer = [0; size_of::<Buffer>()];
-        let Ok((length, _)) = receive(&line, &mut buffer) else { return };
+        let Ok((length, _)) = receive(&line, &mut buffer, RecvFlags::CMSG_CLOEXEC) else { return false };
         if let Ok(SocketReply::Failed(_, message)) = SocketReply::decode(&buffer[hook::HEADER..length]) {
             unpublished(message);
+            all = false;
         }
     }
+    all
 }
 
 /// Puts the received socket in the place of the connection, whose descriptor was the lowest free one.
@@ -85,7 +158,7 @@ pub(super) fn ask(request: impl FnOnce(hook::IdentityRef) -> Request) -> Result<
     let Ok(frame) = request.encode() else { return Ok(Reply::NotFound) };
     let line = call(own, &frame, None, Some(PATIENCE))?;
     let mut buffer = [0; size_of::<Buffer>()];
-    let (length, _) = receive(&line, &mut buffer).map_err(gone)?;
+    let (length, _) = receive(&line, &mut buffer, RecvFlags::CMSG_CLOEXEC).map_err(gone)?;
     match Reply::decode(&buffer[hook::HEADER..length]) {
         Ok(Reply::Failed { errno, message }) => Err(refused(errno, &message)),
         Ok(reply) => Ok(reply),
@@ -107,7 +180,7 @@ pub(super) fn emulated(socket: u64, asked: &Call) -> Result<Got, i32> {
     let frame = own.calls.as_ref().ok_or_else(nobody)?.with(socket, asked);
     let line = call(own, frame.bytes(), None, Some(PATIENCE))?;
     let mut buffer = [0; size_of::<Buffer>()];
-    let (length, _) = receive(&line, &mut buffer).map_err(gone)?;
+    let (length, _) = receive(&line, &mut buffer, RecvFlags::CMSG_CLOEXEC).map_err(gone)?;
     got(&buffer[hook::HEADER..length])
 }
 
@@ -125,7 +198,7 @@ pub(super) fn connect_emulated(
     let mut buffer = [0; size_of::<Buffer>()];
     let (mut length, mut nothing) = (0, None);
     loop {
-        match receive_some(&line, &mut buffer[length..], &mut nothing) {
+        match receive_some(&line, &mut buffer[length..], &mut nothing, RecvFlags::CMSG_CLOEXEC) {
             Ok(0) => return Err(gone(Errno::CONNRESET)),
             Ok(more) => length += more,
             Err(error @ (Errno::INTR | Errno::AGAIN)) => return Err(error.raw_os_error()),
@@ -184,12 +257,13 @@ fn reach(own: &Own, line: &OwnedFd) -> Result<(), Errno> {
     own.socket.as_ref().map_or(Err(Errno::NAMETOOLONG), |path| retry_on_intr(|| connect(line, path)))
 }
 
-/// The frame that comes: its length in the buffer, header included, and the descriptor beside it.
-fn receive(line: &OwnedFd, buffer: &mut Buffer) -> Result<(usize, Option<OwnedFd>), Errno> {
+/// The frame that comes: its length in the buffer, header included, and the descriptor beside it, which closes on exec if
+/// `close` says so.
+fn receive(line: &OwnedFd, buffer: &mut Buffer, close: RecvFlags) -> Result<(usize, Option<OwnedFd>), Errno> {
     let begun = Instant::now();
     let (mut length, mut received) = (0, None);
     loop {
-        match receive_some(line, &mut buffer[length..], &mut received) {
+        match receive_some(line, &mut buffer[length..], &mut received, close) {
             Ok(0) => return Err(Errno::CONNRESET),
             Ok(more) => length += more,
             // Signals begin the kernel's wait anew; without this, a timer's could stretch it without end.
@@ -204,10 +278,15 @@ fn receive(line: &OwnedFd, buffer: &mut Buffer) -> Result<(usize, Option<OwnedFd
     }
 }
 
-fn receive_some(line: &OwnedFd, buffer: &mut [u8], received: &mut Option<OwnedFd>) -> Result<usize, Errno> {
+fn receive_some(
+    line: &OwnedFd,
+    buffer: &mut [u8],
+    received: &mut Option<OwnedFd>,
+    close: RecvFlags,
+) -> Result<usize, Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
     let mut beside = RecvAncillaryBuffer::new(&mut space);
-    let got = recvmsg(line, &mut [IoSliceMut::new(buffer)], &mut beside, RecvFlags::CMSG_CLOEXEC)?;
+    let got = recvmsg(line, &mut [IoSliceMut::new(buffer)], &mut beside, close)?;
     for message in beside.drain() {
         if let RecvAncillaryMessage::ScmRights(descriptors) = message {
             // Further ones, which no reply to a hook has, are closed here.

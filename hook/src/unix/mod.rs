@@ -18,6 +18,7 @@ mod exec_variadic;
 mod glue;
 mod hostent;
 mod interfaces;
+mod line;
 mod netlink;
 mod own;
 mod proc_net;
@@ -37,6 +38,7 @@ mod syscall;
 fn start() {
     glue::quietly(|| {
         own::own();
+        line::prepare();
         dlopen::prepare();
         exec::prepare();
         emulated::prepare();

@@ -22,6 +22,8 @@ pub(super) struct Own {
     pub(super) identity: Option<IdentityRef>,
     /// The request for sockets, ready to send.
     pub(super) frame: Option<SocketFrame>,
+    /// The request for a line to keep, ready to send.
+    pub(super) line: Option<Vec<u8>>,
     /// The request for calls on emulated sockets, ready to be completed.
     pub(super) calls: Option<CallFrame>,
     /// The requests that make the program reachable as it wants to be, ready to send; none when it says so in no known way.
@@ -72,6 +74,10 @@ impl Own {
         let identity = identity.filter(|_| frame.is_some());
         let (emulate, pathless, published) =
             (variable(ENV_EMULATE), variable(ENV_PATHLESS_SOCKET), variable(ENV_PUBLISH));
+        let line = |identity: &IdentityRef| {
+            Request::Line { identity: identity.clone(), emulated: emulate.is_some() }.encode().ok()
+        };
+        let line = identity.as_ref().and_then(line);
         let publish = publish(published.as_deref().unwrap_or_default(), identity.as_ref());
         let spelled = library();
         let library = speakable(&spelled);
@@ -86,7 +92,7 @@ impl Own {
         };
         let (socket, stderr) = (SocketAddrUnix::new(&path).ok(), complaint::place());
         let pathless = pathless.and_then(|name| SocketAddrUnix::new_abstract_name(name.as_bytes()).ok());
-        Self { identity, frame, calls, publish, emulate: emulate.is_some(), socket, pathless, stderr, kept }
+        Self { identity, frame, line, calls, publish, emulate: emulate.is_some(), socket, pathless, stderr, kept }
     }
 }
 

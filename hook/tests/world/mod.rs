@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Seen {
     requests: Mutex<Vec<Request>>,
     questions: AtomicUsize,
+    connections: AtomicUsize,
 }
 
 /// See the drawing above.
@@ -134,6 +135,11 @@ impl World {
     /// Requests so far.
     pub(crate) fn requests(&self) -> Vec<Request> {
         self.seen.requests.lock().unwrap().clone()
+    }
+
+    /// Connections to the daemon so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
     }
 
     /// Questions so far that went to the resolver of the normal network.
