@@ -496,6 +496,10 @@ pub struct Connection {
     pub sent_bytes: u64,
     /// Bytes to the local program.
     pub received_bytes: u64,
+    /// How often it went on another way, because the last was lost.
+    pub moves: u32,
+    /// Why it did so last, in words.
+    pub last_move: Option<String>,
     /// X-nodes of the own path, from here outwards.
     pub own_hops: Vec<Hop>,
     /// Outermost node on the peer's side, as far as known.

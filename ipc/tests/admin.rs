@@ -99,6 +99,8 @@ fn connection() -> Connection {
         age_seconds: 2,
         sent_bytes: 78,
         received_bytes: 1024,
+        moves: 1,
+        last_move: Some("a node on the way was lost".to_owned()),
         own_hops: vec![hop("a")],
         far_node: Some(hop("c")),
         far_hops: None,

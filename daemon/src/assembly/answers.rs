@@ -118,6 +118,8 @@ impl Running {
             age_seconds: connection.since.elapsed().as_secs(),
             sent_bytes: connection.traffic.sent(),
             received_bytes: connection.traffic.received(),
+            moves: connection.moves,
+            last_move: connection.last_move.map(str::to_owned),
             own_hops: connection.path.iter().flat_map(|path| path.hops.iter().map(hop)).collect(),
             far_node: connection.entry.as_ref().map(hop),
             far_hops: None,

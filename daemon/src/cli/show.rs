@@ -224,7 +224,7 @@ pub(super) fn connections(list: &[Connection]) -> String {
     list.iter().map(connection).collect()
 }
 
-/// Two lines per connection: what it is, and its way.
+/// Two lines per connection: what it is, and its way; a third when it has moved.
 fn connection(connection: &Connection) -> String {
     let direction = match connection.direction {
         Direction::Outgoing => "to",
@@ -236,8 +236,13 @@ fn connection(connection: &Connection) -> String {
         ConnectionState::Closed => "closed",
     };
     let identity = connection.identity.as_ref().map(|name| format!(" as {name}")).unwrap_or_default();
+    let moves = match (connection.moves, &connection.last_move) {
+        (0, _) | (_, None) => String::new(),
+        (1, Some(why)) => format!("   moved once: {why}\n"),
+        (moves, Some(why)) => format!("   moved {moves} times, last: {why}\n"),
+    };
     format!(
-        "#{} {direction} {} port {}{identity}: {state}, {} old, {} sent, {} received\n   {}\n",
+        "#{} {direction} {} port {}{identity}: {state}, {} old, {} sent, {} received\n   {}\n{moves}",
         connection.id,
         connection.peer_address,
         connection.port,
@@ -398,6 +403,8 @@ mod tests {
             age_seconds: 3,
             sent_bytes: 10,
             received_bytes: 2000,
+            moves: 0,
+            last_move: None,
             own_hops: vec![node(1), node(2), node(3)],
             far_node: Some(node(4)),
             far_hops: None,
@@ -409,6 +416,10 @@ mod tests {
         );
         let own = "here > 01010101@127.1.0.1:1 > 02020202@127.2.0.1:1 > 03030303@127.3.0.1:1 >> 04040404@127.4.0.1:1";
         assert!(text.contains(&format!("{own} > (their path) > there")), "{text}");
+        assert!(!text.contains("moved"), "{text}");
+        (one.moves, one.last_move) = (2, Some("a node on the way was lost".into()));
+        let text = connections(std::slice::from_ref(&one));
+        assert!(text.ends_with("   moved 2 times, last: a node on the way was lost\n"), "{text}");
         one.far_hops = Some(vec![node(4), node(5)]);
         assert!(connections(&[one]).contains(&format!("{own} > 05050505@127.5.0.1:1 > there")));
     }

@@ -85,6 +85,10 @@ pub struct Connection {
     pub path: Option<OwnPath>,
     /// The other end's entry node that was chosen; only for outgoing connections.
     pub entry: Option<NodeContact>,
+    /// How often it went on another way.
+    pub moves: u32,
+    /// Why it did so last, in words.
+    pub last_move: Option<&'static str>,
     /// Whether it is still open.
     pub open: bool,
     /// When it began.
@@ -96,7 +100,8 @@ pub struct Connection {
 impl Connection {
     fn new(identity: ApAddress, peer: ApAddress, port: u16, incoming: bool, path: Option<OwnPath>) -> Self {
         let (since, traffic) = (Instant::now(), Arc::default());
-        Self { identity, peer, port, incoming, path, entry: None, open: true, since, traffic }
+        let (entry, moves, last_move, open) = (None, 0, None, true);
+        Self { identity, peer, port, incoming, path, entry, moves, last_move, open, since, traffic }
     }
 }
 
@@ -466,10 +471,11 @@ impl ConnectionEntry {
         lock(&self.connections).list.get(&self.id).map(|connection| connection.traffic.clone())
     }
 
-    /// It goes on another way.
-    fn moved(&self, path: Option<OwnPath>, entry: Option<NodeContact>) {
+    /// It goes on another way, since this came of the last.
+    fn moved(&self, path: Option<OwnPath>, entry: Option<NodeContact>, why: &'static str) {
         if let Some(connection) = lock(&self.connections).list.get_mut(&self.id) {
             (connection.path, connection.entry) = (path, entry);
+            (connection.moves, connection.last_move) = (connection.moves + 1, Some(why));
         }
     }
 }

@@ -151,6 +151,8 @@ struct Pump {
     /// Since when the other end has not been heard of on any.
     lost: Option<Instant>,
     searching: Option<Searching>,
+    /// What came of the last tunnel.
+    left: Option<&'static str>,
     /// A server's place among those that wait for their clients.
     waiting: Option<(Place, oneshot::Receiver<()>)>,
     app: App,
@@ -190,6 +192,7 @@ impl Pump {
             way: Some(way),
             lost: None,
             searching: None,
+            left: None,
             waiting: None,
             app: App { read, write: Some(write), ended: false, ends },
             role,
@@ -400,6 +403,7 @@ impl Pump {
         }
         let Some(mut way) = self.way.take() else { return Err(error) };
         tracing::debug!(%error, "a session has lost its tunnel");
+        self.left.get_or_insert_with(|| what_came(&error));
         way.blame(&error).await;
         tokio::spawn(async move { way.abort(&error).await });
         self.session.far_lost();
@@ -434,7 +438,7 @@ impl Pump {
         let (open, rest) = opening(&mut self.session, entry.entry_node.node_id(), entry.handle);
         let mut way = Way::new(tunnel, Some(over));
         way.to_far = Run { bytes: rest, gone: 0 };
-        self.role.moved(Some(path), Some(entry.entry_node));
+        self.role.moved(Some(path), Some(entry.entry_node), self.left.take().unwrap_or_default());
         self.way.insert(way).tunnel.outgoing.queue(&Word::Open(open))
     }
 
@@ -459,7 +463,7 @@ impl Pump {
         if let Some(listed) = &server.listed {
             listed.moved(attempt);
         }
-        self.role.moved(path, None);
+        self.role.moved(path, None, self.left.take().unwrap_or("the other end came another way"));
         let way = Way { heard: true, ..Way::new(tunnel, over) };
         if let Some(before) = self.way.replace(way) {
             tokio::spawn(before.tunnel.abort(Reason::GoingAway));
@@ -619,6 +623,16 @@ fn refusal(reason: Reason) -> ConnectError {
     match reason {
         Reason::NoSuchAddress | Reason::Unreachable | Reason::Protocol => ConnectError::Unreachable,
         Reason::Busy | Reason::GoingAway | Reason::Expired => ConnectError::TimedOut,
+    }
+}
+
+/// For who asks why a connection moved.
+fn what_came(error: &RelayError) -> &'static str {
+    match error {
+        RelayError::Link(_) | RelayError::Ended => "a node on the way was lost",
+        RelayError::Noise | RelayError::Misbehaved(_) => "bytes were changed on the way",
+        RelayError::Aborted(_) => "the way was given up at its far end",
+        RelayError::TimedOut => "nothing came any more",
     }
 }
 

@@ -297,6 +297,8 @@ pub(super) mod tests {
             age_seconds: 5,
             sent_bytes: 0,
             received_bytes: *received_bytes,
+            moves: 0,
+            last_move: None,
             own_hops: Vec::new(),
             far_node: None,
             far_hops: None,

@@ -101,9 +101,9 @@ impl Role {
     }
 
     /// It goes on another way.
-    pub(super) fn moved(&self, path: Option<OwnPath>, to: Option<phantom_proto::wire::NodeContact>) {
+    pub(super) fn moved(&self, path: Option<OwnPath>, to: Option<phantom_proto::wire::NodeContact>, why: &'static str) {
         let (Self::Client { entry, .. } | Self::Server(Server { entry, .. })) = self;
-        entry.iter().for_each(|entry| entry.moved(path.clone(), to.clone()));
+        entry.iter().for_each(|entry| entry.moved(path.clone(), to.clone(), why));
     }
 }
 
