@@ -157,7 +157,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
     tokio::spawn(pin(pinned_rx, database.clone()));
     tokio::spawn(compare_clocks(clocks, handle.clone()));
-    tokio::spawn(whereabouts::watch(handle.clone()));
+    tokio::spawn(whereabouts::watch(network.clone()));
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
     for (identity, used) in kept.expected(now) {
         handle.expect(&identity.key, used).await;

@@ -2,11 +2,12 @@
 //! back at one time, too (docs/protocol.md, section 4.7).
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::driver::Handle;
+use crate::connections::Network;
 use crate::startup::source_address;
 
 /// How often the system is asked from where it would send. Less than it takes until a lost link is noticed and replaced.
@@ -41,7 +42,7 @@ fn has_moved(before: &Place, now: &Place) -> bool {
 
 /// Until the daemon stops.
 // protocol: K26
-pub(super) async fn watch(handle: Handle) {
+pub(super) async fn watch(network: Arc<Network>) {
     let mut look = interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut place = here();
@@ -50,7 +51,8 @@ pub(super) async fn watch(handle: Handle) {
         let now = here();
         if has_moved(&place, &now) {
             tracing::info!("this computer is in another network");
-            handle.moved().await;
+            network.handle().moved().await;
+            network.try_again();
         }
         place = now;
     }

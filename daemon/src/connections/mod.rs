@@ -23,6 +23,7 @@ use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::cells::{Open, Word};
 use phantom_proto::wire::frame::Handle as EntryHandle;
 use phantom_proto::wire::session::AttemptId;
+use rand::RngExt;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
@@ -265,6 +266,19 @@ impl Network {
     pub async fn stop(&self) {
         self.stop_tx.send_replace(true);
         self.stop_tx.closed().await;
+    }
+
+    /// This computer is in another network: sessions that wait for a way try again, those of each identity after a time of its own.
+    // protocol: S46
+    pub fn try_again(&self) {
+        for identity in lock(&self.identities).values() {
+            let again = identity.records.again();
+            let wait = redial::AGAIN.mul_f64(crate::random().random_range(0.0..1.0));
+            tokio::spawn(async move {
+                sleep(wait).await;
+                again.notify_waiters();
+            });
+        }
     }
 
     /// The driver's handle.

@@ -11,7 +11,7 @@ use phantom_proto::record::{ApRecord, RoutingEntry, Signed};
 use phantom_proto::wire::cells::{Lookup, Word};
 use phantom_proto::wire::frame::Reason;
 use rand::seq::SliceRandom;
-use tokio::sync::Mutex as Turns;
+use tokio::sync::{Mutex as Turns, Notify};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::unix_seconds;
@@ -46,7 +46,11 @@ struct Known {
 
 /// The records of one identity.
 #[derive(Default)]
-pub(super) struct Records(Mutex<BTreeMap<ApAddress, Slot>>);
+pub(super) struct Records {
+    slots: Mutex<BTreeMap<ApAddress, Slot>>,
+    /// Told when what led nowhere may lead on again, since this computer is in another network.
+    again: Arc<Notify>,
+}
 
 /// Entries that have not ended, in random order.
 pub(super) fn usable(record: &ApRecord) -> Vec<RoutingEntry> {
@@ -62,6 +66,11 @@ fn holds(record: &ApRecord) -> bool {
 }
 
 impl Records {
+    /// What is told when it is worth trying again.
+    pub(super) fn again(&self) -> Arc<Notify> {
+        self.again.clone()
+    }
+
     /// The record of an address, known or looked up. One that is not there yet is waited for, a little.
     pub(super) async fn find(
         &self,
@@ -130,7 +139,7 @@ impl Records {
     }
 
     fn slot(&self, address: ApAddress) -> Slot {
-        let mut slots = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= REMEMBERED && !slots.contains_key(&address) {
             // Any that nobody holds: all of them can be found again.
             let idle = slots.iter().find(|(_, slot)| Arc::strong_count(slot) == 1).map(|(address, _)| *address);

@@ -8,6 +8,7 @@ use phantom_proto::node::{PathNo, Work};
 use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::wire::frame::Handle as EntryHandle;
 use rand::RngExt;
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
 use super::pump::Over;
@@ -25,6 +26,10 @@ const BURST_PAUSE: Duration = Duration::from_secs(1);
 /// The first pause after a burst, and the longest.
 const PAUSES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(1800)];
 
+/// The most that an identity's sessions wait once this computer is in another network: those of two begin at times of their own.
+// protocol: S46
+pub(super) const AGAIN: Duration = Duration::from_secs(5);
+
 /// How long a tunnel must have carried before its loss is the first of others: a server that answers each attempt and breaks it off at once
 /// had its client dial again without a pause, for ever.
 // protocol: S42
@@ -41,6 +46,7 @@ pub(super) struct Redial {
     handle: Handle,
     /// Of the identity: gone with it.
     records: Weak<Records>,
+    again: Arc<Notify>,
     from: ApAddress,
     record: ApRecord,
     /// Entries that did not lead on, the present one last.
@@ -65,7 +71,8 @@ impl Redial {
         record: ApRecord,
         entry: EntryHandle,
     ) -> Self {
-        Self { handle, records: Arc::downgrade(records), from, record, tried: vec![entry], tries: 0, answered: None }
+        let (again, records) = (records.again(), Arc::downgrade(records));
+        Self { handle, records, again, from, record, tried: vec![entry], tries: 0, answered: None }
     }
 
     /// Whom a path of these belongs to.
@@ -88,10 +95,18 @@ impl Redial {
     }
 
     /// The next way, when its time has come. `None`: the identity is gone.
-    // protocol: S42
+    // protocol: S42, S46
     pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
         self.lost();
-        sleep(self.pause()).await;
+        let pause = self.pause();
+        tokio::select! {
+            () = sleep(pause) => {}
+            // As if it had just been lost: what failed until now failed without a network.
+            () = self.again.notified() => {
+                self.tries = 1;
+                sleep(self.pause()).await;
+            }
+        }
         self.tries += 1;
         let found = self.find().await;
         (self, found)
@@ -202,5 +217,30 @@ mod tests {
         tokio::time::advance(STOOD).await;
         redial.lost();
         assert!(redial.pause().is_zero(), "that one carried");
+    }
+
+    /// Without a network for hours, a session would have waited for half an hour more.
+    // protocol: S46
+    #[tokio::test(start_paused = true)]
+    async fn in_another_network_the_next_try_is_at_once() {
+        let lone = lone::driver();
+        let key = SigningKey::from_seed(&[1; 32]);
+        let record = ApRecord { key: key.verifying_key(), serial: 1, issued: 0, expires: 0, entries: Vec::new() };
+        let from = ApAddress::of(&key.verifying_key());
+        // The identity is gone, so that a try ends at once.
+        let redial = |again: Arc<Notify>| {
+            let redial = Redial::new(lone.handle.clone(), &Arc::default(), from, record.clone(), [0; 16]);
+            Box::new(Redial { tries: 64, again, ..redial })
+        };
+        let (again, begun) = (Arc::new(Notify::new()), Instant::now());
+        redial(again.clone()).next().await;
+        assert!(begun.elapsed() >= PAUSES[1], "nothing has changed");
+        let begun = Instant::now();
+        let next = tokio::spawn(redial(again.clone()).next());
+        sleep(Duration::from_secs(60)).await;
+        again.notify_waiters();
+        let (redial, _) = next.await.unwrap();
+        assert!(begun.elapsed() <= Duration::from_secs(60) + BURST_PAUSE);
+        assert_eq!(redial.tries, 2, "the pauses begin anew");
     }
 }
