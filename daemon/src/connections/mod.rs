@@ -269,7 +269,7 @@ impl Network {
     }
 
     /// This computer is in another network: sessions that wait for a way try again, those of each identity after a time of its own.
-    // protocol: S46
+    // protocol: S49
     pub fn try_again(&self) {
         for identity in lock(&self.identities).values() {
             let again = identity.records.again();

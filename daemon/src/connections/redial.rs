@@ -27,7 +27,7 @@ const BURST_PAUSE: Duration = Duration::from_secs(1);
 const PAUSES: [Duration; 2] = [Duration::from_secs(3), Duration::from_secs(1800)];
 
 /// The most that an identity's sessions wait once this computer is in another network: those of two begin at times of their own.
-// protocol: S46
+// protocol: S49
 pub(super) const AGAIN: Duration = Duration::from_secs(5);
 
 /// How long a tunnel must have carried before its loss is the first of others: a server that answers each attempt and breaks it off at once
@@ -95,7 +95,7 @@ impl Redial {
     }
 
     /// The next way, when its time has come. `None`: the identity is gone.
-    // protocol: S42, S46
+    // protocol: S42, S49
     pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
         self.lost();
         let pause = self.pause();
@@ -220,7 +220,7 @@ mod tests {
     }
 
     /// Without a network for hours, a session would have waited for half an hour more.
-    // protocol: S46
+    // protocol: S49
     #[tokio::test(start_paused = true)]
     async fn in_another_network_the_next_try_is_at_once() {
         let lone = lone::driver();
