@@ -171,9 +171,15 @@ impl Redial {
 
 #[cfg(test)]
 mod tests {
+    use async_trait::async_trait;
+    use phantom_proto::crypto::SigningKey;
+    use tokio::sync::mpsc;
+    use tokio::time::timeout;
+
     use super::*;
     use crate::assembly::lone;
-    use phantom_proto::crypto::SigningKey;
+    use crate::connections::{Network, Programs};
+    use crate::gate::Stream;
 
     // protocol: S42
     #[tokio::test(start_paused = true)]
@@ -242,5 +248,44 @@ mod tests {
         let (redial, _) = next.await.unwrap();
         assert!(begun.elapsed() <= Duration::from_secs(60) + BURST_PAUSE);
         assert_eq!(redial.tries, 2, "the pauses begin anew");
+    }
+
+    struct Nobody;
+
+    #[async_trait]
+    impl Programs for Nobody {
+        async fn listens(&self, _: u16) -> bool {
+            false
+        }
+
+        async fn serve(&self, _: ApAddress, _: u16, _: u16, _: Box<dyn Stream>) {}
+    }
+
+    /// What two identities do in one moment shows that they are one owner's.
+    // protocol: S49
+    #[tokio::test(start_paused = true)]
+    async fn in_another_network_each_identity_begins_at_a_time_of_its_own() {
+        let lone = lone::driver();
+        let network = Network::start(lone.handle.clone(), mpsc::channel(1).1);
+        let waiting: Vec<_> = (0..8)
+            .map(|seed| {
+                let key = Arc::new(SigningKey::from_seed(&[seed; 32]));
+                network.receive(key.clone(), Arc::new(Nobody));
+                let again = network.identity(ApAddress::of(&key.verifying_key())).unwrap().records.again();
+                tokio::spawn(async move {
+                    again.notified().await;
+                    Instant::now()
+                })
+            })
+            .collect();
+        sleep(Duration::from_millis(1)).await;
+        let begun = Instant::now();
+        network.try_again();
+        let mut times = Vec::new();
+        for one in waiting {
+            times.push(timeout(AGAIN * 2, one).await.expect("it is told").unwrap() - begun);
+        }
+        assert!(times.iter().all(|time| *time <= AGAIN + Duration::from_millis(1)), "{times:?}");
+        assert!(times.iter().any(|time| *time != times[0]), "{times:?}");
     }
 }

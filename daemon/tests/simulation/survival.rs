@@ -148,7 +148,8 @@ fn a_transfer_outlives_two_of_its_hops_at_once() {
         let mut world = World::new(41, 20).await;
         let mut transfer = begun(&mut world).await;
         let way = way(&world);
-        let moves = |world: &World| [CLIENT, SERVER].map(|node| connection(world, node)).map(|one| (one.moves, one.last_move));
+        let moves =
+            |world: &World| [CLIENT, SERVER].map(|node| connection(world, node)).map(|one| (one.moves, one.last_move));
         assert_eq!(moves(&world), [(0, None); 2]);
         transfer.sends(300_000).await;
         for hop in [way[1], way[way.len() - 2]].into_iter().filter(|hop| ![CLIENT, SERVER].contains(hop)) {
