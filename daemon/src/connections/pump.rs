@@ -11,6 +11,7 @@
 //! brought one.
 
 mod role;
+mod silence;
 mod waits;
 mod way;
 
@@ -39,6 +40,7 @@ use crate::relay::cells::Tunnel;
 pub(super) use role::ForProgram;
 pub use role::Incoming;
 use role::{Role, Server, Verdict};
+use silence::{ACK_WITHIN, CARRIED, DOUBLED_MOST, SILENCE, STILL_THERE, drawn};
 use waits::{search, until, until_evicted, until_given_up, until_known, until_resumed, until_stopped, write};
 pub(super) use way::Over;
 use way::{Run, Way, arrive, directions, flush};
@@ -153,6 +155,10 @@ struct Pump {
     searching: Option<Searching>,
     /// What came of the last tunnel.
     left: Option<&'static str>,
+    /// When what has come is acknowledged at the latest.
+    ack_at: Option<Instant>,
+    /// Tunnels in a row that were left for their silence.
+    silences: u32,
     /// A server's place among those that wait for their clients.
     waiting: Option<(Place, oneshot::Receiver<()>)>,
     app: App,
@@ -193,6 +199,8 @@ impl Pump {
             lost: None,
             searching: None,
             left: None,
+            ack_at: None,
+            silences: 0,
             waiting: None,
             app: App { read, write: Some(write), ended: false, ends },
             role,
@@ -259,6 +267,7 @@ impl Pump {
         let (held, unread) = (self.session.held(), self.session.unread());
         self.share.hold(held + unread);
         let (keeps, takes) = (self.share.has_room(held), self.share.has_room(unread));
+        self.expect(takes);
         let room =
             keeps && self.session.wants_app() && (self.way.is_none() || self.session.far_waiting() < FAR_BACKLOG);
         let hears = takes && self.verdict.is_none() && self.way.as_ref().is_some_and(|way| !way.end_heard);
@@ -277,6 +286,7 @@ impl Pump {
                 flushed?;
                 if let Some(way) = &mut self.way {
                     way.unflushed = false;
+                    way.silence.took();
                     way.end_left = way.end_said.then(Instant::now);
                 }
             }
@@ -302,6 +312,10 @@ impl Pump {
                 if self.way.is_none() {
                     return Err(RelayError::Ended);
                 }
+            }
+            () = until(self.ack_at) => {
+                self.ack_at = None;
+                self.session.acknowledge_all();
             }
             () = until(due) => return self.was_due(),
             () = sleep(LOOK_AGAIN), if !(keeps && takes) => {}
@@ -329,6 +343,26 @@ impl Pump {
         Ok(())
     }
 
+    /// By when this end says what has come, and the other must; `takes`: what comes is read.
+    // protocol: S45, S47, S48
+    fn expect(&mut self, takes: bool) {
+        let Some(way) = self.way.as_mut().filter(|_| self.session.secret().is_some()) else {
+            self.ack_at = None;
+            return;
+        };
+        way.silence.owes(self.session.is_owed());
+        // The other end is told that this one is there, and is heard by nobody meanwhile.
+        let within = match (takes, self.session.has_unsaid()) {
+            (_, true) => Some(ACK_WITHIN),
+            (false, false) => Some(STILL_THERE),
+            (true, false) => None,
+        };
+        if !takes {
+            way.silence.broke();
+        }
+        self.ack_at = within.map(|within| self.ack_at.unwrap_or_else(|| Instant::now() + drawn(within)));
+    }
+
     /// Takes the cells that have arrived, but not so many that all else would wait.
     // protocol: U29
     async fn hear(&mut self) -> Result<(), RelayError> {
@@ -340,6 +374,7 @@ impl Pump {
                 Ok(Word::Data(bytes)) => {
                     let taken = self.session.far_input(bytes);
                     self.far_took(taken)?;
+                    self.showed_life();
                 }
                 Ok(Word::Padding) => {}
                 Ok(Word::End) if self.session.is_over() => way.end_heard = true,
@@ -359,6 +394,25 @@ impl Pump {
         Ok(())
     }
 
+    /// Something has come; whether it is of the other end is seen when it opens.
+    fn showed_life(&mut self) {
+        let opened = self.session.has_opened();
+        if let Some(way) = self.way.as_mut().filter(|_| opened) {
+            way.silence.broke();
+            if way.begun.elapsed() >= CARRIED {
+                self.silences = 0;
+            }
+        }
+    }
+
+    /// When a tunnel on which an answer is owed has been silent for too long.
+    // protocol: S48
+    fn suspected_at(&self, way: &Way) -> Option<Instant> {
+        let [client, server] = SILENCE;
+        let limit = if matches!(self.role, Role::Client { .. }) { client } else { server };
+        way.silence.is_too_long_at(limit * (1 << self.silences.min(DOUBLED_MOST)))
+    }
+
     /// Whether the other end has been heard of on this tunnel.
     fn answered(&mut self) {
         if self.lost.is_some() && self.session.is_proven() {
@@ -376,15 +430,20 @@ impl Pump {
             _ if way.end_said => way.end_left.map(|left| left + LINGER),
             Role::Server(server) if server.entry.is_none() && self.verdict.is_none() => Some(server.proof_due),
             Role::Client { .. } if self.lost.is_some() => Some(way.begun + ANSWER_PATIENCE),
-            _ => None,
+            _ => self.suspected_at(way),
         }
     }
 
-    fn was_due(&self) -> Result<Turn, RelayError> {
+    fn was_due(&mut self) -> Result<Turn, RelayError> {
         match &self.way {
             // Where END has left, the other one may be missing.
             Some(way) if way.end_said => Ok(Turn::Over),
-            _ => Err(RelayError::TimedOut),
+            Some(way) => {
+                let suspected = self.lost.is_none() && self.suspected_at(way).is_some_and(|at| at <= Instant::now());
+                self.silences += u32::from(suspected);
+                Err(RelayError::TimedOut)
+            }
+            None => Err(RelayError::TimedOut),
         }
     }
 

@@ -123,12 +123,14 @@ struct Channel {
     opener: Opener,
     /// Something of the other end has come in this attempt.
     heard: bool,
+    /// And since somebody asked.
+    opened: bool,
 }
 
 impl Channel {
     fn new(secret: &Secret, attempt: u32, here: End) -> Self {
         let (sealer, opener) = (Sealer::new(secret, attempt, here), Opener::new(secret, attempt, here.other()));
-        Self { sealer, opener, heard: false }
+        Self { sealer, opener, heard: false, opened: false }
     }
 }
 
@@ -444,6 +446,7 @@ impl Session {
         let Some(channel) = &mut self.channel else { return Err(self.broken("sealed before the handshake is done")) };
         let what = channel.opener.open(sealed)?;
         let first = !std::mem::replace(&mut channel.heard, true);
+        channel.opened = true;
         self.proven = self.attempt;
         match (&self.phase, what) {
             (Phase::Proven(address, secret), Sealed::Ports { src, dst }) => {

@@ -35,6 +35,35 @@ impl Session {
         self.channel.as_ref().is_some_and(|channel| channel.heard)
     }
 
+    /// Whether a message has opened since this was last asked: bytes of one that does not may be anybody's.
+    // protocol: S48
+    pub fn has_opened(&mut self) -> bool {
+        self.channel.as_mut().is_some_and(|channel| std::mem::take(&mut channel.opened))
+    }
+
+    /// Whether something was sent on the present full connection of which the other end has not said that it came.
+    // protocol: S48
+    pub fn is_owed(&self) -> bool {
+        self.secret().is_some() && self.channel.is_some() && !self.is_over() && self.stream.is_owed()
+    }
+
+    /// Whether something has come of which the other end was not told so.
+    pub fn has_unsaid(&self) -> bool {
+        self.secret().is_some() && self.channel.is_some() && !self.is_over() && self.stream.has_unsaid()
+    }
+
+    /// Says of all that has come that it has, also when it is little, and when it was said before: so the other end knows that this one
+    /// is there.
+    // protocol: S47
+    pub fn acknowledge_all(&mut self) {
+        let stands = self.secret().is_some() && !self.is_over();
+        if self.has_unsaid() {
+            self.acknowledge(true);
+        } else if let Some(channel) = self.channel.as_mut().filter(|_| stands) {
+            channel.sealer.say(&self.stream.again(), &mut self.control);
+        }
+    }
+
     /// Client: begins the next attempt; its first flight waits in [`Session::take_far`]. An error: there have been too many.
     // protocol: S33, S35
     pub fn resume(&mut self) -> Result<(), SessionError> {

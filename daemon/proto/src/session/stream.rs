@@ -211,6 +211,11 @@ impl Stream {
         self.say(self.said.taken)
     }
 
+    /// What was said of the other's bytes, once more.
+    pub(super) fn again(&mut self) -> Sealed<'static> {
+        self.say(self.said.taken)
+    }
+
     /// What this end would say of the other's bytes, whoever asks.
     pub(super) fn last_word(&self) -> Sealed<'static> {
         Sealed::Ack { arrived: self.received + u64::from(self.fin_received), taken: self.said.taken }
@@ -219,6 +224,16 @@ impl Stream {
     /// Whether something of our direction, if only its end, waits to be sent.
     pub(super) fn has_news(&self) -> bool {
         self.unsent() > 0 || self.finished != self.fin_sent
+    }
+
+    /// Something was sent over this tunnel of which nobody has said that it came.
+    pub(super) fn is_owed(&self) -> bool {
+        self.sent > self.arrived || (self.fin_sent && !self.fin_arrived)
+    }
+
+    /// Something has come that was not acknowledged.
+    pub(super) fn has_unsaid(&self) -> bool {
+        self.received > self.said.arrived || self.fin_received != self.said.fin
     }
 
     pub(super) fn ended_there(&self) -> bool {

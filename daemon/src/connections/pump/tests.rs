@@ -285,3 +285,24 @@ async fn a_cell_that_does_not_belong_ends_the_connection_with_abort_alone() {
     assert_eq!(hears(&mut far).await, Some(Word::Abort(Reason::Protocol)));
     assert_eq!(hears(&mut far).await, None);
 }
+
+/// Healthy silence: the program at the other end thinks for long about what it was asked.
+// protocol: S47, S48
+#[tokio::test(start_paused = true)]
+async fn a_program_that_takes_its_time_costs_no_tunnel() {
+    let (_lone, mut ours, mut theirs) = connected(1 << 16).await;
+    ours.write_all(b"question").await.unwrap();
+    let mut question = [0; 8];
+    theirs.read_exact(&mut question).await.unwrap();
+    // Without another tunnel, the loss of this one would be a reset.
+    sleep(SILENCE[1] * 30).await;
+    theirs.write_all(b"answer").await.unwrap();
+    let mut answer = [0; 6];
+    timeout(PATIENCE, ours.read_exact(&mut answer)).await.expect("in time").expect("it stands");
+    // Nor does one that reads nothing.
+    let much = vec![7; 100_000];
+    ours.write_all(&much).await.unwrap();
+    sleep(SILENCE[1] * 30).await;
+    let mut got = vec![0; much.len()];
+    theirs.read_exact(&mut got).await.expect("it stands");
+}

@@ -9,6 +9,7 @@ use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
 use tokio::time::Instant;
 
+use super::silence::Silence;
 use crate::driver::Handle;
 use crate::relay::RelayError;
 use crate::relay::cells::{CellReader, CellWriter, Tunnel};
@@ -46,6 +47,7 @@ pub(super) struct Way {
     pub(super) tunnel: Tunnel,
     pub(super) over: Option<Over>,
     pub(super) begun: Instant,
+    pub(super) silence: Silence,
     /// What is on its way into it.
     pub(super) to_far: Run,
     /// A cell has come.
@@ -62,9 +64,9 @@ impl Way {
     /// A tunnel on which something is written that has not left.
     pub(super) fn new(tunnel: Tunnel, over: Option<Over>) -> Self {
         let begun = Instant::now();
-        let (to_far, end_left) = Default::default();
+        let (to_far, silence, end_left) = Default::default();
         let (heard, unflushed, end_said, end_heard) = (false, true, false, false);
-        Self { tunnel, over, begun, to_far, heard, unflushed, end_said, end_left, end_heard }
+        Self { tunnel, over, begun, silence, to_far, heard, unflushed, end_said, end_left, end_heard }
     }
 
     /// Queues what the session has to say, as far as there is room.

@@ -437,3 +437,30 @@ proptest! {
         prop_assert_eq!(&server_events[2..], &[Event::End]);
     }
 }
+
+/// A request to which the program has no answer yet: its end says that it came, for itself.
+// protocol: S47, S48
+#[test]
+fn what_has_come_is_said_whatever_the_program_does() {
+    let mut pair = Ends::new(16_384).pair;
+    assert!(!pair.client.is_owed() && !pair.server.has_unsaid());
+    pair.client.app_input(b"question").unwrap();
+    assert!(!pair.client.is_owed(), "nothing was sent");
+    assert!(carry(&mut pair.client, &mut pair.server, 16_384).unwrap());
+    assert!(pair.client.is_owed() && pair.server.has_unsaid());
+    assert!(!carry(&mut pair.server, &mut pair.client, 16_384).unwrap(), "it waits for the answer");
+    pair.server.acknowledge_all();
+    assert!(carry(&mut pair.server, &mut pair.client, 16_384).unwrap());
+    assert!(!pair.client.is_owed() && !pair.server.has_unsaid());
+    assert!(!pair.server.is_owed(), "an acknowledgement wants none");
+    // Once more, for one who reads nothing: it changes nothing, and shows that somebody is there.
+    assert!(pair.client.has_opened() && !pair.client.has_opened());
+    pair.server.acknowledge_all();
+    assert!(carry(&mut pair.server, &mut pair.client, 16_384).unwrap());
+    assert!(pair.client.has_opened() && !pair.client.is_owed());
+    pair.client.app_end().unwrap();
+    assert!(carry(&mut pair.client, &mut pair.server, 16_384).unwrap());
+    assert!(pair.client.is_owed(), "the end is owed, too");
+    pair.drive().unwrap();
+    assert!(!pair.client.is_owed());
+}

@@ -2,6 +2,7 @@
 
 use phantom_proto::session::asked;
 
+use super::silence::TAKES;
 use super::*;
 use crate::connections::sessions::{Resumption, Share, WAITING_SESSIONS};
 use crate::connections::{ForIdentity, Network, again, lock};
@@ -320,4 +321,77 @@ async fn of_those_that_wait_for_their_clients_the_oldest_goes() {
     let mut far = served.arrives(resumes(&mut second)).await;
     hear(&mut second, &mut far).await;
     assert!(second.is_proven() && !second.is_over());
+}
+
+/// A terminating node that takes everything and passes nothing on, or one whose computer hangs: no link says so.
+// protocol: S48
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_says_nothing_while_an_answer_is_owed_is_left() {
+    let mut served = Served::new();
+    let (mut session, mut program, mut far) = served.connected().await;
+    // An idle one is nothing to wonder at.
+    sleep(SILENCE[1] * 10).await;
+    program.write_all(b"answer").await.unwrap();
+    assert_eq!(got(&mut session, &mut far, 6).await, b"answer");
+    let begun = Instant::now();
+    assert_eq!(hears(&mut far).await, Some(Word::Abort(Reason::GoingAway)));
+    assert!((SILENCE[1]..SILENCE[1] * 2).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+    // It goes on where it was.
+    let mut far = served.arrives(resumes(&mut session)).await;
+    program.write_all(b"more").await.unwrap();
+    assert_eq!(got(&mut session, &mut far, 4).await, b"more");
+    // This one is given twice the time: perhaps it is slow, and not dead.
+    let begun = Instant::now();
+    assert_eq!(hears(&mut far).await, Some(Word::Abort(Reason::GoingAway)));
+    assert!((SILENCE[1] * 2..SILENCE[1] * 4).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+}
+
+/// Whoever swallows what he should pass on takes all that a program writes now and then, and could have kept a session for hours.
+// protocol: S48
+#[tokio::test(start_paused = true)]
+async fn a_tunnel_that_takes_everything_and_says_nothing_is_left() {
+    for dribbles in [false, true] {
+        let mut served = Served::new();
+        let (mut session, mut program, mut far) = served.connected().await;
+        let writes = tokio::spawn(async move {
+            while program.write_all(b"more").await.is_ok() {
+                sleep(SILENCE[1] / 9 * 2).await;
+            }
+        });
+        session.app_input(&[7; 4000]).unwrap();
+        let message = said(&mut session);
+        let (begun, mut byte) = (Instant::now(), message.chunks(1));
+        loop {
+            // Bytes of a message that never is whole are no life.
+            if let (true, Some(byte)) = (dribbles, byte.next()) {
+                // It may be left in this moment; what was said there before is still to be heard.
+                let _ = far.outgoing.write_data(byte).await;
+                let _ = far.outgoing.flush().await;
+            }
+            if !matches!(hears(&mut far).await, Some(Word::Data(_))) {
+                break;
+            }
+            assert!(begun.elapsed() < SILENCE[1] * TAKES * 2, "it stays");
+        }
+        assert!((SILENCE[1] * TAKES..SILENCE[1] * (TAKES + 1)).contains(&begun.elapsed()), "{:?}", begun.elapsed());
+        writes.abort();
+    }
+}
+
+/// A node that keeps too much for its programs reads nothing, and neither leaves a tunnel for that nor has its client leave it.
+// protocol: S45, S47, S48
+#[tokio::test(start_paused = true)]
+async fn an_end_that_reads_nothing_for_a_while_says_that_it_is_there() {
+    let mut served = Served::new();
+    let (mut session, mut program, mut far) = unread(&mut served, 8 * APP_CHUNK).await;
+    let mut others = Share::of(served.network.budget.clone());
+    others.hold(1 << 40);
+    // Of which it does not hear that it has come.
+    program.write_all(b"answer").await.unwrap();
+    let (begun, mut heard) = (Instant::now(), Instant::now());
+    while begun.elapsed() < SILENCE[1] * TAKES * 2 {
+        hear(&mut session, &mut far).await;
+        assert!(heard.elapsed() < SILENCE[0], "{:?}", heard.elapsed());
+        heard = Instant::now();
+    }
 }
