@@ -1,6 +1,6 @@
 //! Whatever comes and whatever is written: what is seen on the wire is what rustls would have sent.
 
-use std::mem;
+use std::{mem, slice};
 
 use futures::FutureExt;
 use proptest::prelude::*;
@@ -228,7 +228,7 @@ fn what_rustls_takes_is_taken() {
             assert_eq!((fails, said, given), (None, None, count), "{ops:?} {piece}");
         };
         let end = alert(&[1, 0]);
-        taken(&[end.clone()], 0);
+        taken(slice::from_ref(&end), 0);
         taken(&[alert(&[2, 0])], 0);
         taken(&[end.clone(), data(b"behind"), Op::Raw(vec![0; 100])], 0);
         taken(&[Op::Record(23, b"padded".to_vec(), 3), end.clone()], 6);
