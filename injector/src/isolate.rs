@@ -41,8 +41,9 @@ fn enter_namespaces(spaces: &Namespaces, say: &dyn Fn(&str)) -> Result<Doors> {
     if network().is_err() {
         if let Some(user) = &spaces.user {
             move_into_link_name_space(user.as_fd(), Some(LinkNameSpaceType::User)).context(
-                "entering the user namespace failed: it opens to the user only who started this session; run phantom-run \
-                 anew as one user",
+                "entering the user namespace of the session failed: it opens where the daemon lives alone, not from \
+                 another user namespace (a container's), and to nobody whom a filter of system calls keeps from it; try \
+                 --isolation inject",
             )?;
             doors = Doors::Walled;
             say("entered the user namespace");

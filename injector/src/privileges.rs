@@ -3,10 +3,7 @@
 use std::fs;
 use std::io;
 
-use rustix::thread::{
-    CapabilitySet, capabilities, capability_is_in_bounding_set, clear_ambient_capability_set,
-    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
-};
+use rustix::thread::{CapabilitySet, capabilities, clear_ambient_capability_set, set_capabilities, set_no_new_privs};
 
 /// What servers such as sshd or nginx need of root. Never SYS_ADMIN, NET_ADMIN, NET_RAW, SYS_PTRACE, SYS_MODULE, BPF and
 /// the like: each of them is a way into another network namespace.
@@ -32,22 +29,18 @@ pub(crate) fn forget_login() {
 }
 
 /// Drops everything else for this process and its descendants, for ever.
+///
+/// The bounding set stays as it is. Under no_new_privs, exec adds nothing to what a process holds: what root or the file's
+/// capabilities would add, the kernel takes away again, and only new user namespaces, which the filter keeps shut where they
+/// matter, would give more, whatever the set. So the set protects nobody. To cut it takes CAP_SETPCAP, which no ordinary user
+/// has; and files with capabilities that are not in it cannot be executed at all, where they start without them otherwise.
 pub(crate) fn drop_all_but_safe() -> io::Result<()> {
-    for number in 0..u64::BITS {
-        let capability = CapabilitySet::from_bits_retain(1 << number);
-        // The kernel knows fewer than 64: the first unknown one ends the list.
-        match capability_is_in_bounding_set(capability) {
-            Ok(true) if !KEPT.contains(capability) => remove_capability_from_bounding_set(capability)?,
-            Ok(_) => {}
-            Err(_) => break,
-        }
-    }
+    set_no_new_privs(true)?;
     clear_ambient_capability_set()?;
     let mut sets = capabilities(None)?;
     for set in [&mut sets.effective, &mut sets.permitted, &mut sets.inheritable] {
         *set &= KEPT;
     }
     set_capabilities(None, sets)?;
-    set_no_new_privs(true)?;
     Ok(())
 }

@@ -234,9 +234,12 @@ impl<'a> Launch<'a> {
         let deputies = deputies::deputies(&self.masked(way));
         if !deputies.is_empty() && !self.options.quiet {
             let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
+            // The last way that was tried is the same with mounts.
+            let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+            let why = reasons.last().map_or("none can be made", String::as_str);
             eprintln!(
-                "phantom-run: warning: no mounts of its own for the program (user namespaces are not permitted): it can \
-                 ask services outside to look names up or open connections: {}",
+                "phantom-run: warning: no mounts of its own for the program ({why}): it can ask services outside to look \
+                 names up or open connections: {}",
                 names.join(", ")
             );
         }

@@ -1,41 +1,56 @@
 //! Ordinary users where nobody may make namespaces, as Ubuntu's rule of AppArmor has it: of root's daemon, and with their own.
 
-use std::process::Command;
+use std::os::unix::net::UnixListener;
 
 use anyhow::{Context, Result, ensure};
 use phantom_tests::alone::{SELF, unable};
 use phantom_tests::{Alone, Kind, Way, stdout};
 
-/// The user's own words go before: the rule is for whoever is that user.
-fn as_user(alone: &Alone, kind: Kind, run: &Command) -> Result<Command> {
-    let words: Vec<_> = run.get_args().collect();
-    let from = words.iter().position(|word| *word == "--").context("words of setpriv")? + 1;
-    let mut inner = Command::new(words[from]);
-    inner.args(&words[from + 1..]);
-    let unable = unable(&inner);
-    let mut command = alone.command(kind, "unshare");
-    command.args(unable.get_args());
-    Ok(command)
-}
+/// What the first way needs, and who says that it cannot be had.
+const NAMED: &str = "namespace: entering the";
 
 #[test]
 fn programs_run_among_the_users_others_which_is_said() -> Result<()> {
     let alone = Alone::shared()?;
+    let (deputies, bus) = (alone.folder.make("deputies")?, alone.folder.at("deputies/bus"));
+    let _deputy = UnixListener::bind(&bus)?;
     for kind in [Kind::OfRoots, Kind::Own] {
         for way in [Some(Way::Inject), Some(Way::Preload), Some(Way::Emulate), None] {
             let mut run = alone.tool(kind, "phantom-run");
             run.args(way.iter().flat_map(|way| ["--isolation", way.flag()])).args(["--", "python3", "-c", SELF]);
-            let output = as_user(&alone, kind, &run)?.output()?;
+            let output = unable(&run).env("XDG_RUNTIME_DIR", &deputies).output()?;
             let told = String::from_utf8_lossy(&output.stderr);
             let said = stdout(&output).with_context(|| format!("{kind:?} by {way:?}"))?;
             ensure!(said == "True\nself\n", "{kind:?} by {way:?}: {said}");
             ensure!(told.contains("among your other programs"), "{kind:?} by {way:?}: {told}");
+            // With the reason, and not one that was thought of beforehand.
+            let warned = told.lines().find(|line| line.contains("warning: no mounts")).context("no warning")?;
+            ensure!(warned.contains("/proc/sys/user") && warned.contains(&bus), "{kind:?} by {way:?}: {told}");
         }
         let mut run = alone.tool(kind, "phantom-run");
         run.args(["--isolation", "namespace", "--", "true"]);
-        let output = as_user(&alone, kind, &run)?.output()?;
+        let output = unable(&run).output()?;
         let told = String::from_utf8_lossy(&output.stderr);
         ensure!(output.status.code() == Some(125) && told.contains("not started"), "{kind:?}: {told}");
+        // Who started the session is who asks: that is never the reason.
+        ensure!(told.contains(NAMED) && !told.contains("who started this session"), "{kind:?}: {told}");
     }
+    Ok(())
+}
+
+/// What an ordinary login has: nothing that it may do, and no limit of what a file may give it.
+#[test]
+fn the_user_of_these_tests_is_an_ordinary_one() -> Result<()> {
+    let alone = Alone::shared()?;
+    let mut look = alone.command(Kind::Own, "cat");
+    let status = stdout(&unable(look.arg("/proc/self/status")).output()?)?;
+    let value = |name: &str| -> Result<&str> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).with_context(|| format!("no {name}"))?;
+        Ok(line.trim())
+    };
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        ensure!(value(set)?.bytes().all(|digit| digit == b'0'), "{status}");
+    }
+    ensure!(value("CapBnd:")?.ends_with("ffffffff") && value("NoNewPrivs:")? == "0", "{status}");
     Ok(())
 }
