@@ -66,13 +66,13 @@ impl Line {
         let mut line = UnixStream::connect(socket)?;
         line.set_read_timeout(Some(PATIENCE))?;
         line.set_write_timeout(Some(PATIENCE))?;
-        line.write_all(&PREAMBLE)?;
+        line.write_all(&PREAMBLE).map_err(in_words)?;
         Ok(Self(line))
     }
 
     /// One request, and the connection for whoever reads what comes.
     pub(crate) fn say(mut self, request: &Request) -> Result<UnixStream> {
-        self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;
+        self.0.write_all(&request.encode().context("the identity's name is not valid")?).map_err(in_words)?;
         Ok(self.0)
     }
 
@@ -83,7 +83,7 @@ impl Line {
 
     /// One request, one reply with its descriptors. After an error the line is of no more use.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
-        self.0.write_all(&request.encode().context("the identity's name is not valid")?)?;
+        self.0.write_all(&request.encode().context("the identity's name is not valid")?).map_err(in_words)?;
         receive(&self.0)
     }
 
@@ -97,7 +97,8 @@ impl Line {
             bail!("no room for a descriptor");
         }
         // Far below the size of any socket buffer: all of it is taken or none.
-        sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)
+            .map_err(|error| in_words(error.into()))?;
         receive(&self.0)
     }
 
@@ -214,6 +215,18 @@ fn nobody(socket: &Path, error: io::Error) -> anyhow::Error {
     }
 }
 
+/// The system says of a time that is over that something was not available.
+pub(crate) fn in_words(error: io::Error) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let why = format!(
+        "the daemon takes connections, and has said nothing for {} seconds: is it stopped?",
+        PATIENCE.as_secs()
+    );
+    io::Error::new(io::ErrorKind::TimedOut, why)
+}
+
 /// One reply, and as many descriptors as it says.
 fn receive(connection: &UnixStream) -> Result<(Reply, Vec<OwnedFd>)> {
     let mut descriptors = Vec::new();
@@ -231,7 +244,9 @@ fn receive(connection: &UnixStream) -> Result<(Reply, Vec<OwnedFd>)> {
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let mut parts = [IoSliceMut::new(&mut buffer)];
         let length =
-            rustix::io::retry_on_intr(|| recvmsg(connection, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))?.bytes;
+            rustix::io::retry_on_intr(|| recvmsg(connection, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC))
+                .map_err(|error| in_words(error.into()))?
+                .bytes;
         for part in control.drain() {
             if let RecvAncillaryMessage::ScmRights(passed) = part {
                 descriptors.extend(passed);
@@ -241,5 +256,19 @@ fn receive(connection: &UnixStream) -> Result<(Reply, Vec<OwnedFd>)> {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
         received.extend(&buffer[..length]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_daemon_that_never_answers_is_said_to_be_silent() {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        ours.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+        let error = Line(ours).ask(&Request::Info { identity: IdentityRef::Session([0; 16]) }).unwrap_err();
+        assert!(error.to_string().contains("has said nothing for 30 seconds"), "{error:#}");
+        assert!(crate::reason::is_passing(&error));
     }
 }

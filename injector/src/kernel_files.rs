@@ -6,10 +6,12 @@
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_bind_recursive, mount_remount, move_mount};
+
+use crate::reason;
 
 /// File systems that are the kernel's; what is written there concerns the whole machine. Groups of processes (cgroup) are
 /// left: they cannot reach out without a capability.
@@ -49,7 +51,8 @@ pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> 
         let _ = read_only(&point);
     }
     if is_writable() {
-        bail!("{WITNESS} stays writable: by it the program could have the kernel start others outside");
+        let why = format!("{WITNESS} stays writable: by it the program could have the kernel start others outside");
+        return Err(reason::lacking(why).into());
     }
     Ok(())
 }

@@ -60,7 +60,7 @@ fn main() {
         exit(if error.use_stderr() { FAILED } else { 0 });
     });
     if let Err(error) = launch(&options) {
-        eprintln!("phantom-run: {error:#}");
+        eprintln!("phantom-run: {}", reason::explained(&error));
         exit(FAILED);
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use phantom_ipc::hook::{HEADER, IdentityRef, MAX_FRAME, Note, Reply, Request, split_frame};
 
-use crate::control::Line;
+use crate::control::{Line, in_words};
 use crate::options::Options;
 
 /// How long a daemon may take to say its last words: it has them already.
@@ -84,7 +84,7 @@ impl Notes {
         let length = loop {
             match self.line.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                read => break read?,
+                read => break read.map_err(in_words)?,
             }
         };
         if length == 0 {

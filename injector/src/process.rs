@@ -25,7 +25,7 @@ use crate::isolate;
 use crate::link::{self, News};
 use crate::notes::Notes;
 use crate::options::OnLoss;
-use crate::reason::{self, Passing};
+use crate::reason;
 use crate::resume;
 use crate::sys::{self, Fork, Signals, Target};
 
@@ -39,6 +39,9 @@ const NO_PROGRAM: i32 = 0;
 const LOST: i32 = i32::MIN;
 const AWAITED: i32 = i32::MIN + 1;
 const RESUMED: i32 = i32::MIN + 2;
+
+/// The keeper's number for "it cannot go on, and has said why".
+const GIVEN_UP: i32 = i32::MIN + 3;
 
 /// How long a program that is asked to end may take, as service managers give it at least.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -84,10 +87,13 @@ pub(crate) fn run(ways: &dyn Ways, notes: Option<Notes>) -> Result<()> {
     let signals = sys::signals()?;
     let (news, report) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
     let front = Target::new(rustix::process::getpid());
-    match sys::fork()? {
+    match sys::fork().context("starting a process")? {
         Fork::Child => {
             drop((news, notes));
-            exit(keep(signals, &report, &front, ways).map_or(FAILED, |()| 0));
+            if let Err(error) = keep(signals, &report, &front, ways) {
+                give_up(&error, &report, ways);
+            }
+            exit(0);
         }
         Fork::Parent(keeper) => {
             drop((report, front));
@@ -104,7 +110,7 @@ pub(crate) fn run(ways: &dyn Ways, notes: Option<Notes>) -> Result<()> {
 fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut notes: Option<Notes>) -> io::Result<()> {
     let lost = || io::Error::other("the keeper of the session was killed, and so its program");
     let started = read_number(news)?.ok_or_else(lost)?;
-    if started == NO_PROGRAM {
+    if started == NO_PROGRAM || started == GIVEN_UP {
         exit(FAILED);
     }
     let program = Target::new(Pid::from_raw(started).ok_or_else(lost)?);
@@ -134,6 +140,10 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut n
             match status {
                 LOST | AWAITED => is_to_end |= ways.lost(status == AWAITED) == OnLoss::Exit,
                 RESUMED => notes = ways.resumed(),
+                GIVEN_UP => {
+                    program.send(Signal::KILL);
+                    exit(FAILED);
+                }
                 _ => {
                     // Why it failed, maybe.
                     for note in notes.take().map(Notes::rest).unwrap_or_default() {
@@ -204,16 +214,17 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
     if let Err(error) = begin(started, &program, report, ways) {
         // Nobody serves it, so it is not to run; until now it had no network.
         program.send(Signal::KILL);
-        eprintln!("phantom-run: {error:#}");
-        ways.over();
-        return Ok(write_number(report, NO_PROGRAM)?);
+        give_up(&error, report, ways);
     }
-    release_inherited()?;
     // The front may be gone here and below: then the program is about to end.
     let _ = write_number(report, program.pid().as_raw_nonzero().get());
-    let session = ways.session()?;
+    let session = ways.session().context("copying a descriptor")?;
     thread::scope(|scope| {
-        resume::spawn(scope, || attend_session(session, way, report, ways))?;
+        let begun = resume::spawn(scope, || attend_session(session, way, report, ways));
+        // Standard error last: until here there may be something to say.
+        if let Err(error) = begun.context("starting a thread").and_then(|()| release_inherited()) {
+            give_up(&error, report, ways);
+        }
         loop {
             match rustix::process::wait(WaitOptions::UNTRACED | WaitOptions::CONTINUED) {
                 Ok(Some((changed, status))) if changed == program.pid() => follow(status, front, report),
@@ -226,6 +237,15 @@ fn keep(signals: Signals, report: &OwnedFd, front: &Target, ways: &dyn Ways) -> 
             }
         }
     })
+}
+
+/// Says why the program cannot be served, and has the front end it. Not by returning: threads that wait for a daemon would be
+/// waited for.
+fn give_up(error: &anyhow::Error, report: &OwnedFd, ways: &dyn Ways) -> ! {
+    eprintln!("phantom-run: {}", reason::explained(error));
+    ways.over();
+    let _ = write_number(report, GIVEN_UP);
+    exit(FAILED);
 }
 
 /// The front does as the program has done: whoever waits for it sees the program.
@@ -256,7 +276,7 @@ fn try_each(signals: &Signals, ways: &dyn Ways) -> Option<Started> {
             Ok(started) => return Some(started),
             Err(error) => {
                 let is_passing = reason::is_passing(&error);
-                ways.failed(way, &format!("{error:#}"), is_passing);
+                ways.failed(way, &reason::explained(&error), is_passing);
                 if is_passing {
                     break;
                 }
@@ -271,7 +291,7 @@ fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn W
     // Out of the terminal's reach.
     sys::block_all_signals();
     rustix::process::setpgid(None, None)?;
-    end_with_front(report.try_clone()?, Arc::clone(program))?;
+    end_with_front(report.try_clone()?, Arc::clone(program)).context("starting a thread")?;
     ways.serve(started.way, started.pid, started.listener)
 }
 
@@ -309,7 +329,7 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
     ways.attend(way)?;
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).context("socketpair")?;
-    let pid = match sys::fork()? {
+    let pid = match sys::fork().context("starting a process")? {
         Fork::Child => {
             drop(ours);
             let started = sys::show().map_err(Into::into).and_then(|()| {
@@ -322,7 +342,7 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
             });
             exit(started.unwrap_or_else(|error| {
                 // Nobody is there to hear it only if the keeper was killed.
-                let _ = link::send_failure(&theirs, &format!("{error:#}"), reason::is_passing(&error));
+                let _ = link::send_failure(&theirs, &reason::explained(&error), reason::is_passing(&error));
                 FAILED
             }));
         }
@@ -336,8 +356,7 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
             // It ends by itself if it still can.
             let _ = rustix::process::kill_process(pid, Signal::KILL);
             let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
-            let error = anyhow::Error::msg(why);
-            Err(if is_passing { error.context(Passing) } else { error })
+            Err(if is_passing { anyhow::Error::msg(why) } else { reason::lacking(why).into() })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Why a way could not be had: because this machine has no such thing, or because of something that passes.
 //!
-//! Only the first is a reason to take a weaker way. What passes (no memory, no room, too many open files, a daemon that
-//! refuses) may be somebody else's doing, who would decide by it how well a program is kept in.
+//! Only the first is a reason to take a weaker way. What passes (no memory, no room, a limit, a daemon that refuses) may be
+//! somebody else's doing, who would decide by it how well a program is kept in; and what nobody has thought of passes too.
 
 use std::fmt;
 use std::io;
@@ -18,33 +18,64 @@ impl fmt::Display for Passing {
     }
 }
 
-/// What others can bring about, and what is over when they stop. A daemon that ends takes its socket away, and a program must
-/// not start in a weaker way just then.
-const PASSING: [i32; 14] = [
-    libc::ENOENT,
-    libc::EPIPE,
-    libc::ENOTCONN,
-    libc::ECONNRESET,
-    libc::ECONNREFUSED,
-    libc::ENOMEM,
-    libc::ENOSPC,
-    libc::EDQUOT,
-    libc::EMFILE,
-    libc::ENFILE,
-    libc::EAGAIN,
-    libc::ENOBUFS,
-    libc::EIO,
-    libc::EINTR,
+/// What the kernel says to whom it gives no such thing, now or later: it does not know it, or does not permit it. All else may
+/// pass, or is somebody's doing: a limit, a full disk, a daemon that ends. A program must not start in a weaker way for that.
+const LACKING: [i32; 13] = [
+    libc::EPERM,
+    libc::EACCES,
+    libc::ENOSYS,
+    libc::EINVAL,
+    libc::EOPNOTSUPP,
+    libc::EAFNOSUPPORT,
+    libc::EPROTONOSUPPORT,
+    libc::ESOCKTNOSUPPORT,
+    libc::ENOPROTOOPT,
+    libc::ENODEV,
+    libc::EROFS,
+    libc::EUSERS,
+    // There is another supervisor of system calls already.
+    libc::EBUSY,
 ];
+
+/// An error of the machine's that has no number: it cannot be had here.
+pub(crate) fn lacking(why: impl Into<String>) -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, why.into())
+}
 
 /// Whether the same may go well another time, so that no weaker way is to be taken.
 pub(crate) fn is_passing(error: &anyhow::Error) -> bool {
+    let is_lacking = error.chain().filter_map(is_lacking).reduce(|all, one| all && one);
+    error.downcast_ref::<Passing>().is_some() || !is_lacking.unwrap_or(false)
+}
+
+/// What a cause says about it; nothing if it is words alone.
+fn is_lacking(cause: &(dyn std::error::Error + 'static)) -> Option<bool> {
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return Some(match error.raw_os_error() {
+            Some(number) => LACKING.contains(&number),
+            None => error.kind() == io::ErrorKind::Unsupported,
+        });
+    }
+    cause.downcast_ref::<Errno>().map(|errno| LACKING.contains(&errno.raw_os_error()))
+}
+
+/// What the system's own words leave out: limits of whoever started us.
+const LIMITS: [(i32, &str); 2] = [
+    (libc::EAGAIN, "no more processes or threads may be started (the limit of `ulimit -u`, or pids.max of the group)"),
+    (libc::EFBIG, "files may not be so large (the limit of `ulimit -f`, or LimitFSIZE= of the unit)"),
+];
+
+/// An error for people.
+pub(crate) fn explained(error: &anyhow::Error) -> String {
     let number = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         io.or_else(|| cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()))
     };
-    error.downcast_ref::<Passing>().is_some()
-        || error.chain().filter_map(number).any(|number| PASSING.contains(&number))
+    let limit = error.chain().filter_map(number).find_map(|one| LIMITS.iter().find(|(number, _)| *number == one));
+    match limit {
+        Some((_, words)) => format!("{error:#}: {words}"),
+        None => format!("{error:#}"),
+    }
 }
 
 #[cfg(test)]
@@ -56,12 +87,27 @@ mod tests {
     #[test]
     fn only_what_the_machine_lacks_is_a_reason_for_a_weaker_way() {
         let of = |number: i32| anyhow::Error::from(io::Error::from_raw_os_error(number)).context("doing it");
-        for number in [libc::EPERM, libc::EACCES, libc::EINVAL, libc::ENOSYS, libc::EBUSY, libc::EOPNOTSUPP] {
-            assert!(!is_passing(&of(number)), "{number}");
+        // All that the kernel knows: a new number is no reason until somebody has thought about it.
+        let reasons: Vec<i32> = (1..=133).filter(|number| !is_passing(&of(*number))).collect();
+        let mut expected = LACKING.to_vec();
+        expected.sort_unstable();
+        assert_eq!(reasons, expected);
+        for number in [libc::EFBIG, libc::ENOSPC, libc::EMFILE, libc::EAGAIN, libc::ENOENT, libc::ECONNREFUSED] {
+            assert!(is_passing(&of(number)), "{number}");
         }
-        assert!(PASSING.iter().all(|number| is_passing(&of(*number))));
         assert!(is_passing(&Err::<(), _>(Errno::NOSPC).context("writing").expect_err("an error")));
-        assert!(is_passing(&anyhow::anyhow!("no").context(Passing).context("a way in")));
-        assert!(!is_passing(&anyhow::anyhow!("no")));
+        assert!(!is_passing(&Err::<(), _>(Errno::NOSYS).context("mounting").expect_err("an error")));
+        assert!(!is_passing(&anyhow::Error::from(lacking("an old kernel")).context("a way in")));
+        assert!(is_passing(&of(libc::EPERM).context(Passing)));
+        for without_number in [anyhow::anyhow!("no"), io::Error::from(io::ErrorKind::UnexpectedEof).into()] {
+            assert!(is_passing(&without_number), "{without_number}");
+        }
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let of = |number: i32| explained(&anyhow::Error::from(io::Error::from_raw_os_error(number)).context("fork"));
+        assert!(of(libc::EAGAIN).contains("ulimit -u") && of(libc::EFBIG).contains("ulimit -f"));
+        assert!(!of(libc::ENOMEM).contains("ulimit"));
     }
 }

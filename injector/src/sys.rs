@@ -11,6 +11,8 @@ use rustix::net::AddressFamily;
 use rustix::process::Pid;
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use crate::reason;
+
 /// Which side of a fork we are on.
 pub(crate) enum Fork {
     /// The new process.
@@ -24,7 +26,9 @@ pub(crate) fn fork() -> io::Result<Fork> {
     // SAFETY: the launcher starts no thread before its last fork, so the copy is whole: no lock is held by a thread that is not there.
     match unsafe { libc::fork() } {
         0 => Ok(Fork::Child),
-        pid => Pid::from_raw(pid).filter(|_| pid > 0).map(Fork::Parent).ok_or_else(io::Error::last_os_error),
+        // Not for the library to judge: it takes numbers below zero for a fault of ours.
+        pid if pid < 0 => Err(io::Error::last_os_error()),
+        pid => Pid::from_raw(pid).map(Fork::Parent).ok_or_else(|| io::ErrorKind::InvalidData.into()),
     }
 }
 
@@ -201,7 +205,7 @@ pub(crate) fn unshare(what: UnshareFlags) -> io::Result<()> {
     let left = unsafe { rustix::thread::unshare_unsafe(what) };
     left.map_err(|error| match error {
         // Each user has a number of their own: it says what the machine permits, nothing that passes.
-        rustix::io::Errno::NOSPC => io::Error::other("the machine permits no more of them (/proc/sys/user)"),
+        rustix::io::Errno::NOSPC => reason::lacking("the machine permits no more of them (/proc/sys/user)"),
         other => other.into(),
     })
 }
