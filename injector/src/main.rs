@@ -7,8 +7,10 @@ mod activation;
 mod apart;
 mod control;
 mod deputies;
+mod dispositions;
 mod doors;
 mod enclose;
+mod execute;
 mod exposed;
 mod filter;
 mod groups;
@@ -55,6 +57,7 @@ use process::FAILED;
 use ways::Launch;
 
 fn main() {
+    dispositions::ours();
     let options = Options::try_parse().unwrap_or_else(|error| {
         let _ = error.print();
         exit(if error.use_stderr() { FAILED } else { 0 });

@@ -159,8 +159,10 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut n
         }
         if signal_ready {
             let signal = sys::next_signal(signals)?;
-            // To its whole group the program sends for itself; the keeper wakes us up alone.
-            let is_known = [program.pid(), keeper].iter().any(|pid| pid.as_raw_nonzero().get() == signal.sender);
+            // To its whole group the program sends for itself; the keeper wakes us up alone; and what comes from ourselves is
+            // SIGPIPE, for a line that nobody reads any more.
+            let own = rustix::process::getpid();
+            let is_known = [program.pid(), keeper, own].iter().any(|pid| pid.as_raw_nonzero().get() == signal.sender);
             if !signal.is_of_terminal && !is_known {
                 program.pass_on(&signal);
             }

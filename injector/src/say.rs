@@ -17,7 +17,8 @@ macro_rules! eprintln {
 /// Says one line. Where nobody reads standard error, nobody is told.
 pub(crate) fn line(words: Arguments<'_>) {
     if !is_connection() {
-        let _ = writeln!(io::stderr(), "{words}");
+        // One write: lines of several processes do not mix.
+        let _ = io::stderr().write_all(format!("{words}\n").as_bytes());
     }
 }
 

@@ -3,7 +3,9 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, move_mount};
@@ -171,6 +173,32 @@ impl Target {
             }
         }
     }
+}
+
+/// Whether this process ignores a signal.
+pub(crate) fn is_ignored(signal: i32) -> bool {
+    let mut now = MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: nothing is changed; the structure is read only if the kernel has filled it.
+    unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr()) == 0
+            && now.assume_init().sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// Has this process ignore a signal, or take the default action.
+pub(crate) fn ignore(signal: i32, is_ignored: bool) {
+    // SAFETY: no function is installed.
+    unsafe { libc::signal(signal, if is_ignored { libc::SIG_IGN } else { libc::SIG_DFL }) };
+}
+
+/// Has `work` done right before the process becomes the command.
+pub(crate) fn before_exec(command: &mut Command, work: fn()) {
+    let work = move || {
+        work();
+        Ok(())
+    };
+    // SAFETY: commands are executed in this process, which is not a copy of one with several threads.
+    unsafe { command.pre_exec(work) };
 }
 
 /// Blocks every signal that can be blocked.

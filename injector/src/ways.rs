@@ -1,9 +1,7 @@
 //! The ways to hand a program over, strongest first, and how each is got ready.
 
-use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,13 +29,9 @@ use crate::resume::Heirloom;
 use crate::supervise::{self, Workshop};
 use crate::twins::Twins;
 use crate::{
-    activation, deputies, enclose, exposed, host, isolate, own_names, pathless_socket, place, preload, proxies,
-    run_folder, seccomp, service, stdio,
+    activation, deputies, enclose, execute, exposed, host, isolate, own_names, pathless_socket, place, preload,
+    proxies, run_folder, seccomp, service, stdio,
 };
-
-/// Exit statuses that shells use for the same.
-const NOT_EXECUTABLE: i32 = 126;
-const NOT_FOUND: i32 = 127;
 
 /// How the program is kept from other networks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -348,7 +342,7 @@ impl Ways for Launch<'_> {
         }
         ready(to_keep)?;
         stdio::close_again();
-        Ok(execute(command, name))
+        Ok(execute::execute(command, name))
     }
 
     fn attend(&self, way: usize) -> Result<()> {
@@ -488,31 +482,4 @@ fn listen(doors: Doors) -> Result<OwnedFd> {
         };
         anyhow::Error::from(error).context(advice).context("installing the filter of system calls")
     })
-}
-
-/// Becomes the program; returns only if that fails.
-fn execute(mut command: Command, name: &OsStr) -> i32 {
-    let error = command.exec();
-    let path = Path::new(name);
-    let name = path.display();
-    // Without a slash it was looked for in PATH, and what lies here does not matter.
-    let is_there = |is: fn(&Path) -> bool| path.components().nth(1).is_some() && is(path);
-    match error.kind() {
-        ErrorKind::NotFound if is_there(Path::exists) => {
-            eprintln!("phantom-run: {name}: the interpreter that it names is not found");
-            NOT_FOUND
-        }
-        ErrorKind::NotFound => {
-            eprintln!("phantom-run: {name}: not found");
-            NOT_FOUND
-        }
-        _ if is_there(Path::is_dir) => {
-            eprintln!("phantom-run: {name}: this is a folder, not a program");
-            NOT_EXECUTABLE
-        }
-        _ => {
-            eprintln!("phantom-run: {name}: cannot be executed: {error}");
-            NOT_EXECUTABLE
-        }
-    }
 }

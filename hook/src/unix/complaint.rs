@@ -7,7 +7,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{FileType, Stat, fstat};
-use rustix::io::{IoSlice, writev};
+use rustix::io::{Errno, IoSlice, writev};
 use rustix::stdio::stderr;
 
 use super::own::own;
@@ -46,6 +46,26 @@ fn write(about: &str, message: &str) {
         return;
     }
     let pieces = [about, message, "\n"].map(|piece| IoSlice::new(piece.as_bytes()));
-    // Where nobody reads standard error, nobody is told.
-    let _ = writev(stderr(), &pieces);
+    without_signal(|| writev(stderr(), &pieces).map(drop));
+}
+
+/// Writes where nobody may read any more: then nobody is told, and the program does not get the signal for it, which would
+/// end it.
+fn without_signal(write: impl FnOnce() -> rustix::io::Result<()>) {
+    let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: zeros are values of these plain structures; each set is initialized before the kernel reads it, and lives
+    // through the call. The mask is this thread's own, and is put back.
+    unsafe {
+        let [mut pipe, mut before, mut pending]: [libc::sigset_t; 3] = std::mem::zeroed();
+        libc::sigemptyset(&raw mut pipe);
+        libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut before);
+        libc::sigpending(&raw mut pending);
+        // One that waits already is the program's.
+        let is_programs = libc::sigismember(&raw const pending, libc::SIGPIPE) == 1;
+        if write() == Err(Errno::PIPE) && !is_programs {
+            libc::sigtimedwait(&raw const pipe, std::ptr::null_mut(), &raw const at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+    }
 }
