@@ -1,9 +1,12 @@
-//! Becoming the program.
+//! Becoming the program, and what is to be said about its file.
 
-use std::ffi::OsStr;
-use std::io::ErrorKind;
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::dispositions;
@@ -11,6 +14,15 @@ use crate::dispositions;
 /// Exit statuses that shells use for the same.
 const NOT_EXECUTABLE: i32 = 126;
 const NOT_FOUND: i32 = 127;
+
+/// How much of a file is looked at: linkers put the interpreter's name right after the headers.
+const HEAD: u64 = 4096;
+
+/// How every loader of musl's begins.
+const MUSL: &[u8] = b"/ld-musl-";
+
+/// Where the kernel keeps capabilities of files.
+const CAPABILITIES: &str = "security.capability";
 
 /// Becomes the program; returns only if that fails.
 pub(crate) fn execute(mut command: Command, name: &OsStr) -> i32 {
@@ -34,9 +46,73 @@ pub(crate) fn execute(mut command: Command, name: &OsStr) -> i32 {
             eprintln!("phantom-run: {name}: this is a folder, not a program");
             NOT_EXECUTABLE
         }
+        _ if error.raw_os_error() == Some(libc::EPERM) && file_of(path.as_os_str()).is_some_and(|f| has_rights(&f)) => {
+            eprintln!(
+                "phantom-run: {name}: cannot be executed: its file asks for capabilities (getcap) that nobody may have \
+                 here; run a copy of it (cp), which asks for none"
+            );
+            NOT_EXECUTABLE
+        }
         _ => {
             eprintln!("phantom-run: {name}: cannot be executed: {error}");
             NOT_EXECUTABLE
         }
     }
+}
+
+/// What a person should know of the program's file; `is_hooked`: its network is the library.
+pub(crate) fn hints(name: &OsStr, is_hooked: bool) -> Vec<String> {
+    let Some(file) = file_of(name) else { return Vec::new() };
+    let shown = file.display();
+    let mut hints = Vec::new();
+    // The library is of the same libc as we are.
+    if is_hooked && !cfg!(target_env = "musl") && head(&file).is_ok_and(|head| has(&head, MUSL)) {
+        hints.push(format!(
+            "warning: {shown} is linked with musl, whose loader cannot load libphantom.so: it will not start; --isolation \
+             namespace and inject need no library"
+        ));
+    }
+    if has_rights(&file) {
+        // For whoever is not root the loader takes such a program for one that gains rights, and ignores LD_PRELOAD.
+        let is_without = is_hooked && !rustix::process::getuid().is_root();
+        let network =
+            if is_without { ", and without libphantom.so, so that it has no network: run a copy (cp)" } else { "" };
+        hints.push(format!("{shown} has capabilities of its own (getcap): it starts without them{network}"));
+    }
+    hints
+}
+
+/// The file that the kernel will load: a script's is its interpreter.
+fn file_of(name: &OsStr) -> Option<PathBuf> {
+    let file = found(name)?;
+    let head = head(&file).ok()?;
+    let Some(line) = head.strip_prefix(b"#!") else { return Some(file) };
+    let mut words = line.split(|byte| byte.is_ascii_whitespace()).filter(|word| !word.is_empty());
+    Some(PathBuf::from(OsString::from_vec(words.next()?.to_vec())))
+}
+
+/// As execvp(3) looks for it.
+fn found(name: &OsStr) -> Option<PathBuf> {
+    if Path::new(name).components().nth(1).is_some() {
+        return Some(name.into());
+    }
+    let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    env::split_paths(&folders).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn head(file: &Path) -> io::Result<Vec<u8>> {
+    let mut head = Vec::new();
+    // Never a pipe, which would be waited for.
+    if file.is_file() {
+        File::open(file)?.take(HEAD).read_to_end(&mut head)?;
+    }
+    Ok(head)
+}
+
+fn has(text: &[u8], what: &[u8]) -> bool {
+    text.windows(what.len()).any(|part| part == what)
+}
+
+fn has_rights(file: &Path) -> bool {
+    rustix::fs::getxattr(file, CAPABILITIES, &mut [0_u8; 64]).is_ok()
 }

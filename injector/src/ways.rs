@@ -264,6 +264,9 @@ impl<'a> Launch<'a> {
             for hint in proxies::hints(&self.options.allow_local, way.how != How::Emulate) {
                 eprintln!("phantom-run: {hint}");
             }
+            for hint in execute::hints(&self.options.command[0], way.how.is_hooked()) {
+                eprintln!("phantom-run: {hint}");
+            }
         }
     }
 }

@@ -1,10 +1,14 @@
-//! Whoever starts phantom-run, and what comes with it: limits, signals that are ignored, readers that go away.
+//! Whoever starts phantom-run, and what comes with it: limits, signals that are ignored, readers that go away; and programs
+//! whose files have rights, or another libc.
 
+use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::alone::among_all_users;
+use phantom_tests::alone::{SELF, among_all_users, confined};
+use phantom_tests::programs::prepare;
 use phantom_tests::{Alone, Kind, Way, signal, stdout};
 
 fn stderr(output: &Output) -> String {
@@ -142,4 +146,75 @@ fn what_nobody_reads_at_the_start_leaves_nothing_for_the_program() -> Result<()>
         }
     }
     Ok(())
+}
+
+/// Gives a file capabilities, as setcap(8) does: here SYS_ADMIN, NET_ADMIN and IPC_LOCK, to be had at once.
+const GIVE_RIGHTS: &str = "
+import os, struct, sys
+os.setxattr(sys.argv[1], 'security.capability', struct.pack('<5I', 0x02000001, 1 << 21 | 1 << 12 | 1 << 14, 0, 0, 0))
+";
+
+/// What of them a process has, and whether it has sockets.
+const RIGHTS: &str = "
+import socket
+for line in open('/proc/self/status'):
+    if line[:6] in ('CapPrm', 'CapEff'): print(int(line.split()[1], 16) & (1 << 21 | 1 << 12 | 1 << 14))
+try: socket.socket(socket.AF_INET6); print('socket')
+except OSError: print('none')
+";
+
+fn with_rights(alone: &Alone) -> Result<String> {
+    let program = alone.folder.at("with-rights");
+    // Links are followed: the interpreter itself.
+    fs::copy("/usr/bin/python3", &program)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    prepare(Command::new("python3").args(["-c", GIVE_RIGHTS, &program]))?;
+    Ok(program)
+}
+
+/// Databases and captures have some: they start, and have none of them.
+#[test]
+fn programs_whose_files_have_capabilities_start_without_them() -> Result<()> {
+    let alone = Alone::shared()?;
+    let program = with_rights(&alone)?;
+    alone.everywhere(|kind, way| {
+        // For whoever is not root, loaders leave the library behind.
+        let is_without = kind != Kind::Root && [Way::Preload, Way::Emulate].contains(&way);
+        let mut run = alone.tool(kind, "phantom-run");
+        let output = run.args(["--isolation", way.flag(), "--", &program, "-c", RIGHTS]).output()?;
+        let network = if is_without { "none" } else { "socket" };
+        ensure!(stdout(&output)? == format!("0\n0\n{network}\n"), "{output:?}");
+        let told = stderr(&output);
+        ensure!(told.contains("it starts without them"), "{told}");
+        ensure!(told.contains("it has no network: run a copy") == is_without, "{told}");
+        Ok(())
+    })?;
+    // Where the bounding set is cut already, the kernel executes no such file.
+    for way in [Way::Inject, Way::Preload, Way::Emulate] {
+        let output = confined(&alone.run(Kind::Root, way, &[&program, "-c", RIGHTS])).output()?;
+        ensure!(
+            output.status.code() == Some(126) && stderr(&output).contains("run a copy of it"),
+            "{way:?}: {output:?}"
+        );
+    }
+    Ok(())
+}
+
+/// Their loader takes the library for one of its own, and has pages to say about it.
+#[test]
+fn programs_of_musl_are_named_where_the_library_is_needed() -> Result<()> {
+    let alone = Alone::shared()?;
+    let source = alone.folder.write("musl.c", "int main(void) { return 0; }")?;
+    let program = alone.folder.at("of-musl");
+    prepare(Command::new("musl-gcc").args(["-o", &program, &source]))?;
+    alone.everywhere(|kind, way| {
+        let is_hooked = [Way::Preload, Way::Emulate].contains(&way);
+        for (words, is_musl) in [([&program, "-c", ""], true), (["python3", "-c", SELF], false)] {
+            let mut run = alone.tool(kind, "phantom-run");
+            let output = run.args(["--isolation", way.flag(), "--"]).args(words).output()?;
+            ensure!(stderr(&output).contains("musl") == (is_hooked && is_musl), "{words:?}: {output:?}");
+            ensure!(output.status.success() != (is_hooked && is_musl), "{words:?}: {output:?}");
+        }
+        Ok(())
+    })
 }
