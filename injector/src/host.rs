@@ -2,7 +2,8 @@
 //!
 //! Mail servers and many others send the computer's name along; whoever reads it knows where the identity lives.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
@@ -15,8 +16,25 @@ use crate::{control, sys};
 /// The one name that every computer has, and that resolves everywhere.
 const NAME: &str = "localhost";
 
-/// Variables in which shells and containers keep the name.
-const VARIABLES: [&str; 2] = ["HOSTNAME", "HOST"];
+/// Variables in which shells, containers, screen, X and schedulers keep the name, also among other words.
+const VARIABLES: [&str; 13] = [
+    "HOSTNAME",
+    "HOST",
+    "COMPUTERNAME",
+    "NAME",
+    "STY",
+    "XAUTHLOCALHOSTNAME",
+    "DISPLAY",
+    "NODE_NAME",
+    "POD_NAME",
+    "SLURMD_NODENAME",
+    "SLURM_SUBMIT_HOST",
+    "PBS_O_HOST",
+    "SGE_O_HOST",
+];
+
+/// Where X's session manager listens: at a socket that is masked, below the computer's name. Without it programs do without.
+pub(crate) const SESSION: &str = "SESSION_MANAGER";
 
 /// Variables by which sshd tells addresses of this computer and of whoever is logged in, and what says as much without them: that
 /// it is a session from elsewhere.
@@ -50,11 +68,33 @@ pub(crate) fn name() -> OsString {
 }
 
 /// Variables that would tell `name` all the same, and what they are to say.
-pub(crate) fn variables(name: &OsString) -> impl Iterator<Item = (&'static str, &'static str)> {
-    VARIABLES
-        .into_iter()
-        .filter(|variable| env::var_os(variable).is_some_and(|value| value == *name))
-        .map(|v| (v, NAME))
+pub(crate) fn variables(name: &OsStr) -> impl Iterator<Item = (&'static str, OsString)> {
+    VARIABLES.into_iter().filter_map(|variable| {
+        let value = env::var_os(variable)?;
+        let neutral = without_name(value.as_bytes(), name.as_bytes())?;
+        Some((variable, OsString::from_vec(neutral)))
+    })
+}
+
+/// The value with another name in the place of this one, whether with a domain or without; none if it is not in there.
+fn without_name(value: &[u8], name: &[u8]) -> Option<Vec<u8>> {
+    let short = name.split(|byte| *byte == b'.').next().filter(|short| short.iter().any(u8::is_ascii_alphabetic))?;
+    let is_of_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-';
+    let (mut rest, mut to, mut is_inside) = (value, Vec::new(), false);
+    while let Some((first, after)) = rest.split_first() {
+        let found = rest.get(..short.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(short));
+        let follows = rest.get(short.len());
+        if found && !is_inside && !follows.is_some_and(is_of_word) {
+            let end = rest.iter().position(|byte| !is_of_word(byte) && *byte != b'.').unwrap_or(rest.len());
+            to.extend(NAME.as_bytes());
+            rest = &rest[end..];
+        } else {
+            to.push(*first);
+            is_inside = is_of_word(first);
+            rest = after;
+        }
+    }
+    (to != value).then_some(to)
 }
 
 /// Variables that tell where this computer is, and what they are to say.
@@ -128,6 +168,26 @@ mod tests {
         let words = [address, "0", "MIT-MAGIC-COOKIE-1", "secret"];
         let with_length = |word: &str| [&(word.len() as u16).to_be_bytes()[..], word.as_bytes()].concat();
         [family.to_be_bytes().to_vec(), words.map(with_length).concat()].concat()
+    }
+
+    #[test]
+    fn the_name_is_found_among_other_words_and_never_in_them() {
+        let name = |value: &str, name: &str| {
+            without_name(value.as_bytes(), name.as_bytes()).map(|value| String::from_utf8_lossy(&value).into_owned())
+        };
+        for own in ["laptop", "laptop.corp.net"] {
+            for whole in ["laptop", "Laptop", "laptop.corp.net", "laptop.lan"] {
+                assert_eq!(name(whole, own).as_deref(), Some(NAME), "{whole}, {own}");
+            }
+            assert_eq!(name("123.pts-0.laptop", own).as_deref(), Some("123.pts-0.localhost"));
+            assert_eq!(name("laptop/unix:0", own).as_deref(), Some("localhost/unix:0"));
+            for other in ["laptops", "my-laptop", "laptop-2", "", ":0", "top"] {
+                assert_eq!(name(other, own), None, "{other}");
+            }
+        }
+        assert_eq!(name(":0", "0"), None, "a number says nothing, and is one of many");
+        assert_eq!(name("localhost", "localhost"), None);
+        assert_eq!(name("laptop", ""), None);
     }
 
     #[test]

@@ -309,7 +309,9 @@ impl Ways for Launch<'_> {
         if !self.options.show_host {
             command.envs(host::addresses());
             // What the system itself tells need not be hidden here.
-            command.envs(host::variables(&host).filter(|_| way.walls == Walls::Own));
+            if way.walls == Walls::Own {
+                command.envs(host::variables(&host)).env_remove(host::SESSION);
+            }
         }
         if let Some(library) = library {
             self.prepare_hook(&mut command, library, way);

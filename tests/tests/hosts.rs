@@ -85,6 +85,7 @@ except socket.gaierror as error: print(error.errno == socket.EAI_NONAME)
 fn the_computers_name_and_numbers_are_not_to_be_seen() -> Result<()> {
     let alone = Alone::shared()?;
     let script = "uname -n; hostname; cat /etc/hostname /etc/machine-id /var/lib/dbus/machine-id; echo $HOSTNAME $SSH_CONNECTION $SSH_CLIENT;
+        echo $HOST $STY $XAUTHLOCALHOSTNAME $SESSION_MANAGER;
         cat /proc/sys/kernel/hostname";
     let name = prepare(Command::new("uname").arg("-n"))?;
     let files = ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"];
@@ -99,6 +100,9 @@ fn the_computers_name_and_numbers_are_not_to_be_seen() -> Result<()> {
             let mut named = Command::new("unshare");
             named.args(["-u", "sh", "-c", &format!("hostname {real}; exec \"$@\""), "sh"]);
             named.arg(run.get_program()).args(run.get_args()).env("HOSTNAME", real);
+            // Also without the domain, and among other words.
+            named.env("HOST", "laptop").env("STY", "12.pts-0.laptop").env("XAUTHLOCALHOSTNAME", real);
+            named.env("SESSION_MANAGER", "local/laptop:@/tmp/.ICE-unix/1,unix/laptop:/tmp/.ICE-unix/1");
             named.env("SSH_CONNECTION", "192.0.2.7 51000 198.51.100.9 22").env("SSH_CLIENT", "192.0.2.7 51000 22");
             let output = named.output()?;
             let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -106,7 +110,7 @@ fn the_computers_name_and_numbers_are_not_to_be_seen() -> Result<()> {
                 ["192.0.2.7", "198.51.100.9"].iter().all(|at| said.contains(at) == shown),
                 "{option:?}: {output:?}"
             );
-            ensure!(said.contains(real) == shown, "{option:?}: {output:?}");
+            ensure!(said.contains(real) == shown && said.contains("laptop") == shown, "{option:?}: {output:?}");
             ensure!(said.contains("localhost") != shown, "{option:?}: {output:?}");
             ensure!(numbers[0].is_empty() || said.contains(&numbers[0]) == shown, "{option:?}: {output:?}");
         }
