@@ -4,7 +4,7 @@
 //! nothing is needed meanwhile. What was mounted from it elsewhere keeps it alive.
 
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
@@ -17,8 +17,9 @@ use rustix::mount::{MountFlags, OpenTreeFlags, UnmountFlags, mount, mount_bind, 
 /// Where it lies meanwhile.
 const PLACE: &str = "/proc";
 
-/// A few settings and sockets.
-const OPTIONS: &std::ffi::CStr = c"size=1m,mode=755";
+/// Settings and sockets are small, but lists of blocked names in /etc/hosts have millions of lines. Only what is written takes
+/// memory.
+const OPTIONS: &std::ffi::CStr = c"size=256m,mode=755";
 
 /// Mounted until it is dropped, in this process' mounts, which are its own already.
 pub(crate) struct Scratch {
@@ -38,7 +39,7 @@ impl Scratch {
         Path::new(PLACE).join(self.files.to_string())
     }
 
-    fn write(&mut self, text: &[u8], mode: u32) -> std::io::Result<PathBuf> {
+    fn write(&mut self, text: &[u8], mode: u32) -> io::Result<PathBuf> {
         let name = self.name();
         let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(&name)?;
         file.write_all(text)?;
@@ -49,7 +50,7 @@ impl Scratch {
     /// Lays a file over another.
     pub(crate) fn cover(&mut self, text: &[u8], mode: u32, over: &Path) -> Result<()> {
         let doing = || format!("replacing {}", over.display());
-        let name = self.write(text, mode).with_context(doing)?;
+        let name = self.write(text, mode).map_err(|error| full(error, text.len())).with_context(doing)?;
         mount_bind(&name, over).with_context(doing)
     }
 
@@ -72,6 +73,17 @@ impl Scratch {
         // Workers of a server that gave root up come too.
         fs::set_permissions(&name, Permissions::from_mode(0o666)).context("making a socket")?;
         Ok((listener, name))
+    }
+}
+
+/// What is too much for us is no lack of room on the disk that people look at.
+fn full(error: io::Error, length: usize) -> anyhow::Error {
+    let is_full = error.raw_os_error() == Some(libc::ENOSPC);
+    let error = anyhow::Error::from(error);
+    if is_full {
+        error.context(format!("the file has {length} bytes, and 256 MiB are the most that is replaced"))
+    } else {
+        error
     }
 }
 
