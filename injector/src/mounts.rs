@@ -1,7 +1,7 @@
 //! The program's own view of files: our resolver's settings, deputies masked, no network interfaces of the host in /sys.
 
 use std::fs;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -80,7 +80,7 @@ fn is_hidden(say: &dyn Fn(&str)) -> bool {
 
 /// Lays files of ours over the system's, for this mount namespace; `hidden` is what the computer is called outside.
 fn lay_files(hidden: Option<&str>, scratch: &mut Scratch, say: &dyn Fn(&str)) -> Result<()> {
-    let mut replace = |path: &str, text: &str| {
+    let mut replace = |path: &str, text: &[u8]| {
         if !Path::new(path).exists() {
             say(&format!("there is no {path}"));
             return Ok(());
@@ -91,10 +91,13 @@ fn lay_files(hidden: Option<&str>, scratch: &mut Scratch, say: &dyn Fn(&str)) ->
     };
     let options = "options ndots:1 timeout:10 attempts:3";
     let search = own_names::search();
-    replace("/etc/resolv.conf", &format!("nameserver {RESOLVER_ADDRESS}\n{search}{options}\n"))?;
+    replace("/etc/resolv.conf", format!("nameserver {RESOLVER_ADDRESS}\n{search}{options}\n").as_bytes())?;
     replace("/etc/hosts", &own_names::hosts(hidden))?;
-    if let Ok(text) = fs::read_to_string("/etc/nsswitch.conf") {
-        replace("/etc/nsswitch.conf", &only_files_and_dns(&text))?;
+    match fs::read("/etc/nsswitch.conf") {
+        Ok(text) => replace("/etc/nsswitch.conf", &only_files_and_dns(&text))?,
+        // The program cannot read it either: libc then asks files and DNS.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => {}
+        Err(error) => return Err(error).context("reading /etc/nsswitch.conf"),
     }
     if hidden.is_some() {
         for Cover { over, text, is_secret } in host::covers()? {
@@ -108,9 +111,13 @@ fn lay_files(hidden: Option<&str>, scratch: &mut Scratch, say: &dyn Fn(&str)) ->
 }
 
 /// The system's nsswitch.conf, with host names looked up in files and by DNS alone.
-fn only_files_and_dns(text: &str) -> String {
-    let others = text.lines().filter(|line| !line.trim_start().starts_with("hosts:"));
-    others.chain(["hosts: files dns"]).flat_map(|line| [line, "\n"]).collect()
+fn only_files_and_dns(text: &[u8]) -> Vec<u8> {
+    let is_of_hosts = |line: &[u8]| {
+        let rest = line.trim_ascii_start().strip_prefix(b"hosts").map(<[u8]>::trim_ascii_start);
+        rest.is_some_and(|rest| rest.starts_with(b":"))
+    };
+    let others = text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty() && !is_of_hosts(line));
+    others.chain([&b"hosts: files dns"[..]]).flat_map(|line| [line, b"\n"]).flatten().copied().collect()
 }
 
 /// Mounts a /sys that shows the phantom namespace's interfaces, with what was mounted below the old one.
@@ -147,8 +154,9 @@ mod tests {
 
     #[test]
     fn hosts_are_looked_up_in_files_and_dns_alone() {
-        let text = "passwd: files sss\n hosts: files resolve [!UNAVAIL=return] dns\nnetworks: files";
-        assert_eq!(only_files_and_dns(text), "passwd: files sss\nnetworks: files\nhosts: files dns\n");
+        let text =
+            b"# caf\xe9\npasswd: files sss\n hosts: files resolve [!UNAVAIL=return] dns\nhosts : mdns\nnetworks: files";
+        assert_eq!(only_files_and_dns(text), b"# caf\xe9\npasswd: files sss\nnetworks: files\nhosts: files dns\n");
     }
 
     #[test]

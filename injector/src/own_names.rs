@@ -24,9 +24,8 @@ pub(crate) fn variable() -> (&'static str, &'static str) {
 
 /// /etc/hosts as the program shall see it. Without the own name there, which some systems leave to a module of libc (nss
 /// myhostname), the name would be asked for. `hidden` is a name that it is not to see.
-pub(crate) fn hosts(hidden: Option<&str>) -> String {
+pub(crate) fn hosts(hidden: Option<&str>) -> Vec<u8> {
     let text = fs::read("/etc/hosts").unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
     match hidden {
         Some(name) => with_own(&aside(&text, name), &own()),
         None => with_own(&text, &own()),
@@ -37,21 +36,30 @@ pub(crate) fn hosts(hidden: Option<&str>) -> String {
 /// ask what they are called.
 const ASIDE: &str = "127.0.1.1";
 
-fn aside(text: &str, name: &str) -> String {
-    format!("{}{ASIDE} {name}\n", without(text, name))
+fn aside(text: &[u8], name: &str) -> Vec<u8> {
+    [without(text, name.as_bytes()), format!("{ASIDE} {name}\n").into_bytes()].concat()
 }
 
-/// Without the computer's name, with and without its domain, and without the addresses that had no other.
-fn without(text: &str, name: &str) -> String {
-    let short = name.split('.').next().unwrap_or(name);
-    let own = |word: &str| word.split('.').next().is_some_and(|first| first.eq_ignore_ascii_case(short));
-    let others = text.lines().filter_map(|line| {
-        let mut words = line.split('#').next().unwrap_or_default().split_whitespace();
-        let address = words.next()?;
-        let names: Vec<&str> = words.filter(|word| !own(word)).collect();
-        (!names.is_empty()).then(|| format!("{address} {}\n", names.join(" ")))
+/// Without the computer's name, with and without its domain, and without the addresses that had no other. Where it stands, and
+/// at loopback, it may have a domain that it does not know itself; elsewhere that is another's.
+fn without(text: &[u8], name: &[u8]) -> Vec<u8> {
+    let short = label(name);
+    let is_exact = |word: &&[u8]| word.eq_ignore_ascii_case(name) || word.eq_ignore_ascii_case(short);
+    let others = text.split(|byte| *byte == b'\n').filter_map(|line| {
+        let line = line.split(|byte| *byte == b'#').next().unwrap_or_default();
+        let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+        let (address, names) = (words.next()?, words.collect::<Vec<_>>());
+        let is_ours = names.iter().any(is_exact) || address.starts_with(b"127.") || address == b"::1";
+        let is_own = |word: &&[u8]| is_exact(word) || is_ours && label(word).eq_ignore_ascii_case(short);
+        let names: Vec<&[u8]> = names.into_iter().filter(|word| !is_own(word)).collect();
+        (!names.is_empty()).then(|| [&[address], &names[..]].concat().join(&b' '))
     });
-    others.collect()
+    others.flat_map(|line| [line, b"\n".to_vec()]).flatten().collect()
+}
+
+/// A name without its domain.
+fn label(name: &[u8]) -> &[u8] {
+    name.split(|byte| *byte == b'.').next().unwrap_or(name)
 }
 
 fn own() -> String {
@@ -59,11 +67,11 @@ fn own() -> String {
 }
 
 /// Loopback comes first, so that it is also what addresses of loopback are called.
-fn with_own(text: &str, own: &str) -> String {
+fn with_own(text: &[u8], own: &str) -> Vec<u8> {
     let short = own.split('.').next().unwrap_or(own);
     let own = if short == own { own.to_owned() } else { format!("{own} {short}") };
     let ours = ["127.0.0.1", "::1"].map(|address| format!("{address} localhost\n{address} {own}\n"));
-    format!("{}{text}", ours.concat())
+    [ours.concat().as_bytes(), text].concat()
 }
 
 #[cfg(test)]
@@ -72,18 +80,27 @@ mod tests {
 
     #[test]
     fn a_hidden_name_leads_aside() {
-        let text =
-            "127.0.0.1\tlocalhost\n127.0.1.1 Laptop.corp.net laptop # laptop\n# laptop\n10.1.2.3 db laptop.lan\n";
-        let expected = "127.0.0.1 localhost\n10.1.2.3 db\n127.0.1.1 laptop.corp.net\n";
+        let text = b"127.0.0.1\tlocalhost\n127.0.1.1 Laptop.corp.net laptop # laptop\n# laptop\n10.1.2.3 db laptop\n";
+        let expected = b"127.0.0.1 localhost\n10.1.2.3 db\n127.0.1.1 laptop.corp.net\n";
         assert_eq!(aside(text, "laptop.corp.net"), expected);
+        // The domain stands beside it alone, or at loopback.
+        let text = b"127.0.1.1 laptop.lan\n10.1.2.4 laptop.corp.net laptop files\n";
+        assert_eq!(aside(text, "laptop"), b"10.1.2.4 files\n127.0.1.1 laptop\n");
+    }
+
+    #[test]
+    fn names_of_others_that_begin_alike_stay() {
+        let text = b"10.1.2.3 laptop.other.net db\n0.0.0.0 laptop.ads.example\n10.1.2.4 caf\xe9 laptops\n";
+        assert_eq!(without(text, b"laptop.corp.net"), text);
     }
 
     #[test]
     fn own_names_are_loopback_whatever_the_file_says() {
-        let hosts = with_own("10.1.2.3 laptop.corp.net laptop\n", "laptop.corp.net");
-        let expected = "127.0.0.1 localhost\n127.0.0.1 laptop.corp.net laptop\n::1 localhost\n::1 laptop.corp.net laptop\n\
-                        10.1.2.3 laptop.corp.net laptop\n";
+        let hosts = with_own(b"10.1.2.3 laptop.corp.net laptop\n", "laptop.corp.net");
+        let expected =
+            b"127.0.0.1 localhost\n127.0.0.1 laptop.corp.net laptop\n::1 localhost\n::1 laptop.corp.net laptop\n\
+                         10.1.2.3 laptop.corp.net laptop\n";
         assert_eq!(hosts, expected);
-        assert_eq!(with_own("", "a"), "127.0.0.1 localhost\n127.0.0.1 a\n::1 localhost\n::1 a\n");
+        assert_eq!(with_own(b"", "a"), b"127.0.0.1 localhost\n127.0.0.1 a\n::1 localhost\n::1 a\n");
     }
 }

@@ -55,8 +55,8 @@ impl Scratch {
     }
 
     /// Lays a file, which everybody may read, over another.
-    pub(crate) fn lay(&mut self, text: &str, over: &Path) -> Result<()> {
-        self.cover(text.as_bytes(), 0o644, over)
+    pub(crate) fn lay(&mut self, text: &[u8], over: &Path) -> Result<()> {
+        self.cover(text, 0o644, over)
     }
 
     /// A file to be laid below /proc, when this is gone.
