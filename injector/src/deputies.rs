@@ -4,8 +4,10 @@ use std::fs::{self, Metadata};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 
+use crate::mountinfo::{self, Mount};
 use crate::program_socket::ProgramSocket;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
@@ -85,7 +87,10 @@ const VARIABLES: [&str; 9] = [
 ];
 
 /// The deputies that exist here, each once, links followed.
-pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
+///
+/// # Errors
+/// When it cannot be said where else they lie: some would stay open.
+pub(crate) fn deputies(masked: &Masked<'_>) -> Result<Vec<PathBuf>> {
     let spared = match masked {
         Masked::AllBut(socket) => fs::canonicalize(socket).ok(),
         Masked::All(_) | Masked::Through(..) => None,
@@ -93,18 +98,18 @@ pub(crate) fn deputies(masked: &Masked<'_>) -> Vec<PathBuf> {
     let all = places(masked).into_iter().filter(|path| is_socket(path));
     let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).collect();
     found.retain(|path| Some(path) != spared.as_ref());
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mounts = mountinfo::own().context("reading what is mounted")?;
     let again: Vec<PathBuf> =
         found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
     found.extend(again);
     found.sort();
     found.dedup();
-    found
+    Ok(found)
 }
 
 /// All places of theirs, by every name that is known.
-pub(crate) fn known_places(masked: &Masked<'_>) -> Vec<PathBuf> {
-    places(masked).into_iter().chain(deputies(masked)).collect()
+pub(crate) fn known_places(masked: &Masked<'_>) -> Result<Vec<PathBuf>> {
+    Ok(places(masked).into_iter().chain(deputies(masked)?).collect())
 }
 
 /// Whether nobody else, but root, can change what is in a folder.
@@ -167,20 +172,14 @@ fn states() -> impl Iterator<Item = PathBuf> {
 }
 
 /// Where the same file lies too, because its file system is mounted more than once.
-fn elsewhere(path: &Path, mounts: &str) -> Vec<PathBuf> {
-    // Number, parent, device, what of the file system is mounted, and where.
-    let mounts = mounts.lines().filter_map(|line| {
-        let mut words = line.split(' ').skip(2);
-        Some((words.next()?, Path::new(words.next()?), Path::new(words.next()?)))
-    });
-    let mounts: Vec<_> = mounts.collect();
+fn elsewhere(path: &Path, mounts: &[Mount]) -> Vec<PathBuf> {
     // Of those above the path the last counts: it lies over the others.
-    let above = mounts.iter().filter(|(_, _, at)| path.starts_with(at));
-    let Some((device, root, at)) = above.max_by_key(|(_, _, at)| at.components().count()) else { return Vec::new() };
-    let Ok(inside) = path.strip_prefix(at) else { return Vec::new() };
-    let inside = root.join(inside);
-    let others = mounts.iter().filter(|(other, _, _)| other == device);
-    let others = others.filter_map(|(_, root, at)| Some(at.join(inside.strip_prefix(root).ok()?)));
+    let above = mounts.iter().filter(|mount| path.starts_with(&mount.point));
+    let Some(above) = above.max_by_key(|mount| mount.point.components().count()) else { return Vec::new() };
+    let Ok(inside) = path.strip_prefix(&above.point) else { return Vec::new() };
+    let inside = above.root.join(inside);
+    let others = mounts.iter().filter(|other| other.device == above.device);
+    let others = others.filter_map(|other| Some(other.point.join(inside.strip_prefix(&other.root).ok()?)));
     others.filter(|other| other != path).collect()
 }
 
@@ -224,13 +223,14 @@ mod tests {
 
     #[test]
     fn what_is_mounted_twice_is_found_twice() {
-        let mounts = "1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /run rw - tmpfs run rw\n3 1 0:2 /user /srv/user rw - tmpfs run \
-                      rw\n4 1 0:2 / /srv/run rw - tmpfs run rw\n5 1 8:1 /srv /mnt rw - ext4 /dev/a rw\nodd line";
-        let found = |path: &str| elsewhere(Path::new(path), mounts);
-        assert_eq!(found("/run/user/7/bus"), [Path::new("/srv/user/7/bus"), Path::new("/srv/run/user/7/bus")]);
-        assert_eq!(found("/run/docker.sock"), [Path::new("/srv/run/docker.sock")]);
+        let mounts = b"1 0 8:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /run rw - tmpfs run rw\n3 1 0:2 /user /srv/user rw - tmpfs run \
+                      rw\n4 1 0:2 / /my\\040own/run rw - tmpfs run rw\n5 1 8:1 /srv /mnt rw - ext4 /dev/a rw\nodd line";
+        let mounts = mountinfo::all(mounts);
+        let found = |path: &str| elsewhere(Path::new(path), &mounts);
+        assert_eq!(found("/run/user/7/bus"), [Path::new("/srv/user/7/bus"), Path::new("/my own/run/user/7/bus")]);
+        assert_eq!(found("/run/docker.sock"), [Path::new("/my own/run/docker.sock")]);
         assert_eq!(found("/srv/own/a.sock"), [Path::new("/mnt/own/a.sock")]);
-        assert!(elsewhere(Path::new("/a"), "").is_empty());
+        assert!(elsewhere(Path::new("/a"), &[]).is_empty());
     }
 
     #[test]

@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::Pid;
 
 use crate::control::Contact;
+use crate::mountinfo;
 use crate::resolver;
 
 /// A thread that waits, and speaks to the daemon once.
@@ -37,8 +38,8 @@ pub(crate) fn watch(program: Pid, contact: Contact, is_exposed: Arc<AtomicBool>)
 
 /// Whether something lies over the file in a mount namespace.
 fn is_covered(mounts: &mut File, file: &Path) -> io::Result<bool> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     mounts.rewind()?;
-    mounts.read_to_string(&mut text)?;
-    Ok(text.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| Path::new(point) == file))
+    mounts.read_to_end(&mut text)?;
+    Ok(mountinfo::all(&text).iter().any(|mount| mount.point == file))
 }

@@ -15,6 +15,7 @@ use anyhow::{Context, Result, ensure};
 use rustix::mount::mount_bind_recursive;
 use rustix::thread::UnshareFlags;
 
+use crate::mountinfo::{self, Mount};
 use crate::sys;
 
 /// A folder of the process' own group, and where its hierarchy lies.
@@ -33,7 +34,8 @@ pub(crate) struct Groups(Vec<Own>);
 /// When the kernel lets nobody do so, or the folders of the groups are not to be seen: then all stays as it is.
 pub(crate) fn hide() -> Result<Groups> {
     let read = |file| fs::read_to_string(file).with_context(|| format!("reading {file}"));
-    let own = own(&read("/proc/self/cgroup")?, &read("/proc/self/mountinfo")?);
+    let mounts = mountinfo::own().context("reading what is mounted")?;
+    let own = own(&read("/proc/self/cgroup")?, &mounts);
     for Own { folder, .. } in &own {
         ensure!(is_plain(folder) && folder.is_dir(), "{} is not to be seen", folder.display());
     }
@@ -58,19 +60,14 @@ fn is_plain(folder: &Path) -> bool {
 }
 
 /// The own group in each hierarchy that is mounted and in which it is not the root already.
-fn own(groups: &str, mounts: &str) -> Vec<Own> {
+fn own(groups: &str, mounts: &[Mount]) -> Vec<Own> {
     let mut found = Vec::new();
-    for line in mounts.lines() {
-        // Number, parent, device, what of the file system is mounted, where; after the dash: kind, source, options.
-        let Some((mount, system)) = line.split_once(" - ") else { continue };
-        let mut words = mount.split(' ').skip(3);
-        let (Some(root), Some(over)) = (words.next(), words.next()) else { continue };
-        let mut words = system.split(' ');
-        let (Some(kind), _, Some(options)) = (words.next(), words.next(), words.next()) else { continue };
-        let Some(path) = groups.lines().find_map(|line| path_in(line, kind, options)) else { continue };
+    for Mount { root, point, kind, options, .. } in mounts {
+        let (kind, options) = (kind.to_string_lossy(), options.to_string_lossy());
+        let Some(path) = groups.lines().find_map(|line| path_in(line, &kind, &options)) else { continue };
         let below = Path::new(path).strip_prefix(root).unwrap_or_else(|_| Path::new(""));
         if below != Path::new("") {
-            found.push(Own { folder: Path::new(over).join(below), over: over.into() });
+            found.push(Own { folder: point.join(below), over: point.clone() });
         }
     }
     found
@@ -95,7 +92,7 @@ mod tests {
 
     fn found(groups: &str, mounts: &str) -> Vec<(String, String)> {
         let show = |path: &Path| path.display().to_string();
-        own(groups, mounts).iter().map(|own| (show(&own.folder), show(&own.over))).collect()
+        own(groups, &mountinfo::all(mounts.as_bytes())).iter().map(|own| (show(&own.folder), show(&own.over))).collect()
     }
 
     #[test]
@@ -121,7 +118,8 @@ mod tests {
 
     #[test]
     fn a_group_outside_of_what_can_be_seen_leads_nowhere() {
-        let [own] = &own("0::/../b\n", "3 0 0:3 / /c rw - cgroup2 cgroup2 rw")[..] else { panic!("one") };
+        let mounts = mountinfo::all(b"3 0 0:3 / /c rw - cgroup2 cgroup2 rw");
+        let [own] = &own("0::/../b\n", &mounts)[..] else { panic!("one") };
         assert!(!is_plain(&own.folder) && is_plain(Path::new("/c/b")));
     }
 }

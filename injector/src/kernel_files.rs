@@ -3,14 +3,16 @@
 //! Root needs no capability to write some of these files, and the kernel acts on them outside: it starts the program that
 //! core_pattern names, in the host's namespaces, for whoever crashes.
 
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-use rustix::fs::CWD;
+use anyhow::{Context, Result};
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 use rustix::io::Errno;
 use rustix::mount::{MountFlags, MoveMountFlags, mount, mount_bind_recursive, mount_remount, move_mount};
 
+use crate::mountinfo::{self, Mount};
 use crate::reason;
 
 /// File systems that are the kernel's; what is written there concerns the whole machine. Groups of processes (cgroup) are
@@ -44,11 +46,22 @@ pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> 
             let _ = move_mount(boot, "", CWD, BOOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
         }
         for settings in SETTINGS {
-            let _ = mount_bind_recursive(settings, settings).and_then(|()| read_only(settings));
+            match mount_bind_recursive(settings, settings).and_then(|()| read_only(settings.as_ref())) {
+                // Not every kernel has each.
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(error) => return Err(error).with_context(|| format!("protecting {settings}")),
+            }
         }
     }
-    for point in mounted(&fs::read_to_string("/proc/self/mountinfo")?) {
-        let _ = read_only(&point);
+    for point in mounted(&mountinfo::own().context("reading what is mounted")?) {
+        match read_only(&point) {
+            Ok(()) => {}
+            // Something else lies over it, or nobody gets there: what cannot be reached needs no protection.
+            Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
+            // As an ordinary user's it may have been mounted with flags that stay; nothing in it is that user's to write.
+            Err(_) if accessat(CWD, &point, Access::WRITE_OK, AtFlags::EACCESS).is_err() => {}
+            Err(error) => return Err(error).with_context(|| format!("protecting {}", point.display())),
+        }
     }
     if is_writable() {
         let why = format!("{WITNESS} stays writable: by it the program could have the kernel start others outside");
@@ -61,19 +74,14 @@ fn is_writable() -> bool {
     OpenOptions::new().write(true).open(WITNESS).is_ok()
 }
 
-fn read_only(point: &str) -> Result<(), Errno> {
+fn read_only(point: &Path) -> Result<(), Errno> {
     mount_remount(point, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "")
 }
 
 /// Where file systems of the kernel lie, but /proc itself: programs write to their own files there.
-fn mounted(mountinfo: &str) -> Vec<String> {
-    let point = |line: &str| {
-        let (mount, system) = line.split_once(" - ")?;
-        let point = mount.split(' ').nth(4)?;
-        let kind = system.split(' ').next()?;
-        (KINDS.contains(&kind) && point != "/proc").then(|| point.to_owned())
-    };
-    mountinfo.lines().filter_map(point).collect()
+fn mounted(mounts: &[Mount]) -> Vec<PathBuf> {
+    let is_kernels = |mount: &&Mount| KINDS.iter().any(|kind| mount.kind == *kind) && mount.point != Path::new("/proc");
+    mounts.iter().filter(is_kernels).map(|mount| mount.point.clone()).collect()
 }
 
 #[cfg(test)]
@@ -82,9 +90,9 @@ mod tests {
 
     #[test]
     fn the_kernels_file_systems_are_found() {
-        let info = "1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /proc rw shared:1 - proc proc rw\n3 2 0:3 / /srv/root/proc rw - \
-                    proc proc rw\n4 1 0:4 / /sys/kernel/config rw - configfs configfs rw\n5 1 0:5 / /sys/fs/cgroup rw - \
-                    cgroup2 cgroup2 rw\nodd line";
-        assert_eq!(mounted(info), ["/srv/root/proc", "/sys/kernel/config"]);
+        let info = b"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /proc rw shared:1 - proc proc rw\n3 2 0:3 / /srv/my\\040root/proc rw - \
+                     proc proc rw\n4 1 0:4 / /sys/kernel/config rw - configfs configfs rw\n5 1 0:5 / /sys/fs/cgroup rw - \
+                     cgroup2 cgroup2 rw\nodd line";
+        assert_eq!(mounted(&mountinfo::all(info)), [Path::new("/srv/my root/proc"), Path::new("/sys/kernel/config")]);
     }
 }

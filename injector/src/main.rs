@@ -20,6 +20,7 @@ mod kernel_files;
 mod likeness;
 mod link;
 mod local;
+mod mountinfo;
 mod mounts;
 mod notes;
 mod options;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{
     MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags, mount, mount_bind, mount_change, move_mount,
     open_tree,
@@ -15,6 +16,7 @@ use rustix::mount::{
 
 use crate::deputies::{Masked, deputies, known_places};
 use crate::host::{self, Cover};
+use crate::mountinfo::{self, Mount};
 use crate::scratch::Scratch;
 use crate::{groups, kernel_files, own_names, run_folder};
 
@@ -41,8 +43,8 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
         let hid = groups::hide();
         hid.inspect_err(|error| say(&format!("names of groups of processes stay visible: {error:#}"))).ok()
     });
-    let mut deputies = deputies(&view.masked);
-    run_folder::make_own(&known_places(&view.masked), &view.twins, say)?;
+    let mut deputies = deputies(&view.masked)?;
+    run_folder::make_own(&known_places(&view.masked)?, &view.twins, say)?;
     let mut scratch = Scratch::mount()?;
     lay_files(hidden, &mut scratch, say)?;
     if let Masked::Through(daemon, program_socket) = &view.masked {
@@ -67,10 +69,20 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     }
     kernel_files::protect(boot.as_ref(), say)?;
     for deputy in deputies {
-        mount_bind("/dev/null", &deputy).with_context(|| format!("masking {}", deputy.display()))?;
+        mask(&deputy).with_context(|| format!("masking {}", deputy.display()))?;
         say(&format!("masked {}", deputy.display()));
     }
     Ok(())
+}
+
+/// Whoever has ended meanwhile, or started anew, is no reason not to start.
+fn mask(deputy: &Path) -> Result<(), Errno> {
+    let is_gone = || fs::symlink_metadata(deputy).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    let attempt = || match mount_bind("/dev/null", deputy) {
+        Err(Errno::NOENT) if is_gone() => Ok(()),
+        done => done,
+    };
+    (0..8).map(|_| attempt()).find(|done| *done != Err(Errno::NOENT)).unwrap_or(Err(Errno::NOENT))
 }
 
 /// Whether the computer's name is hidden from here on. It leads nowhere by itself, so this is no reason not to start.
@@ -123,8 +135,8 @@ fn only_files_and_dns(text: &[u8]) -> Vec<u8> {
 /// Mounts a /sys that shows the phantom namespace's interfaces, with what was mounted below the old one.
 fn fresh_sysfs() -> io::Result<()> {
     let clone = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-    let mut below: Vec<(String, OwnedFd)> = Vec::new();
-    for point in mounts_below_sys(&fs::read_to_string("/proc/self/mountinfo")?) {
+    let mut below: Vec<(PathBuf, OwnedFd)> = Vec::new();
+    for point in mounts_below_sys(&mountinfo::own()?) {
         let tree = open_tree(CWD, &point, clone)?;
         below.push((point, tree));
     }
@@ -138,11 +150,12 @@ fn fresh_sysfs() -> io::Result<()> {
 }
 
 /// Mount points right below /sys: those below others move with them.
-fn mounts_below_sys(mountinfo: &str) -> Vec<String> {
-    let mut found: Vec<String> = Vec::new();
-    for point in mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).filter(|p| p.starts_with("/sys/")) {
-        if !found.iter().any(|other| point == other || point.starts_with(&format!("{other}/"))) {
-            found.push(point.to_owned());
+fn mounts_below_sys(mounts: &[Mount]) -> Vec<PathBuf> {
+    let sys = Path::new("/sys");
+    let mut found: Vec<PathBuf> = Vec::new();
+    for Mount { point, .. } in mounts.iter().filter(|mount| mount.point.starts_with(sys) && mount.point != sys) {
+        if !found.iter().any(|other| point.starts_with(other)) {
+            found.push(point.clone());
         }
     }
     found
@@ -161,8 +174,11 @@ mod tests {
 
     #[test]
     fn mounts_below_mounts_move_with_them() {
-        let info = "1 0 0:1 / / rw\n2 1 0:2 / /sys rw\n3 2 0:3 / /sys/fs/cgroup rw\n4 3 0:4 / /sys/fs/cgroup/a rw\n\
-                    5 2 0:5 / /sys/fs/cgroup-b rw\n6 1 0:6 / /system rw\nodd line";
-        assert_eq!(mounts_below_sys(info), ["/sys/fs/cgroup", "/sys/fs/cgroup-b"]);
+        let points = ["/", "/sys", "/sys/fs/cgroup", "/sys/fs/cgroup/a", "/sys/fs/cgroup\\040b", "/system"];
+        let info = points.map(|point| format!("1 0 0:1 / {point} rw - ext4 a rw\n")).concat();
+        assert_eq!(
+            mounts_below_sys(&mountinfo::all(info.as_bytes())),
+            [Path::new("/sys/fs/cgroup"), Path::new("/sys/fs/cgroup b")]
+        );
     }
 }

@@ -157,11 +157,12 @@ impl<'a> Launch<'a> {
         View { masked, shows_host: self.options.show_host, twins: self.twins.paths() }
     }
 
-    fn make_twins(&self, way: Way) {
+    fn make_twins(&self, way: Way) -> Result<()> {
         if way.walls == Walls::Own {
-            let deputies = deputies::known_places(&self.masked(way));
+            let deputies = deputies::known_places(&self.masked(way))?;
             self.twins.make(run_folder::to_be_twinned(), &deputies, &|folder, error| self.complain(folder, error));
         }
+        Ok(())
     }
 
     fn complain(&self, folder: &Path, error: &io::Error) {
@@ -203,7 +204,7 @@ impl<'a> Launch<'a> {
                 }
             }
             Way { walls: Walls::Own, .. } => doors = enclose::enter(&self.view(way), &say)?,
-            Way { walls: Walls::None, .. } => self.warn_of_deputies(way),
+            Way { walls: Walls::None, .. } => self.warn_of_deputies(way)?,
         }
         Ok(doors)
     }
@@ -224,8 +225,8 @@ impl<'a> Launch<'a> {
         Model::of(&mut Line::open(&self.contact.socket)?, &self.session.identity)
     }
 
-    fn warn_of_deputies(&self, way: Way) {
-        let deputies = deputies::deputies(&self.masked(way));
+    fn warn_of_deputies(&self, way: Way) -> Result<()> {
+        let deputies = deputies::deputies(&self.masked(way))?;
         if !deputies.is_empty() && !self.options.quiet {
             let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
             // The last way that was tried is the same with mounts.
@@ -237,6 +238,7 @@ impl<'a> Launch<'a> {
                 names.join(", ")
             );
         }
+        Ok(())
     }
 
     fn announce(&self, way: Way) {
@@ -351,7 +353,7 @@ impl Ways for Launch<'_> {
     }
 
     fn attend(&self, way: usize) -> Result<()> {
-        self.make_twins(self.order[way]);
+        self.make_twins(self.order[way])?;
         if self.needs_resolver(self.order[way]) {
             let mut resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
             if resolver.is_none() {
