@@ -42,8 +42,8 @@ const LAUNCHER: Building = (
             "apart",
             "control",
             "filter",
-            "kernel_files",
             "link",
+            "mountinfo",
             "options",
             "own_names",
             "place",
@@ -58,6 +58,7 @@ const LAUNCHER: Building = (
         &[
             "activation",
             "doors",
+            "groups",
             "host",
             "likeness",
             "local",
