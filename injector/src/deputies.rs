@@ -1,6 +1,8 @@
 //! Who would do outside what a program may not do: the sockets of services that reach networks, or start programs that do.
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -49,6 +51,16 @@ const DEPUTIES: [&str; 31] = [
 const USER_DEPUTIES: [&str; 7] =
     ["bus", "systemd/private", "docker.sock", "podman/podman.sock", "gvfsd", "gnupg/S.dirmngr", "emacs/server"];
 
+/// The same, below homes.
+const HOME_DEPUTIES: [&str; 6] = [
+    ".gnupg/S.dirmngr",
+    ".docker/run/docker.sock",
+    ".docker/desktop/docker.sock",
+    ".colima/default/docker.sock",
+    ".rd/docker.sock",
+    ".emacs.d/server/server",
+];
+
 /// Sockets whose folders have names of their own: where, how those begin, and which socket; all of them when none is named.
 /// Whoever reaches a terminal's keeper types there; a browser that runs outside takes over what another is to open.
 const IN_FOLDERS: [(&str, &str, Option<&str>); 3] = [
@@ -73,8 +85,17 @@ pub(crate) enum Masked<'a> {
     Through(PathBuf, ProgramSocket<'a>),
 }
 
+/// What the program must not see of sockets.
+pub(crate) struct Hidden<'a> {
+    pub(crate) masked: Masked<'a>,
+    /// All others at which somebody listens.
+    pub(crate) services: &'a [PathBuf],
+    /// What its user lets it see all the same.
+    pub(crate) allowed: &'a [PathBuf],
+}
+
 /// Variables that name such services where they are not at their usual places.
-const VARIABLES: [&str; 9] = [
+const VARIABLES: [&str; 15] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "DBUS_SYSTEM_BUS_ADDRESS",
     "DBUS_STARTER_ADDRESS",
@@ -84,20 +105,29 @@ const VARIABLES: [&str; 9] = [
     "NVIM",
     "KITTY_LISTEN_ON",
     "VSCODE_IPC_HOOK_CLI",
+    "NVIM_LISTEN_ADDRESS",
+    "EMACS_SOCKET_NAME",
+    "SWAYSOCK",
+    "I3SOCK",
+    "ALACRITTY_SOCKET",
+    "WEZTERM_UNIX_SOCKET",
 ];
 
 /// The deputies that exist here, each once, links followed.
 ///
 /// # Errors
 /// When it cannot be said where else they lie: some would stay open.
-pub(crate) fn deputies(masked: &Masked<'_>) -> Result<Vec<PathBuf>> {
-    let spared = match masked {
+pub(crate) fn deputies(hidden: &Hidden<'_>) -> Result<Vec<PathBuf>> {
+    let spared = match &hidden.masked {
         Masked::AllBut(socket) => fs::canonicalize(socket).ok(),
         Masked::All(_) | Masked::Through(..) => None,
     };
-    let all = places(masked).into_iter().filter(|path| is_socket(path));
+    let all = places(&hidden.masked).into_iter().chain(hidden.services.iter().cloned());
+    let all = all.filter(|path| is_socket(path));
     let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).collect();
-    found.retain(|path| Some(path) != spared.as_ref());
+    found.retain(|path| Some(path) != spared.as_ref() && !hidden.allowed.contains(path));
+    found.sort();
+    found.dedup();
     let mounts = mountinfo::own().context("reading what is mounted")?;
     let again: Vec<PathBuf> =
         found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
@@ -108,8 +138,9 @@ pub(crate) fn deputies(masked: &Masked<'_>) -> Result<Vec<PathBuf>> {
 }
 
 /// All places of theirs, by every name that is known.
-pub(crate) fn known_places(masked: &Masked<'_>) -> Result<Vec<PathBuf>> {
-    Ok(places(masked).into_iter().chain(deputies(masked)?).collect())
+pub(crate) fn known_places(hidden: &Hidden<'_>) -> Result<Vec<PathBuf>> {
+    let places = places(&hidden.masked).into_iter().filter(|path| !hidden.allowed.contains(path));
+    Ok(places.chain(deputies(hidden)?).collect())
 }
 
 /// Whether nobody else, but root, can change what is in a folder.
@@ -139,10 +170,7 @@ fn terminals() -> impl Iterator<Item = (PathBuf, &'static str)> {
 
 /// Where deputies are looked for, whether they are there or not.
 fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    // All users': root may become any of them.
-    let users = fs::read_dir("/run/user").into_iter().flatten().flatten().map(|entry| entry.path());
-    let runtimes: Vec<PathBuf> = runtime.into_iter().chain(users).collect();
+    let runtimes = runtimes();
     let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
     let folders = IN_FOLDERS.iter().map(|(at, begin, name)| (PathBuf::from(at), *begin, *name));
     let folders = folders.chain(terminals().map(|(at, begin)| (at, begin, None)));
@@ -150,25 +178,38 @@ fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
         .iter()
         .flat_map(|directory| USER_IN_FOLDERS.map(|(at, begin, name)| (directory.join(at), begin, name)));
     let in_folders = folders.chain(user_folders).flat_map(|(at, begin, name)| in_folders(&at, begin, name));
-    let named = VARIABLES.iter().filter_map(|name| std::env::var(name).ok()).flat_map(|value| paths(&value));
+    let named = VARIABLES.iter().filter_map(std::env::var_os).flat_map(|value| paths(&value));
     let folders = runtimes.iter().cloned().chain(states());
     let daemons = folders.map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
     let in_use = match masked {
         Masked::All(socket) | Masked::Through(socket, _) => Some(socket.clone()),
         Masked::AllBut(_) => None,
     };
-    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(daemons).chain(in_use);
+    let at_home = homes().into_iter().flat_map(|home| HOME_DEPUTIES.map(|name| home.join(name)));
+    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(at_home).chain(daemons).chain(in_use);
     // Those whose folders come later.
     let to_come = IN_FOLDERS.iter().map(|(at, begin, _)| Path::new(at).join(begin));
     all.chain(in_folders).chain(to_come).chain(named).collect()
 }
 
+/// Users' runtime directories: all users', since root may become any of them.
+pub(crate) fn runtimes() -> Vec<PathBuf> {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    own.into_iter().chain(entries(Path::new("/run/user"))).collect()
+}
+
 /// Where the daemons of users have their sockets who did not log in: beside their data.
 fn states() -> impl Iterator<Item = PathBuf> {
-    let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let homes: Vec<PathBuf> = users.lines().filter_map(|user| user.split(':').nth(5)).map(PathBuf::from).collect();
-    let variable = |name| std::env::var_os(name).map(PathBuf::from);
-    homes.into_iter().chain(variable("HOME")).map(|home| home.join(".local/state")).chain(variable("XDG_STATE_HOME"))
+    let own = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
+    homes().into_iter().map(|home| home.join(".local/state")).chain(own)
+}
+
+/// All users': root may become any of them. A letter that is no UTF-8 in somebody's name hides nobody's home.
+fn homes() -> Vec<PathBuf> {
+    let users = fs::read("/etc/passwd").unwrap_or_default();
+    let homes = users.split(|byte| *byte == b'\n').filter_map(|user| user.split(|byte| *byte == b':').nth(5));
+    let homes = homes.filter(|home| !home.is_empty()).map(|home| PathBuf::from(OsStr::from_bytes(home)));
+    homes.chain(std::env::var_os("HOME").map(PathBuf::from)).collect()
 }
 
 /// Where the same file lies too, because its file system is mounted more than once.
@@ -183,7 +224,7 @@ fn elsewhere(path: &Path, mounts: &[Mount]) -> Vec<PathBuf> {
     others.filter(|other| other != path).collect()
 }
 
-fn is_socket(path: &Path) -> bool {
+pub(crate) fn is_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
 }
 
@@ -199,13 +240,16 @@ fn folders(at: &Path, begin: &str) -> Vec<PathBuf> {
     entries(at).filter(begins).filter(|path| path.is_dir()).collect()
 }
 
-fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
+pub(crate) fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
 
 /// Paths in a variable's value: `unix:path=/a,guid=1;unix:path=/b`, `unix:///a`, `/a,1,0`.
-fn paths(value: &str) -> Vec<PathBuf> {
-    value.split([',', ';']).filter_map(|part| part.find('/').map(|at| PathBuf::from(&part[at..]))).collect()
+pub(crate) fn paths(value: &OsStr) -> Vec<PathBuf> {
+    let parts = value.as_bytes().split(|byte| matches!(byte, b',' | b';'));
+    let path =
+        |part: &[u8]| Some(PathBuf::from(OsStr::from_bytes(&part[part.iter().position(|byte| *byte == b'/')?..])));
+    parts.filter_map(path).collect()
 }
 
 #[cfg(test)]
@@ -214,7 +258,8 @@ mod tests {
 
     #[test]
     fn variables_name_sockets_in_several_forms() {
-        let found = |value| paths(value).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
+        let found =
+            |value: &str| paths(value.as_ref()).iter().map(|path| path.display().to_string()).collect::<Vec<_>>();
         assert_eq!(found("unix:path=/tmp/dbus-a,guid=12;unix:abstract=/tmp/b"), ["/tmp/dbus-a", "/tmp/b"]);
         assert_eq!(found("unix:///run/docker.sock"), ["///run/docker.sock"]);
         assert_eq!(found("/tmp/tmux-0/default,12,0"), ["/tmp/tmux-0/default"]);

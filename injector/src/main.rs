@@ -40,6 +40,7 @@ mod run_folder;
 mod scratch;
 mod seccomp;
 mod service;
+mod services;
 mod stdio;
 mod supervise;
 mod sys;

@@ -14,7 +14,7 @@ use rustix::mount::{
     open_tree,
 };
 
-use crate::deputies::{Masked, deputies, known_places};
+use crate::deputies::{Hidden, Masked, deputies, known_places};
 use crate::host::{self, Cover};
 use crate::mountinfo::{self, Mount};
 use crate::scratch::Scratch;
@@ -25,7 +25,7 @@ pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 
 /// What surrounds a program whose mounts are its own.
 pub(crate) struct View<'a> {
-    pub(crate) masked: Masked<'a>,
+    pub(crate) hidden: Hidden<'a>,
     /// Whether it is to see what the computer is called.
     pub(crate) shows_host: bool,
     /// Folders of the system's, and what lies in their places.
@@ -43,11 +43,11 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
         let hid = groups::hide();
         hid.inspect_err(|error| say(&format!("names of groups of processes stay visible: {error:#}"))).ok()
     });
-    let mut deputies = deputies(&view.masked)?;
-    run_folder::make_own(&known_places(&view.masked)?, &view.twins, say)?;
+    let mut deputies = deputies(&view.hidden)?;
+    run_folder::make_own(&known_places(&view.hidden)?, &view.twins, say)?;
     let mut scratch = Scratch::mount()?;
     lay_files(hidden, &mut scratch, say)?;
-    if let Masked::Through(daemon, program_socket) = &view.masked {
+    if let Masked::Through(daemon, program_socket) = &view.hidden.masked {
         let daemon = fs::canonicalize(daemon).context("finding the daemon's socket")?;
         let (listener, name) = scratch.socket()?;
         program_socket.open_at(&listener)?;

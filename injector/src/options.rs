@@ -38,6 +38,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) allow_local: Vec<u16>,
 
+    /// A socket in the file system that the program may use, though whoever listens there acts for it outside: a database's,
+    /// an agent's. May be repeated
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
+    pub(crate) allow_socket: Vec<PathBuf>,
+
     /// Let others reach these ports of the program, or all that it listens on; at once, before it listens. Nothing else of it
     /// is reached. With :NAME they reach it at the persistent identity NAME, made if there is none, while the program
     /// connects as another: address and path do not link the two, what it says and when it answers still may. May be
@@ -136,6 +141,8 @@ Examples:
                                            others reach port 80 at the address `web`, which lasts
   phantom-run --publish all ./peer         others reach all that it listens on, as long as it runs
   phantom-run --allow-local 5432 ./server  a database on this computer stays within reach
+  phantom-run --allow-socket /run/mysqld/mysqld.sock ./server
+                                           the same, where it listens at a socket
 
 Environment: PHANTOM_SOCKET, PHANTOM_IDENTITY and PHANTOM_PUBLISH stand for --daemon, --identity and --publish; PHANTOM_LIBRARY says where \
 libphantom.so is, if neither beside phantom-run nor in ../lib.

@@ -1,8 +1,9 @@
 //! The ways to hand a program over, strongest first, and how each is got ready.
 
+use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +16,7 @@ use rustix::process::Pid;
 use crate::activation::Listener;
 use crate::apart::Walls;
 use crate::control::{Contact, Line, Namespaces, Session, Wanted};
-use crate::deputies::Masked;
+use crate::deputies::{Hidden, Masked};
 use crate::filter::{self, Doors};
 use crate::likeness::Model;
 use crate::local::{self, Port};
@@ -30,7 +31,7 @@ use crate::supervise::{self, Workshop};
 use crate::twins::Twins;
 use crate::{
     activation, deputies, enclose, execute, exposed, host, isolate, own_names, pathless_socket, place, preload,
-    proxies, run_folder, seccomp, service, stdio,
+    proxies, run_folder, seccomp, service, services, stdio,
 };
 
 /// How the program is kept from other networks.
@@ -100,6 +101,9 @@ pub(crate) struct Launch<'a> {
     heirloom: Heirloom,
     /// Folders of the program's own, which the keeper keeps like the system's.
     twins: Twins,
+    /// Sockets at which others listen, and those of them that the program may use.
+    services: Vec<PathBuf>,
+    allowed: Vec<PathBuf>,
     /// Before any fork: whom a service manager knows.
     front: u32,
     /// Why ways could not be had, as the keeper heard.
@@ -111,7 +115,7 @@ impl<'a> Launch<'a> {
     pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
         let order = order(options.isolation, session.spaces.is_some());
         let reasons = session.why_no_spaces.iter().map(|why| format!("namespace, inject, preload: {why}")).collect();
-        let launch = Self {
+        let mut launch = Self {
             options,
             contact,
             session,
@@ -121,9 +125,21 @@ impl<'a> Launch<'a> {
             is_exposed: Arc::default(),
             heirloom: Heirloom::default(),
             twins: Twins::default(),
+            services: Vec::new(),
+            allowed: options
+                .allow_socket
+                .iter()
+                .flat_map(|path| [fs::canonicalize(path), absolute(path)])
+                .flatten()
+                .collect(),
             front: std::process::id(),
             reasons: Mutex::new(reasons),
         };
+        // In the network that they are in.
+        launch.services = services::listening().unwrap_or_else(|error| {
+            eprintln!("phantom-run: warning: services at places that are not known stay within reach: {error}");
+            Vec::new()
+        });
         session.why_no_spaces.iter().for_each(|why| launch.say(&format!("not by namespace, inject or preload: {why}")));
         launch
     }
@@ -152,14 +168,17 @@ impl<'a> Launch<'a> {
         }
     }
 
+    fn hidden(&self, way: Way) -> Hidden<'_> {
+        Hidden { masked: self.masked(way), services: &self.services, allowed: &self.allowed }
+    }
+
     fn view(&self, way: Way) -> View<'_> {
-        let masked = self.masked(way);
-        View { masked, shows_host: self.options.show_host, twins: self.twins.paths() }
+        View { hidden: self.hidden(way), shows_host: self.options.show_host, twins: self.twins.paths() }
     }
 
     fn make_twins(&self, way: Way) -> Result<()> {
         if way.walls == Walls::Own {
-            let deputies = deputies::known_places(&self.masked(way))?;
+            let deputies = deputies::known_places(&self.hidden(way))?;
             self.twins.make(run_folder::to_be_twinned(), &deputies, &|folder, error| self.complain(folder, error));
         }
         Ok(())
@@ -226,9 +245,11 @@ impl<'a> Launch<'a> {
     }
 
     fn warn_of_deputies(&self, way: Way) -> Result<()> {
-        let deputies = deputies::deputies(&self.masked(way))?;
-        if !deputies.is_empty() && !self.options.quiet {
-            let names: Vec<String> = deputies.iter().map(|path| path.display().to_string()).collect();
+        let known = deputies::deputies(&Hidden { services: &[], ..self.hidden(way) })?;
+        let more = deputies::deputies(&self.hidden(way))?.len() - known.len();
+        if known.len() + more > 0 && !self.options.quiet {
+            let names = known.iter().map(|path| path.display().to_string());
+            let names: Vec<String> = names.chain((more > 0).then(|| format!("{more} more that listen here"))).collect();
             // The last way that was tried is the same with mounts.
             let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
             let why = reasons.last().map_or("none can be made", String::as_str);

@@ -126,7 +126,8 @@ fn one_supervisor_only() {
     let inner_socket = inner.socket();
     let launcher = env!("CARGO_BIN_EXE_phantom-run");
     let nested = [launcher, "--isolation", "inject", "--daemon", inner_socket.to_str().unwrap(), "true"];
-    let output = outer.output(&[&INJECT[..], &nested].concat());
+    let within_reach = ["--allow-socket", inner_socket.to_str().unwrap()];
+    let output = outer.output(&[&INJECT[..], &within_reach, &nested].concat());
     assert_eq!(output.status.code(), Some(125));
     assert!(stderr(&output).contains("another supervisor of this kind"), "{output:?}");
 }

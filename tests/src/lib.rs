@@ -187,6 +187,11 @@ impl Network {
         self.run_with(node, way, identity, &[], program)
     }
 
+    /// A program under `phantom-run` on a node, which may use a socket of this computer; nobody reaches it.
+    pub fn allowing(&self, node: usize, way: Way, socket: &str, program: &[&str]) -> Command {
+        self.run_with(node, way, None, &["--allow-socket", socket], program)
+    }
+
     /// A program under `phantom-run` on a node; others reach all that it listens on.
     pub fn offering(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
         self.run_with(node, way, identity, &["--publish", "all"], program)

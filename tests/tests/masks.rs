@@ -5,26 +5,38 @@ use std::os::unix::fs::PermissionsExt;
 
 use anyhow::{Result, ensure};
 use phantom_tests::alone::with_mounts;
-use phantom_tests::{Alone, stdout};
+use phantom_tests::{Alone, Kind, stdout};
 
-/// Listens at the places that are named until whoever started it ends.
+/// Listens at the places that are named until whoever started it ends: by a name in its folder, by one that it changes as ssh
+/// does, or for datagrams, if they end so.
 const SERVE: &str = "
 import os, pathlib, socket, sys
 kept = []
 for path in sys.argv[2:]:
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    kept.append(socket.socket(socket.AF_UNIX)); kept[-1].bind(path); os.chmod(path, 0o777); kept[-1].listen(64)
+    folder, name = os.path.split(path)
+    pathlib.Path(folder).mkdir(parents=True, exist_ok=True)
+    os.chdir(folder if name.endswith('here') else '/')
+    kept.append(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM if name.endswith('datagrams') else socket.SOCK_STREAM))
+    made = path + '.Xy1' if name.endswith('renamed') else name if name.endswith('here') else path
+    kept[-1].bind(made); os.chmod(made, 0o777)
+    if made == path + '.Xy1': os.link(made, path); os.unlink(made)
+    if not name.endswith('datagrams'): kept[-1].listen(64)
+os.system('chmod -R a+rX ' + ' '.join(os.path.dirname(path) for path in sys.argv[2:]))
+os.chdir(os.path.dirname(sys.argv[-1]))
 pathlib.Path(sys.argv[1]).touch()
 import time; time.sleep(600)
 ";
 
-/// Lines of a script that has it listen; it ends with the program that the script becomes.
-fn serve(ready: &str, places: &[&str]) -> String {
-    let places: Vec<String> = places.iter().map(|place| format!("'{place}'")).collect();
+/// Lines of a script that has it listen, as such a user; it ends with the program that the script becomes.
+fn serve(alone: &Alone, kind: Kind, ready: &str, places: &[&str]) -> String {
+    let mut command = alone.command(kind, "setpriv");
+    command.args(["--pdeathsig", "KILL", "python3", "-c", SERVE, ready]).args(places);
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<String> = words.map(|word| format!("\"{}\"", word.display())).collect();
     format!(
-        "setpriv --pdeathsig KILL python3 -c \"{SERVE}\" '{ready}' {} >/dev/null 2>&1 &
+        "{} >/dev/null 2>&1 &
         for i in $(seq 600); do [ ! -e '{ready}' ] || break; sleep 0.1; done",
-        places.join(" ")
+        words.join(" ")
     )
 }
 
@@ -32,11 +44,13 @@ fn serve(ready: &str, places: &[&str]) -> String {
 const TRIES: &str = "
 import os, socket, sys
 for path in sys.argv[1:]:
-    try: found = os.stat(path) and not path.endswith('sock') and os.close(os.open(path, os.O_WRONLY)) is None
-    except OSError: found = False
-    try: found = found or socket.socket(socket.AF_UNIX).connect(path) is None
-    except OSError: pass
-    if found: print(repr(path))
+    ways = [lambda: os.close(os.open(path, os.O_WRONLY))] if path.startswith('/proc') or '/proc/' in path else []
+    ways += [lambda kind=kind: socket.socket(socket.AF_UNIX, kind).connect(path) for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+    found = False
+    for way in ways:
+        try: found = way() is None or found
+        except OSError: pass
+    if found: print(path)
 ";
 
 /// The kernel writes such names in another way than they are.
@@ -49,7 +63,7 @@ fn mounts_with_odd_names_are_masked_too() -> Result<()> {
         let script = format!(
             "mount -t tmpfs -o mode=755 tmpfs /run; mkdir '{odd}/proc' '{odd}/run'; mount -t proc none '{odd}/proc'
             mount --bind /run '{odd}/run'; {}",
-            serve(&ready, &["/run/docker.sock"])
+            serve(&alone, Kind::Root, &ready, &["/run/docker.sock"])
         );
         let (file, socket) = (format!("{odd}/proc/sys/kernel/core_pattern"), format!("{odd}/run/docker.sock"));
         let tries = ["python3", "-c", TRIES, &file, &socket, "/run/docker.sock"];
@@ -59,9 +73,51 @@ fn mounts_with_odd_names_are_masked_too() -> Result<()> {
     })
 }
 
-/// A disk, a copy of /proc for a jail: it would lie there without a mask.
+/// Whoever listens may act for others: it need not be known by name.
 #[test]
-fn what_is_mounted_later_stays_outside() -> Result<()> {
+fn whoever_listens_is_out_of_reach_unless_it_is_allowed() -> Result<()> {
+    let alone = Alone::shared()?;
+    let shut = [
+        ".ssh/user@host:22-renamed",
+        ".gnupg/S.dirmngr",
+        ".screen/12.pts-0.laptop",
+        ".emacs.d/server/server",
+        ".docker/run/docker.sock",
+        "runtime/sway-ipc.7.sock",
+        "runtime/systemd/io.systemd.Manager",
+        "ctrl/datagrams",
+        "odd name/line\nbreak",
+        "spool/here",
+    ];
+    let needed = ["runtime/wayland-0", "runtime/pulse/native", ".gnupg/S.gpg-agent", "agent"];
+    alone.everywhere(|kind, way| {
+        let home = alone.folder.make(&format!("home-{kind:?}-{way:?}"))?;
+        let ready = format!("{home}/ready");
+        let at = |name: &&str| format!("{home}/{name}");
+        let (open, database) = (needed.iter().map(at), at(&"db/mysqld.sock"));
+        let places: Vec<String> = open.clone().chain([database.clone()]).chain(shut.iter().map(at)).collect();
+        let places: Vec<&str> = places.iter().map(String::as_str).collect();
+        for allowed in [None, Some(&database)] {
+            let mut run = alone.tool(kind, "phantom-run");
+            run.args(["--quiet", "--isolation", way.flag()]);
+            run.args(allowed.into_iter().flat_map(|path| ["--allow-socket", path]));
+            run.args(["--", "python3", "-c", TRIES]).args(&places);
+            run.env("XDG_RUNTIME_DIR", at(&"runtime")).env("SSH_AUTH_SOCK", at(&"agent")).env_remove("SSH_CONNECTION");
+            let said = stdout(&with_mounts(&serve(&alone, kind, &ready, &places), &run).output()?)?;
+            let expected: String = open.clone().chain(allowed.cloned()).map(|path| path + "\n").collect();
+            ensure!(said == expected, "{allowed:?}: {said}");
+            for entry in fs::read_dir(&home)? {
+                let path = entry?.path();
+                if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+            }
+        }
+        Ok(())
+    })
+}
+
+/// A browser runs for days, and people put in a USB stick meanwhile.
+#[test]
+fn a_disk_that_comes_later_is_seen() -> Result<()> {
     let alone = Alone::shared()?;
     let program = "
 import os, pathlib, sys, time
@@ -69,7 +125,7 @@ asked, late = sys.argv[1:]
 pathlib.Path(asked).touch()
 end = time.time() + 240
 while not os.path.exists(asked + '.mounted') and time.time() < end: time.sleep(0.1)
-print(os.path.exists(asked + '.mounted'), len(os.listdir(late)), late in open('/proc/self/mountinfo').read())
+print(os.path.exists(asked + '.mounted'), os.listdir(late))
 ";
     let folder = alone.folder.make("later")?;
     alone.everywhere(|kind, way| {
@@ -77,11 +133,11 @@ print(os.path.exists(asked + '.mounted'), len(os.listdir(late)), late in open('/
         let late = alone.folder.make(&format!("late-{kind:?}-{way:?}"))?;
         let script = format!(
             "mount --make-rshared /
-            (for i in $(seq 600); do [ ! -e {asked} ] || break; sleep 0.1; done; mount -t proc none {late} && touch {asked}.mounted) >/dev/null 2>&1 & true"
+            (for i in $(seq 600); do [ ! -e {asked} ] || break; sleep 0.1; done; mount -t tmpfs none {late} && touch {late}/file {asked}.mounted) >/dev/null 2>&1 & true"
         );
         let mut waiting = with_mounts(&script, &alone.run(kind, way, &["python3", "-c", program, &asked, &late]));
         let said = stdout(&waiting.output()?)?;
-        ensure!(said == "True 0 False\n", "{said}");
+        ensure!(said == "True ['file']\n", "{said}");
         Ok(())
     })
 }

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use capture::{Capture, Seen};
 use phantom_tests::{CLIENT, NODES, Network, SERVER, Way, stdout};
 use table::{Report, Table, reports};
-use world::{Linked, World};
+use world::{GIVER, Linked, World};
 
 /// The cells that this test proves.
 const TABLE: &str = include_str!("../../hostile/table.txt");
@@ -43,7 +43,7 @@ impl Stage {
         let words = self.hostile(linked, CLIENT);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let program = match way {
-            Some(way) => self.network.program(CLIENT, way, None, &words),
+            Some(way) => self.network.allowing(CLIENT, way, GIVER, &words),
             None => {
                 let mut bare = Command::new(words[0]);
                 bare.args(&words[1..]);

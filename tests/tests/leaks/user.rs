@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use phantom_tests::{Server, Way, binary, eventually};
 
 use crate::table::Table;
-use crate::world::{Linked, ORDINARY, World, as_user};
+use crate::world::{GIVER, Linked, ORDINARY, World, as_user};
 use crate::{all_right, compare, watched};
 
 /// The cells for an ordinary user.
@@ -57,7 +57,8 @@ impl Own {
             return Ok(bare);
         };
         let mut command = Command::new(self.folder.join("phantom-run"));
-        command.arg("--daemon").arg(&self.socket).args(["--quiet", "--isolation", way.flag(), "--"]).args(words);
+        command.arg("--daemon").arg(&self.socket).args(["--quiet", "--isolation", way.flag()]);
+        command.args(["--allow-socket", GIVER, "--"]).args(words);
         Ok(command)
     }
 }
