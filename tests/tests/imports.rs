@@ -25,10 +25,11 @@ const PROTOCOL: Building = (
 const DAEMON: Building = (
     "daemon/src",
     &[
+        &["inside", "lines"],
         &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
         &["commands", "health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
-        &["args", "relay", "emulation", "metrics"],
+        &["args", "bundle", "relay", "emulation", "metrics"],
         &["startup", "driver"],
         &["connections", "service", "testnet"],
         &["assembly", "cli"],
@@ -70,12 +71,12 @@ const LAUNCHER: Building = (
             "supervise",
             "program_socket",
         ],
-        &["deputies", "pathless_socket", "service"],
+        &["deputies", "dispositions", "pathless_socket", "service"],
         &["services", "twins"],
         &["run_folder"],
         &["mounts", "resume"],
         &["enclose", "isolate", "resolver"],
-        &["exposed", "process"],
+        &["execute", "exposed", "process"],
         &["ways"],
     ],
 );

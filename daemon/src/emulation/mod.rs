@@ -20,8 +20,6 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use sys::take_no_descriptors;
-
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

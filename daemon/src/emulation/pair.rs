@@ -21,7 +21,8 @@ use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
 
 use super::Entry;
-use super::sys::{take_no_descriptors, unreceived};
+use super::sys::unreceived;
+use crate::lines::take_no_descriptors;
 
 /// What a program may send ahead: enough that a piece that is mostly read does not keep it from looking writable. The
 /// kernel doubles it.
