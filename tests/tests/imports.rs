@@ -39,6 +39,7 @@ const DAEMON: Building = (
 const LAUNCHER: Building = (
     "injector/src",
     &[
+        &["reason"],
         &[
             "apart",
             "control",
@@ -50,7 +51,6 @@ const LAUNCHER: Building = (
             "place",
             "privileges",
             "proxies",
-            "reason",
             "say",
             "scratch",
             "seccomp",

@@ -244,7 +244,7 @@ impl Gate {
         self.shared.helper.program_socket(domain, kind, protocol).await
     }
 
-    /// A line of a program's own to who makes such sockets, which ends with the gate: see [`crate::lines`].
+    /// A line of a program's own to who makes such sockets, which ends with the gate.
     ///
     /// # Errors
     /// When there are enough, or the helper is gone.
