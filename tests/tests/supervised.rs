@@ -103,6 +103,11 @@ fn what_kills_the_launcher_ends_the_program() -> Result<()> {
 
 #[test]
 fn signals_that_can_be_passed_are_passed() -> Result<()> {
+    // A shell has what it runs in the background ignore them, `nohup` one more; programs would ignore them, too, and not end.
+    for number in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: the default; nothing of these tests handles them.
+        unsafe { libc::signal(number, libc::SIG_DFL) };
+    }
     let alone = Alone::shared()?;
     // One kind in every way, the others in one: the launcher's part is the same.
     for (kind, way) in
