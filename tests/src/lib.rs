@@ -503,8 +503,13 @@ pub fn ended(pid: libc::pid_t) -> Result<()> {
 }
 
 /// Tries until it works or [`PATIENCE`] is over; returns the last error then.
-pub fn eventually<T>(mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let end = Instant::now() + PATIENCE;
+pub fn eventually<T>(attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    within(PATIENCE, attempt)
+}
+
+/// The same with another patience.
+pub fn within<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    let end = Instant::now() + patience;
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
