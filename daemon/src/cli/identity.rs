@@ -1,16 +1,15 @@
 //! `phantom identity`: named identities out of this computer and back into one, sealed with a passphrase; new names, and their end.
 
 use std::fs;
-use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use phantom_ipc::admin::{Address, Request};
 
 use super::args::Identity;
+use super::ask::{answer, ensure_new, is_somebody_there, write_new};
 use super::{json, passphrase, print, show, wait};
 use crate::client::Client;
-use crate::datadir::write_new_private;
 
 /// Longest file that is read: what is exported has some hundred bytes.
 const LONGEST: u64 = 2048;
@@ -54,14 +53,11 @@ fn tell(as_json: bool, address: &Address) -> anyhow::Result<()> {
 async fn export(client: &mut Client, name: &str, file: &Path, passphrase_file: Option<&Path>) -> anyhow::Result<()> {
     // Before anybody types: the daemon must know the name, and nothing may be there.
     let _: Address = client.ask(&Request::AddressShow { name: name.to_owned() }).await?;
-    ensure!(!file.exists(), "{} is there already\n  name a file that is not", file.display());
+    ensure_new(file)?;
     let passphrase = passphrase::read(passphrase_file, true)?;
     let request = Request::IdentityExport { name: name.to_owned(), passphrase };
     let sealed: String = wait::shown("sealing", client.ask(&request)).await?;
-    write_new_private(file, sealed.as_bytes()).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => anyhow::anyhow!("{} is there already\n  name a file that is not", file.display()),
-        _ => anyhow::Error::new(error).context(format!("cannot write {}", file.display())),
-    })?;
+    write_new(file, &sealed)?;
     eprintln!(
         "whoever has {} and the passphrase is {name}: keep them apart, and run it in one place only",
         file.display()
@@ -78,16 +74,12 @@ fn read(file: &Path) -> anyhow::Result<String> {
 
 /// Asks, since nobody can bring it back.
 fn agreed(address: &Address) -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
+    if !is_somebody_there() {
         bail!("nobody can be asked whether {} is to go\n  say --yes", address.name);
     }
     let name = &address.name;
     eprintln!("{} ({})", address.phantom_name, address.address);
     eprintln!("without an export nobody, not even you, can be {name} again");
-    eprint!("to remove it, say its name again: ");
-    io::stderr().flush()?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    ensure!(line.trim() == name, "it was not said; nothing was removed");
+    ensure!(answer("to remove it, say its name again:")? == *name, "it was not said; nothing was removed");
     Ok(())
 }

@@ -1,7 +1,6 @@
 //! `phantom command`: maintainers make and sign commands, offline; operators send them and see what they do.
 
 use std::fs;
-use std::io::{self, BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -15,6 +14,7 @@ use phantom_proto::record::MAX_RECORD_LEN;
 use phantom_proto::wire::Wire;
 use zeroize::Zeroizing;
 
+use super::ask::{answer, is_somebody_there};
 use super::{json, print, wait};
 use crate::client::Client;
 use crate::clock::unix_seconds;
@@ -235,14 +235,10 @@ fn sign(file: &Path, key: &Path, keys: &KeySet, yes: bool) -> anyhow::Result<()>
 }
 
 fn agreed() -> anyhow::Result<()> {
-    if !io::stdin().is_terminal() {
+    if !is_somebody_there() {
         bail!("nobody can be asked whether this is to be signed\n  say --yes");
     }
-    eprint!("sign it? (yes) ");
-    io::stderr().flush()?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    ensure!(line.trim() == "yes", "not signed");
+    ensure!(answer("sign it? (yes)")? == "yes", "not signed");
     Ok(())
 }
 

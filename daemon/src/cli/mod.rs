@@ -1,6 +1,7 @@
 //! `phantom`, the command line: asks the daemon in the admin dialect and shows the answer to people or scripts.
 
 pub mod args;
+mod ask;
 mod desktop;
 mod doctor;
 mod examples;

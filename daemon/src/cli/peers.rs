@@ -1,18 +1,17 @@
 //! `phantom peer`: whom the daemon knows, and bundles of nodes for computers that know none.
 
 use std::fs;
-use std::io::{self, BufRead, ErrorKind, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use phantom_ipc::admin::{self, Request};
 
+use super::ask::{answer, is_somebody_there, write_new};
 use super::{json, print, show, wait};
 use crate::bundle::{Bundle, MAX_FILE};
 use crate::client::Client;
 use crate::commands::date;
-use crate::datadir::write_new_private;
 
 /// What is done about other nodes.
 #[derive(Debug, Subcommand)]
@@ -65,10 +64,7 @@ pub(super) async fn run(socket: &Path, as_json: bool, command: Peers) -> anyhow:
 
 async fn export(socket: &Path, file: &Path) -> anyhow::Result<()> {
     let text: String = Client::connect(socket).await?.ask(&Request::PeerExport).await?;
-    write_new_private(file, text.as_bytes()).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => anyhow::anyhow!("{} is there already\n  name a file that is not", file.display()),
-        _ => anyhow::Error::new(error).context(format!("cannot write {}", file.display())),
-    })?;
+    write_new(file, &text)?;
     let bundle = Bundle::read(&text).context("the daemon's answer")?;
     eprintln!(
         "{}, signed by this node; whoever imports it should know that from you:",
@@ -100,17 +96,13 @@ fn imported(told: &admin::Bundle) -> String {
 /// Asks: a computer that knows nobody else believes the signer.
 fn agreed(bundle: &Bundle) -> anyhow::Result<()> {
     let signer = bundle.signer_id();
-    if !io::stdin().is_terminal() {
+    if !is_somebody_there() {
         bail!(
             "nobody can be asked whether node {signer} is to be trusted\n  say --signed-by with the id that you expect, or --yes"
         );
     }
     eprintln!("{}, named on {} by node", nodes(bundle.peers.len() as u64), date(bundle.made));
     eprintln!("  {signer}");
-    eprint!("is that somebody whom you trust? (yes) ");
-    io::stderr().flush()?;
-    let mut line = String::new();
-    io::stdin().lock().read_line(&mut line)?;
-    ensure!(line.trim() == "yes", "nothing was imported");
+    ensure!(answer("is that somebody whom you trust? (yes)")? == "yes", "nothing was imported");
     Ok(())
 }
