@@ -7,16 +7,17 @@ use clap::{Args, Parser, Subcommand};
 
 use phantom_ipc::release::release;
 
-use crate::config::Overrides;
+use crate::config::{Overrides, address_and_port};
 use crate::names::{Peer, Resolver};
 
 const EXAMPLES: &str = "\
 Examples:
-  phantomd init                          make identity and configuration, show the agreement (once)
+  phantomd init                          make identity and configuration (once)
   phantomd                               run with them
   phantomd --peer phantom-peer:AAAA…     run, and join through that node
-  phantomd --check-config                see whether phantomd.toml is right, before a restart
-  phantomd --data-dir ~/second --listen 0.0.0.0:9443     a second node on this computer
+  phantomd --check-config                is phantomd.toml right?
+  phantomd --data-dir ~/second --listen 0.0.0.0:9443
+                                         a second node on this computer
 
 A node's peer string is printed by `phantom status` on it. `phantom testnet up` makes a private \
 network to try.
@@ -43,7 +44,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make identity and configuration (which keeps --listen and --peer), show the agreement, print this node's peer string
-    Init,
+    Init {
+        /// What to say in the place of options of phantomd, where those would help: `phantom setup` has others.
+        #[arg(long, hide = true, value_name = "WORDS")]
+        elsewhere: Option<String>,
+    },
 }
 
 /// Options of running and of `init`, before or after that word; each overrides the configuration file.
@@ -60,7 +65,7 @@ pub struct Options {
     #[arg(long, global = true, value_name = "PATH")]
     pub socket: Option<PathBuf>,
     /// Where to accept links [default: 0.0.0.0:8443]
-    #[arg(long, global = true, value_name = "ADDRESS:PORT")]
+    #[arg(long, global = true, value_name = "ADDRESS:PORT", value_parser = address_and_port)]
     pub listen: Option<SocketAddr>,
     /// A node to join through, by its peer string phantom-peer:… (may be given more than once)
     #[arg(long = "peer", global = true, value_name = "PEER")]
@@ -123,7 +128,7 @@ mod tests {
     #[test]
     fn wrong_values_are_refused_with_the_reason() {
         for (argument, says) in [
-            ("--listen=8443", "socket address"),
+            ("--listen=8443", "as 0.0.0.0:8443"),
             ("--peer=host:1", "phantom-peer:"),
             ("--resolver=9.9.9.9:53", "phantom network"),
         ] {
@@ -140,7 +145,7 @@ mod tests {
             "phantomd --accept-eula init --data-dir d",
         ] {
             let cli = Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
-            assert!(matches!(cli.command, Some(Command::Init)), "{line}");
+            assert!(matches!(cli.command, Some(Command::Init { elsewhere: None })), "{line}");
             assert!(cli.options.accept_eula && cli.options.data_dir == Some("d".into()), "{line}: {cli:?}");
         }
         let both = Cli::try_parse_from("phantomd --log info init --log debug".split(' ')).unwrap();

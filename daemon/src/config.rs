@@ -4,7 +4,6 @@
 //! peers gathered. Nothing else in the daemon looks at files or variables of configuration.
 
 mod commands;
-mod metrics;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -16,11 +15,12 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error as _};
 
+use crate::advice::to_read;
+use crate::local::LocalAddress;
 use crate::logging;
 use crate::names::{Alias, Peer, Resolver, Target};
 
 pub use commands::CommandPlan;
-pub use metrics::MetricsAt;
 
 /// Where a node listens unless told otherwise: 443 needs privilege, and web servers on 8443 are common.
 pub const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::UNSPECIFIED, 8443));
@@ -36,6 +36,9 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// Most peers taken from all sources together: one is enough to join.
 const MAX_PEERS: usize = 1024;
+
+/// MiB that one key of a link may seal.
+const LINK_MIB: u32 = 1 << 18;
 
 /// Longest path of a Unix socket, in bytes (sun_path without its end).
 const MAX_SOCKET_PATH: usize = 107;
@@ -91,12 +94,49 @@ pub enum Face {
     Proxy(SocketAddr),
 }
 
+/// Whether other computers can open links to this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reachable {
+    /// Other nodes are asked to try, again and again.
+    #[default]
+    Auto,
+    /// They can.
+    Yes,
+    /// They cannot, or are not to.
+    No,
+}
+
+impl Reachable {
+    /// What the operator says. `None`: it is to be found out.
+    pub fn said(self) -> Option<bool> {
+        match self {
+            Self::Auto => None,
+            Self::Yes => Some(true),
+            Self::No => Some(false),
+        }
+    }
+}
+
+/// An address by number, since a name would be looked up in the ordinary DNS, with its port.
+pub(crate) fn address_and_port(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "this takes an address by number and a port, as 0.0.0.0:8443 or [::]:8443")
+}
+
+fn written_address<'de, D: Deserializer<'de>>(from: D) -> Result<Option<SocketAddr>, D::Error> {
+    let text = String::deserialize(from)?;
+    address_and_port(&text).map(Some).map_err(D::Error::custom)
+}
+
 /// The file as written; everything is optional.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct File {
+    #[serde(deserialize_with = "written_address")]
     listen: Option<SocketAddr>,
+    #[serde(deserialize_with = "written_address")]
     advertise: Option<SocketAddr>,
+    reachable: Reachable,
     data_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     peers: Vec<Peer>,
@@ -114,7 +154,7 @@ pub struct File {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct FileMetrics {
-    listen: Option<MetricsAt>,
+    listen: Option<LocalAddress>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -139,6 +179,7 @@ struct FileLimits {
     links: Option<Within<16, 65_536>>,
     relayed_paths: Option<Within<0, 65_536>>,
     relayed_tunnels: Option<Within<0, 65_536>>,
+    link_mib: Option<Within<1, LINK_MIB>>,
 }
 
 /// The paths that this node keeps for itself.
@@ -173,6 +214,8 @@ pub struct Limits {
     pub relayed_paths: u32,
     /// Tunnels of others that lead through here, or by which they connect or ask from here.
     pub relayed_tunnels: u32,
+    /// MiB that this node sends on a link before it ends it, and what is under way goes on over others.
+    pub link_mib: u32,
 }
 
 impl Default for Limits {
@@ -183,6 +226,7 @@ impl Default for Limits {
             links: count(crate::link::Limits::default().links),
             relayed_paths: count(phantom_proto::node::Settings::default().relayed_paths),
             relayed_tunnels: 10_000,
+            link_mib: LINK_MIB,
         }
     }
 }
@@ -194,6 +238,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// What other nodes are told, when it differs from `listen`.
     pub advertise: Option<SocketAddr>,
+    /// Whether other nodes can open links to this one.
+    pub reachable: Reachable,
     /// Keys and store.
     pub data_dir: PathBuf,
     /// The local socket for hook, launcher and command line.
@@ -215,7 +261,7 @@ pub struct Config {
     /// Maintainers' commands.
     pub commands: CommandPlan,
     /// Where numbers for Prometheus are; nowhere unless it is said.
-    pub metrics: Option<MetricsAt>,
+    pub metrics: Option<LocalAddress>,
 }
 
 /// What the command line says; each overrides the file, peers are added.
@@ -268,6 +314,15 @@ impl Folders {
     }
 
     /// Those of this process.
+    #[cfg(windows)]
+    pub fn here() -> Self {
+        let var = |name: &str| std::env::var_os(name);
+        let local = var("LOCALAPPDATA").map(PathBuf::from).filter(|path| path.is_absolute());
+        Self { config: local.clone(), state: local, socket: Some(phantom_ipc::own_file(var)) }
+    }
+
+    /// Those of this process.
+    #[cfg(unix)]
     pub fn here() -> Self {
         let uid = rustix::process::geteuid().as_raw();
         Self::from_env(|name| std::env::var_os(name), uid, phantom_ipc::is_folder_of(uid))
@@ -316,6 +371,7 @@ impl Config {
         let config = Self {
             listen: overrides.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             advertise: file.advertise,
+            reachable: file.reachable,
             data_dir,
             socket,
             peers,
@@ -378,12 +434,17 @@ impl FileLimits {
             links: self.links.map_or(default.links, |value| value.0),
             relayed_paths: self.relayed_paths.map_or(default.relayed_paths, |value| value.0),
             relayed_tunnels: self.relayed_tunnels.map_or(default.relayed_tunnels, |value| value.0),
+            link_mib: self.link_mib.map_or(default.link_mib, |value| value.0),
         }
     }
 }
 
 fn no_home() -> ConfigError {
-    ConfigError::Value("neither $HOME nor $XDG_STATE_HOME is set: say --data-dir DIR".to_owned())
+    ConfigError::Value(
+        "neither $HOME nor $XDG_STATE_HOME is set, so nobody knows where keys are to lie\n  set HOME to your home folder, or say \
+         `phantomd --data-dir DIR`"
+            .to_owned(),
+    )
 }
 
 /// The file to read: a named one must exist, the usual ones may be missing.
@@ -396,7 +457,10 @@ fn config_path(overrides: &Overrides, folders: &Folders) -> Result<Option<PathBu
         None => Ok(None),
         Some(Ok(_)) => Ok(usual),
         Some(Err(error)) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Some(Err(source)) => Err(ConfigError::Unreadable { path: usual.unwrap_or_default(), source, hint: "" }),
+        Some(Err(source)) => {
+            let hint = to_read(&source);
+            Err(ConfigError::Unreadable { path: usual.unwrap_or_default(), source, hint })
+        }
     }
 }
 
@@ -408,7 +472,16 @@ pub fn file_to_write(overrides: &Overrides, folders: &Folders) -> Option<PathBuf
 }
 
 fn read_text(path: &Path, hint: &'static str) -> Result<String, ConfigError> {
-    let unreadable = |source| ConfigError::Unreadable { path: path.to_owned(), source, hint };
+    let unreadable = |source: std::io::Error| {
+        let hint = match source.kind() {
+            ErrorKind::NotFound => hint,
+            ErrorKind::PermissionDenied => {
+                "\n  it must be readable for whoever runs phantomd: look at owner and rights (`ls -l`)"
+            }
+            _ => to_read(&source),
+        };
+        ConfigError::Unreadable { path: path.to_owned(), source, hint }
+    };
     let length = fs::metadata(path).map_err(unreadable)?.len();
     if length > MAX_FILE {
         let text = format!("{length} bytes are too many for this file (at most {MAX_FILE})");
@@ -444,7 +517,10 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # Where this node accepts links. Port 443 looks best from outside, where you may use it.\n\
          listen = \"{listen}\"\n\
          # What other nodes are told, if they reach this one under another address:\n\
-         # advertise = \"203.0.113.7:443\"\n\n\
+         # advertise = \"203.0.113.7:443\"\n\
+         # Whether they can open links to it: \"auto\" (some of them are asked to try), \"yes\" or \"no\". Programs visit and serve in any case;\n\
+         # a node that cannot be reached relays for nobody.\n\
+         # reachable = \"auto\"\n\n\
          # Nodes to join through: what `phantom status` on them calls peer string. One is enough.\n\
          peers = {peers}\n\
          # peers_file = \"peers.txt\"\n\n\
@@ -453,7 +529,7 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # off, error, warn, info, debug or trace. Debug and trace write addresses and names into the log.\n\
          # log = \"info\"\n\n\
          # [paths]\n# hops = 3\n# ahead = 1\n# entry = 3\n# ready_tunnels = 4\n# hurry = false\n\n\
-         # [limits]\n# links = 24000\n# relayed_paths = 4096\n# relayed_tunnels = 10000\n\n\
+         # [limits]\n# links = 24000\n# relayed_paths = 4096\n# relayed_tunnels = 10000\n# link_mib = 262144\n\n\
          # Kinds of maintainers' commands (docs/commands.md) that have no effect here: \"ranges\", \"nodes\", \"remove\", \"insert\".\n\
          # It makes your paths differ from those of others. `keys` names the file of other maintainers than this release's.\n\
          # [commands]\n# ignore = []\n\n\

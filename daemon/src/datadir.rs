@@ -1,11 +1,12 @@
 //! The daemon's folder on disk: who may touch it, one daemon at a time, private files written whole or not at all.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
+
+use crate::os::{self, Shared};
 
 /// Held locked while a daemon uses the folder; holds its process id for the message to a second one.
 const LOCK: &str = "lock";
@@ -26,11 +27,14 @@ const MIN_FREE: u64 = 16 << 20;
 /// Longest private file that is read, in bytes: keys are 65.
 const MAX_PRIVATE: u64 = 4096;
 
+/// What helps whenever a folder does not serve; `phantom setup`, which has no such option, puts words of its own in its place.
+pub(crate) const ANOTHER: &str = "give another --data-dir";
+
 /// Why the folder cannot be used. Each says what to do.
 #[derive(Debug, thiserror::Error)]
 pub enum DataError {
     /// Another daemon runs on it.
-    #[error("another phantomd already runs on {dir}{}\n  stop it with `phantom stop`, or give this one its own --data-dir", pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    #[error("another phantomd already runs on {dir}{}\n  stop it with `phantom stop`, or give another --data-dir", pid.as_ref().map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     InUse {
         /// The folder.
         dir: PathBuf,
@@ -66,7 +70,7 @@ pub enum DataError {
         what: &'static str,
     },
     /// The system refused.
-    #[error("cannot {doing} {path}: {source}")]
+    #[error("cannot {doing} {path}: {source}{}", io_hint(source))]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -75,6 +79,19 @@ pub enum DataError {
         /// The system's answer.
         source: io::Error,
     },
+}
+
+fn io_hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+            "\n  it must be this user's to write in: look at owner and rights (`ls -ld`), or give another --data-dir"
+        }
+        ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+            "\n  it cannot be there: give another --data-dir"
+        }
+        ErrorKind::StorageFull => "\n  free some space, or give another --data-dir",
+        _ => "",
+    }
 }
 
 impl DataError {
@@ -130,17 +147,11 @@ impl DataDir {
 pub fn make_private_dir(path: &Path) -> Result<(), DataError> {
     match fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(DataError::io("make the folder", path))
+            os::make_folder(path).map_err(DataError::io("make the folder", path))
         }
         Err(error) => Err(DataError::io("look at", path)(error)),
         Ok(meta) if !meta.is_dir() => Err(unsafe_path(path, "is not a folder", "give another path")),
-        Ok(meta) if meta.uid() != rustix::process::geteuid().as_raw() => {
-            Err(unsafe_path(path, "belongs to another user", "give a folder of your own"))
-        }
-        Ok(meta) if meta.mode() & 0o022 != 0 => {
-            Err(unsafe_path(path, "can be written by other users", "run `chmod go-w` on it, or give another"))
-        }
-        Ok(_) => Ok(()),
+        Ok(meta) => os::folder_is_ours(&meta).map_err(|Shared { what, hint }| unsafe_path(path, what, hint)),
     }
 }
 
@@ -149,8 +160,7 @@ fn unsafe_path(path: &Path, what: &'static str, hint: &'static str) -> DataError
 }
 
 fn check_space(dir: &Path) -> Result<(), DataError> {
-    let stat = rustix::fs::statvfs(dir).map_err(|error| DataError::io("look at the disk of", dir)(error.into()))?;
-    let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let free = os::free_space(dir).map_err(DataError::io("look at the disk of", dir))?;
     if free < MIN_FREE {
         return Err(DataError::Full { dir: dir.to_owned(), free: free >> 10 });
     }
@@ -159,8 +169,7 @@ fn check_space(dir: &Path) -> Result<(), DataError> {
 
 fn lock(dir: &Path, patience: Duration, waits: &mut dyn FnMut(Option<u32>)) -> Result<File, DataError> {
     let path = dir.join(LOCK);
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let mut file = open.map_err(DataError::io("open", &path))?;
+    let mut file = os::open_private(&path).map_err(DataError::io("open", &path))?;
     let (begun, mut told) = (Instant::now(), false);
     loop {
         match file.try_lock() {
@@ -200,21 +209,17 @@ pub fn holder(dir: &Path) -> Option<(u32, File)> {
     }
 }
 
+/// Whether a daemon holds the folder.
+pub fn is_held(dir: &Path) -> bool {
+    File::open(dir.join(LOCK)).is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 /// Writes a file of mode 0600 so that after a crash either the old or the new content is there, whole.
 ///
 /// # Errors
 /// What the file system says; the old content is still there then.
 pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    let dir = path.parent().ok_or(ErrorKind::InvalidInput)?;
-    let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
-    name.push(".new");
-    let draft = dir.join(name);
-    let written = write_synced(&draft, content).and_then(|()| fs::rename(&draft, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&draft);
-    }
-    written?;
-    File::open(dir)?.sync_all()
+    write_by_draft(path, |draft| write_synced(draft, content), |draft| fs::rename(draft, path))
 }
 
 /// As [`write_private`], but over nothing that is there.
@@ -222,32 +227,34 @@ pub fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
 /// # Errors
 /// `AlreadyExists`, or what the file system says; nothing is there then that was not before.
 pub fn write_new_private(path: &Path, content: &[u8]) -> io::Result<()> {
+    write_by_draft(path, |draft| write_synced(draft, content), |draft| os::rename_to_new(draft, path))
+}
+
+/// Makes a draft beside a file, puts it in the file's place, and sees to it that this is on disk; a draft that did not get there is gone.
+///
+/// # Errors
+/// What the file system says; the old content is still there then.
+pub fn write_by_draft(
+    path: &Path,
+    make: impl FnOnce(&Path) -> io::Result<()>,
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     let mut name = path.file_name().ok_or(ErrorKind::InvalidInput)?.to_owned();
     name.push(".new");
     let draft = dir.join(name);
-    let written = write_synced(&draft, content).and_then(|()| rename_to_new(&draft, path));
+    let written = make(&draft).and_then(|()| put(&draft));
     if written.is_err() {
         let _ = fs::remove_file(&draft);
     }
     written?;
-    File::open(dir)?.sync_all()
-}
-
-fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
-    use rustix::fs::{CWD, RenameFlags, renameat_with};
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // A file system that cannot say it in one step.
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.try_exists()? => fs::rename(from, to),
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Err(ErrorKind::AlreadyExists.into()),
-        renamed => Ok(renamed?),
-    }
+    os::sync_folder(dir)
 }
 
 fn write_synced(path: &Path, content: &[u8]) -> io::Result<()> {
     // A draft left by a crash may have other rights: begin anew.
     let _ = fs::remove_file(path);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    let mut file = os::new_private(path)?;
     file.write_all(content)?;
     file.sync_all()
 }
@@ -263,9 +270,7 @@ pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
         Err(error) => return Err(DataError::io("read", path)(error)),
     };
     let meta = file.metadata().map_err(DataError::io("look at", path))?;
-    if meta.mode() & 0o077 != 0 {
-        return Err(unsafe_path(path, "can be read by other users", "run `chmod 600` on it if that was a mistake"));
-    }
+    os::file_is_ours(&meta).map_err(|Shared { what, hint }| unsafe_path(path, what, hint))?;
     if meta.len() > MAX_PRIVATE {
         return Err(DataError::Damaged { path: path.to_owned(), what: "it is too long" });
     }
@@ -277,7 +282,7 @@ pub fn read_private(path: &Path) -> Result<Option<Vec<u8>>, DataError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -363,6 +368,15 @@ mod tests {
         assert_eq!(again.kind(), ErrorKind::AlreadyExists);
         assert_eq!(fs::read(&file).unwrap(), b"first");
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn what_the_system_refuses_is_said_with_what_helps() {
+        let said = |kind: ErrorKind| DataError::io("make the folder", Path::new("/x"))(kind.into()).to_string();
+        for kind in [ErrorKind::PermissionDenied, ErrorKind::ReadOnlyFilesystem, ErrorKind::StorageFull] {
+            assert!(said(kind).contains("\n  ") && said(kind).ends_with("give another --data-dir"), "{}", said(kind));
+        }
+        assert!(!said(ErrorKind::Other).contains('\n'));
     }
 
     #[test]

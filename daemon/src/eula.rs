@@ -1,11 +1,12 @@
 //! The agreement that the specification asks every implementation to carry (M9): shown once, its acceptance recorded.
 
 use std::io::{self, BufRead, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 
 use crate::datadir::write_private;
+use crate::say::laid_out;
 
 /// The agreement as it is shown.
 pub const TEXT: &str = include_str!("../../EULA.txt");
@@ -25,8 +26,8 @@ pub enum EulaError {
     /// Nobody there to ask.
     #[error(
         "the agreement has not been accepted yet, and there is no terminal to ask on\n  \
-         read it in EULA.txt, then accept it once: `phantom setup` (for the computer's service `sudo phantom setup`), or without a
-  terminal `phantom setup --accept-eula`"
+         read it in EULA.txt, then accept it once: `phantom setup` (for the computer's service `sudo phantom setup`), or without a terminal \
+         `phantom setup --accept-eula`; for a --data-dir of its own `phantomd --accept-eula`"
     )]
     NobodyToAsk,
     /// The terminal or the data directory failed.
@@ -49,27 +50,51 @@ pub fn accepted(data_dir: &Path) -> bool {
     std::fs::read_to_string(data_dir.join(RECORD)).is_ok_and(|text| text.lines().next() == Some(version().as_str()))
 }
 
-/// Passes at once when the agreement was accepted before; else asks, and records a yes.
+/// That somebody has agreed, and where that is to be recorded.
+#[derive(Debug)]
+#[must_use]
+pub struct Agreed {
+    /// None when it was before.
+    anew: Option<PathBuf>,
+}
+
+/// Passes at once when the agreement was accepted before in that folder, which need not be there; else asks. Whoever refuses finds
+/// nothing of it afterwards.
 ///
 /// # Errors
-/// See [`EulaError`]; nothing is recorded then.
-pub fn ensure(data_dir: &Path, consent: Consent<'_>) -> Result<(), EulaError> {
+/// See [`EulaError`].
+pub fn ensure(data_dir: &Path, consent: Consent<'_>) -> Result<Agreed, EulaError> {
     if accepted(data_dir) {
-        return Ok(());
+        return Ok(Agreed { anew: None });
     }
     match consent {
         Consent::Given => {}
         Consent::Ask(input, output) => ask(input, output)?,
         Consent::Nobody => return Err(EulaError::NobodyToAsk),
     }
-    Ok(write_private(&data_dir.join(RECORD), format!("{}\n", version()).as_bytes())?)
+    Ok(Agreed { anew: Some(data_dir.join(RECORD)) })
+}
+
+impl Agreed {
+    /// Records it, now that the folder is there.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn record(self) -> Result<(), EulaError> {
+        let Some(file) = self.anew else { return Ok(()) };
+        Ok(write_private(&file, format!("{}\n", version()).as_bytes())?)
+    }
 }
 
 fn ask(input: &mut dyn BufRead, output: &mut dyn Write) -> Result<(), EulaError> {
-    write!(output, "{TEXT}\nType yes to accept: ")?;
+    write!(output, "{}\nType yes to accept: ", laid_out(TEXT))?;
     output.flush()?;
     let mut answer = String::new();
     io::Read::take(input, MAX_ANSWER).read_line(&mut answer)?;
+    if !answer.ends_with('\n') {
+        // Ctrl-D: what is said next has a line of its own.
+        writeln!(output)?;
+    }
     if answer.trim().eq_ignore_ascii_case("yes") { Ok(()) } else { Err(EulaError::Declined) }
 }
 
@@ -85,7 +110,7 @@ mod tests {
     fn answer(text: &str) -> (Result<(), EulaError>, String, bool) {
         let dir = tempfile::tempdir().unwrap();
         let mut shown = Vec::new();
-        let result = ensure(dir.path(), Consent::Ask(&mut text.as_bytes(), &mut shown));
+        let result = ensure(dir.path(), Consent::Ask(&mut text.as_bytes(), &mut shown)).and_then(Agreed::record);
         (result, String::from_utf8(shown).unwrap(), accepted(dir.path()))
     }
 
@@ -96,8 +121,8 @@ mod tests {
         assert!(shown.starts_with(TEXT));
 
         let dir = tempfile::tempdir().unwrap();
-        ensure(dir.path(), Consent::Given).unwrap();
-        ensure(dir.path(), Consent::Nobody).expect("accepted before");
+        ensure(dir.path(), Consent::Given).unwrap().record().unwrap();
+        ensure(dir.path(), Consent::Nobody).expect("accepted before").record().unwrap();
     }
 
     #[test]

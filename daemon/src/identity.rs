@@ -25,6 +25,45 @@ const NODE_KEY: &str = "node.key";
 /// Named identities of one daemon at most: each may keep paths of its own.
 pub const MAX_NAMED: usize = 1024;
 
+/// Of these, one user's other than the daemon's own and root.
+pub const MAX_NAMED_OF_USER: usize = 16;
+
+/// Of these, all such users' together: one person may have many numbers (subordinate ids), and the rest is root's.
+pub const MAX_NAMED_OF_USERS: usize = MAX_NAMED / 4 * 3;
+
+/// The user who is nobody: whatever has no number of its own here is shown as this one, so it is no one person.
+const NOBODY: u32 = 65_534;
+
+/// Whose a name is. What two of them call the same are two identities, and neither learns that the other has one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Whose {
+    /// The daemon's own user's, and root's.
+    Operator,
+    /// Another user's, by number.
+    User(u32),
+}
+
+impl Whose {
+    /// An ordinary user's, unless they are nobody in particular.
+    pub fn of_user(uid: u32) -> Option<Self> {
+        (uid != NOBODY).then_some(Self::User(uid))
+    }
+
+    /// A name of theirs in the store: no name of an identity has a slash.
+    fn stored(self, name: &Alias) -> String {
+        match self {
+            Self::Operator => name.to_string(),
+            Self::User(uid) => format!("{uid}/{name}"),
+        }
+    }
+
+    fn from_stored(stored: &str) -> Option<(Self, Alias)> {
+        let Some((uid, name)) = stored.split_once('/') else { return Some((Self::Operator, stored.parse().ok()?)) };
+        let (whose, name) = (Self::User(uid.parse().ok()?), name.parse().ok()?);
+        (whose.stored(&name) == stored).then_some((whose, name))
+    }
+}
+
 /// Form of a stored identity: this byte, then the seed.
 const STORED_V1: u8 = 1;
 
@@ -98,6 +137,8 @@ fn write_secret(dir: &Path, name: &str, secret: &[u8; 32]) -> Result<(), DataErr
 pub struct ApIdentity {
     /// The name on this computer; `None` for a fresh identity that lives as long as its program.
     pub name: Option<Alias>,
+    /// Whose name that is.
+    pub whose: Whose,
     /// The AP key.
     pub key: SigningKey,
 }
@@ -105,7 +146,16 @@ pub struct ApIdentity {
 impl ApIdentity {
     /// A fresh one, unlinkable to any other.
     pub fn fresh(rng: &mut dyn CryptoRng) -> Self {
-        Self { name: None, key: SigningKey::generate(rng) }
+        Self { name: None, whose: Whose::Operator, key: SigningKey::generate(rng) }
+    }
+
+    /// What the operator reads: the name, and whose it is unless it is the operator's.
+    pub fn label(&self) -> Option<String> {
+        let name = self.name.as_ref()?;
+        Some(match self.whose {
+            Whose::Operator => name.to_string(),
+            Whose::User(uid) => format!("{name} of user {uid}"),
+        })
     }
 
     /// Its AP address.
@@ -138,12 +188,15 @@ pub enum IdentityError {
     /// The key is there.
     #[error("this identity is here already, under the name {0}")]
     Present(Alias),
+    /// The key is there, and not theirs who asks.
+    #[error("somebody else on this computer has this identity already")]
+    Elsewhere,
     /// There is none.
     #[error("there is no identity of that name")]
     Unknown,
     /// Too many.
-    #[error("{MAX_NAMED} identities are the limit of one daemon")]
-    Full,
+    #[error("{0} named identities are there, and no more can be had")]
+    Full(usize),
     /// The store failed.
     #[error("the store failed: {0}")]
     Store(#[from] StoreError),
@@ -158,8 +211,10 @@ pub enum IdentityError {
 #[derive(Debug)]
 pub struct Identities {
     store: Arc<Store>,
-    named: Mutex<BTreeMap<Alias, Arc<ApIdentity>>>,
+    named: Mutex<Named>,
 }
+
+type Named = BTreeMap<(Whose, Alias), Arc<ApIdentity>>;
 
 impl Identities {
     /// Reads them from the store.
@@ -170,15 +225,15 @@ impl Identities {
         let mut named = BTreeMap::new();
         for (name, value) in store.scan(Table::Identities)? {
             let value = Zeroizing::new(value);
-            let name: Alias =
-                String::from_utf8(name).ok().and_then(|name| name.parse().ok()).ok_or(IdentityError::Damaged)?;
+            let stored = String::from_utf8(name).ok();
+            let (whose, name) = stored.as_deref().and_then(Whose::from_stored).ok_or(IdentityError::Damaged)?;
             let key = read_key(&value).map_err(|_| IdentityError::Damaged)?;
-            named.insert(name.clone(), Arc::new(ApIdentity { name: Some(name), key }));
+            named.insert((whose, name.clone()), Arc::new(ApIdentity { name: Some(name), whose, key }));
         }
         Ok(Self { store, named: Mutex::new(named) })
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Alias, Arc<ApIdentity>>> {
+    fn lock(&self) -> MutexGuard<'_, Named> {
         self.named.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,36 +241,39 @@ impl Identities {
     ///
     /// # Errors
     /// When the name is wrong or taken, when there are too many, when the store fails.
-    pub fn create(&self, name: &str, rng: &mut dyn CryptoRng) -> Result<Arc<ApIdentity>, IdentityError> {
-        self.import(name, SigningKey::generate(rng))
+    pub fn create(&self, whose: Whose, name: &str, rng: &mut dyn CryptoRng) -> Result<Arc<ApIdentity>, IdentityError> {
+        self.import(whose, name, SigningKey::generate(rng))
     }
 
     /// Keeps an identity that was made elsewhere; it is on disk when this returns.
     ///
     /// # Errors
     /// As of [`Identities::create`], and when the key is there under any name.
-    pub fn import(&self, name: &str, key: SigningKey) -> Result<Arc<ApIdentity>, IdentityError> {
+    pub fn import(&self, whose: Whose, name: &str, key: SigningKey) -> Result<Arc<ApIdentity>, IdentityError> {
         let name: Alias = name.parse()?;
         let mut named = self.lock();
-        if named.contains_key(&name) {
+        if named.contains_key(&(whose, name.clone())) {
             return Err(IdentityError::Exists);
         }
-        if named.len() >= MAX_NAMED {
-            return Err(IdentityError::Full);
+        if let Some(most) = too_many(&named, whose) {
+            return Err(IdentityError::Full(most));
         }
-        if let Some((present, _)) = named.iter().find(|(_, one)| one.key.verifying_key() == key.verifying_key()) {
-            return Err(IdentityError::Present(present.clone()));
+        if let Some(((owner, present), _)) =
+            named.iter().find(|(_, one)| one.key.verifying_key() == key.verifying_key())
+        {
+            let theirs = *owner == whose;
+            return Err(if theirs { IdentityError::Present(present.clone()) } else { IdentityError::Elsewhere });
         }
         let value = Zeroizing::new([&[STORED_V1], &key.seed()[..]].concat());
-        self.store.save(Table::Identities, name.as_str().as_bytes(), &value)?;
+        self.store.save(Table::Identities, whose.stored(&name).as_bytes(), &value)?;
         if named.is_empty() {
             tracing::info!(
                 "the first named identity is kept in this daemon's data folder alone: `phantom identity export NAME FILE` \
                  makes a copy"
             );
         }
-        let identity = Arc::new(ApIdentity { name: Some(name.clone()), key });
-        named.insert(name, Arc::clone(&identity));
+        let identity = Arc::new(ApIdentity { name: Some(name.clone()), whose, key });
+        named.insert((whose, name), Arc::clone(&identity));
         Ok(identity)
     }
 
@@ -223,18 +281,20 @@ impl Identities {
     ///
     /// # Errors
     /// When there is none of that name, when the new one is wrong or taken, when the store fails.
-    pub fn rename(&self, name: &str, to: &str) -> Result<Arc<ApIdentity>, IdentityError> {
+    pub fn rename(&self, whose: Whose, name: &str, to: &str) -> Result<Arc<ApIdentity>, IdentityError> {
         let to: Alias = to.parse()?;
         let mut named = self.lock();
-        let old = name.parse::<Alias>().ok().and_then(|name| named.get_key_value(&name));
-        let (name, old) = old.map(|(name, old)| (name.clone(), Arc::clone(old))).ok_or(IdentityError::Unknown)?;
-        if named.contains_key(&to) {
+        let from = (whose, name.parse::<Alias>().map_err(|_| IdentityError::Unknown)?);
+        let old = named.get(&from).map(Arc::clone).ok_or(IdentityError::Unknown)?;
+        if named.contains_key(&(whose, to.clone())) {
             return Err(IdentityError::Exists);
         }
-        self.store.rename(Table::Identities, name.as_str().as_bytes(), to.as_str().as_bytes())?;
-        named.remove(&name);
-        let identity = Arc::new(ApIdentity { name: Some(to.clone()), key: SigningKey::from_seed(old.key.seed()) });
-        named.insert(to, Arc::clone(&identity));
+        let (before, after) = (whose.stored(&from.1), whose.stored(&to));
+        self.store.rename(Table::Identities, before.as_bytes(), after.as_bytes())?;
+        named.remove(&from);
+        let key = SigningKey::from_seed(old.key.seed());
+        let identity = Arc::new(ApIdentity { name: Some(to.clone()), whose, key });
+        named.insert((whose, to), Arc::clone(&identity));
         Ok(identity)
     }
 
@@ -242,26 +302,40 @@ impl Identities {
     ///
     /// # Errors
     /// When there is none of that name, when the store fails.
-    pub fn remove(&self, name: &str) -> Result<Arc<ApIdentity>, IdentityError> {
+    pub fn remove(&self, whose: Whose, name: &str) -> Result<Arc<ApIdentity>, IdentityError> {
         let mut named = self.lock();
-        let name: Alias = name.parse().map_err(|_| IdentityError::Unknown)?;
-        if !named.contains_key(&name) {
+        let key = (whose, name.parse::<Alias>().map_err(|_| IdentityError::Unknown)?);
+        if !named.contains_key(&key) {
             return Err(IdentityError::Unknown);
         }
-        self.store.erase(Table::Identities, &[name.as_str().as_bytes()])?;
-        named.remove(&name).ok_or(IdentityError::Unknown)
+        self.store.erase(Table::Identities, &[whose.stored(&key.1).as_bytes()])?;
+        named.remove(&key).ok_or(IdentityError::Unknown)
     }
 
-    /// All, by name.
-    pub fn list(&self) -> Vec<Arc<ApIdentity>> {
+    /// Everybody's.
+    pub fn all(&self) -> Vec<Arc<ApIdentity>> {
         self.lock().values().cloned().collect()
     }
 
-    /// The one of that name.
-    pub fn find(&self, name: &str) -> Option<Arc<ApIdentity>> {
-        let name: Alias = name.parse().ok()?;
-        self.lock().get(&name).cloned()
+    /// One user's, by name.
+    pub fn list(&self, whose: Whose) -> Vec<Arc<ApIdentity>> {
+        self.lock().values().filter(|one| one.whose == whose).cloned().collect()
     }
+
+    /// The one that they call so.
+    pub fn find(&self, whose: Whose, name: &str) -> Option<Arc<ApIdentity>> {
+        let name: Alias = name.parse().ok()?;
+        self.lock().get(&(whose, name)).cloned()
+    }
+}
+
+/// How many are there, if these may not have one more.
+fn too_many(named: &Named, whose: Whose) -> Option<usize> {
+    let count = |counts: &dyn Fn(Whose) -> bool| named.keys().filter(|(other, _)| counts(*other)).count();
+    let own = (count(&|other| other == whose), MAX_NAMED_OF_USER);
+    let users = (count(&|other| other != Whose::Operator), MAX_NAMED_OF_USERS);
+    let theirs = [own, users].into_iter().filter(|_| whose != Whose::Operator);
+    theirs.chain([(named.len(), MAX_NAMED)]).find(|(there, most)| there >= most).map(|(there, _)| there)
 }
 
 fn read_key(value: &[u8]) -> Result<SigningKey, WireError> {
@@ -290,12 +364,12 @@ mod tests {
         let (store, _dir) = store();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let first = Identities::load(Arc::clone(&store)).unwrap();
-        let made = first.create("web", &mut rng).unwrap();
+        let made = first.create(Whose::Operator, "web", &mut rng).unwrap();
         assert_eq!(made.phantom_name().address(), made.address());
         let again = Identities::load(store).unwrap();
-        assert_eq!(again.find("web").unwrap().address(), made.address());
-        assert_eq!(again.list().len(), 1);
-        assert!(again.find("other").is_none() && again.find("../x").is_none());
+        assert_eq!(again.find(Whose::Operator, "web").unwrap().address(), made.address());
+        assert_eq!(again.list(Whose::Operator).len(), 1);
+        assert!(again.find(Whose::Operator, "other").is_none() && again.find(Whose::Operator, "../x").is_none());
     }
 
     #[test]
@@ -303,10 +377,10 @@ mod tests {
         let (store, _dir) = store();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let identities = Identities::load(store).unwrap();
-        let address = identities.create("web", &mut rng).unwrap().address();
-        assert!(matches!(identities.create("web", &mut rng), Err(IdentityError::Exists)));
-        assert!(matches!(identities.create("a b", &mut rng), Err(IdentityError::Name(_))));
-        assert_eq!(identities.find("web").unwrap().address(), address, "the first one stays");
+        let address = identities.create(Whose::Operator, "web", &mut rng).unwrap().address();
+        assert!(matches!(identities.create(Whose::Operator, "web", &mut rng), Err(IdentityError::Exists)));
+        assert!(matches!(identities.create(Whose::Operator, "a b", &mut rng), Err(IdentityError::Name(_))));
+        assert_eq!(identities.find(Whose::Operator, "web").unwrap().address(), address, "the first one stays");
     }
 
     #[test]
@@ -314,27 +388,71 @@ mod tests {
         let (store, _dir) = store();
         let mut rng = ChaCha20Rng::seed_from_u64(1);
         let identities = Identities::load(Arc::clone(&store)).unwrap();
-        let web = identities.create("web", &mut rng).unwrap();
-        identities.create("mail", &mut rng).unwrap();
-        assert!(matches!(identities.rename("web", "mail"), Err(IdentityError::Exists)));
-        assert!(matches!(identities.rename("none", "shop"), Err(IdentityError::Unknown)));
-        assert!(matches!(identities.rename("web", "a b"), Err(IdentityError::Name(_))));
-        let shop = identities.rename("web", "shop").unwrap();
+        let web = identities.create(Whose::Operator, "web", &mut rng).unwrap();
+        identities.create(Whose::Operator, "mail", &mut rng).unwrap();
+        assert!(matches!(identities.rename(Whose::Operator, "web", "mail"), Err(IdentityError::Exists)));
+        assert!(matches!(identities.rename(Whose::Operator, "none", "shop"), Err(IdentityError::Unknown)));
+        assert!(matches!(identities.rename(Whose::Operator, "web", "a b"), Err(IdentityError::Name(_))));
+        let shop = identities.rename(Whose::Operator, "web", "shop").unwrap();
         assert_eq!((shop.address(), shop.name.as_ref().unwrap().as_str()), (web.address(), "shop"));
         let key = || SigningKey::from_seed(web.key.seed());
         assert!(
-            matches!(identities.import("again", key()), Err(IdentityError::Present(name)) if name.as_str() == "shop")
+            matches!(identities.import(Whose::Operator, "again", key()), Err(IdentityError::Present(name)) if name.as_str() == "shop")
         );
         let names = |identities: &Identities| -> Vec<String> {
-            identities.list().iter().map(|one| one.name.as_ref().unwrap().to_string()).collect()
+            identities.list(Whose::Operator).iter().map(|one| one.name.as_ref().unwrap().to_string()).collect()
         };
         assert_eq!(names(&Identities::load(Arc::clone(&store)).unwrap()), ["mail", "shop"]);
-        assert_eq!(identities.remove("shop").unwrap().address(), web.address());
-        assert!(matches!(identities.remove("shop"), Err(IdentityError::Unknown)));
+        assert_eq!(identities.remove(Whose::Operator, "shop").unwrap().address(), web.address());
+        assert!(matches!(identities.remove(Whose::Operator, "shop"), Err(IdentityError::Unknown)));
         assert_eq!(names(&Identities::load(Arc::clone(&store)).unwrap()), ["mail"]);
-        assert!(matches!(identities.import("mail", key()), Err(IdentityError::Exists)));
-        assert_eq!(identities.import("back", key()).unwrap().address(), web.address());
+        assert!(matches!(identities.import(Whose::Operator, "mail", key()), Err(IdentityError::Exists)));
+        assert_eq!(identities.import(Whose::Operator, "back", key()).unwrap().address(), web.address());
         assert_eq!(names(&Identities::load(store).unwrap()), ["back", "mail"]);
+    }
+
+    #[test]
+    fn what_two_users_call_the_same_are_two_identities_and_neither_hears_of_the_other() {
+        let (store, _dir) = store();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let identities = Identities::load(Arc::clone(&store)).unwrap();
+        let all = [Whose::Operator, Whose::User(1000), Whose::User(1001)];
+        let made = all.map(|whose| identities.create(whose, "web", &mut rng).unwrap().address());
+        let found = |identities: &Identities| all.map(|whose| identities.find(whose, "web").unwrap().address());
+        assert_eq!(found(&identities), made);
+        assert_eq!(found(&Identities::load(Arc::clone(&store)).unwrap()), made, "after a restart");
+        assert!(made[0] != made[1] && made[1] != made[2]);
+        let [_, alice, bob] = all;
+        let shop = identities.rename(alice, "web", "shop").unwrap();
+        assert_eq!((shop.address(), shop.label().as_deref()), (made[1], Some("shop of user 1000")));
+        assert!(identities.find(bob, "shop").is_none() && identities.find(Whose::Operator, "shop").is_none());
+        assert!(matches!(identities.remove(bob, "shop"), Err(IdentityError::Unknown)));
+        let again = identities.import(bob, "taken", SigningKey::from_seed(shop.key.seed()));
+        let said = again.unwrap_err();
+        assert!(matches!(said, IdentityError::Elsewhere) && !said.to_string().contains("shop"), "{said}");
+        identities.remove(alice, "shop").unwrap();
+        assert_eq!(identities.list(alice).len(), 0);
+        assert_eq!((identities.list(bob).len(), identities.all().len()), (1, 2));
+        assert_eq!(Identities::load(store).unwrap().all().len(), 2, "on disk too");
+        assert_eq!(Whose::of_user(NOBODY), None, "who is nobody is no one person");
+    }
+
+    #[test]
+    fn no_user_has_all_the_room_for_names() {
+        let (store, _dir) = store();
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let identities = Identities::load(store).unwrap();
+        let mut one = |whose, n: usize| identities.create(whose, &format!("n{n}"), &mut rng).map(drop);
+        let few = MAX_NAMED_OF_USER;
+        let users = u32::try_from(MAX_NAMED_OF_USERS / few).unwrap();
+        (0..users).for_each(|uid| (0..few).for_each(|n| one(Whose::User(uid), n).unwrap()));
+        for (whose, most) in [(Whose::User(0), few), (Whose::User(users), MAX_NAMED_OF_USERS)] {
+            let refused = one(whose, few);
+            assert!(matches!(refused, Err(IdentityError::Full(there)) if there == most), "{whose:?}: {refused:?}");
+        }
+        let rest = MAX_NAMED - MAX_NAMED_OF_USERS;
+        (0..rest).for_each(|n| one(Whose::Operator, n).unwrap());
+        assert!(matches!(one(Whose::Operator, rest), Err(IdentityError::Full(MAX_NAMED))));
     }
 
     #[test]
@@ -349,7 +467,16 @@ mod tests {
 
     #[test]
     fn a_damaged_entry_is_refused_without_panic() {
-        for (name, value) in [("web", &[1u8; 32][..]), ("web", &[2; 33]), ("web", &[]), ("a b", &[1; 33])] {
+        for (name, value) in [
+            ("web", &[1u8; 32][..]),
+            ("web", &[2; 33]),
+            ("web", &[]),
+            ("a b", &[1; 33]),
+            ("/web", &[1; 33]),
+            ("x/web", &[1; 33]),
+            ("01/web", &[1; 33]),
+            ("1/2/web", &[1; 33]),
+        ] {
             let (store, _dir) = store();
             store.save(Table::Identities, name.as_bytes(), value).unwrap();
             assert!(matches!(Identities::load(store), Err(IdentityError::Damaged)), "{name} {value:?}");

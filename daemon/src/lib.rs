@@ -1,5 +1,10 @@
 //! The daemon: joins the protocol to sockets, disk, clock and programs. `docs/architecture.md` is the map.
 
+#[macro_use]
+mod say;
+
+mod advice;
+mod aliases;
 pub mod args;
 pub mod assembly;
 pub mod bundle;
@@ -12,27 +17,38 @@ pub mod connections;
 pub mod control;
 pub mod datadir;
 pub mod driver;
+#[cfg(unix)]
 mod emulation;
 pub mod eula;
+pub mod far;
+#[cfg(unix)]
 pub mod gate;
 pub mod health;
 pub mod identity;
-mod inside;
+#[cfg(unix)]
 mod lines;
 pub mod link;
+pub mod local;
 pub mod logging;
+#[cfg(any(windows, test))]
+mod loopback;
 pub mod metrics;
 pub mod names;
 pub mod netdb;
+#[cfg(unix)]
+mod netlink;
 mod opened;
+mod os;
 mod path_keys;
 mod percent;
 pub mod random;
 pub mod relay;
 pub mod resolver;
 pub mod service;
+pub mod splice;
 pub mod startup;
 pub mod store;
 pub mod testnet;
 
 pub use random::random;
+pub use say::{command_line, laid_out};

@@ -3,37 +3,59 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use clap::Parser;
 use phantom_daemon::args::{Cli, Command, Options};
 use phantom_daemon::assembly;
 use phantom_daemon::config::{Config, Folders};
-use phantom_daemon::control::{self, SocketError};
-use phantom_daemon::gate;
+use phantom_daemon::control::SocketError;
 use phantom_daemon::logging;
 use phantom_daemon::names::Peer;
 use phantom_daemon::random::system_rng;
-use phantom_daemon::service::{self, complain};
+use phantom_daemon::service::{self, complain, is_broken_pipe};
 use phantom_daemon::startup::{self, Initialized, StartError};
+use phantom_daemon::{command_line, laid_out};
 use phantom_proto::wire::NodeContact;
 
 fn main() -> ExitCode {
-    // First of all: the helper must have one thread only.
-    if std::env::args_os().nth(1).is_some_and(|first| first == gate::HELPER_ARGUMENT) {
-        return ExitCode::from(u8::try_from(gate::helper::main()).unwrap_or(1));
+    #[cfg(unix)]
+    if let Some(code) = errand() {
+        return code;
     }
-    if std::env::args_os().nth(1).is_some_and(|first| first == control::BURY_ARGUMENT) {
-        control::end_last();
-        return ExitCode::SUCCESS;
-    }
-    let cli = Cli::parse();
-    let result = match cli.command {
+    let cli: Cli = command_line(|_| None);
+    let result = match &cli.command {
         _ if cli.check_config => check(&cli.options),
-        Some(Command::Init) => init(&cli.options).and_then(|made| Ok(describe(&made)?)),
+        Some(Command::Init { .. }) => init(&cli.options).and_then(|made| Ok(describe(&made)?)),
         None => run(&cli.options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => complain("phantomd", &error, exit_code(&error)),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            let code = exit_code(&error);
+            complain("phantomd", &told(error, cli.command.as_ref()), code)
+        }
+    }
+}
+
+/// What the daemon starts itself for.
+#[cfg(unix)]
+fn errand() -> Option<ExitCode> {
+    use phantom_daemon::{control, gate};
+    let what = std::env::args_os().nth(1)?;
+    if what == gate::HELPER_ARGUMENT {
+        // First of all: the helper must have one thread only.
+        return Some(ExitCode::from(u8::try_from(gate::helper::main()).unwrap_or(1)));
+    }
+    (what == control::BURY_ARGUMENT).then(|| {
+        control::end_last();
+        ExitCode::SUCCESS
+    })
+}
+
+/// The error in words that whoever started us can do something with.
+fn told(error: anyhow::Error, command: Option<&Command>) -> anyhow::Error {
+    match (error.downcast_ref::<StartError>(), command) {
+        (Some(why), Some(Command::Init { elsewhere: Some(words) })) => anyhow::Error::msg(why.told(words)),
+        _ => error,
     }
 }
 
@@ -54,7 +76,7 @@ fn init(options: &Options) -> anyhow::Result<Initialized> {
 /// Nothing is made or bound: a daemon may run with the same.
 fn check(options: &Options) -> anyhow::Result<()> {
     let config = Config::load(&options.overrides(), &Folders::here()).map_err(StartError::from)?;
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(out, "data           {}", config.data_dir.display())?;
     writeln!(out, "socket         {}", config.socket.display())?;
     writeln!(out, "listen         {}", config.listen)?;
@@ -65,12 +87,26 @@ fn check(options: &Options) -> anyhow::Result<()> {
     writeln!(out, "aliases        {}", config.aliases.len())?;
     writeln!(out, "resolver       {}", if config.resolver.is_some() { "as configured" } else { "none" })?;
     writeln!(out, "log            {}", config.log)?;
-    Ok(writeln!(out, "the configuration is right")?)
+    match &config.metrics {
+        Some(at) => writeln!(out, "metrics        {at}, at /metrics")?,
+        None => writeln!(out, "metrics        off")?,
+    }
+    let keys = &config.commands.keys;
+    match keys.is_nobody() {
+        true => writeln!(out, "commands       of nobody")?,
+        false => writeln!(out, "commands       of {} of {} maintainers", keys.threshold(), keys.keys().len())?,
+    }
+    let ignored: Vec<_> = config.commands.ignored.iter().map(|kind| kind.name()).collect();
+    if !ignored.is_empty() {
+        writeln!(out, "ignored        {}: your paths differ from those of others", ignored.join(", "))?;
+    }
+    writeln!(out, "the configuration is right")?;
+    Ok(print(&out)?)
 }
 
 /// What `init` tells: where things are, and what to give to others.
 fn describe(made: &Initialized) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = Vec::new();
     writeln!(out, "node id        {}", made.node.node_id())?;
     writeln!(out, "data           {}", made.config.data_dir.display())?;
     if let Some(path) = &made.written {
@@ -78,10 +114,17 @@ fn describe(made: &Initialized) -> io::Result<()> {
     }
     let addr = made.config.advertise.unwrap_or(made.config.listen);
     if addr.port() == 0 || addr.ip().is_unspecified() {
-        return writeln!(out, "peer string    see `phantom status` once it runs (or set `advertise`)");
+        writeln!(out, "peer string    see `phantom status` once it runs (or set `advertise`)")?;
+    } else {
+        let identity = made.node.key.verifying_key();
+        writeln!(out, "peer string    {}", Peer(NodeContact { identity, addr, link_secret: made.node.link_secret }))?;
     }
-    let identity = made.node.key.verifying_key();
-    writeln!(out, "peer string    {}", Peer(NodeContact { identity, addr, link_secret: made.node.link_secret }))
+    print(&out)
+}
+
+/// On a terminal no word is broken.
+fn print(lines: &[u8]) -> io::Result<()> {
+    io::stdout().write_all(laid_out(&String::from_utf8_lossy(lines)).as_bytes())
 }
 
 fn run(options: &Options) -> anyhow::Result<()> {

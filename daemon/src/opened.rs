@@ -6,12 +6,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use phantom_proto::path::{EXPIRES_MAX, Seen};
 
 use crate::datadir::write_private;
+use crate::os;
 
 /// The files in the data directory.
 const FILES: [&str; 2] = ["packages.0", "packages.1"];
@@ -88,8 +88,7 @@ impl Opened {
         }
         (self.turn, self.since) = (1 - self.turn, now);
         let content = self.content(&[]);
-        let mut new = OpenOptions::new();
-        let new = new.write(true).create(true).truncate(true).mode(0o600).open(&self.paths[self.turn]);
+        let new = os::open_private(&self.paths[self.turn]).and_then(|file| file.set_len(0).map(|()| file));
         match new.and_then(|mut file| file.write_all(&content).map(|()| file)) {
             Ok(file) => self.file = Some(file),
             Err(error) => self.give_up(now, &error),

@@ -3,19 +3,18 @@
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
+use std::io;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use phantom_ipc::admin::{Severity, Status};
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::control::{self, Control, Daemon, Listener};
 use crate::health;
+use crate::os::{self, Signals};
 use crate::startup::Setup;
-use crate::store::Table;
 
 /// How long the node gets to say good-bye. With [`ABORT_TIME`] it stays below the two seconds that are promised.
 pub const STOP_TIME: Duration = Duration::from_millis(1400);
@@ -38,11 +37,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest of these.
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
-/// Descriptors wanted, as far as the system's hard limit goes: two links per relayed tunnel, one for each connection of the
-/// programs of all users. What systemd allows; where there is no limit to speak of, a bound for what others may use up.
-const DESCRIPTORS: u64 = 524_288;
-
-/// Runs a prepared node until SIGTERM, SIGINT, SIGHUP or a request to stop. `start` makes the node itself.
+/// Runs a prepared node until a signal or a request to stop. `start` makes the node itself.
 ///
 /// # Errors
 /// When the local socket cannot be offered or the node does not start.
@@ -51,7 +46,7 @@ where
     F: FnOnce(Arc<Setup>) -> Started,
     Started: Future<Output = anyhow::Result<Arc<dyn Daemon>>>,
 {
-    raise_descriptor_limit();
+    os::raise_descriptor_limit();
     // Before anything else runs: a signal during start must end it too.
     let mut signals = Signals::new()?;
     let listener = Listener::bind(&setup.config.socket)?;
@@ -85,14 +80,8 @@ where
     Ok(())
 }
 
-/// Tells the operator when programs can be served, and what to do as long as they cannot be: nobody should have to ask.
+/// Tells the operator when programs can be served, and what they wait for as long as they cannot be: nobody should have to ask.
 async fn tell(daemon: &dyn Daemon, setup: &Setup) -> Infallible {
-    if setup.config.peers.is_empty() && setup.store.scan(Table::Nodes).is_ok_and(|nodes| nodes.is_empty()) {
-        tracing::warn!(
-            "this node knows no other: join a network with --peer PEER (what `phantom status` on one of its nodes calls \
-             peer string), or let others join through this one; `phantom testnet up` makes a private network"
-        );
-    }
     let (mut was_ready, mut patience, mut since) = (false, PATIENCE, Instant::now());
     let mut told = Told::default();
     loop {
@@ -183,6 +172,11 @@ pub fn complain(program: &str, error: &anyhow::Error, code: u8) -> ExitCode {
     ExitCode::from(code)
 }
 
+/// Whether somebody who read our output has seen enough (`phantom peer list | head`).
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// An error and those of its causes that it does not mention itself.
 fn explain(error: &anyhow::Error) -> String {
     error.chain().map(ToString::to_string).fold(String::new(), |mut text, cause| {
@@ -195,42 +189,6 @@ fn explain(error: &anyhow::Error) -> String {
     })
 }
 
-struct Signals {
-    term: Signal,
-    int: Signal,
-    hup: Signal,
-}
-
-impl Signals {
-    fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-            hup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.term.recv() => "SIGTERM",
-            _ = self.int.recv() => "SIGINT",
-            _ = self.hup.recv() => "SIGHUP",
-        }
-    }
-}
-
-/// The usual soft limit of 1024 is for programs that use select(); a relay has more connections than that.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
-    if limit.current.is_some_and(|soft| soft < wanted) {
-        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
-        if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!("cannot raise the limit of open files: {error}");
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -238,10 +196,10 @@ mod tests {
 
     #[test]
     fn a_cause_is_said_once() {
-        let cause = std::io::Error::other("disk on fire");
+        let cause = io::Error::other("disk on fire");
         let error = anyhow::Error::new(cause).context("cannot write: disk on fire\n  get water");
         assert_eq!(explain(&error), "cannot write: disk on fire\n  get water");
-        let error = Err::<(), _>(std::io::Error::other("disk on fire")).context("cannot write").unwrap_err();
+        let error = Err::<(), _>(io::Error::other("disk on fire")).context("cannot write").unwrap_err();
         assert_eq!(explain(&error), "cannot write: disk on fire");
     }
 }

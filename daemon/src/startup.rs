@@ -2,19 +2,22 @@
 
 use std::io::{self, ErrorKind, IsTerminal};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use phantom_proto::wire::NodeContact;
 use rand::CryptoRng;
 
+use crate::advice::to_write;
 use crate::args::Options;
+use crate::commands::date;
 use crate::config::{self, Config, ConfigError, Folders};
-use crate::datadir::{DataDir, DataError, make_private_dir, write_private};
+use crate::datadir::{ANOTHER, DataDir, DataError, write_private};
 use crate::eula::{self, Consent, EulaError};
 use crate::identity::{Identities, IdentityError, NodeIdentity};
 use crate::names::{Names, Peer};
+use crate::os;
 use crate::store::{Store, StoreError};
 
 /// 2026-01-01 and 2126-01-01, in seconds since 1970: a clock outside is wrong, and a wrong clock would make every
@@ -33,6 +36,14 @@ pub enum StartError {
     /// Data directory.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// The configuration file cannot be written.
+    #[error("cannot write {path}: {source}{}", to_write(source))]
+    ConfigFile {
+        /// Where it was to be.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The agreement.
     #[error(transparent)]
     Eula(#[from] EulaError),
@@ -62,7 +73,8 @@ pub enum StartError {
     },
     /// The clock is wrong.
     #[error(
-        "the clock of this computer is wrong: it shows {0} seconds since 1970\n  set it (records and paths carry times of expiry), then start again"
+        "the clock of this computer is wrong: it shows {}\n  set it (records and paths carry times of expiry), then start again",
+        date(*.0)
     )]
     Clock(u64),
 }
@@ -76,6 +88,15 @@ fn listen_hint(error: &io::Error) -> &'static str {
 }
 
 impl StartError {
+    /// The same for whoever did not start phantomd, and cannot give it options: `elsewhere` says what takes their place.
+    pub fn told(&self, elsewhere: &str) -> String {
+        let said = self.to_string();
+        match (self, said.split_once('\n')) {
+            (Self::ConfigFile { .. }, Some((what, _))) => format!("{what}\n  {elsewhere}"),
+            _ => said.replace(ANOTHER, elsewhere),
+        }
+    }
+
     /// The exit status; the list is in the help of `phantomd`.
     pub fn exit_code(&self) -> u8 {
         match self {
@@ -139,8 +160,9 @@ pub fn init(
         overrides.config = None;
     }
     let config = Config::load(&overrides, folders)?;
+    let agreed = eula::ensure(&config.data_dir, consent)?;
     let data = DataDir::open(&config.data_dir)?;
-    eula::ensure(data.path(), consent)?;
+    agreed.record()?;
     let node = match NodeIdentity::load(data.path())? {
         Some(node) => node,
         None => NodeIdentity::create(data.path(), rng)?,
@@ -152,13 +174,11 @@ pub fn init(
     Ok(Initialized { config, data, node, written })
 }
 
-fn write_config(path: &std::path::Path, config: &Config) -> Result<(), DataError> {
-    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
-        make_private_dir(dir)?;
-    }
+fn write_config(path: &Path, config: &Config) -> Result<(), StartError> {
+    let folder = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists());
     let text = config::template(config.listen, &config.peers);
-    let doing = "write the configuration file";
-    write_private(path, text.as_bytes()).map_err(|source| DataError::Io { doing, path: path.to_owned(), source })
+    let made = folder.map_or(Ok(()), os::make_folder).and_then(|()| write_private(path, text.as_bytes()));
+    made.map_err(|source| StartError::ConfigFile { path: path.to_owned(), source })
 }
 
 /// Opens and binds everything that the node runs with.
@@ -206,17 +226,21 @@ fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
-/// The address to tell others when the operator says none: the bound one, or, bound to all, the one from which this
-/// computer would reach its first peer.
+/// The address to tell others when the operator says none; that of this computer alone while it is in no network.
 fn reachable(bound: SocketAddr, peers: &[Peer]) -> SocketAddr {
+    address_of(bound, peers).unwrap_or_else(|| (Ipv4Addr::LOCALHOST, bound.port()).into())
+}
+
+/// The address of this node, as this computer knows it: the bound one, or, bound to all, the one from which it would reach its first
+/// peer. `None`: there is no way there.
+pub(crate) fn address_of(bound: SocketAddr, peers: &[Peer]) -> Option<SocketAddr> {
     if !bound.ip().is_unspecified() {
-        return bound;
+        return Some(bound);
     }
     // An address of documentation (RFC 5737): choosing the route sends no packet.
     let outside = SocketAddr::from((Ipv4Addr::new(192, 0, 2, 1), 9));
     let towards = peers.first().map_or(outside, |peer| peer.0.addr);
-    let ip = source_address(towards).unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
-    SocketAddr::new(ip, bound.port())
+    Some(SocketAddr::new(source_address(towards)?, bound.port()))
 }
 
 /// The address from which this computer would send there, if it can.

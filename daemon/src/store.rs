@@ -5,11 +5,12 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
 
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+
+use crate::os;
 
 /// Largest value that is kept: a record, a key, a guard set.
 const MAX_VALUE: usize = 64 * 1024;
@@ -19,6 +20,8 @@ const MAX_VALUE: usize = 64 * 1024;
 pub enum Table {
     /// Records of known nodes, by node id: they prime the next start.
     Nodes,
+    /// Since when nodes have been reached, by node id.
+    Terms,
     /// Records kept for others, by key.
     Shelf,
     /// Named identities, by name.
@@ -32,11 +35,13 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 6] = [Self::Nodes, Self::Shelf, Self::Identities, Self::Guards, Self::Commands, Self::Meta];
+    const ALL: [Self; 7] =
+        [Self::Nodes, Self::Terms, Self::Shelf, Self::Identities, Self::Guards, Self::Commands, Self::Meta];
 
     fn definition(self) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
         TableDefinition::new(match self {
             Self::Nodes => "nodes",
+            Self::Terms => "terms",
             Self::Shelf => "shelf",
             Self::Identities => "identities",
             Self::Guards => "guards",
@@ -81,7 +86,7 @@ impl Store {
     /// See [`StoreError`]; a file that is there is left as it is.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         // redb takes an empty file for a new store: fine when we made it, damage when something else emptied it.
-        let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+        let made = os::new_private(path);
         let fresh = made.is_ok();
         match made {
             Ok(_) => {}
@@ -104,6 +109,12 @@ impl Store {
             let _ = fs::remove_file(path);
         }
         opened
+    }
+
+    /// One whose file is elsewhere.
+    #[cfg(test)]
+    pub(crate) fn over(database: Database) -> Self {
+        Self { path: PathBuf::new(), database: RwLock::new(database) }
     }
 
     /// The value under a key.
@@ -172,7 +183,7 @@ impl Store {
         drop(database);
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        File::open(folder).and_then(|folder| folder.sync_all()).and_then(|()| overwrite(old)).map_err(disk)
+        os::sync_folder(folder).and_then(|()| overwrite(old)).map_err(disk)
     }
 
     /// Moves a value to another key, over whatever is there.
@@ -231,7 +242,7 @@ fn write(
 
 /// A store of its own, at `path`, with all of another but what is left out; on disk when this returns.
 fn copy(from: &Database, path: &Path, leaves_out: impl Fn(Table, &[u8]) -> bool) -> Result<Database, StoreError> {
-    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(disk)?;
+    os::new_private(path).map_err(disk)?;
     let (to, read) = (Database::create(path).map_err(opening)?, from.begin_read().map_err(disk)?);
     write(&to, |write| {
         for table in Table::ALL {

@@ -147,7 +147,7 @@ fn help_teaches_with_examples() {
     let home = tempfile::tempdir().unwrap();
     for (output, says) in [
         (phantomd(home.path(), &["--help"]), "phantomd init"),
-        (phantom(home.path(), &["--help"]), "phantom address new web"),
+        (phantom(home.path(), &["--help"]), "phantom identity new web"),
     ] {
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.contains(says) && text.contains("Exit status"), "{text}");

@@ -14,7 +14,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use phantom_daemon::gate::{ConnectError, Found, Gate, GateConfig, Network, Stream, Unanswered, splice};
+use phantom_daemon::far::{ConnectError, Found, Network, Stream, Unanswered};
+use phantom_daemon::gate::{Gate, GateConfig};
+use phantom_daemon::splice::splice;
 use phantom_proto::ident::ApAddress;
 use tokio::io::{
     AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf,

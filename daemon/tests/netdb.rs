@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use phantom_daemon::clock::unix_seconds;
 use phantom_daemon::link::{Link, MemoryNetwork, Transport};
-use phantom_daemon::netdb::{Commands, Database, Known, NetDb, NetDbConfig};
+use phantom_daemon::netdb::{Commands, Database, Known, NetDb, NetDbConfig, Origin};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::crypto::kem::KEM_PUBLIC_LEN;
 use phantom_proto::ident::{ApAddress, Spread};
@@ -48,6 +48,8 @@ fn restart(net: &MemoryNetwork, index: u8, known: Vec<NodeContact>, records: Vec
         peers: known,
         known: Vec::new(),
         records,
+        terms: Vec::new(),
+        reachable: Some(true),
         commands: Commands::nobody(),
         shelf: Vec::new(),
         spread: Spread::default(),
@@ -104,20 +106,20 @@ async fn every_node_hears_of_every_other_and_records_are_found() {
     let (_net, peers) = network(12).await;
     let ap = SigningKey::from_seed(&[200; 32]);
     let address = ApAddress::of(&ap.verifying_key());
-    assert!(peers[3].database.lookup(address).await.unwrap().is_none());
+    assert!(peers[3].database.lookup(Origin::Own, address).await.unwrap().is_none());
     let first = ap_record(&ap, 1, &peers[4].contact);
-    peers[4].database.publish(first.bytes().to_vec()).await.unwrap();
-    let (found, bytes) = peers[7].database.lookup(address).await.unwrap().unwrap();
+    peers[4].database.publish(Origin::Own, first.bytes().to_vec()).await.unwrap();
+    let (found, bytes) = peers[7].database.lookup(Origin::Own, address).await.unwrap().unwrap();
     assert_eq!((found.serial as u16, bytes.as_slice()), (1, first.bytes()));
     // A newer one from elsewhere takes its place for everybody.
-    peers[5].database.publish(ap_record(&ap, 2, &peers[5].contact).bytes().to_vec()).await.unwrap();
+    peers[5].database.publish(Origin::Own, ap_record(&ap, 2, &peers[5].contact).bytes().to_vec()).await.unwrap();
     for peer in &peers {
-        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial as u16, 2);
+        assert_eq!(peer.database.lookup(Origin::Own, address).await.unwrap().unwrap().0.serial as u16, 2);
     }
     // An older one does not.
-    assert!(peers[6].database.publish(first.bytes().to_vec()).await.is_err());
+    assert!(peers[6].database.publish(Origin::Own, first.bytes().to_vec()).await.is_err());
     for peer in &peers {
-        assert_eq!(peer.database.lookup(address).await.unwrap().unwrap().0.serial as u16, 2);
+        assert_eq!(peer.database.lookup(Origin::Own, address).await.unwrap().unwrap().0.serial as u16, 2);
     }
 }
 
@@ -129,11 +131,11 @@ async fn what_does_not_hold_is_not_published() {
     let (ap, thief) = (SigningKey::from_seed(&[200; 32]), SigningKey::from_seed(&[201; 32]));
     let mut forged = ap_record(&ap, 5, &peers[1].contact).check(unix_seconds()).unwrap();
     let by_thief = Signed::sign(&forged, &thief);
-    assert!(peers[1].database.publish(by_thief.bytes().to_vec()).await.is_err());
+    assert!(peers[1].database.publish(Origin::Own, by_thief.bytes().to_vec()).await.is_err());
     forged = ApRecord::on_grid(forged.key, unix_seconds() / STEP - 3, 5, forged.entries);
-    assert!(peers[1].database.publish(Signed::sign(&forged, &ap).bytes().to_vec()).await.is_err());
-    assert!(peers[1].database.publish(b"rubbish".to_vec()).await.is_err());
-    assert!(peers[2].database.lookup(ApAddress::of(&ap.verifying_key())).await.unwrap().is_none());
+    assert!(peers[1].database.publish(Origin::Own, Signed::sign(&forged, &ap).bytes().to_vec()).await.is_err());
+    assert!(peers[1].database.publish(Origin::Own, b"rubbish".to_vec()).await.is_err());
+    assert!(peers[2].database.lookup(Origin::Own, ApAddress::of(&ap.verifying_key())).await.unwrap().is_none());
 }
 
 // protocol: D7
@@ -141,7 +143,7 @@ async fn what_does_not_hold_is_not_published() {
 async fn a_node_alone_cannot_say_that_there_is_nothing() {
     let net = MemoryNetwork::default();
     let alone = start(&net, 0, Vec::new());
-    assert!(alone.database.lookup(ApAddress::of(&alone.key.verifying_key())).await.is_err());
+    assert!(alone.database.lookup(Origin::Own, ApAddress::of(&alone.key.verifying_key())).await.is_err());
 }
 
 /// The DHT forgets who does not answer at once; the node must not.

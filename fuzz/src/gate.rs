@@ -1,10 +1,12 @@
 //! The gate's pure files, compiled from where they stand, with as much around them as they need.
 #![allow(dead_code, unreachable_pub)]
 
-#[path = "../../daemon/src/gate/aliases.rs"]
+#[path = "../../daemon/src/aliases.rs"]
 mod aliases;
 #[path = "../../daemon/src/gate/dns.rs"]
 mod dns;
+#[path = "../../daemon/src/far/found.rs"]
+mod found;
 #[path = "../../daemon/src/gate/packet.rs"]
 mod packet;
 #[path = "../../daemon/src/gate/reflector.rs"]
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 use aliases::Aliases;
 use arbitrary::Arbitrary;
 use async_trait::async_trait;
-use dns::{Found, Unanswered};
+use found::{Found, Unanswered};
 use phantom_proto::ident::ApAddress;
 use reflector::{Action, Config, FlowId, Reflector, Side, Verdict};
 

@@ -1,6 +1,6 @@
 //! A network of nodes in memory whose links the fuzzer owns: it delays, drops, changes, repeats and cuts.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use arbitrary::Arbitrary;
@@ -59,6 +59,11 @@ pub enum Op {
     Rotate {
         node: u8,
     },
+    /// Others can open links to a node, or cannot any more.
+    Reachable {
+        node: u8,
+        reachable: bool,
+    },
     /// A stranger, or a peer in its own name, opens a link and says something.
     Say {
         node: u8,
@@ -100,12 +105,16 @@ type End = (u8, LinkId);
 pub struct Net {
     nodes: Vec<Node>,
     links: BTreeMap<End, End>,
+    /// Standing connections, as their ends have said.
+    standing: BTreeSet<End>,
     queue: VecDeque<(u8, Input)>,
     paths: Vec<(u8, PathNo)>,
     tunnels: Vec<(PathNo, TunnelNo)>,
     now: u64,
     next: u64,
     dead: bool,
+    /// Nodes to which nobody can open links.
+    hidden: BTreeSet<u8>,
 }
 
 /// Ends of links that lead to nobody.
@@ -123,12 +132,14 @@ impl Net {
         let mut net = Self {
             nodes: (0..NODES).map(node).collect(),
             links: BTreeMap::new(),
+            standing: BTreeSet::new(),
             queue: VecDeque::new(),
             paths: Vec::new(),
             tunnels: Vec::new(),
             now: NOW * 1000,
             next: 1,
             dead: false,
+            hidden: BTreeSet::new(),
         };
         for number in 0..NODES {
             net.nodes[usize::from(number)].handle(net.now, Input::Sample(Vec::new()));
@@ -162,7 +173,8 @@ impl Net {
             }
             Op::Cut { link } => {
                 if let Some((end, _)) = self.link(link) {
-                    self.cut(end);
+                    // One side has heard nothing any more, or both lose it.
+                    if link % 2 == 1 && self.standing.remove(&end) { self.silence(end) } else { self.cut(end) }
                 }
             }
             Op::Tick(tenths) => self.tick(u64::from(tenths) * 100),
@@ -202,6 +214,11 @@ impl Net {
                 let node = node_of(node);
                 let (keys, own) = (vec![path_keys(node)], Box::new(candidate(node).clone()));
                 self.input(node, Input::Rotate { keys, own, record: record(node, self.now) });
+            }
+            Op::Reachable { node, reachable } => {
+                let node = node_of(node);
+                if reachable { self.hidden.remove(&node) } else { self.hidden.insert(node) };
+                self.input(node, Input::Reachable(reachable));
             }
             Op::Say { node, peer, kind, payload } => {
                 let link = self.fresh();
@@ -311,6 +328,7 @@ impl Net {
                 }
                 Output::Close { link } | Output::Release { link } => self.close((node, link)),
                 Output::PathUp { path, .. } => self.paths.push((node, path)),
+                Output::Standing { link } => drop(self.standing.insert((node, link))),
                 // These links belong to the data plane now.
                 Output::Relay { a, b, .. } => [a, b].into_iter().for_each(|link| self.leave((node, link))),
                 Output::EndTunnel { link, path, tunnel, .. } | Output::OwnTunnel { link, path, tunnel, .. } => {
@@ -330,7 +348,11 @@ impl Net {
                 Output::Visit { path, .. } => {
                     self.queue.push_back((node, Input::Visited { path, reached: path.0 % 2 == 0 }));
                 }
-                Output::Publish(_)
+                Output::LookUp { path, .. } => {
+                    let serial = (path.0 % 2 == 0).then_some(path.0);
+                    self.queue.push_back((node, Input::LookedUp { path, serial }));
+                }
+                Output::Publish { .. }
                 | Output::Heard(_)
                 | Output::PathWorks { .. }
                 | Output::Serials { .. }
@@ -338,6 +360,7 @@ impl Net {
                 | Output::Pinned(_)
                 | Output::PathRetired { .. }
                 | Output::PathDown { .. }
+                | Output::Cut { .. }
                 | Output::Grant { .. }
                 | Output::Unmet { .. }
                 | Output::DropTunnel { .. }
@@ -359,7 +382,7 @@ impl Net {
     }
 
     fn dial(&mut self, node: u8, link: LinkId, to: Option<u8>) {
-        let Some(peer) = to.filter(|_| !self.dead) else {
+        let Some(peer) = to.filter(|to| !self.dead && !self.hidden.contains(to)) else {
             return self.queue.push_back((node, Input::DialFailed { link }));
         };
         let there = self.fresh();
@@ -388,6 +411,12 @@ impl Net {
 
     fn leave(&mut self, end: End) {
         self.links.remove(&end);
+    }
+
+    /// This side takes the other one for gone.
+    fn silence(&mut self, end: End) {
+        self.close(end);
+        self.queue.push_back((end.0, Input::LinkSilent { link: end.1 }));
     }
 
     /// The link breaks: both sides hear of it.

@@ -47,7 +47,7 @@ fn secrets(number: u8) -> (u64, ConnectionTrafficSecrets) {
 
 /// The end that arrives, if one does. What arrives before it was said, byte for byte; all of it, if nobody meddled.
 pub fn play(key: u8, ops: Vec<Op>) {
-    let mut sealer = Sealer::new(secrets(key)).expect("a cipher that is offered");
+    let mut sealer = Sealer::new(secrets(key), u64::MAX).expect("a cipher that is offered");
     let mut opener = Opener::new(secrets(key)).expect("a cipher that is offered");
     let (mut wire, mut said, mut honest, mut piece) = (BytesMut::new(), Vec::new(), true, 1000);
     for op in ops.into_iter().take(64) {

@@ -63,11 +63,12 @@ fn record(address: u8, number: u8, named: u8, now: u64) -> ([u8; 33], Vec<u8>) {
     (ap_key(&record.address()), Signed::sign(&record, owner).bytes().to_vec())
 }
 
-fuzz_target!(|ops: Vec<Op>| {
+fuzz_target!(|input: (bool, Vec<Op>)| {
+    let (is_whole, ops) = input;
     let mut now = NOW;
     let mut shelf = Shelf::new(&key(9).verifying_key(), QUOTA);
     let wanted = record(0, 0, 0, now).0;
-    let mut tally = Tally::new(wanted, (0..8).map(operator));
+    let mut tally = Tally::new(wanted, (0..8).map(operator), is_whole);
     let mut ballot = Ballot::new((0..8).map(operator));
     for op in ops.into_iter().take(64) {
         match op {
@@ -118,6 +119,7 @@ fuzz_target!(|ops: Vec<Op>| {
         }
         assert!(shelf.len(Table::Addresses) <= QUOTA.addresses && shelf.len(Table::Nodes) <= QUOTA.nodes);
         let _ = ballot.outcome();
+        assert!(is_whole || !matches!(tally.verdict(), Some(Verdict::Absent)), "the region was not met");
         if let Some(Verdict::Found(found)) = tally.verdict() {
             assert!(
                 ap_key(&match &found.0 {

@@ -178,7 +178,7 @@ impl World {
 
     fn serve(&mut self, record: Vec<u8>) {
         let own = candidate(0).contact.identity;
-        if let Ok(taken) = self.uses.serve(self.now, &own, &mut rng(self.now), record) {
+        if let Ok(taken) = self.uses.serve(self.now, &own, &mut rng(self.now), self.now % 10_000, record) {
             self.used.insert("serve");
             if let Publication::Now(record) = taken {
                 self.published(&record);

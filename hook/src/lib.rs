@@ -16,9 +16,17 @@
 //!
 //! Alone it is best effort: static programs and those that avoid libc get past it; `phantom-run` can close that gap.
 //!
+//! On Windows it is `phantom.dll`, and works otherwise: `windows` says how.
+//!
 //! A hook is three lines: read the C arguments, call a safe function, turn its `Outcome` into a return value.
 
+#[cfg_attr(
+    windows,
+    expect(dead_code, reason = "Windows' own resolver functions make the lists, and ask by no packets")
+)]
 mod names;
 mod outcome;
 #[cfg(unix)]
 mod unix;
+#[cfg(windows)]
+mod windows;

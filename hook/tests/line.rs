@@ -8,10 +8,17 @@ use world::{World, compile, run};
 
 /// The world after a victim did `what` and found nothing wrong.
 fn after(what: &str) -> World {
+    after_publishing(None, what)
+}
+
+/// The same of a victim that offers `ports`, which nobody takes.
+fn after_publishing(ports: Option<&str>, what: &str) -> World {
     let world = World::new();
     let victim = compile(&world, "line", &["-pthread"]);
-    let ran = run(world.hooked(&victim).arg(what));
-    let complains = what == "jailed";
+    let mut command = world.hooked(&victim);
+    command.arg(what).envs(ports.map(|ports| ("PHANTOM_PUBLISH", ports)));
+    let ran = run(&mut command);
+    let complains = what == "jailed" || ports.is_some();
     assert_eq!((ran.out.as_str(), ran.code, ran.err.is_empty()), ("", Some(0), !complains), "{ran:?}");
     world
 }
@@ -34,6 +41,13 @@ fn children_have_lines_of_their_own_whatever_the_threads_of_their_parent_do() {
 #[test]
 fn children_that_begin_within_a_signal_handler_have_lines_of_their_own() {
     after("interrupted");
+}
+
+/// Publishing is asked for anew at each socket here, which takes most of the time between a turn's beginning and the signals'
+/// end: nearly every child begins there.
+#[test]
+fn children_that_begin_within_a_turn_have_lines_of_their_own() {
+    after_publishing(Some("80"), "interrupted");
 }
 
 #[test]

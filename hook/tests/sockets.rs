@@ -29,6 +29,18 @@ fn programs_under_filters_of_their_own_are_not_killed_for_our_questions() {
     assert_eq!((ran.out.as_str(), ran.code), ("", Some(0)), "{ran:?}");
 }
 
+/// The child goes on in the same call, and takes nothing that is its parent's: what both get is what each would get alone.
+#[test]
+fn children_that_begin_in_the_midst_of_a_call_make_it_anew() {
+    for (what, emulate) in [("sockets", None), ("emulated", Some("1"))] {
+        let world = World::new();
+        let victim = compile(&world, "midst", &[]);
+        world.disturb();
+        let ran = run(world.hooked(&victim).arg(what).envs(emulate.map(|yes| ("PHANTOM_EMULATE", yes))));
+        assert_eq!((ran.out.as_str(), ran.code), ("", Some(0)), "{what}: {ran:?}");
+    }
+}
+
 /// Ways to start a program; each clears the environment before.
 const WAYS: [&str; 21] = [
     "execve",

@@ -2,17 +2,21 @@
 //!
 //! The connection is the session: as long as it is open, the daemon keeps the identity's gate.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Ipv6Addr;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use phantom_ipc::absent::Absence;
 use phantom_ipc::hook::{IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
+use phantom_ipc::reach::reach;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
     recvmsg, sendmsg,
@@ -20,6 +24,9 @@ use rustix::net::{
 
 /// A gate may have to be made first, which takes milliseconds; paths of a fresh identity are not waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long of that nobody is told what is waited for.
+const SILENCE: Timespec = Timespec { tv_sec: 2, tv_nsec: 0 };
 
 /// Descriptors beside an answer: the network namespace, and the user namespace that owns it.
 const MAX_DESCRIPTORS: usize = 2;
@@ -63,7 +70,7 @@ pub(crate) struct Line(UnixStream);
 impl Line {
     /// Connects.
     pub(crate) fn open(socket: &Path) -> io::Result<Self> {
-        let mut line = UnixStream::connect(socket)?;
+        let mut line = reach(socket)?;
         line.set_read_timeout(Some(PATIENCE))?;
         line.set_write_timeout(Some(PATIENCE))?;
         line.write_all(&PREAMBLE).map_err(in_words)?;
@@ -81,10 +88,22 @@ impl Line {
         Ok(self.0.try_clone()?.into())
     }
 
+    /// Says what is waited for, once that takes long: whether a daemon runs that answers, nobody sees from here.
+    fn say_if_silent(&self, socket: &Path) {
+        let mut answer = [PollFd::new(&self.0, PollFlags::IN)];
+        if let Ok(0) = rustix::io::retry_on_intr(|| poll(&mut answer, Some(&SILENCE))) {
+            eprintln!("phantom-run: waiting for the daemon at {}, which says nothing", socket.display());
+        }
+    }
+
     /// One request, one reply with its descriptors. After an error the line is of no more use.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
-        self.0.write_all(&request.encode().context("the identity's name is not valid")?).map_err(in_words)?;
+        self.send(request)?;
         receive(&self.0)
+    }
+
+    fn send(&mut self, request: &Request) -> Result<()> {
+        Ok(self.0.write_all(&request.encode().context("the identity's name is not valid")?).map_err(in_words)?)
     }
 
     /// The same, with a descriptor beside the request.
@@ -142,25 +161,34 @@ pub(crate) enum Wanted {
     None,
 }
 
-/// Opens a session of the daemon.
-pub(crate) fn enter(contact: &Contact, wanted: Wanted) -> Result<Session> {
+/// Opens a session of the daemon; `is_quiet`: a wait for it is not told.
+pub(crate) fn enter(contact: &Contact, wanted: Wanted, is_quiet: bool) -> Result<Session> {
     let lent = match contact.identity {
         IdentityRef::Named(_) => token()?,
         IdentityRef::Session(own) => own,
     };
-    open(contact, wanted, lent)
+    open(contact, wanted, lent, is_quiet)
 }
 
 /// The same with another daemon, for processes that say they are `identity`.
 pub(crate) fn enter_again(contact: &Contact, wanted: Wanted, identity: &IdentityRef) -> Result<Session> {
     let IdentityRef::Session(lent) = identity else { bail!("the session has no token") };
-    open(contact, wanted, *lent)
+    open(contact, wanted, *lent, true)
 }
 
 /// A session; processes of a named identity go by the token `lent`.
-fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16]) -> Result<Session> {
+fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16], is_quiet: bool) -> Result<Session> {
     let mut line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
-    let mut ask = |request: &Request| line.ask(request).context("the conversation with the daemon broke off");
+    let mut ask = |request: &Request| {
+        line.send(request)
+            .and_then(|()| {
+                if !is_quiet {
+                    line.say_if_silent(&contact.socket);
+                }
+                receive(&line.0)
+            })
+            .context("the conversation with the daemon broke off")
+    };
     let identity = contact.identity.clone();
     let hold = Request::Hold { identity: identity.clone() };
     let first = if wanted == Wanted::None { hold.clone() } else { Request::Enter { identity } };
@@ -196,22 +224,12 @@ fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16]) -> Result<Session> {
     Ok(Session { line, identity, spaces, why_no_spaces, who, published: Vec::new() })
 }
 
-/// What helps where no daemon is.
-const ADVICE: &str = "start one with `phantomd` (the first time: `phantom setup`), or name its socket with --daemon";
-
 /// Why no daemon could be reached, and what to do.
 fn nobody(socket: &Path, error: io::Error) -> anyhow::Error {
-    let at = socket.display();
-    match error.kind() {
-        io::ErrorKind::NotFound => anyhow::anyhow!("no daemon answers at {at}\n  {ADVICE}"),
-        io::ErrorKind::ConnectionRefused => {
-            anyhow::anyhow!("no daemon answers at {at}\n  {ADVICE}; none can be reached from under phantom-run")
-        }
-        io::ErrorKind::PermissionDenied => anyhow::anyhow!(
-            "the daemon at {at} is not yours to use\n  start your own with `phantomd`, or name its socket with --daemon"
-        ),
-        _ => anyhow::Error::new(error)
-            .context(format!("no daemon answers at {at}; `phantomd` starts one, --daemon names another socket")),
+    let is_masked = fs::metadata(socket).is_ok_and(|about| about.file_type().is_char_device());
+    match Absence::of(&error, socket, is_masked) {
+        Some(absence) => absence.into(),
+        None => anyhow::Error::new(error).context(format!("the daemon at {} does not answer", socket.display())),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Who would do outside what a program may not do: the sockets of services that reach networks, or start programs that do.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -7,9 +8,11 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use phantom_ipc::reach::operators_socket;
 use phantom_ipc::{SYSTEM_SOCKET, USER_SOCKET};
 
 use crate::mountinfo::{self, Mount};
+use crate::named_folders::{self, IN_FOLDERS, is_no_link};
 use crate::program_socket::ProgramSocket;
 
 /// Sockets of services that would reach a network or resolve names on behalf of a program.
@@ -61,19 +64,12 @@ const HOME_DEPUTIES: [&str; 6] = [
     ".emacs.d/server/server",
 ];
 
-/// Sockets whose folders have names of their own: where, how those begin, and which socket; all of them when none is named.
-/// Whoever reaches a terminal's keeper types there; a browser that runs outside takes over what another is to open.
-const IN_FOLDERS: [(&str, &str, Option<&str>); 3] = [
-    ("/run/screen", "S-", None),
-    ("/tmp", ".org.chromium.", Some("SingletonSocket")),
-    ("/tmp", ".com.google.Chrome.", Some("SingletonSocket")),
-];
-
-/// The same below the user's runtime directory.
-const USER_IN_FOLDERS: [(&str, &str, Option<&str>); 1] = [("gnupg", "d.", Some("S.dirmngr"))];
-
 /// Folders outside /run that are theirs alone.
 const FOLDERS_OF_THEIRS: [&str; 2] = ["/var/lib/lxd", "/var/snap/lxd/common/lxd"];
+
+/// Devices that act outside for whoever may open them: keyboards that type into other windows, and a machine that speaks to this one's
+/// services (vsock). Desktops open the first to whoever sits there, for game controllers.
+const DEVICES: [&str; 4] = ["/dev/uinput", "/dev/input/uinput", "/dev/uhid", "/dev/vhost-vsock"];
 
 /// Which daemons' sockets the program must not see.
 pub(crate) enum Masked<'a> {
@@ -118,19 +114,65 @@ const VARIABLES: [&str; 15] = [
 /// # Errors
 /// When it cannot be said where else they lie: some would stay open.
 pub(crate) fn deputies(hidden: &Hidden<'_>) -> Result<Vec<PathBuf>> {
-    let spared = match &hidden.masked {
-        Masked::AllBut(socket) => fs::canonicalize(socket).ok(),
-        Masked::All(_) | Masked::Through(..) => None,
+    // Whoever reaches one reaches the daemon.
+    let spared: Vec<PathBuf> = match &hidden.masked {
+        Masked::AllBut(socket) => vec![socket.clone(), operators_socket(socket)],
+        Masked::All(_) | Masked::Through(..) => Vec::new(),
     };
+    let spared: Vec<PathBuf> = spared.iter().filter_map(|socket| fs::canonicalize(socket).ok()).collect();
     let all = places(&hidden.masked).into_iter().chain(hidden.services.iter().cloned());
     let all = all.filter(|path| is_socket(path));
     let mut found: Vec<PathBuf> = all.filter_map(|path| fs::canonicalize(path).ok()).collect();
-    found.retain(|path| Some(path) != spared.as_ref() && !hidden.allowed.contains(path));
-    found.sort();
-    found.dedup();
+    found.retain(|path| !spared.contains(path) && !hidden.allowed.contains(path));
+    everywhere(found, is_socket)
+}
+
+/// The devices that are to be masked, each once.
+///
+/// # Errors
+/// As for [`deputies`].
+pub(crate) fn devices() -> Result<Vec<PathBuf>> {
+    let is_device = |path: &Path| fs::metadata(path).is_ok_and(|about| about.file_type().is_char_device());
+    let found = DEVICES.iter().filter_map(|path| fs::canonicalize(path).ok()).filter(|path| is_device(path));
+    everywhere(found.collect(), is_device)
+}
+
+/// Most places that are looked at again and again: others of this computer can listen at as many as they like.
+const MOST_AWAITED: usize = 4096;
+
+/// The places, but those below these folders, at which a socket that comes later is to be masked too.
+///
+/// # Errors
+/// As for [`deputies`].
+pub(crate) fn awaited(hidden: &Hidden<'_>, own: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut places = known_places(hidden)?;
+    places.extend(named_folders::to_come());
+    if let Masked::Through(socket, _) = &hidden.masked {
+        // Over it lies the way to the daemon; the next daemon knows whom it refuses.
+        let real = fs::canonicalize(socket);
+        places.retain(|place| place != socket && !real.as_ref().is_ok_and(|real| place == real));
+    }
+    places.retain(|place| !hidden.allowed.contains(place) && !own.iter().any(|folder| place.starts_with(folder)));
+    let mut seen = BTreeSet::new();
+    places.retain(|place| seen.len() < MOST_AWAITED && seen.insert(place.clone()));
+    Ok(places)
+}
+
+/// The sockets at these places now, each once. Whoever puts a link to another one there has nothing masked.
+///
+/// # Errors
+/// As for [`deputies`].
+pub(crate) fn come(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let is_it = |path: &Path| fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket());
+    let found = places.iter().filter(|place| is_it(place));
+    let found = found.filter_map(|place| Some(fs::canonicalize(place.parent()?).ok()?.join(place.file_name()?)));
+    everywhere(found.collect(), is_it)
+}
+
+/// All places of these files, as far as they are such there.
+fn everywhere(mut found: Vec<PathBuf>, is_such: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let mounts = mountinfo::own().context("reading what is mounted")?;
-    let again: Vec<PathBuf> =
-        found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_socket(at)).collect();
+    let again: Vec<PathBuf> = found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_such(at)).collect();
     found.extend(again);
     found.sort();
     found.dedup();
@@ -159,25 +201,13 @@ pub(crate) fn folders_of_theirs() -> Vec<PathBuf> {
     // Others could lead away from theirs.
     let is_ours =
         |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|about| about.is_dir() && is_ours_alone(&about));
-    named.chain(terminals().flat_map(|(at, begin)| folders(&at, begin)).filter(is_ours)).collect()
-}
-
-/// The folders of users' terminals: where, and how their names begin.
-fn terminals() -> impl Iterator<Item = (PathBuf, &'static str)> {
-    let own = std::env::var_os("TMUX_TMPDIR").map(PathBuf::from);
-    own.into_iter().chain([PathBuf::from("/tmp")]).map(|at| (at, "tmux-"))
+    named.chain(named_folders::of_own_terminals().into_iter().filter(is_ours)).collect()
 }
 
 /// Where deputies are looked for, whether they are there or not.
 fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
     let runtimes = runtimes();
     let of_user = runtimes.iter().flat_map(|directory| USER_DEPUTIES.map(|name| directory.join(name)));
-    let folders = IN_FOLDERS.iter().map(|(at, begin, name)| (PathBuf::from(at), *begin, *name));
-    let folders = folders.chain(terminals().map(|(at, begin)| (at, begin, None)));
-    let user_folders = runtimes
-        .iter()
-        .flat_map(|directory| USER_IN_FOLDERS.map(|(at, begin, name)| (directory.join(at), begin, name)));
-    let in_folders = folders.chain(user_folders).flat_map(|(at, begin, name)| in_folders(&at, begin, name));
     let named = VARIABLES.iter().filter_map(std::env::var_os).flat_map(|value| paths(&value));
     let folders = runtimes.iter().cloned().chain(states());
     let daemons = folders.map(|directory| directory.join(USER_SOCKET)).chain([PathBuf::from(SYSTEM_SOCKET)]);
@@ -185,11 +215,12 @@ fn places(masked: &Masked<'_>) -> Vec<PathBuf> {
         Masked::All(socket) | Masked::Through(socket, _) => Some(socket.clone()),
         Masked::AllBut(_) => None,
     };
-    let at_home = homes().into_iter().flat_map(|home| HOME_DEPUTIES.map(|name| home.join(name)));
-    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(at_home).chain(daemons).chain(in_use);
+    let at_home = homes().into_iter().flat_map(|home| HOME_DEPUTIES.map(|name| home.join(name))).filter(is_no_link);
+    let daemons = daemons.chain(in_use).flat_map(|socket| [operators_socket(&socket), socket]);
+    let all = DEPUTIES.iter().map(PathBuf::from).chain(of_user).chain(at_home).chain(daemons);
     // Those whose folders come later.
     let to_come = IN_FOLDERS.iter().map(|(at, begin, _)| Path::new(at).join(begin));
-    all.chain(in_folders).chain(to_come).chain(named).collect()
+    all.chain(named_folders::found(&runtimes).files.iter().cloned()).chain(to_come).chain(named).collect()
 }
 
 /// Users' runtime directories: all users', since root may become any of them.
@@ -228,18 +259,6 @@ pub(crate) fn is_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
 }
 
-/// Files in the folders below `at` whose names begin so.
-fn in_folders(at: &Path, begin: &str, name: Option<&str>) -> Vec<PathBuf> {
-    let found = folders(at, begin).into_iter();
-    found.flat_map(|folder| name.map_or_else(|| entries(&folder).collect(), |name| vec![folder.join(name)])).collect()
-}
-
-/// The folders below `at` whose names begin so.
-fn folders(at: &Path, begin: &str) -> Vec<PathBuf> {
-    let begins = |path: &PathBuf| path.file_name().is_some_and(|own| own.to_string_lossy().starts_with(begin));
-    entries(at).filter(begins).filter(|path| path.is_dir()).collect()
-}
-
 pub(crate) fn entries(folder: &Path) -> impl Iterator<Item = PathBuf> {
     fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path())
 }
@@ -276,21 +295,5 @@ mod tests {
         assert_eq!(found("/run/docker.sock"), [Path::new("/my own/run/docker.sock")]);
         assert_eq!(found("/srv/own/a.sock"), [Path::new("/mnt/own/a.sock")]);
         assert!(elsewhere(Path::new("/a"), &[]).is_empty());
-    }
-
-    #[test]
-    fn folders_with_names_of_their_own_are_found() {
-        let at = std::env::temp_dir().join(format!("phantom-deputies-{}", std::process::id()));
-        for file in ["tmux-0/default", "tmux-0/other", "tmux-7/default", "else/default"] {
-            let file = at.join(file);
-            fs::create_dir_all(file.parent().unwrap_or(&at)).expect("a folder");
-            fs::write(file, "").expect("a file");
-        }
-        assert_eq!(in_folders(&at, "tmux-", None).len(), 3);
-        let mut defaults = in_folders(&at, "tmux-", Some("default"));
-        defaults.sort();
-        assert_eq!(defaults, [at.join("tmux-0/default"), at.join("tmux-7/default")]);
-        assert!(in_folders(&at.join("none"), "", None).is_empty());
-        fs::remove_dir_all(&at).expect("removed");
     }
 }

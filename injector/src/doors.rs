@@ -40,6 +40,9 @@ const TIOCSTI: u32 = 0x5412;
 /// The same for the console, by its selection.
 const TIOCLINUX: u32 = 0x541c;
 
+/// The limit of cores, as all these machines number it.
+const CORES: u32 = 4;
+
 /// Families that stay: local, Internet and netlink sockets, packets (the kernel asks for a capability), and ciphers.
 const FAMILIES: [i32; 6] =
     [libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_PACKET, libc::AF_ALG];
@@ -59,6 +62,8 @@ struct Table {
     socketcall: Option<u32>,
     ring: u32,
     setns: u32,
+    setrlimit: u32,
+    prlimit: u32,
 }
 
 const fn call(number: c_long) -> u32 {
@@ -72,20 +77,40 @@ const WIDE_TABLE: Table = Table {
     socketcall: None,
     ring: call(libc::SYS_io_uring_setup),
     setns: call(libc::SYS_setns),
+    setrlimit: call(libc::SYS_setrlimit),
+    prlimit: call(libc::SYS_prlimit64),
 };
 
 #[cfg(target_arch = "x86_64")]
-const SMALL_TABLE: Table =
-    Table { ioctl: 54, request_key: 287, socket: 359, socketcall: Some(102), ring: 425, setns: 346 };
+const SMALL_TABLE: Table = Table {
+    ioctl: 54,
+    request_key: 287,
+    socket: 359,
+    socketcall: Some(102),
+    ring: 425,
+    setns: 346,
+    setrlimit: 75,
+    prlimit: 340,
+};
 #[cfg(target_arch = "aarch64")]
-const SMALL_TABLE: Table = Table { ioctl: 54, request_key: 310, socket: 281, socketcall: None, ring: 425, setns: 375 };
+const SMALL_TABLE: Table = Table {
+    ioctl: 54,
+    request_key: 310,
+    socket: 281,
+    socketcall: None,
+    ring: 425,
+    setns: 375,
+    setrlimit: 75,
+    prlimit: 369,
+};
 
-/// Shuts them for this process and all its descendants, for ever. no_new_privs must be set.
+/// Shuts them for this process and all its descendants, for ever. no_new_privs must be set. `keeps_cores`: the limit of cores
+/// stays as it is, and whoever sets it is told that it is done.
 ///
 /// # Errors
 /// When the kernel has no filters.
-pub(crate) fn shut(doors: Doors) -> io::Result<()> {
-    seccomp::install(&mut filter(has_families_outside(), doors))
+pub(crate) fn shut(doors: Doors, keeps_cores: bool) -> io::Result<()> {
+    seccomp::install(&mut filter(has_families_outside(), doors, keeps_cores))
 }
 
 /// Whether this machine has families that know no namespaces: if so, nothing may open sockets whose family the filter cannot
@@ -98,8 +123,8 @@ fn names_outside(protocols: &str) -> bool {
     protocols.lines().filter_map(|line| line.split_whitespace().next()).any(|name| OUTSIDE.contains(&name))
 }
 
-fn filter(strict: bool, doors: Doors) -> Vec<sock_filter> {
-    let small = of(&SMALL_TABLE, strict, doors);
+fn filter(strict: bool, doors: Doors, keeps_cores: bool) -> Vec<sock_filter> {
+    let small = of(&SMALL_TABLE, strict, doors, keeps_cores);
     let mut to = vec![load(ARCH), jump(EQUAL, SMALL, 0, small.len() as u8)];
     to.extend(small);
     // Neither of the two: nothing that this machine runs.
@@ -107,12 +132,12 @@ fn filter(strict: bool, doors: Doors) -> Vec<sock_filter> {
     if cfg!(target_arch = "x86_64") {
         to.extend([jump(AT_LEAST, X32, 0, 1), refuse(libc::ENOSYS)]);
     }
-    to.extend(of(&WIDE_TABLE, strict, doors));
+    to.extend(of(&WIDE_TABLE, strict, doors, keeps_cores));
     to
 }
 
 /// The rules for one table; every way through them ends in an answer.
-fn of(table: &Table, strict: bool, doors: Doors) -> Vec<sock_filter> {
+fn of(table: &Table, strict: bool, doors: Doors, keeps_cores: bool) -> Vec<sock_filter> {
     let mut to = vec![load(NUMBER)];
     let mut rule = |number: u32, body: Vec<sock_filter>| {
         // Each body is far shorter than the 255 instructions that a jump reaches.
@@ -138,6 +163,17 @@ fn of(table: &Table, strict: bool, doors: Doors) -> Vec<sock_filter> {
     rule(table.socket, families);
     if doors == Doors::Shut {
         rule(table.setns, vec![refuse(libc::EPERM)]);
+    }
+    if keeps_cores {
+        rule(table.setrlimit, vec![argument(0), jump(EQUAL, CORES, 0, 1), refuse(0), allow()]);
+        // Who asks is told; who sets is told so; who does both at once would see that it is not so.
+        let sets = |at: u32, to: u8| [argument(at), jump(EQUAL, 0, 0, to), upper(at), jump(EQUAL, 0, 0, to - 2)];
+        let mut body = vec![argument(1), jump(EQUAL, CORES, 1, 0), allow()];
+        body.extend(sets(2, 3));
+        body.push(allow());
+        body.extend(sets(3, 3));
+        body.extend([refuse(0), refuse(libc::EPERM)]);
+        rule(table.prlimit, body);
     }
     if strict {
         rule(table.ring, vec![refuse(libc::ENOSYS)]);
@@ -173,10 +209,24 @@ mod tests {
 
     /// What the kernel would make of a call: zero when it is let through, else the error.
     fn run(strict: bool, arch: u32, number: u32, arguments: [u64; 3]) -> i32 {
-        run_under(&filter(strict, Doors::Walled), arch, number, arguments)
+        run_under(&filter(strict, Doors::Walled, false), arch, number, arguments)
+    }
+
+    /// Whether a call is made, where cores stay as they are; else what is answered in its place.
+    fn with_cores_kept(arch: u32, number: u32, arguments: [u64; 4]) -> Option<i32> {
+        let program = filter(false, Doors::Walled, true);
+        let end = end_of(&program, arch, number, &arguments);
+        (end != libc::SECCOMP_RET_ALLOW).then_some((end & 0xffff) as i32)
     }
 
     fn run_under(program: &[sock_filter], arch: u32, number: u32, arguments: [u64; 3]) -> i32 {
+        match end_of(program, arch, number, &arguments) {
+            libc::SECCOMP_RET_ALLOW => 0,
+            refused => (refused & 0xffff) as i32,
+        }
+    }
+
+    fn end_of(program: &[sock_filter], arch: u32, number: u32, arguments: &[u64]) -> u32 {
         let (mut at, mut value) = (0, 0);
         loop {
             let one = program[at];
@@ -190,8 +240,7 @@ mod tests {
                 }
                 (EQUAL, k) => at += usize::from(if value == k { one.jt } else { one.jf }),
                 (AT_LEAST, k) => at += usize::from(if value >= k { one.jt } else { one.jf }),
-                (RETURN, k) if k == libc::SECCOMP_RET_ALLOW => return 0,
-                (RETURN, k) => return (k & 0xffff) as i32,
+                (RETURN, k) => return k,
                 other => panic!("{other:?}"),
             }
         }
@@ -222,7 +271,30 @@ mod tests {
             assert_eq!(does(table.ring, [8, 8, 0]), 0);
             assert_eq!(run(true, arch, table.ring, [8, 8, 0]), libc::ENOSYS);
             assert_eq!(does(table.setns, [3, 0, 0]), 0);
-            assert_eq!(run_under(&filter(false, Doors::Shut), arch, table.setns, [3, 0, 0]), libc::EPERM);
+            assert_eq!(run_under(&filter(false, Doors::Shut, false), arch, table.setns, [3, 0, 0]), libc::EPERM);
+        }
+    }
+
+    #[test]
+    fn where_crashes_would_be_handed_out_the_limit_of_cores_stays() {
+        for (arch, table) in [(NATIVE, &WIDE_TABLE), (SMALL, &SMALL_TABLE)] {
+            let does = |number, arguments| with_cores_kept(arch, number, arguments);
+            assert_eq!(does(table.setrlimit, [CORES.into(), 8, 0, 0]), Some(0));
+            assert_eq!(
+                does(table.setrlimit, [u64::from(CORES) | 1 << 40, 8, 0, 0]),
+                Some(0),
+                "the kernel looks at the lower half only"
+            );
+            assert_eq!(does(table.setrlimit, [7, 8, 0, 0]), None);
+            let prlimit = |resource: u32, new, old| does(table.prlimit, [0, resource.into(), new, old]);
+            for new in [8, 8 << 32] {
+                assert_eq!(prlimit(CORES, new, 0), Some(0));
+                assert_eq!(prlimit(CORES, new, 16), Some(libc::EPERM));
+                assert_eq!(prlimit(CORES, new, 16 << 32), Some(libc::EPERM));
+                assert_eq!(prlimit(7, new, 16), None);
+            }
+            assert_eq!(prlimit(CORES, 0, 16), None, "who asks is told");
+            assert_eq!(run(false, arch, table.setrlimit, [CORES.into(), 8, 0]), 0);
         }
     }
 

@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -21,6 +21,9 @@ const HEAD: u64 = 4096;
 /// How every loader of musl's begins.
 const MUSL: &[u8] = b"/ld-musl-";
 
+/// How programs of a 32-bit machine begin.
+const SMALL: &[u8] = b"\x7fELF\x01";
+
 /// Where the kernel keeps capabilities of files.
 const CAPABILITIES: &str = "security.capability";
 
@@ -32,7 +35,7 @@ pub(crate) fn execute(mut command: Command, name: &OsStr) -> i32 {
     let path = Path::new(name);
     let name = path.display();
     // Without a slash it was looked for in PATH, and what lies here does not matter.
-    let is_there = |is: fn(&Path) -> bool| path.components().nth(1).is_some() && is(path);
+    let is_there = |is: fn(&Path) -> bool| is_path(path) && is(path);
     match error.kind() {
         ErrorKind::NotFound if is_there(Path::exists) => {
             eprintln!("phantom-run: {name}: the interpreter that it names is not found");
@@ -54,19 +57,36 @@ pub(crate) fn execute(mut command: Command, name: &OsStr) -> i32 {
             NOT_EXECUTABLE
         }
         _ => {
-            eprintln!("phantom-run: {name}: cannot be executed: {error}");
+            let helps = match error.raw_os_error() {
+                Some(libc::EACCES) => {
+                    "; make it executable (`chmod +x`), or start it by its interpreter, as in `sh FILE`"
+                }
+                Some(libc::ENOEXEC) => {
+                    "; it is no program of this machine, or a script without a first line such as `#!/bin/sh`"
+                }
+                _ => "",
+            };
+            eprintln!("phantom-run: {name}: cannot be executed: {error}{helps}");
             NOT_EXECUTABLE
         }
     }
 }
 
-/// What a person should know of the program's file; `is_hooked`: its network is the library.
-pub(crate) fn hints(name: &OsStr, is_hooked: bool) -> Vec<String> {
+/// What a person should know of the program's file; `is_hooked`: its network is the library; `is_filtered`: all calls but those of this
+/// machine's own table are refused.
+pub(crate) fn hints(name: &OsStr, is_hooked: bool, is_filtered: bool) -> Vec<String> {
     let Some(file) = file_of(name) else { return Vec::new() };
     let shown = file.display();
+    let head = head(&file).unwrap_or_default();
     let mut hints = Vec::new();
+    if is_filtered && head.starts_with(SMALL) {
+        hints.push(format!(
+            "warning: {shown} is a 32-bit program, whose system calls the filter of this way refuses: it will not run; \
+             --isolation namespace has no such filter"
+        ));
+    }
     // The library is of the same libc as we are.
-    if is_hooked && !cfg!(target_env = "musl") && head(&file).is_ok_and(|head| has(&head, MUSL)) {
+    if is_hooked && !cfg!(target_env = "musl") && has(&head, MUSL) {
         hints.push(format!(
             "warning: {shown} is linked with musl, whose loader cannot load libphantom.so: it will not start; --isolation \
              namespace and inject need no library"
@@ -91,9 +111,14 @@ fn file_of(name: &OsStr) -> Option<PathBuf> {
     Some(PathBuf::from(OsString::from_vec(words.next()?.to_vec())))
 }
 
+/// Whether it is looked for where it says: `./` has one component, and is no word.
+fn is_path(name: &Path) -> bool {
+    name.as_os_str().as_bytes().contains(&b'/')
+}
+
 /// As execvp(3) looks for it.
 fn found(name: &OsStr) -> Option<PathBuf> {
-    if Path::new(name).components().nth(1).is_some() {
+    if is_path(Path::new(name)) {
         return Some(name.into());
     }
     let folders = env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
@@ -115,4 +140,17 @@ fn has(text: &[u8], what: &[u8]) -> bool {
 
 fn has_rights(file: &Path) -> bool {
     rustix::fs::getxattr(file, CAPABILITIES, &mut [0_u8; 64]).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_a_slash_is_no_word_to_look_for() {
+        for path in ["./", "/", "../", "a/b", "./a"] {
+            assert!(is_path(Path::new(path)), "{path}");
+        }
+        assert!(!is_path(Path::new("a")) && !is_path(Path::new(".")));
+    }
 }

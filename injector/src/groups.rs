@@ -11,12 +11,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rustix::mount::mount_bind_recursive;
 use rustix::thread::UnshareFlags;
 
 use crate::mountinfo::{self, Mount};
-use crate::sys;
+use crate::{reason, sys};
 
 /// A folder of the process' own group, and where its hierarchy lies.
 #[derive(Debug, PartialEq, Eq)]
@@ -33,11 +33,14 @@ pub(crate) struct Groups(Vec<Own>);
 /// # Errors
 /// When the kernel lets nobody do so, or the folders of the groups are not to be seen: then all stays as it is.
 pub(crate) fn hide() -> Result<Groups> {
-    let read = |file| fs::read_to_string(file).with_context(|| format!("reading {file}"));
+    // A kernel without any has no such file.
+    let read = |file| fs::read_to_string(file).map_err(|error| reason::lacking(format!("reading {file}: {error}")));
     let mounts = mountinfo::own().context("reading what is mounted")?;
     let own = own(&read("/proc/self/cgroup")?, &mounts);
     for Own { folder, .. } in &own {
-        ensure!(is_plain(folder) && folder.is_dir(), "{} is not to be seen", folder.display());
+        if !is_plain(folder) || !folder.is_dir() {
+            return Err(reason::lacking(format!("{} is not to be seen", folder.display())).into());
+        }
     }
     sys::unshare(UnshareFlags::NEWCGROUP).context("creating a space for groups of processes")?;
     Ok(Groups(own))

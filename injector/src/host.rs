@@ -3,6 +3,8 @@
 //! Mail servers and many others send the computer's name along; whoever reads it knows where the identity lives.
 
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::{env, fs};
@@ -14,7 +16,7 @@ use rustix::thread::UnshareFlags;
 use crate::{control, sys};
 
 /// The one name that every computer has, and that resolves everywhere.
-const NAME: &str = "localhost";
+pub(crate) const NAME: &str = "localhost";
 
 /// Variables in which shells, containers, screen, X and schedulers keep the name, also among other words.
 const VARIABLES: [&str; 13] = [
@@ -44,12 +46,26 @@ const LOGINS: [(&str, &str); 2] = [("SSH_CONNECTION", "127.0.0.1 22 127.0.0.1 22
 const LOCAL: u16 = 256;
 const ANY: u16 = 0xffff;
 
+/// How much of that file is taken.
+const MOST_KEYS: u64 = 1 << 20;
+
 /// A file that is laid over another.
 pub(crate) struct Cover {
     pub(crate) over: PathBuf,
     pub(crate) text: Vec<u8>,
     /// Whether it is secret, as what it lies over is.
     pub(crate) is_secret: bool,
+}
+
+impl Cover {
+    /// One that everybody may read.
+    pub(crate) fn public(over: &str, text: impl Into<Vec<u8>>) -> Self {
+        Self { over: over.into(), text: text.into(), is_secret: false }
+    }
+
+    pub(crate) fn mode(&self) -> u32 {
+        if self.is_secret { 0o600 } else { 0o644 }
+    }
 }
 
 /// Gives this process, which may do so, a name space of its own with a neutral name in it.
@@ -102,24 +118,23 @@ pub(crate) fn addresses() -> impl Iterator<Item = (&'static str, &'static str)> 
     LOGINS.into_iter().filter(|(variable, _)| env::var_os(variable).is_some())
 }
 
-/// The files that would tell.
-pub(crate) fn covers() -> Result<Vec<Cover>> {
-    let public = |over: &str, text: &str| Cover { over: over.into(), text: text.into(), is_secret: false };
-    let number = number()?;
-    let mut covers = vec![public("/etc/hostname", &format!("{NAME}\n")), public("/etc/machine-id", &number)];
+/// What lies over the files that would tell, with a number as [`number`] makes it; as those are now.
+pub(crate) fn covers(number: &str) -> Vec<Cover> {
+    let mut covers =
+        vec![Cover::public("/etc/hostname", format!("{NAME}\n")), Cover::public("/etc/machine-id", number)];
     // Often a link to the other one, which then lies there already.
     if fs::canonicalize(DBUS).is_ok_and(|real| real == Path::new(DBUS)) {
-        covers.push(public(DBUS, &number));
+        covers.push(Cover::public(DBUS, number));
     }
     covers.retain(|cover| cover.over.exists());
     // X finds the key of a display by the computer's name.
     if env::var_os("DISPLAY").is_some()
         && let Some(keys) = x_authority()
-        && let Ok(text) = fs::read(&keys)
+        && let Ok(text) = read_keys(&keys)
     {
         covers.push(Cover { over: keys, text: of_any_computer(&text), is_secret: true });
     }
-    Ok(covers)
+    covers
 }
 
 const DBUS: &str = "/var/lib/dbus/machine-id";
@@ -132,6 +147,15 @@ pub(crate) fn number() -> Result<String> {
 fn x_authority() -> Option<PathBuf> {
     let named = env::var_os("XAUTHORITY").map(PathBuf::from);
     named.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".Xauthority")))
+}
+
+/// Displays are few; what is no file of theirs (a pipe, a device) might never end.
+fn read_keys(file: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    if file.is_file() {
+        File::open(file)?.take(MOST_KEYS).read_to_end(&mut text)?;
+    }
+    Ok(text)
 }
 
 /// The keys for this computer become keys for any; the others stay.
@@ -188,6 +212,16 @@ mod tests {
         assert_eq!(name(":0", "0"), None, "a number says nothing, and is one of many");
         assert_eq!(name("localhost", "localhost"), None);
         assert_eq!(name("laptop", ""), None);
+    }
+
+    #[test]
+    fn what_never_ends_holds_no_keys() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (keys, link) = (folder.path().join("keys"), folder.path().join("link"));
+        fs::write(&keys, "keys").and_then(|()| std::os::unix::fs::symlink("/dev/zero", &link)).expect("files");
+        assert_eq!(read_keys(&keys).expect("it is there"), b"keys");
+        assert!(read_keys(&link).expect("it is there").is_empty());
+        assert!(read_keys(folder.path()).expect("it is there").is_empty());
     }
 
     #[test]

@@ -24,12 +24,12 @@ pub(crate) fn enter(spaces: &Namespaces, view: &View<'_>, say: &dyn Fn(&str)) ->
 }
 
 /// What every way ends with: no descriptor of another network, no privilege that leads there.
-pub(crate) fn give_up_the_rest(walls: Walls, doors: Doors, say: &dyn Fn(&str)) -> Result<()> {
+pub(crate) fn give_up_the_rest(walls: Walls, doors: Doors, keeps_cores: bool, say: &dyn Fn(&str)) -> Result<()> {
     close_foreign_sockets(say)?;
     privileges::forget_login();
     privileges::drop_all_but_safe().context("dropping privileges")?;
     say("dropped capabilities, no new privileges");
-    doors::shut(doors).context("installing the filter of system calls")?;
+    doors::shut(doors, keeps_cores).context("installing the filter of system calls")?;
     say(apart::set_apart(walls).context("setting the program apart from other processes")?);
     Ok(())
 }
@@ -83,13 +83,18 @@ pub(crate) fn inherited() -> Result<Vec<RawFd>> {
     Ok(numbers.into_iter().filter(|number| sys::is_inherited(*number)).collect())
 }
 
-/// Whether an inherited descriptor leads to another network.
+/// What the kernel makes without a file, and that stays: what it tells concerns whoever made it alone.
+const HARMLESS: [&str; 5] = ["[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd]", "inotify"];
+
+/// Whether an inherited descriptor leads to another network, or to processes in it: rings keep the network that they were made in,
+/// namespaces are doors to it, and there are ever new kinds of such objects.
 fn is_foreign(number: RawFd, target: &Path) -> bool {
     let target = target.to_string_lossy();
-    // Rings keep the network they were made in; namespaces are doors to it, and so are processes in it.
-    let doors = ["io_uring", "net:[", "pidfd"];
-    if doors.iter().any(|door| target.contains(door) && !target.starts_with('/')) || target == "/dev/net/tun" {
-        return true;
+    match target.split_once(':') {
+        _ if target.starts_with('/') => target == "/dev/net/tun",
+        Some(("socket", _)) => sys::is_foreign_socket(number),
+        Some(("anon_inode", kind)) => !HARMLESS.contains(&kind),
+        Some(("pipe", _)) => false,
+        _ => true,
     }
-    target.starts_with("socket:") && sys::is_foreign_socket(number)
 }

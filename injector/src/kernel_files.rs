@@ -3,8 +3,11 @@
 //! Root needs no capability to write some of these files, and the kernel acts on them outside: it starts the program that
 //! core_pattern names, in the host's namespaces, for whoever crashes.
 
-use std::fs::OpenOptions;
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -20,8 +23,12 @@ use crate::reason;
 const KINDS: [&str; 9] =
     ["proc", "sysfs", "debugfs", "tracefs", "configfs", "bpf", "securityfs", "efivarfs", "binfmt_misc"];
 
-/// What of /proc is for the whole machine.
-const SETTINGS: [&str; 5] = ["/proc/sys", "/proc/sysrq-trigger", "/proc/irq", "/proc/bus", "/proc/fs"];
+/// What of /proc is for the whole machine and may do harm everywhere. What else there is differs between machines (scsi, acpi, what drivers
+/// are told), and is found.
+const SETTINGS: [&str; 5] = ["sys", "sysrq-trigger", "irq", "bus", "fs"];
+
+/// What is whoever's who asks: names that lead to its own files, and where it is told when it has to wait.
+const OF_PROCESSES: [&str; 5] = ["self", "thread-self", "net", "mounts", "pressure"];
 
 /// By it we know whether the program could do harm.
 const WITNESS: &str = "/proc/sys/kernel/core_pattern";
@@ -36,6 +43,8 @@ const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 /// Where the program could not write these files anyway, as an ordinary user, /proc stays as it is: the kernel lets nobody
 /// mount another one below whose own is covered in part, and sandboxes (bubblewrap, flatpak) need one.
 pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> {
+    // Before: what is listed stays known there, and of processes outside that alone, that there are such, is to be hidden.
+    let settings = settings()?;
     // Network settings of a process are those of its namespace: /proc/PID/net of a process outside shows the host's.
     match mount("proc", "/proc", "proc", FLAGS, Some(c"hidepid=ptraceable")) {
         Ok(()) => say("hid processes outside from /proc"),
@@ -45,11 +54,15 @@ pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> 
         if let Some(boot) = boot {
             let _ = move_mount(boot, "", CWD, BOOT, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH);
         }
-        for settings in SETTINGS {
-            match mount_bind_recursive(settings, settings).and_then(|()| read_only(settings.as_ref())) {
+        for name in settings {
+            let settings = Path::new("/proc").join(&name);
+            match mount_bind_recursive(&settings, &settings).and_then(|()| read_only(&settings)) {
                 // Not every kernel has each.
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(error) => return Err(error).with_context(|| format!("protecting {settings}")),
+                Err(error) if SETTINGS.iter().any(|harmful| name == *harmful) => {
+                    return Err(error).with_context(|| format!("protecting {}", settings.display()));
+                }
+                Err(error) => say(&format!("{} stays writable: {error}", crate::say::path(&settings))),
             }
         }
     }
@@ -60,7 +73,7 @@ pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> 
             Err(Errno::INVAL | Errno::NOENT | Errno::NOTDIR | Errno::ACCESS) => {}
             // As an ordinary user's it may have been mounted with flags that stay; nothing in it is that user's to write.
             Err(_) if accessat(CWD, &point, Access::WRITE_OK, AtFlags::EACCESS).is_err() => {}
-            Err(error) => return Err(error).with_context(|| format!("protecting {}", point.display())),
+            Err(error) => return Err(error).with_context(|| format!("protecting {}", crate::say::path(&point))),
         }
     }
     if is_writable() {
@@ -68,6 +81,23 @@ pub(crate) fn protect(boot: Option<&OwnedFd>, say: &dyn Fn(&str)) -> Result<()> 
         return Err(reason::lacking(why).into());
     }
     Ok(())
+}
+
+/// The names in /proc that are no process' own and in which something could be written, the worst first.
+fn settings() -> Result<Vec<OsString>> {
+    let mut names = SETTINGS.map(OsString::from).to_vec();
+    for entry in fs::read_dir("/proc").context("looking into /proc")? {
+        let entry = entry.context("looking into /proc")?;
+        let name = entry.file_name();
+        let is_of_processes =
+            name.as_bytes().iter().all(u8::is_ascii_digit) || OF_PROCESSES.iter().any(|own| name == *own);
+        let is_to_set =
+            |about: fs::Metadata| about.is_dir() || about.is_file() && about.permissions().mode() & 0o222 != 0;
+        if !is_of_processes && !names.contains(&name) && entry.metadata().is_ok_and(is_to_set) {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 fn is_writable() -> bool {

@@ -19,7 +19,7 @@ use phantom_ipc::{ENV_IDENTITY, ENV_PUBLISH};
 #[derive(Debug, Parser)]
 #[command(name = "phantom-run", version = release(), after_long_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
 pub(crate) struct Options {
-    /// Identity to run as, made by `phantom address new NAME` [default: PHANTOM_IDENTITY, else a fresh one for this run]
+    /// Identity to run as, made by `phantom identity new NAME` [default: PHANTOM_IDENTITY, else a fresh one for this run]
     // Not clap's `env`: an empty variable counts as unset, an empty name is a mistake.
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub(crate) identity: Option<String>,
@@ -51,7 +51,8 @@ pub(crate) struct Options {
     #[arg(long, value_name = "PORT[,PORT...][:NAME]|all[:NAME]")]
     pub(crate) publish: Vec<Publish>,
 
-    /// End the program, and fail, when a visit from outside does not reach what is published within five minutes
+    /// End the program, and fail, when a visit from outside does not reach what is published within five minutes, or nothing has
+    /// listened for others by then on a port that was named
     #[arg(long)]
     pub(crate) publish_or_fail: bool,
 
@@ -136,13 +137,14 @@ const EXAMPLES: &str = "\
 Examples:
   phantom-run curl http://NAME.phantom/
   phantom-run ssh USER@NAME.phantom
-  phantom-run bash                         a shell, and all that is started from it
+  phantom-run bash                         a shell, and all that it starts
   phantom-run --publish 80:web python3 -m http.server 80
-                                           others reach port 80 at the address `web`, which lasts
-  phantom-run --publish all ./peer         others reach all that it listens on, as long as it runs
-  phantom-run --allow-local 5432 ./server  a database on this computer stays within reach
+                                           others reach port 80 at the address
+                                           `web`, which lasts
+  phantom-run --publish all ./peer         others reach all that it listens on
+  phantom-run --allow-local 5432 ./server  this computer's port 5432
   phantom-run --allow-socket /run/mysqld/mysqld.sock ./server
-                                           the same, where it listens at a socket
+                                           a service at a socket
 
 Environment: PHANTOM_SOCKET, PHANTOM_IDENTITY and PHANTOM_PUBLISH stand for --daemon, --identity and --publish; PHANTOM_LIBRARY says where \
 libphantom.so is, if neither beside phantom-run nor in ../lib.

@@ -23,12 +23,12 @@ pub(crate) fn variable() -> (&'static str, &'static str) {
 }
 
 /// /etc/hosts as the program shall see it. Without the own name there, which some systems leave to a module of libc (nss
-/// myhostname), the name would be asked for. `hidden` is a name that it is not to see.
-pub(crate) fn hosts(hidden: Option<&str>) -> Vec<u8> {
+/// myhostname), the name would be asked for. `hidden` is a name that it is not to see, `own` the one that it sees.
+pub(crate) fn hosts(hidden: Option<&str>, own: &str) -> Vec<u8> {
     let text = fs::read("/etc/hosts").unwrap_or_default();
     match hidden {
-        Some(name) => with_own(&aside(&text, name), &own()),
-        None => with_own(&text, &own()),
+        Some(name) => with_own(&aside(&text, name), own),
+        None => with_own(&text, own),
     }
 }
 
@@ -60,10 +60,6 @@ fn without(text: &[u8], name: &[u8]) -> Vec<u8> {
 /// A name without its domain.
 fn label(name: &[u8]) -> &[u8] {
     name.split(|byte| *byte == b'.').next().unwrap_or(name)
-}
-
-fn own() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// Loopback comes first, so that it is also what addresses of loopback are called.

@@ -22,7 +22,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
 use crate::isolate;
-use crate::link::{self, News};
+use crate::link::{self, Kept, News, Spaces};
 use crate::notes::Notes;
 use crate::options::OnLoss;
 use crate::reason;
@@ -59,7 +59,7 @@ pub(crate) trait Ways: Sync {
     /// In the keeper, before a way is tried.
     fn attend(&self, way: usize) -> Result<()>;
     /// In the keeper, after the last fork: the program is about to start.
-    fn serve(&self, way: usize, program: Pid, listener: Option<OwnedFd>) -> Result<()>;
+    fn serve(&self, way: usize, program: Pid, kept: Kept) -> Result<()>;
     /// In the keeper, at its end: no process of the program's lives any more, or none was started.
     fn over(&self);
     /// A descriptor that is silent as long as the daemon serves the program.
@@ -268,7 +268,7 @@ fn follow(status: WaitStatus, front: &Target, report: &OwnedFd) {
 struct Started {
     way: usize,
     pid: Pid,
-    listener: Option<OwnedFd>,
+    kept: Kept,
 }
 
 /// The program's process, by the first way that can be had.
@@ -294,7 +294,7 @@ fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn W
     sys::block_all_signals();
     rustix::process::setpgid(None, None)?;
     end_with_front(report.try_clone()?, Arc::clone(program)).context("starting a thread")?;
-    ways.serve(started.way, started.pid, started.listener)
+    ways.serve(started.way, started.pid, started.kept)
 }
 
 /// Tells the front when the daemon is gone, and when another has taken its place.
@@ -336,7 +336,8 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
             drop(ours);
             let started = sys::show().map_err(Into::into).and_then(|()| {
                 ways.start(way, &|listener| {
-                    link::send_ready(&theirs, listener.as_ref())?;
+                    let spaces = Spaces::own().context("opening the program's namespaces")?;
+                    link::send_ready(&theirs, &Kept { listener, spaces })?;
                     // Not before: what has come meanwhile is for the program.
                     signals.restore();
                     Ok(())
@@ -352,15 +353,17 @@ fn attempt(way: usize, signals: &Signals, ways: &dyn Ways) -> Result<Started> {
     };
     drop(theirs);
     let news = link::receive(&ours).unwrap_or_else(|error| News::Failed { why: error.to_string(), is_passing: true });
-    match news {
-        News::Ready(listener) => Ok(Started { way, pid, listener }),
-        News::Failed { why, is_passing } => {
-            // It ends by itself if it still can.
-            let _ = rustix::process::kill_process(pid, Signal::KILL);
-            let _ = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
-            Err(if is_passing { anyhow::Error::msg(why) } else { reason::lacking(why).into() })
-        }
+    if let News::Ready(kept) = news {
+        return Ok(Started { way, pid, kept });
     }
+    // It ends by itself if it still can.
+    let _ = rustix::process::kill_process(pid, Signal::KILL);
+    let end = rustix::io::retry_on_intr(|| rustix::process::waitpid(Some(pid), WaitOptions::empty()));
+    Err(match news {
+        News::Failed { why, is_passing: false } => reason::lacking(why).into(),
+        News::Failed { why, .. } => anyhow::Error::msg(why),
+        _ => anyhow::Error::msg(reason::of_end(end.ok().flatten().and_then(|(_, status)| status.terminating_signal()))),
+    })
 }
 
 /// Not in the way of whoever waits for our output, a lock or a pipe to end.

@@ -60,8 +60,9 @@ fn is_lacking(cause: &(dyn std::error::Error + 'static)) -> Option<bool> {
 }
 
 /// What the system's own words leave out: limits of whoever started us.
-const LIMITS: [(i32, &str); 2] = [
+const LIMITS: [(i32, &str); 3] = [
     (libc::EAGAIN, "no more processes or threads may be started (the limit of `ulimit -u`, or pids.max of the group)"),
+    (libc::EMFILE, "no more files may be open (the limit of `ulimit -n`, or LimitNOFILE= of the unit)"),
     (libc::EFBIG, "files may not be so large (the limit of `ulimit -f`, or LimitFSIZE= of the unit)"),
 ];
 
@@ -76,6 +77,22 @@ pub(crate) fn explained(error: &anyhow::Error) -> String {
         Some((_, words)) => format!("{error:#}: {words}"),
         None => format!("{error:#}"),
     }
+}
+
+/// What is to be said of a process that was to become the program and has ended by itself, or by a signal. Signals are somebody's
+/// doing, so none is a reason for a weaker way, not even the kernel's own for a call that a filter does not permit: it tells nobody
+/// who has sent it.
+pub(crate) fn of_end(signal: Option<i32>) -> String {
+    let advice = match signal {
+        Some(libc::SIGSYS) => {
+            ": a filter of system calls kills whoever makes namespaces or mounts; one that refuses instead lets another way be \
+             taken (for a unit with SystemCallFilter=, SystemCallErrorNumber=EPERM)"
+        }
+        Some(libc::SIGKILL) => ", perhaps for want of memory",
+        _ => "",
+    };
+    let how = signal.map_or_else(|| "has ended".to_owned(), |signal| format!("was killed by signal {signal}"));
+    format!("the process that was to become the program {how}{advice}")
 }
 
 #[cfg(test)]
@@ -108,6 +125,7 @@ mod tests {
     fn limits_are_named() {
         let of = |number: i32| explained(&anyhow::Error::from(io::Error::from_raw_os_error(number)).context("fork"));
         assert!(of(libc::EAGAIN).contains("ulimit -u") && of(libc::EFBIG).contains("ulimit -f"));
+        assert!(of(libc::EMFILE).contains("ulimit -n"));
         assert!(!of(libc::ENOMEM).contains("ulimit"));
     }
 }

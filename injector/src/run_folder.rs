@@ -11,14 +11,16 @@
 //! The kernel takes what is mounted over a file or a folder away when that is removed elsewhere, so a mask over a socket ends
 //! with the service that made it. What lies in folders of ours only we could remove.
 
-use std::fs::{self, DirEntry, File, Permissions};
+use std::ffi::OsStr;
+use std::fs::{self, File, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use rustix::mount::{MountFlags, mount, mount_bind, mount_bind_recursive, mount_move};
-use rustix::process::chdir;
+use rustix::fs::CWD;
+use rustix::mount::{MountFlags, MoveMountFlags, UnmountFlags, mount, mount_bind, mount_move, move_mount, unmount};
 
 use crate::deputies::{folders_of_theirs, leads_to};
 use crate::twins;
@@ -70,12 +72,19 @@ struct Plan<'a> {
 /// are there or not.
 pub(crate) fn make_own(deputies: &[PathBuf], twins: &[(PathBuf, PathBuf)], say: &dyn Fn(&str)) -> Result<()> {
     let plan = Plan { deputies, twins };
-    let elsewhere = twins.iter().map(|(folder, _)| folder.clone()).filter(|folder| !may_be_ours(folder));
-    for own in roots().chain(elsewhere).chain(folders_of_theirs()) {
-        plan.lay_over(&own).with_context(|| format!("making a {} of the program's own", own.display()))?;
-        say(&format!("made a {} of the program's own", own.display()));
+    for own in of_the_programs(twins) {
+        let name = crate::say::path(&own);
+        if plan.lay_over(&own).with_context(|| format!("making a {name} of the program's own"))? {
+            say(&format!("made a {name} of the program's own"));
+        }
     }
     Ok(())
+}
+
+/// The folders that are the program's own, where these have twins.
+pub(crate) fn of_the_programs(twins: &[(PathBuf, PathBuf)]) -> impl Iterator<Item = PathBuf> {
+    let elsewhere = twins.iter().map(|(folder, _)| folder.clone()).filter(|folder| !may_be_ours(folder));
+    roots().chain(elsewhere).chain(folders_of_theirs())
 }
 
 /// Whether what lies there for the program may be a folder of its own, though it had another one open.
@@ -84,19 +93,20 @@ pub(crate) fn may_be_ours(path: &Path) -> bool {
 }
 
 impl Plan<'_> {
-    fn lay_over(&self, folder: &Path) -> Result<()> {
-        // Also when it has been removed: from there the way up leads through what is to be covered.
-        let here = fs::read_link("/proc/self/cwd")?;
+    /// Whether it is still there: whose last terminal ends removes the folder, and there is nothing to lay anything over.
+    fn lay_over(&self, folder: &Path) -> Result<bool> {
         let place = Path::new(PLACE);
         if !self.lay_twin(folder, place)? {
             mount("tmpfs", place, "tmpfs", MountFlags::NOSUID | MountFlags::NODEV, Some(OPTIONS))?;
         }
-        self.fill(folder, place)?;
-        mount_move(place, folder)?;
-        if here.starts_with(folder) && chdir(&here).is_err() {
-            chdir("/")?;
+        let laid = self.fill(folder, place).and_then(|()| Ok(mount_move(place, folder)?));
+        match laid {
+            Err(_) if !folder.exists() => {
+                unmount(place, UnmountFlags::DETACH)?;
+                Ok(false)
+            }
+            laid => Ok(laid.map(|()| true)?),
         }
-        Ok(())
     }
 
     /// Lays the twin of a folder, if it has one, where it is to be filled.
@@ -109,10 +119,10 @@ impl Plan<'_> {
     /// Brings into a folder of ours what is in another one, and makes it like that.
     fn fill(&self, from: &Path, to: &Path) -> io::Result<()> {
         for entry in fs::read_dir(from).into_iter().flatten() {
-            let entry = entry?;
+            let name = entry?.file_name();
             // What cannot be brought, or has gone meanwhile, is not seen.
-            if entry.file_name() != twins::PLACE {
-                let _ = self.bring(&entry, &to.join(entry.file_name()));
+            if name != twins::PLACE {
+                let _ = self.bring(from, &name, &to.join(&name));
             }
         }
         if fs::read_dir(from).is_err() {
@@ -123,31 +133,38 @@ impl Plan<'_> {
         liken(to, from)
     }
 
-    fn bring(&self, entry: &DirEntry, to: &Path) -> io::Result<()> {
-        let (from, kind) = (entry.path(), entry.file_type()?);
-        if kind.is_dir() || twins::leads_to_a_twins(&from) {
+    fn bring(&self, folder: &Path, name: &OsStr, to: &Path) -> io::Result<()> {
+        let from = folder.join(name);
+        // From here on by this descriptor: whoever writes there may put a link in its place.
+        let it = twins::open_in(folder, name)?;
+        let about = File::from(it.try_clone()?).metadata()?;
+        if about.is_dir() {
             // In a twin a way that could not be had has left it there.
             fs::create_dir(to).or_else(|error| if to.is_dir() { Ok(()) } else { Err(error) })?;
             if self.lay_twin(&from, to)? || leads_to(&from, self.deputies) && fs::read_dir(&from).is_ok() {
                 return self.fill(&from, to);
             }
             // Another user's, whose deputies' files are masked as far as they can be seen.
-            return Ok(mount_bind_recursive(&from, to)?);
+            return lay(&it, to);
         }
-        let about = entry.metadata()?;
         if fs::symlink_metadata(to).is_ok_and(|own| (own.dev(), own.ino()) == (about.dev(), about.ino())) {
             // A twin has it already.
             return Ok(());
         }
-        if kind.is_symlink() {
+        if about.is_symlink() {
             return symlink(fs::read_link(&from)?, to);
         }
         File::create(to)?;
-        if !(kind.is_socket() && self.deputies.contains(&from)) {
-            mount_bind(&from, to)?;
+        if !(about.file_type().is_socket() && self.deputies.contains(&from)) {
+            lay(&it, to)?;
         }
         Ok(())
     }
+}
+
+/// What is at a descriptor, and what is mounted below it, over something else.
+fn lay(it: &OwnedFd, over: &Path) -> io::Result<()> {
+    Ok(move_mount(&twins::tree(it)?, "", CWD, over, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?)
 }
 
 fn liken(folder: &Path, to: &Path) -> io::Result<()> {
@@ -155,4 +172,31 @@ fn liken(folder: &Path, to: &Path) -> io::Result<()> {
     // In a user namespace others than its user have no numbers.
     let _ = chown(folder, Some(about.uid()), Some(about.gid()));
     fs::set_permissions(folder, Permissions::from_mode(about.mode() & 0o7777))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::mount::{MountPropagationFlags, mount_change};
+    use rustix::thread::UnshareFlags;
+
+    use super::*;
+
+    /// In a thread with mounts of its own, as root.
+    #[test]
+    fn a_folder_that_is_gone_meanwhile_is_no_fault() {
+        std::thread::spawn(|| {
+            crate::sys::unshare(UnshareFlags::NEWNS | UnshareFlags::FS).expect("mounts");
+            mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC).expect("private mounts");
+            let folder = tempfile::tempdir().expect("a folder");
+            let (there, gone) = (folder.path().join("there"), folder.path().join("gone"));
+            fs::create_dir(&there).expect("a folder");
+            let plan = Plan { deputies: &[], twins: &[] };
+            assert!(!plan.lay_over(&gone).expect("nothing to do"));
+            assert!(Path::new("/proc/self").exists(), "what was built there is gone");
+            assert!(plan.lay_over(&there).expect("it is there"));
+            unmount(&there, UnmountFlags::DETACH).expect("it was laid");
+        })
+        .join()
+        .expect("it goes well");
+    }
 }

@@ -49,19 +49,14 @@ impl Scratch {
 
     /// Lays a file over another.
     pub(crate) fn cover(&mut self, text: &[u8], mode: u32, over: &Path) -> Result<()> {
-        let doing = || format!("replacing {}", over.display());
+        let doing = || format!("replacing {}", crate::say::path(over));
         let name = self.write(text, mode).map_err(|error| full(error, text.len())).with_context(doing)?;
         mount_bind(&name, over).with_context(doing)
     }
 
-    /// Lays a file, which everybody may read, over another.
-    pub(crate) fn lay(&mut self, text: &[u8], over: &Path) -> Result<()> {
-        self.cover(text, 0o644, over)
-    }
-
-    /// A file to be laid below /proc, when this is gone.
-    pub(crate) fn take(&mut self, text: &str) -> Result<OwnedFd> {
-        let name = self.write(text.as_bytes(), 0o444).context("writing a file of our own")?;
+    /// A file to be laid where this one lies, or in other mounts, when this is gone.
+    pub(crate) fn take(&mut self, text: &[u8], mode: u32) -> Result<OwnedFd> {
+        let name = self.write(text, mode).context("writing a file of our own")?;
         let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
         open_tree(CWD, &name, flags).context("taking a file of our own along")
     }

@@ -1,11 +1,13 @@
 //! The launcher's few system calls without a safe wrapper: fork, signals as a descriptor, dying by a signal.
 
+use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
+use std::sync::OnceLock;
 
 use rustix::fs::{CWD, FileType, Mode, OFlags};
 use rustix::mount::{MoveMountFlags, move_mount};
@@ -232,10 +234,42 @@ pub(crate) fn unshare(what: UnshareFlags) -> io::Result<()> {
     // SAFETY: only namespaces are left, in a process of one thread; the table of descriptors stays what it is.
     let left = unsafe { rustix::thread::unshare_unsafe(what) };
     left.map_err(|error| match error {
-        // Each user has a number of their own: it says what the machine permits, nothing that passes.
-        rustix::io::Errno::NOSPC => reason::lacking("the machine permits no more of them (/proc/sys/user)"),
+        rustix::io::Errno::NOSPC if !is_permitted(what) => {
+            reason::lacking("the machine permits no more of them (/proc/sys/user)")
+        }
+        rustix::io::Errno::NOSPC => {
+            io::Error::other("this user's programs have as many of them as the machine permits (/proc/sys/user)")
+        }
         other => other.into(),
     })
+}
+
+/// How many namespaces of each kind a user may have. Looked at once, by [`look_at_limits`]: in a user namespace of one's own there
+/// are no limits to be seen, and those above it count all the same.
+static LIMITS: OnceLock<Vec<(UnshareFlags, i32)>> = OnceLock::new();
+
+/// Before this process enters anything.
+pub(crate) fn look_at_limits() {
+    let kinds = [
+        (UnshareFlags::NEWUSER, "user"),
+        (UnshareFlags::NEWNS, "mnt"),
+        (UnshareFlags::NEWNET, "net"),
+        (UnshareFlags::NEWUTS, "uts"),
+        (UnshareFlags::NEWCGROUP, "cgroup"),
+    ];
+    let most =
+        |kind: &str| fs::read_to_string(format!("/proc/sys/user/max_{kind}_namespaces")).ok()?.trim().parse().ok();
+    // Where nobody tells, there may be some.
+    LIMITS.get_or_init(|| kinds.map(|(flag, kind)| (flag, most(kind).unwrap_or(1))).to_vec());
+}
+
+/// Whether there can be namespaces of these kinds, so that only other programs' number stands against it: each user has one, and
+/// one of them could have used it up. Who was started in a user namespace without limits (a sandbox's) sees none of those above.
+fn is_permitted(what: UnshareFlags) -> bool {
+    const UNLIMITED: i32 = i32::MAX;
+    let limits = LIMITS.get().into_iter().flatten().filter(|(flag, _)| what.contains(*flag));
+    let limits: Vec<i32> = limits.map(|(_, most)| *most).collect();
+    !limits.contains(&0) && limits.iter().any(|most| *most != UNLIMITED)
 }
 
 /// Puts a tree of mounts into another mount namespace. The calling thread stays there for good.

@@ -19,13 +19,13 @@ use std::io::{self, ErrorKind};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::fs::{CWD, FlockOperation, flock, inotify};
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, inotify, open, openat, readlinkat};
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::process::Pid;
 
@@ -115,7 +115,7 @@ impl Twin {
             return Err(io::Error::new(ErrorKind::PermissionDenied, "others may write to it"));
         }
         let place = outer.join(PLACE);
-        match fs::create_dir(&place) {
+        match create_private(&place) {
             // What is in it is as open as what it stands for.
             Ok(()) => fs::set_permissions(&place, Permissions::from_mode(0o711))?,
             Err(error) if error.kind() == ErrorKind::AlreadyExists => sweep(outer, &place),
@@ -188,8 +188,13 @@ impl Twin {
             && !leads_to(&path, &self.deputies)
     }
 
+    /// What lies on the system's side.
+    fn outside(&self, name: &OsStr) -> Option<Metadata> {
+        open_in(&self.outer, name).and_then(|it| about(&it)).ok()
+    }
+
     fn bring_first(&mut self, name: &OsStr) {
-        let Some(about) = self.is_shared(name).then(|| look(&self.outer.join(name))).flatten() else { return };
+        let Some(about) = self.is_shared(name).then(|| self.outside(name)).flatten() else { return };
         if about.is_dir() {
             self.mounted.insert(name.to_owned(), id(&about));
         } else if fs::hard_link(self.outer.join(name), self.own.join(name)).is_ok() {
@@ -200,8 +205,8 @@ impl Twin {
     }
 
     fn align(&mut self, name: &OsStr, mounts: Option<BorrowedFd<'_>>) {
-        let (outer, own) = (self.outer.join(name), self.own.join(name));
-        let outside = look(&outer);
+        let own = self.own.join(name);
+        let outside = self.outside(name);
         let is_there = |about: &Metadata| about.is_dir() && self.mounted.get(name) == Some(&id(about));
         if outside.as_ref().is_some_and(is_there) {
             return;
@@ -261,9 +266,11 @@ impl Twin {
         let (outer, own) = (self.outer.join(name), self.own.join(name));
         let mounted = || -> io::Result<Id> {
             let mounts = mounts.ok_or(ErrorKind::Unsupported)?;
-            let what = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_RECURSIVE;
-            let tree = open_tree(CWD, &outer, what)?;
-            let about = File::from(tree.try_clone()?).metadata()?;
+            let tree = tree(&open_in(&self.outer, name)?)?;
+            let about = about(&tree)?;
+            if !about.is_dir() {
+                return Err(ErrorKind::NotADirectory.into());
+            }
             fs::create_dir(&own)?;
             mount_there(&tree, mounts, &outer).inspect_err(|_| drop(fs::remove_dir(&own)))?;
             Ok(id(&about))
@@ -274,15 +281,43 @@ impl Twin {
     }
 }
 
-/// Whether it leads to a folder that another run has made, and that is one for this run too.
-pub(crate) fn leads_to_a_twins(path: &Path) -> bool {
-    let place = path.parent().map(|folder| folder.join(PLACE));
-    fs::read_link(path).is_ok_and(|to| place.is_some_and(|place| to.starts_with(place))) && path.is_dir()
+/// What lies in a folder by that name, never what a link leads to: programs make links too, and here they would lead past all masks.
+/// But where another run's program has made a folder its keeper has put a link to it, and it is that folder, as it will be at the end
+/// of that run.
+pub(crate) fn open_in(folder: &Path, name: &OsStr) -> io::Result<OwnedFd> {
+    let above = open(folder, WITHOUT_LINKS | OFlags::DIRECTORY, Mode::empty())?;
+    let itself = openat(&above, name, WITHOUT_LINKS, Mode::empty())?;
+    if let Ok(made) = made_by_another_run(&above, &folder.join(PLACE), name) {
+        return Ok(made);
+    }
+    Ok(itself)
 }
 
-/// What lies there; a folder of another run's is the same folder when it is moved to this place at that run's end.
-fn look(path: &Path) -> Option<Metadata> {
-    if leads_to_a_twins(path) { fs::metadata(path).ok() } else { fs::symlink_metadata(path).ok() }
+/// Opens no file, and follows no link at the end of the name.
+const WITHOUT_LINKS: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+
+fn made_by_another_run(above: &OwnedFd, place: &Path, name: &OsStr) -> io::Result<OwnedFd> {
+    let to = PathBuf::from(OsStr::from_bytes(readlinkat(above, name, Vec::new())?.as_bytes()));
+    let mut way = to.strip_prefix(place).map_err(io::Error::other)?.components();
+    let (Some(Component::Normal(run)), Some(Component::Normal(made)), None) = (way.next(), way.next(), way.next())
+    else {
+        return Err(ErrorKind::NotFound.into());
+    };
+    let mut at = above.try_clone()?;
+    for name in [OsStr::new(PLACE), run, made] {
+        at = openat(&at, name, WITHOUT_LINKS | OFlags::DIRECTORY, Mode::empty())?;
+    }
+    Ok(at)
+}
+
+/// A tree of mounts of its own with that in it; whole, if it is a folder.
+pub(crate) fn tree(of: &OwnedFd) -> io::Result<OwnedFd> {
+    let what = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(of, "", what | OpenTreeFlags::AT_RECURSIVE)?)
+}
+
+fn about(of: &OwnedFd) -> io::Result<Metadata> {
+    File::from(of.try_clone()?).metadata()
 }
 
 /// From a thread that ends there: whoever has entered others' mounts does not come back.
@@ -297,11 +332,16 @@ fn id(about: &Metadata) -> Id {
     (about.dev(), about.ino())
 }
 
+/// Whatever the umask: until it is made like what it stands for, nobody else may put anything there, which would stay.
+fn create_private(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().mode(0o700).create(path)
+}
+
 /// An empty folder that nobody else takes for one that was left.
 fn fresh(place: &Path) -> io::Result<(PathBuf, File)> {
     for number in 0.. {
         let path = place.join(format!("{}-{number}", std::process::id()));
-        match fs::create_dir(&path) {
+        match create_private(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::AlreadyExists => continue,
             Err(error) => return Err(error),

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf, absolute};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,10 +18,12 @@ use crate::activation::Listener;
 use crate::apart::Walls;
 use crate::control::{Contact, Line, Namespaces, Session, Wanted};
 use crate::deputies::{Hidden, Masked};
+use crate::exposed::Laid;
 use crate::filter::{self, Doors};
 use crate::likeness::Model;
+use crate::link::{Kept, Spaces};
 use crate::local::{self, Port};
-use crate::mounts::View;
+use crate::mounts::{Seen, View};
 use crate::notes::Notes;
 use crate::options::{Isolation, OnLoss, Options};
 use crate::process::Ways;
@@ -30,8 +33,8 @@ use crate::resume::Heirloom;
 use crate::supervise::{self, Workshop};
 use crate::twins::Twins;
 use crate::{
-    activation, deputies, enclose, execute, exposed, host, isolate, own_names, pathless_socket, place, preload,
-    proxies, run_folder, seccomp, service, services, stdio,
+    activation, crashes, deputies, enclose, execute, exposed, host, isolate, named_folders, own_names, pathless_socket,
+    place, preload, proxies, run_folder, seccomp, service, services, stdio,
 };
 
 /// How the program is kept from other networks.
@@ -104,6 +107,9 @@ pub(crate) struct Launch<'a> {
     /// Sockets at which others listen, and those of them that the program may use.
     services: Vec<PathBuf>,
     allowed: Vec<PathBuf>,
+    /// The computer's name, and the number that the program sees in the place of its.
+    name: String,
+    number: String,
     /// Before any fork: whom a service manager knows.
     front: u32,
     /// Why ways could not be had, as the keeper heard.
@@ -112,7 +118,7 @@ pub(crate) struct Launch<'a> {
 
 impl<'a> Launch<'a> {
     /// All that `options` permit.
-    pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Self {
+    pub(crate) fn new(options: &'a Options, contact: Contact, session: &'a Session, ports: &'a [Port]) -> Result<Self> {
         let order = order(options.isolation, session.spaces.is_some());
         let reasons = session.why_no_spaces.iter().map(|why| format!("namespace, inject, preload: {why}")).collect();
         let mut launch = Self {
@@ -132,16 +138,29 @@ impl<'a> Launch<'a> {
                 .flat_map(|path| [fs::canonicalize(path), absolute(path)])
                 .flatten()
                 .collect(),
+            name: host::name().to_string_lossy().into_owned(),
+            number: host::number()?,
             front: std::process::id(),
             reasons: Mutex::new(reasons),
         };
+        // Allowed all the same: it may come later.
+        for path in options.allow_socket.iter().filter(|path| !options.quiet && !is_socket(path)) {
+            eprintln!(
+                "phantom-run: {} is no socket now: is its name right? the program reaches it as soon as it is one",
+                path.display()
+            );
+        }
         // In the network that they are in.
         launch.services = services::listening().unwrap_or_else(|error| {
             eprintln!("phantom-run: warning: services at places that are not known stay within reach: {error}");
             Vec::new()
         });
+        for folder in &named_folders::found(&deputies::runtimes()).crowded {
+            let folder = crate::say::path(folder);
+            launch.say(&format!("{folder} and its like are too many: there only what listens now is masked"));
+        }
         session.why_no_spaces.iter().for_each(|why| launch.say(&format!("not by namespace, inject or preload: {why}")));
-        launch
+        Ok(launch)
     }
 
     fn say(&self, step: &str) {
@@ -173,7 +192,8 @@ impl<'a> Launch<'a> {
     }
 
     fn view(&self, way: Way) -> View<'_> {
-        View { hidden: self.hidden(way), shows_host: self.options.show_host, twins: self.twins.paths() }
+        let (hidden, twins) = (self.hidden(way), self.twins.paths());
+        View { hidden, shows_host: self.options.show_host, number: &self.number, twins }
     }
 
     fn make_twins(&self, way: Way) -> Result<()> {
@@ -185,7 +205,7 @@ impl<'a> Launch<'a> {
     }
 
     fn complain(&self, folder: &Path, error: &io::Error) {
-        let folder = folder.display();
+        let folder = crate::say::path(folder);
         // Others' folders, of which a user's environment may still speak.
         if error.kind() == ErrorKind::PermissionDenied || self.options.quiet {
             self.say(&format!("{folder} is not shared with the system: {error}"));
@@ -248,7 +268,7 @@ impl<'a> Launch<'a> {
         let known = deputies::deputies(&Hidden { services: &[], ..self.hidden(way) })?;
         let more = deputies::deputies(&self.hidden(way))?.len() - known.len();
         if known.len() + more > 0 && !self.options.quiet {
-            let names = known.iter().map(|path| path.display().to_string());
+            let names = known.iter().map(|path| crate::say::path(path));
             let names: Vec<String> = names.chain((more > 0).then(|| format!("{more} more that listen here"))).collect();
             // The last way that was tried is the same with mounts.
             let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
@@ -281,13 +301,18 @@ impl<'a> Launch<'a> {
         };
         if !self.options.quiet {
             eprintln!("phantom-run: {}; {how}", self.session.who);
+            // Each was said at its time to whoever asked for that.
+            if !self.options.explain {
+                let reasons = self.reasons.lock().unwrap_or_else(PoisonError::into_inner);
+                reasons.iter().for_each(|reason| eprintln!("phantom-run: not by {reason}"));
+            }
             for port in &self.session.published {
                 eprintln!("phantom-run: {port}");
             }
             for hint in proxies::hints(&self.options.allow_local, way.how != How::Emulate) {
                 eprintln!("phantom-run: {hint}");
             }
-            for hint in execute::hints(&self.options.command[0], way.how.is_hooked()) {
+            for hint in execute::hints(&self.options.command[0], way.how.is_hooked(), way.how != How::Namespace) {
                 eprintln!("phantom-run: {hint}");
             }
         }
@@ -295,6 +320,23 @@ impl<'a> Launch<'a> {
 }
 
 impl Launch<'_> {
+    /// Sees to it that what was laid over files stays there; else somebody is to answer where the program may send its questions.
+    fn watch(&self, way: Way, program: Pid, spaces: Spaces, has_no_resolver: bool) -> io::Result<()> {
+        let (contact, is_exposed) = (self.contact.clone(), Arc::clone(&self.is_exposed));
+        let (name, number) = (self.name.clone(), self.number.clone());
+        let seen = Seen { name, is_hidden: !self.options.show_host, number };
+        let own: Vec<PathBuf> = run_folder::of_the_programs(&self.twins.paths()).collect();
+        // Without the list of mounts, which is read anew each time, files are laid anew all the same.
+        let sockets = deputies::awaited(&self.hidden(way), &own).unwrap_or_default();
+        exposed::watch(program, Laid { spaces, seen, sockets }, move || {
+            if has_no_resolver {
+                is_exposed.store(true, Ordering::Release);
+                // Without a daemon there are no names; the next one is asked for them again.
+                let _ = resolver::open_anew(&contact).and_then(|stand_in| Ok(resolver::serve(&stand_in)?));
+            }
+        })
+    }
+
     /// Adds to the command what the library needs, in the mounts as they are to be.
     fn prepare_hook(&self, command: &mut Command, library: PathBuf, way: Way) {
         let mut contact = Contact { identity: self.session.identity.clone(), ..self.contact.clone() };
@@ -321,8 +363,8 @@ impl Ways for Launch<'_> {
         let (variable, domain) = own_names::variable();
         command.env(variable, domain);
         let library = if way.how.is_hooked() { Some(preload::library()?) } else { None };
-        // As long as the name can be had, and the descriptors are there.
-        let host = host::name();
+        // As long as name and settings can be had, and the descriptors are there.
+        let (host, hands_crashes_out) = (host::name(), crashes::are_handed_out());
         let mut listeners = self.listeners(way);
         let about_sockets = service::correct(&mut command, self.front.cast_signed(), &listeners);
         if about_sockets.is_some() {
@@ -339,7 +381,12 @@ impl Ways for Launch<'_> {
         if let Some(library) = library {
             self.prepare_hook(&mut command, library, way);
         }
-        isolate::give_up_the_rest(way.walls, doors, &|step| self.say(step))?;
+        if !hands_crashes_out {
+            crashes::keep_to_come();
+        } else if let Err(error) = crashes::keep() {
+            self.say(&format!("should the program crash, whoever core_pattern names is told of it outside: {error}"));
+        }
+        isolate::give_up_the_rest(way.walls, doors, hands_crashes_out, &|step| self.say(step))?;
         listeners.into_iter().try_for_each(Listener::place).context("placing listeners for the program")?;
         let mut to_keep = None;
         if way.how.is_hooked() && way.walls == Walls::Own {
@@ -384,11 +431,11 @@ impl Ways for Launch<'_> {
         Ok(())
     }
 
-    fn serve(&self, way: usize, program: Pid, kept: Option<OwnedFd>) -> Result<()> {
+    fn serve(&self, way: usize, program: Pid, kept: Kept) -> Result<()> {
         if self.order[way].walls == Walls::Own {
             self.twins.follow(program).context("sharing the program's files in /run")?;
         }
-        match kept {
+        match kept.listener {
             Some(door) if self.order[way].how.is_hooked() => self.heirloom.keep(door),
             Some(listener) => {
                 let network = self.spaces()?.network.try_clone().context("copying a descriptor")?;
@@ -402,9 +449,10 @@ impl Ways for Launch<'_> {
         if let Some(resolver) = resolver.as_ref().filter(|_| self.needs_resolver(self.order[way])) {
             resolver::serve(resolver).context("starting the resolver")?;
         }
-        if !self.order[way].how.is_hooked() && self.order[way].walls == Walls::Own && resolver.is_none() {
-            // Names go on without, as long as the file stays.
-            let _ = exposed::watch(program, self.contact.clone(), Arc::clone(&self.is_exposed));
+        if self.order[way].walls == Walls::Own {
+            let has_none = !self.order[way].how.is_hooked() && resolver.is_none();
+            // Names go on without, as long as the files stay.
+            let _ = self.watch(self.order[way], program, kept.spaces, has_none);
         }
         local::serve(self.ports).context("offering the host's ports")
     }
@@ -496,6 +544,10 @@ impl Ways for Launch<'_> {
         };
         eprintln!("phantom-run: the program was not started, {summary}:\n  {reasons}");
     }
+}
+
+fn is_socket(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|about| about.file_type().is_socket())
 }
 
 /// The filter that asks, and where its questions arrive.

@@ -1,9 +1,9 @@
 //! The admin dialect: what people and scripts ask of the daemon, one JSON object per line.
 //!
 //! ```text
-//!  {"version":4,"request":"status"}                          -> {"ok":{"node_id":"…","ready":true,…}}
-//!  {"version":4,"request":{"address-new":{"name":"web"}}}    -> {"ok":{"name":"web","address":"fd70:…","phantom_name":"….phantom"}}
-//!  {"version":4,"request":{"address-show":{"name":"no"}}}    -> {"error":{"message":"…","hint":"…"}}
+//!  {"version":5,"request":"status"}                          -> {"ok":{"node_id":"…","ready":true,…}}
+//!  {"version":5,"request":{"address-new":{"name":"web"}}}    -> {"ok":{"name":"web","address":"fd70:…","phantom_name":"….phantom"}}
+//!  {"version":5,"request":{"address-show":{"name":"no"}}}    -> {"error":{"message":"…","hint":"…"}}
 //! ```
 //!
 //! One reply per request, in order, any number of requests per connection. What `--json` prints is the value after `ok`.
@@ -129,7 +129,7 @@ pub enum Request {
     },
     /// What is offered so: `Vec<Forward>`.
     ForwardList,
-    /// Take it back: how many there were, `u64`.
+    /// Take it back: [`Forward`], as it was.
     ForwardRemove {
         /// Which port.
         port: u16,
@@ -260,6 +260,8 @@ pub struct Forward {
     pub keep: bool,
     /// Whether something listens there at this moment; else visitors are refused.
     pub listens: bool,
+    /// Whether the identity, which lasts, was made by the request that this answers.
+    pub new_identity: bool,
 }
 
 /// Maintainers' commands.
@@ -500,6 +502,8 @@ pub struct Connection {
     pub moves: u32,
     /// Why it did so last, in words.
     pub last_move: Option<String>,
+    /// [`Path::id`] of the own path; none while there is none. Two paths may well lead over the same nodes.
+    pub own_path: Option<String>,
     /// X-nodes of the own path, from here outwards.
     pub own_hops: Vec<Hop>,
     /// Outermost node on the peer's side, as far as known.
@@ -508,11 +512,11 @@ pub struct Connection {
     pub far_hops: Option<Vec<Hop>>,
 }
 
-/// Why a line is no request.
+/// Why a line is no request, or no reply.
 #[derive(Debug, thiserror::Error)]
 pub enum BadLine {
     /// It is not JSON, or not of the form that it should have.
-    #[error("this is no request that I know: {0}")]
+    #[error("it has not the form that it should have: {0}")]
     Form(#[from] serde_json::Error),
     /// Another version's.
     #[error("the sender speaks version {0}, this program version {VERSION}: both must be of one release")]

@@ -23,6 +23,7 @@ use bytes::{Reader, Writer};
 
 mod bytes;
 mod emulated;
+mod loopback;
 mod note;
 pub mod policy;
 mod socket;
@@ -30,6 +31,7 @@ mod socket;
 pub use emulated::{
     Call, CallFrame, CallReply, MAX_OPTION, NAME, OptionValue, RECORD, SocketName, decode_record, encode_record,
 };
+pub use loopback::Loopback;
 pub use note::{About, Note};
 pub use socket::{SocketFrame, SocketReply};
 
@@ -122,7 +124,7 @@ pub enum Request {
         /// As whom.
         identity: IdentityRef,
     },
-    /// Ports to be reachable from the phantom network; nothing else is. Answered by [`Reply::Info`] about who is reached.
+    /// Ports to be reachable from the phantom network; nothing else is. Answered by [`Reply::Published`].
     Publish {
         /// As whom the program runs.
         identity: IdentityRef,
@@ -177,6 +179,13 @@ pub enum Request {
         /// Whether the sockets are to be emulated, whatever the daemon could do.
         emulated: bool,
     },
+    /// A call on a socket that stays the program's own; its answer is the call's.
+    Loopback {
+        /// As whom.
+        identity: IdentityRef,
+        /// What is called.
+        call: Loopback,
+    },
 }
 
 /// What the daemon answers. Any request may be answered by [`Reply::Failed`].
@@ -215,6 +224,15 @@ pub enum Reply {
         /// Its name as others may use it.
         name: String,
     },
+    /// Where the ports are reached.
+    Published {
+        /// AP address of the identity.
+        address: [u8; 16],
+        /// Its name as others may use it.
+        name: String,
+        /// Whether this request made the identity, which lasts.
+        is_new: bool,
+    },
     /// It did not work.
     Failed {
         /// Error number for the program, as Linux counts.
@@ -222,7 +240,7 @@ pub enum Reply {
         /// For people; at most [`MAX_MESSAGE`] bytes, neither addresses nor names in it.
         message: String,
     },
-    /// Address of an emulated socket.
+    /// Address of an emulated socket, or what a call of [`Loopback`] gives.
     Address(SocketAddr),
     /// Option of an emulated socket.
     Value(OptionValue),
@@ -249,7 +267,8 @@ impl Request {
             | Self::Emulated { identity, .. }
             | Self::Hold { identity }
             | Self::ProgramSocket { identity }
-            | Self::Line { identity, .. } => identity,
+            | Self::Line { identity, .. }
+            | Self::Loopback { identity, .. } => identity,
         }
     }
 
@@ -259,6 +278,7 @@ impl Request {
             Self::Socket { .. }
             | Self::Line { .. }
             | Self::Emulated { .. }
+            | Self::Loopback { .. }
             | Self::Resolve { .. }
             | Self::Reverse { .. }
             | Self::Info { .. } => true,
@@ -289,6 +309,7 @@ impl Request {
             Self::Hold { .. } => 17,
             Self::ProgramSocket { .. } => 18,
             Self::Line { .. } => 19,
+            Self::Loopback { .. } => 20,
         });
         put_identity(&mut to, self.identity())?;
         match self {
@@ -308,6 +329,7 @@ impl Request {
             Self::Lend { token, .. } => to.bytes(token),
             Self::Line { emulated, .. } => to.u8(u8::from(*emulated)),
             Self::Emulated { socket, call, .. } => call.put(*socket, |piece| to.bytes(piece)),
+            Self::Loopback { call, .. } => call.put(|piece| to.bytes(piece)),
             Self::Enter { .. }
             | Self::Info { .. }
             | Self::Follow { .. }
@@ -324,7 +346,7 @@ impl Request {
     pub fn decode(body: &[u8]) -> Result<Self, Malformed> {
         let mut from = Reader::new(body)?;
         let tag = from.u8()?;
-        if !matches!(tag, 1..=8 | 16..=19) {
+        if !matches!(tag, 1..=8 | 16..=20) {
             return Err(Malformed::Tag(tag));
         }
         let identity = take_identity(&mut from)?;
@@ -343,6 +365,7 @@ impl Request {
             17 => Self::Hold { identity },
             18 => Self::ProgramSocket { identity },
             19 => Self::Line { identity, emulated: from.flag()? },
+            20 => Self::Loopback { identity, call: Loopback::take(&mut from)? },
             _ => {
                 let (ports, at) = (take_ports(&mut from)?, take_optional_name(&mut from)?);
                 Self::Publish { identity, ports, at, stays: from.flag()? }
@@ -400,6 +423,13 @@ impl Reply {
                 to.text(message, MAX_MESSAGE)?;
                 to
             }
+            Self::Published { address, name, is_new } => {
+                let mut to = Writer::new(8);
+                to.bytes(address);
+                to.text(name, MAX_NAME)?;
+                to.u8(u8::from(*is_new));
+                to
+            }
             Self::Address(address) => {
                 let mut to = Writer::new(16);
                 emulated::put_endpoint(address, |piece| to.bytes(piece));
@@ -441,6 +471,7 @@ impl Reply {
             5 => Self::Name(from.text(MAX_NAME)?),
             6 => Self::Info { address: from.array()?, ipv4: from.array()?, name: from.text(MAX_NAME)? },
             7 => Self::Failed { errno: from.i32()?, message: from.text(MAX_MESSAGE)? },
+            8 => Self::Published { address: from.array()?, name: from.text(MAX_NAME)?, is_new: from.flag()? },
             16 => Self::Address(emulated::take_endpoint(&mut from)?),
             17 => Self::Value(emulated::take_value(&mut from)?),
             18 => Self::Done,

@@ -8,20 +8,28 @@
 //! | `{` | [`admin`]: one JSON object per line | the command line, scripts |
 //!
 //! Both ends ship together: a version mismatch is refused, not negotiated. Nothing here does input or output beyond
-//! looking at the environment; who owns the socket passes bytes and descriptors.
+//! looking at the environment and at which files are there, but [`pipe`], which opens one, and [`reach`], which connects; who owns the socket
+//! passes bytes and descriptors.
 #![forbid(unsafe_code)]
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+pub mod absent;
 pub mod admin;
+pub mod errno;
 pub mod hook;
+pub mod inside;
 pub mod name;
+pub mod pipe;
 pub mod publish;
+#[cfg(unix)]
+pub mod reach;
 pub mod release;
+pub mod text;
 
 /// Version of both dialects. Raised with every change of either.
-pub const VERSION: u8 = 4;
+pub const VERSION: u8 = 5;
 
 /// Environment: path of the daemon's socket.
 pub const ENV_SOCKET: &str = "PHANTOM_SOCKET";
@@ -94,6 +102,7 @@ pub fn own_socket(var: impl Fn(&str) -> Option<OsString>, uid: u32, is_own: impl
 
 /// Where to look for a daemon: at [`ENV_SOCKET`] when that is set; else at the first place of the user's own that `exists`,
 /// else at the system's daemon; if there is none, where the user's would be.
+#[cfg(any(unix, test))]
 fn socket_to_ask(
     var: impl Fn(&str) -> Option<OsString>,
     uid: u32,
@@ -115,13 +124,31 @@ pub fn is_folder_of(uid: u32) -> impl Fn(&Path) -> bool {
     move |path| std::fs::metadata(path).is_ok_and(|about| about.is_dir() && about.uid() == uid)
 }
 
+/// The owner of /proc/self is the effective user; without /proc, be an ordinary user.
+#[cfg(unix)]
+fn own_user() -> u32 {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid())
+}
+
 /// The socket of the daemon that this process is to ask.
 #[cfg(unix)]
 pub fn default_socket() -> PathBuf {
-    use std::os::unix::fs::MetadataExt;
-    // The owner of /proc/self is the effective user; without /proc, be an ordinary user.
-    let uid = std::fs::metadata("/proc/self").map_or(u32::MAX, |own| own.uid());
+    let uid = own_user();
     socket_to_ask(|name| std::env::var_os(name), uid, is_folder_of(uid), Path::exists)
+}
+
+/// The file that leads to the daemon which this process is to ask, see [`pipe`].
+#[cfg(windows)]
+pub fn default_socket() -> PathBuf {
+    let said = std::env::var_os(ENV_SOCKET).filter(|said| !said.is_empty());
+    said.map_or_else(|| own_file(|name| std::env::var_os(name)), PathBuf::from)
+}
+
+/// Where a user's own daemon on Windows puts that file; `var` looks a variable up.
+#[cfg(windows)]
+pub fn own_file(var: impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    PathBuf::from(var("LOCALAPPDATA").unwrap_or_default()).join(USER_SOCKET)
 }
 
 /// Whether a path can stand in LD_PRELOAD as it is. The loader divides that at spaces and colons, and puts something else

@@ -73,6 +73,7 @@ fn forward() -> Forward {
         phantom_name: address().phantom_name,
         keep: false,
         listens: true,
+        new_identity: true,
     }
 }
 
@@ -101,6 +102,7 @@ fn connection() -> Connection {
         received_bytes: 1024,
         moves: 1,
         last_move: Some("a node on the way was lost".to_owned()),
+        own_path: Some("3".to_owned()),
         own_hops: vec![hop("a")],
         far_node: Some(hop("c")),
         far_hops: None,
@@ -215,9 +217,9 @@ fn another_version_is_refused_whatever_it_asks() {
 #[test]
 fn what_is_unknown_or_too_long_is_refused() {
     for line in [
-        r#"{"version":4,"request":"dance"}"#,
-        r#"{"version":4,"request":"status","more":1}"#,
-        r#"{"version":4,"request":{"address-new":{"name":"a","more":1}}}"#,
+        r#"{"version":5,"request":"dance"}"#,
+        r#"{"version":5,"request":"status","more":1}"#,
+        r#"{"version":5,"request":{"address-new":{"name":"a","more":1}}}"#,
         r#"{"request":"status"}"#,
         "{",
         "",

@@ -35,6 +35,14 @@ fn call() -> impl Strategy<Value = Call> {
     ]
 }
 
+fn loopback() -> impl Strategy<Value = Loopback> {
+    prop_oneof![
+        (endpoint(), endpoint()).prop_map(|(to, from)| Loopback::Connect { to, from }),
+        (endpoint(), endpoint()).prop_map(|(local, at)| Loopback::Listen { local, at }),
+        endpoint().prop_map(|source| Loopback::Peer { source }),
+    ]
+}
+
 fn ports() -> impl Strategy<Value = Ports> {
     prop_oneof![(1u16..).prop_map(Ports::One), Just(Ports::All)]
 }
@@ -62,6 +70,7 @@ fn request() -> impl Strategy<Value = Request> {
             socket,
             call
         }),
+        (identity(), loopback()).prop_map(|(identity, call)| Request::Loopback { identity, call }),
         identity().prop_map(|identity| Request::Hold { identity }),
         identity().prop_map(|identity| Request::ProgramSocket { identity }),
         (identity(), any::<bool>()).prop_map(|(identity, emulated)| Request::Line { identity, emulated }),
@@ -86,6 +95,11 @@ fn reply() -> impl Strategy<Value = Reply> {
         Just(Reply::NotFound),
         "[^\0]{1,60}".prop_map(Reply::Name),
         who().prop_map(|(address, ipv4, name)| Reply::Info { address, ipv4, name }),
+        (any::<[u8; 16]>(), "[^\0]{1,60}", any::<bool>()).prop_map(|(address, name, is_new)| Reply::Published {
+            address,
+            name,
+            is_new
+        }),
         (any::<i32>(), "[^\0]{1,60}").prop_map(|(errno, message)| Reply::Failed { errno, message }),
         endpoint().prop_map(Reply::Address),
         value().prop_map(Reply::Value),
@@ -230,7 +244,7 @@ fn limits_hold_on_both_sides() {
     let long = [&[5u8, 1, 0][..], &[b'n'; 256]].concat();
     assert_eq!(Reply::decode(&long), Err(Malformed::Text));
     assert_eq!(Reply::decode(&[5, 0, 1, 0xff]), Err(Malformed::Text));
-    assert_eq!(Reply::decode(&[8]), Err(Malformed::Tag(8)));
+    assert_eq!(Reply::decode(&[9]), Err(Malformed::Tag(9)));
     assert_eq!(Request::decode(&[0]), Err(Malformed::Tag(0)));
 }
 
@@ -274,6 +288,7 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
     let web = || IdentityRef::Named("web".to_owned());
     let name = || "a.phantom".to_owned();
     let emulated = |socket, call| Request::Emulated { identity: web(), socket, call };
+    let (own, loopback) = (([127, 0, 0, 1], 7000).into(), |call| Request::Loopback { identity: web(), call });
     let publish = |ports, at, stays| Request::Publish { identity: web(), ports, at, stays };
     let value = OptionValue::new(&[1, 0, 0, 0]).unwrap();
     let requests = BTreeMap::from([
@@ -300,6 +315,9 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("getsockopt", emulated(SOCKET, Call::Option { level: 1, option: 4 })),
         ("setsockopt", emulated(SOCKET, Call::SetOption { level: 6, option: 1, value })),
         ("shutdown", emulated(SOCKET, Call::Shutdown)),
+        ("loopback-connect", loopback(Loopback::Connect { to: (ADDRESS, 80).into(), from: own })),
+        ("loopback-listen", loopback(Loopback::Listen { local: ([0; 4], 80).into(), at: own })),
+        ("loopback-peer", loopback(Loopback::Peer { source: own })),
     ]);
     let replies = BTreeMap::from([
         ("descriptor", Reply::Descriptor),
@@ -309,6 +327,7 @@ fn vectors() -> (BTreeMap<&'static str, Request>, BTreeMap<&'static str, Reply>)
         ("not-found", Reply::NotFound),
         ("name", Reply::Name(name())),
         ("who", Reply::Info { address: ADDRESS, ipv4: IPV4, name: name() }),
+        ("published", Reply::Published { address: ADDRESS, name: name(), is_new: true }),
         ("failed", Reply::Failed { errno: 100, message: "not ready".to_owned() }),
         ("address6", Reply::Address((ADDRESS, 80).into())),
         ("address", Reply::Address((IPV4, 80).into())),

@@ -50,6 +50,7 @@ for name, value in (
     ("identify", octets(3, b"/phantom/gossip/1")),
     ("identify", octets(3, b"/phantom/commands/1")),
     ("identify", octets(3, b"/phantom/records/1")),
+    ("identify", octets(3, b"/phantom/reach/1")),
     ("identify", octets(3, b"/ipfs/id/1.0.0")),
     ("identify", octets(3, b"/ipfs/id/push/1.0.0")),
     ("identify", octets(4, bytes.fromhex("040a030001") + bytes.fromhex("0601bb"))),

@@ -220,6 +220,22 @@ impl Alone {
         command
     }
 
+    /// One of our own, as [`Self::tool`] has it, as in a container without capabilities. The user's own words go before: who is
+    /// confined cannot become somebody else.
+    pub fn confined(&self, kind: Kind, run: &Command) -> Command {
+        if kind == Kind::Root {
+            return confined(run);
+        }
+        let words: Vec<_> = run.get_args().collect();
+        let from = words.iter().position(|word| *word == "--").map_or(0, |at| at + 1);
+        let mut inner = Command::new(words[from]);
+        inner.args(&words[from + 1..]);
+        let confined = confined(&inner);
+        let mut command = self.command(kind, "setpriv");
+        command.args(confined.get_args());
+        command
+    }
+
     /// Does something for every kind of user and every way; the error says for which.
     pub fn everywhere(&self, test: impl Fn(Kind, Way) -> Result<()>) -> Result<()> {
         for kind in Kind::ALL {

@@ -1,7 +1,9 @@
 //! Harness of the end-to-end tests: a private network of real daemons, and real programs under `phantom-run`.
 
 pub mod alone;
+pub mod browsers;
 pub mod programs;
+pub mod scripted;
 mod user;
 
 use std::collections::BTreeSet;
@@ -19,7 +21,7 @@ use anyhow::{Context, Result, bail, ensure};
 pub use user::User;
 
 /// How long anything may take that a test waits for: two loaded cores, debug builds.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(240);
 
 /// A binary of this workspace, built beside the test.
 pub fn binary(name: &str) -> PathBuf {
@@ -242,7 +244,8 @@ impl Network {
         let folder = self.folder(name)?;
         // A prefix of its own, beside those of the others.
         let listen = SocketAddr::new(Ipv4Addr::new(127, 250, 250, 1).into(), 0);
-        std::fs::write(folder.join("phantomd.toml"), format!("listen = \"{listen}\"\n{config}"))?;
+        let listen = if config.contains("listen = ") { String::new() } else { format!("listen = \"{listen}\"\n") };
+        std::fs::write(folder.join("phantomd.toml"), format!("{listen}{config}"))?;
         Ok(folder)
     }
 
@@ -415,6 +418,11 @@ impl Server {
     /// Waits for its end.
     pub fn wait(&mut self) -> Result<ExitStatus> {
         Ok(self.0.wait()?)
+    }
+
+    /// Whether it has ended.
+    pub fn is_over(&mut self) -> Result<bool> {
+        Ok(self.0.try_wait()?.is_some())
     }
 
     /// Its process id.

@@ -42,6 +42,11 @@ fn an_identity_moves_with_its_address_and_nothing_on_the_way_is_lost() -> Result
     refused(&identity(&network, SERVER, &["export", "moves", &format!("{file}.2")])?, "--passphrase-file")?;
     refused(&identity(&network, CLIENT, &["import", file, "--passphrase-file", wrong])?, "passphrase is wrong")?;
     refused(&identity(&network, CLIENT, &["import", words, "--passphrase-file", words])?, "no exported identity")?;
+    // What is none is said before anybody is asked for a passphrase.
+    for none in [words, "/dev/null", "/dev/zero"] {
+        refused(&identity(&network, CLIENT, &["import", none])?, "no exported identity")?;
+    }
+    refused(&identity(&network, CLIENT, &["import", "/"])?, "cannot read /")?;
     refused(
         &identity(&network, SERVER, &["import", file, "other", "--passphrase-file", words])?,
         "under the name moves",
@@ -52,7 +57,7 @@ fn an_identity_moves_with_its_address_and_nothing_on_the_way_is_lost() -> Result
     network.phantom(SERVER, &["forward", "80=127.0.0.1:9", "--identity", "moves"])?;
     refused(&identity(&network, SERVER, &["remove", "moves", "--yes"])?, "in use")?;
     refused(&identity(&network, SERVER, &["rename", "moves", "stays"])?, "in use")?;
-    network.phantom(SERVER, &["forward", "--remove", "80", "--identity", "moves"])?;
+    network.phantom(SERVER, &["forward", "remove", "80", "--identity", "moves"])?;
     stdout(&identity(&network, SERVER, &["rename", "moves", "stays"])?)?;
     refused(&identity(&network, SERVER, &["remove", "stays"])?, "--yes")?;
     stdout(&identity(&network, SERVER, &["remove", "stays", "--yes"])?)?;

@@ -1,4 +1,4 @@
-//! docs/computers.md names tests; they are there.
+//! docs/computers.md and docs/everyday-shown.md name tests and scripts; they are there.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 /// What the table speaks of.
-const ROWS: u32 = 32;
+const ROWS: u32 = 40;
 
 /// `file::test` of a line, between backticks.
 fn named(line: &str) -> impl Iterator<Item = (&str, &str)> {
@@ -37,7 +37,8 @@ fn has(text: &str, test: &str) -> bool {
 fn each_row_names_tests_that_exist() -> Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
     let text = include_str!("../../docs/computers.md");
-    let rows = text
+    let (rows, after) = text.split_once("\n## In which ways").context("where the rows end")?;
+    let rows = rows
         .lines()
         .filter(|line| line.starts_with("| ") && !line.starts_with("| no.") && !line.starts_with("| computer"));
     let mut numbers = BTreeSet::new();
@@ -53,6 +54,33 @@ fn each_row_names_tests_that_exist() -> Result<()> {
         }
     }
     ensure!(numbers == (1..=ROWS).collect(), "{numbers:?}");
+    for (file, test) in after.lines().flat_map(named) {
+        let path = path(root, file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        ensure!(has(&text, test), "there is no test {test} in {}", path.display());
+    }
+    Ok(())
+}
+
+#[test]
+fn what_shows_everyday_use_exists() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().context("the workspace")?;
+    let rows = include_str!("../../docs/everyday-shown.md").lines().filter(|line| line.starts_with("| "));
+    let rows: Vec<_> = rows.filter(|line| !line.starts_with("| promise")).collect();
+    for row in &rows {
+        let cells: Vec<_> = row.split('|').map(str::trim).collect();
+        let [_, promise, shown, left, _] = cells[..] else { anyhow::bail!("{row}: not three cells") };
+        ensure!(!shown.is_empty() || !left.is_empty(), "{promise}: neither shown nor said to be left");
+        for (file, test) in named(shown).chain(named(left)) {
+            let path = path(root, file);
+            let text = fs::read_to_string(&path).with_context(|| format!("{promise}: {}", path.display()))?;
+            ensure!(has(&text, test), "{promise}: there is no test {test} in {}", path.display());
+        }
+        for script in shown.split('`').filter(|word| word.starts_with("scripts/")) {
+            ensure!(root.join(script).is_file(), "{promise}: no {script}");
+        }
+    }
+    ensure!(rows.len() > 25, "{} rows", rows.len());
     Ok(())
 }
 

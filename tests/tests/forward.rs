@@ -38,6 +38,11 @@ fn a_service_of_this_computer_is_reached_until_it_is_taken_back() -> Result<()> 
     let named = network.phantom(SERVER, &["forward", &format!("8000={to}"), "--identity", "forwarded"])?;
     let [fresh, named] = [&fresh, &named].map(|one| one["phantom_name"].as_str().map(str::to_owned).context("no name"));
     let (fresh, named) = (fresh?, named?);
+    let again = network.phantom(SERVER, &["forward", &format!("8001={to}"), "--identity", "forwarded"])?;
+    ensure!(again["new_identity"] == false, "{again}");
+    network.phantom(SERVER, &["forward", "remove", "8001"])?;
+    let twice = network.phantom(SERVER, &["forward", "remove", "8001"]);
+    ensure!(twice.err().is_some_and(|why| why.to_string().contains("port 8001 is not offered")), "there is none");
     ensure!(named == network.address(SERVER, "forwarded")? && fresh != named);
     for (name, port) in [(&fresh, "80"), (&named, "8000")] {
         network.published(name)?;
@@ -48,10 +53,15 @@ fn a_service_of_this_computer_is_reached_until_it_is_taken_back() -> Result<()> 
     let shown = network.phantom(SERVER, &["status"])?;
     let published = shown["published"].as_array().context("no list")?;
     ensure!([&fresh, &named].iter().all(|name| published.iter().any(|one| one["phantom_name"] == ***name)), "{shown}");
-    network.phantom(SERVER, &["forward", "--remove", "8000"])?;
+    network.phantom(SERVER, &["forward", "remove", "8000"])?;
     ensure!(call(&network, &named, "8000").is_err(), "it was taken back");
     ensure!(network.phantom(SERVER, &["forward"])?.as_array().is_some_and(|list| list.len() == 1));
-    ensure!(network.phantom(SERVER, &["forward", "80=192.0.2.1:80"]).is_err(), "that is not this computer");
+    let far = ["forward", "80=192.0.2.1:80", "--identity", "mistyped"];
+    ensure!(network.phantom(SERVER, &far).is_err(), "that is not this computer");
+    ensure!(network.phantom(SERVER, &["identity", "show", "mistyped"]).is_err(), "made for nothing");
+    let odd = network.phantom(SERVER, &["forward", &format!("80={to}"), "--identity", "Ödd"]);
+    let said = odd.err().context("that is no name")?.to_string();
+    ensure!(said.contains("choose another name") && !said.contains("program"), "{said}");
     ensure!(call(&network, &fresh, "80")? == "127.0.0.1 cba");
     Ok(())
 }

@@ -12,7 +12,7 @@ type Building = (&'static str, &'static [&'static [&'static str]]);
 const PROTOCOL: Building = (
     "daemon/proto/src",
     &[
-        &["chance", "crypto"],
+        &["alive", "chance", "crypto"],
         &["ident"],
         &["wire"],
         &["record", "cell", "session"],
@@ -25,11 +25,12 @@ const PROTOCOL: Building = (
 const DAEMON: Building = (
     "daemon/src",
     &[
-        &["inside", "lines"],
+        &["advice", "aliases", "far", "lines", "netlink", "os"],
+        &["local", "say", "splice"],
         &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
         &["commands", "health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
-        &["args", "bundle", "relay", "emulation", "metrics"],
+        &["args", "bundle", "relay", "emulation", "loopback", "metrics"],
         &["startup", "driver"],
         &["connections", "service", "testnet"],
         &["assembly", "cli"],
@@ -39,25 +40,28 @@ const DAEMON: Building = (
 const LAUNCHER: Building = (
     "injector/src",
     &[
-        &["reason"],
+        &["reason", "say"],
         &[
             "apart",
+            "awaited",
             "control",
             "filter",
             "link",
             "mountinfo",
+            "named_folders",
             "options",
             "own_names",
             "place",
             "privileges",
             "proxies",
-            "say",
             "scratch",
             "seccomp",
             "sys",
+            "unix_diag",
         ],
         &[
             "activation",
+            "crashes",
             "doors",
             "groups",
             "host",
@@ -71,19 +75,23 @@ const LAUNCHER: Building = (
             "supervise",
             "program_socket",
         ],
-        &["deputies", "dispositions", "pathless_socket", "service"],
+        &["deputies", "dispositions", "pathless_socket", "service", "working_folder"],
         &["services", "twins"],
         &["run_folder"],
         &["mounts", "resume"],
-        &["enclose", "isolate", "resolver"],
+        &["anew", "enclose", "isolate", "resolver"],
         &["execute", "exposed", "process"],
         &["ways"],
+        &["unix", "windows"],
     ],
 );
 
-const HOOK: Building = ("hook/src", &[&["names", "outcome"], &["unix"]]);
+const HOOK: Building = ("hook/src", &[&["names", "outcome"], &["unix", "windows"]]);
 
-const IPC: Building = ("ipc/src", &[&["name", "release"], &["publish"], &["admin", "hook"]]);
+const IPC: Building = (
+    "ipc/src",
+    &[&["errno", "inside", "name", "pipe", "reach", "release", "text"], &["absent", "publish"], &["admin", "hook"]],
+);
 
 /// Roots of programs and libraries know all.
 const ROOTS: [&str; 3] = ["main", "lib", "bin"];

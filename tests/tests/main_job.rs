@@ -53,6 +53,10 @@ fn the_way_is_shown(network: &Network) -> Result<()> {
         hops.dedup();
         ensure!(hops.len() == HOPS, "not {HOPS} different hops: {connection}");
         ensure!(connection["far_hops"].is_null(), "{connection}");
+        let paths = network.phantom(own, &["path", "list"])?;
+        ensure!(connection["own_path"].is_string(), "{connection}");
+        let same = paths.as_array().context("no list")?.iter().find(|path| path["id"] == connection["own_path"]);
+        ensure!(same.is_none_or(|path| path["hops"] == connection["own_hops"]), "{connection} is not over {paths}");
     }
     ensure!(client["far_node"]["node_id"].is_string(), "no entry node: {client}");
     ensure!(server["far_node"].is_null(), "the server's side knows where the client's path ends: {server}");

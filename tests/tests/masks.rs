@@ -1,11 +1,11 @@
 //! What is masked stays so wherever it lies and whenever it comes, and what lies over files of the system's holds all of them.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use anyhow::{Result, ensure};
 use phantom_tests::alone::with_mounts;
-use phantom_tests::{Alone, Kind, stdout};
+use phantom_tests::{Alone, Kind, Way, stdout};
 
 /// Listens at the places that are named until whoever started it ends: by a name in its folder, by one that it changes as ssh
 /// does, or for datagrams, if they end so.
@@ -80,6 +80,8 @@ fn whoever_listens_is_out_of_reach_unless_it_is_allowed() -> Result<()> {
     let shut = [
         ".ssh/user@host:22-renamed",
         ".gnupg/S.dirmngr",
+        ".gnupg/S.gpg-agent",
+        "runtime/keyring/control",
         ".screen/12.pts-0.laptop",
         ".emacs.d/server/server",
         ".docker/run/docker.sock",
@@ -89,7 +91,8 @@ fn whoever_listens_is_out_of_reach_unless_it_is_allowed() -> Result<()> {
         "odd name/line\nbreak",
         "spool/here",
     ];
-    let needed = ["runtime/wayland-0", "runtime/pulse/native", ".gnupg/S.gpg-agent", "agent"];
+    let needed =
+        ["runtime/wayland-0", "runtime/pulse/native", ".gnupg/S.gpg-agent.ssh", "runtime/keyring/ssh", "agent"];
     alone.everywhere(|kind, way| {
         let home = alone.folder.make(&format!("home-{kind:?}-{way:?}"))?;
         let ready = format!("{home}/ready");
@@ -98,11 +101,15 @@ fn whoever_listens_is_out_of_reach_unless_it_is_allowed() -> Result<()> {
         let places: Vec<String> = open.clone().chain([database.clone()]).chain(shut.iter().map(at)).collect();
         let places: Vec<&str> = places.iter().map(String::as_str).collect();
         for allowed in [None, Some(&database)] {
+            // Variables may name it by another name than the one by which it was bound.
+            symlink(&home, at(&"link"))?;
             let mut run = alone.tool(kind, "phantom-run");
             run.args(["--quiet", "--isolation", way.flag()]);
             run.args(allowed.into_iter().flat_map(|path| ["--allow-socket", path]));
             run.args(["--", "python3", "-c", TRIES]).args(&places);
-            run.env("XDG_RUNTIME_DIR", at(&"runtime")).env("SSH_AUTH_SOCK", at(&"agent")).env_remove("SSH_CONNECTION");
+            run.env("XDG_RUNTIME_DIR", at(&"runtime"))
+                .env("SSH_AUTH_SOCK", at(&"link/agent"))
+                .env_remove("SSH_CONNECTION");
             let said = stdout(&with_mounts(&serve(&alone, kind, &ready, &places), &run).output()?)?;
             let expected: String = open.clone().chain(allowed.cloned()).map(|path| path + "\n").collect();
             ensure!(said == expected, "{allowed:?}: {said}");
@@ -160,6 +167,125 @@ fn files_of_any_length_and_letters_are_replaced() -> Result<()> {
         let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", look])).output()?)?;
         let words: Vec<&str> = said.split_whitespace().collect();
         ensure!(words == ["100000", "0.0.0.0", "number-99999.example", "hosts:", "files", "dns"], "{said}");
+        Ok(())
+    })
+}
+
+/// Root needs no capability to write to many of them. What there is differs between machines and kernels.
+#[test]
+fn nothing_of_the_machines_in_proc_is_roots_to_write() -> Result<()> {
+    let alone = Alone::shared()?;
+    let look = "
+import os
+own = ('self', 'thread-self', 'net', 'mounts', 'pressure')
+def is_to_set(name): return os.path.isdir(name) or os.path.isfile(name) and os.stat(name).st_mode & 0o222
+names = ['/proc/' + name for name in os.listdir('/proc') if not name.isdigit() and name not in own]
+names = [name for name in names if is_to_set(name)]
+print(len(names) > 4, [name for name in names if not os.statvfs(name).f_flag & os.ST_RDONLY])
+";
+    for way in Way::ALL {
+        let said = stdout(&alone.run(Kind::Root, way, &["python3", "-c", look]).output()?)?;
+        ensure!(said == "True []\n", "{way:?}: {said}");
+    }
+    Ok(())
+}
+
+/// `cd /proc`, then a relative name: what was laid over a folder must be what a program finds that begins in it.
+#[test]
+fn whoever_begins_in_a_folder_that_is_covered_is_in_what_lies_over_it() -> Result<()> {
+    let alone = Alone::shared()?;
+    // The same by a name without a slash as by the whole; and what would be root's to write, also by the way up.
+    let look = "
+import os, sys
+here, alike = sys.argv[1], lambda name: os.stat(name)[1:3] == os.stat(os.path.join(here, name))[1:3]
+print(os.getcwd() == here and alike('.') and all(alike(name) for name in sys.argv[2:]))
+for name in ('sys/kernel/core_pattern', '../proc/sys/kernel/core_pattern', '../sys/kernel/core_pattern'):
+    try: os.close(os.open(name, os.O_WRONLY)); print('open:', name)
+    except OSError: pass
+";
+    let folders: [&[&str]; 6] = [
+        &["/proc", "sys", "sys/kernel", "net"],
+        &["/proc/sys", "kernel"],
+        &["/sys/class/net"],
+        &["/sys/kernel", "../class/net"],
+        &["/run", "lock"],
+        &["/usr/lib", "../bin"],
+    ];
+    alone.everywhere(|kind, way| {
+        for folder in folders {
+            let mut run = alone.run(kind, way, &["python3", "-c", look]);
+            let said = stdout(&run.args(folder).current_dir(folder[0]).output()?)?;
+            ensure!(said == "True\n", "{folder:?}: {said}");
+        }
+        // From a folder that is gone the way up would lead through what is covered.
+        let script = "mount -t tmpfs -o mode=755 tmpfs /run; mkdir /run/gone; cd /run/gone; rmdir /run/gone";
+        let run = alone.run(kind, way, &["readlink", "/proc/self/cwd"]);
+        let said = stdout(&with_mounts(script, &run).output()?)?;
+        ensure!(said == "/\n", "{said}");
+        Ok(())
+    })?;
+    // Who may not enter it (`sudo -u` in root's home) stays where it is.
+    let shut = alone.folder.make("shut")?;
+    fs::set_permissions(&shut, fs::Permissions::from_mode(0o700))?;
+    alone.everywhere(|kind, way| {
+        let mut run = alone.run(kind, way, &["readlink", "/proc/self/cwd"]);
+        let said = stdout(&run.current_dir(&shut).output()?)?;
+        ensure!(said == format!("{shut}\n"), "{said}");
+        Ok(())
+    })
+}
+
+/// Somebody else's sockets, whose folders that one opens and shuts all the time: none of them may decide how a program is kept in.
+#[test]
+fn whoever_shuts_folders_meanwhile_does_not_weaken_a_start() -> Result<()> {
+    let alone = Alone::shared()?;
+    let (folder, ready) = (alone.folder.make("flickering")?, alone.folder.at("flickering/ready"));
+    let flicker = "
+import itertools, os, pathlib, socket, sys, time
+folders, kept = [os.path.join(sys.argv[1], str(number)) for number in range(300)], []
+for folder in folders:
+    os.mkdir(folder)
+    kept.append(socket.socket(socket.AF_UNIX)); kept[-1].bind(folder + '/socket'); kept[-1].listen(1)
+pathlib.Path(sys.argv[2]).touch()
+for mode in itertools.cycle((0o700, 0o755)):
+    for number, folder in enumerate(folders):
+        os.chmod(folder, mode)
+        if number % 10 == 9: time.sleep(0.001)
+";
+    let script = format!(
+        "setpriv --pdeathsig KILL --reuid nobody --regid nogroup --clear-groups -- /usr/bin/python3 -c \"$FLICKER\" '{folder}' '{ready}' >/dev/null 2>&1 &
+        for i in $(seq 600); do [ ! -e '{ready}' ] || break; sleep 0.1; done"
+    );
+    for kind in Kind::ALL {
+        for _ in 0..4 {
+            let mut run = alone.tool(kind, "phantom-run");
+            let mut started = with_mounts(&script, run.args(["--", "echo", "runs"]));
+            let output = started.env("FLICKER", flicker).output()?;
+            let told = String::from_utf8_lossy(&output.stderr);
+            ensure!(stdout(&output)? == "runs\n" && told.contains("in a namespace of its own"), "{kind:?}: {told}");
+            fs::remove_file(&ready)?;
+            fs::read_dir(&folder)?.flatten().try_for_each(|entry| fs::remove_dir_all(entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
+/// What is written to a made-up keyboard is typed into other windows.
+#[test]
+fn devices_that_act_outside_are_masked() -> Result<()> {
+    let alone = Alone::shared()?;
+    let place = alone.folder.make("dev")?;
+    let script = format!(
+        "mount -t tmpfs -o mode=755 none '{place}'; cd '{place}'
+        cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty .; mkdir net pts shm input; mount --bind /dev/pts pts
+        mknod -m 666 net/tun c 10 200; mknod -m 666 uinput c 10 223; mknod -m 666 uhid c 10 239; mknod -m 666 vhost-vsock c 10 241
+        mknod -m 666 input/uinput c 10 223; mknod -m 666 input/js0 c 13 0; ln -s /proc/self/fd fd; mount --move . /dev; cd /"
+    );
+    let look = "cd /dev; stat -c '%n %t:%T' uinput input/uinput uhid vhost-vsock input/js0";
+    let expected = "uinput 1:3\ninput/uinput 1:3\nuhid 1:3\nvhost-vsock 1:3\ninput/js0 d:0\n";
+    alone.everywhere(|kind, way| {
+        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", look])).output()?)?;
+        ensure!(said == expected, "{said}");
         Ok(())
     })
 }

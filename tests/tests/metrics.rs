@@ -63,5 +63,9 @@ fn a_connection_shows_in_numbers_and_not_whose_it_is() -> Result<()> {
     for secret in own.iter().filter_map(|value| value.as_str()).chain([&id[..8], "mine", "127.", "fd70:", &name]) {
         ensure!(!after.contains(secret), "{secret} is in {after}");
     }
-    Ok(())
+    node.phantom(&["stop"])?;
+    eventually(|| {
+        ensure!(!socket.exists(), "it is left behind");
+        Ok(())
+    })
 }

@@ -8,6 +8,8 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
+use phantom_ipc::hook::{About, IdentityRef, Note, Reply, Request};
+use phantom_tests::programs::Folder;
 use phantom_tests::{CLIENT, Network, PATIENCE, SERVER, Server, Way, binary, drain, eventually, phantom_run};
 
 /// Listens on two ports, on loopback and on one that the kernel chooses; says on each who it is and who is there.
@@ -50,6 +52,8 @@ struct Running {
     _server: Server,
     /// What phantom-run said on standard error before the program started.
     said: Vec<String>,
+    /// What of it was of identities that it made.
+    made: Vec<String>,
     /// What it says later.
     later: Receiver<String>,
     /// The port that the kernel chose.
@@ -87,8 +91,14 @@ fn start(network: &Network, way: Way, options: &[&str]) -> Result<Running> {
     // As whom it runs, and a line for each port; all that by now.
     let ports = options.iter().skip_while(|option| **option != "--publish").filter(|option| !option.starts_with("--"));
     let lines = 1 + ports.map(|ports| ports.split(',').count()).sum::<usize>();
-    let said = later.iter().take(lines).collect();
-    Ok(Running { _server: server, said, later, chosen })
+    let (mut said, mut made) = (Vec::new(), Vec::new());
+    for line in later.iter() {
+        if line.contains(" is new, and lasts") { &mut made } else { &mut said }.push(line);
+        if said.len() == lines {
+            break;
+        }
+    }
+    Ok(Running { _server: server, said, made, later, chosen })
 }
 
 /// The identity and the ports that `phantom status` shows for a name.
@@ -171,6 +181,66 @@ fn what_is_published_is_visited_from_outside_and_the_program_hears_nothing_of_it
     Ok(())
 }
 
+/// Stands between phantom-run and its daemon, and adds what is to be said to whoever follows: nobody waits five minutes for it.
+const RELAY: &str = "
+import os, socket, sys, threading
+at, daemon, follow, note = sys.argv[1], sys.argv[2], bytes.fromhex(sys.argv[3]), bytes.fromhex(sys.argv[4])
+def carry(source, to, heard, said):
+    while True:
+        data, descriptors, _, _ = socket.recv_fds(source, 65536, 8)
+        if not data: break
+        heard.extend(data)
+        socket.send_fds(to, [data], descriptors) if descriptors else to.sendall(data)
+        for one in descriptors: os.close(one)
+        if said is not None and follow in said:
+            said.clear()
+            to.sendall(note)
+    try: to.shutdown(socket.SHUT_WR)
+    except OSError: pass
+listener = socket.socket(socket.AF_UNIX)
+listener.bind(at)
+listener.listen()
+print('listening', flush=True)
+while True:
+    near, far, asked = listener.accept()[0], socket.socket(socket.AF_UNIX), bytearray()
+    far.connect(daemon)
+    threading.Thread(target=carry, args=(near, far, asked, None), daemon=True).start()
+    threading.Thread(target=carry, args=(far, near, bytearray(), asked), daemon=True).start()
+";
+
+#[test]
+fn publish_or_fail_ends_the_program_when_nobody_reaches_it_and_otherwise_that_is_said() -> Result<()> {
+    let (network, folder) = (Network::shared()?, Folder::new()?);
+    network.address(SERVER, "failing")?;
+    let hex = |bytes: Vec<u8>| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    // Whoever runs by a name has a token all the same, which comes last.
+    let mut follow = Request::Follow { identity: IdentityRef::Session([0; 16]) }.encode()?;
+    follow.truncate(follow.len() - 16);
+    let note = Reply::Note(Note::new(About::Unreached, "not reachable at x.phantom: nobody answers")).encode()?;
+    let socket = folder.at("relay.sock");
+    let mut relay = Command::new("python3");
+    relay.args(["-c", RELAY, &socket]).arg(&network.nodes[SERVER].socket).args([hex(follow), hex(note)]);
+    let _relay = Server::start_until(relay, "listening")?;
+    let run = |options: &[&str], program: &[&str]| -> Result<(Option<i32>, String)> {
+        let mut command = phantom_run(socket.as_ref(), Way::Namespace);
+        command.args(["--identity", "failing", "--publish", "8001"]).args(options).arg("--").args(program);
+        let output = command.stdin(Stdio::null()).output()?;
+        Ok((output.status.code(), String::from_utf8(output.stderr)?))
+    };
+    let ended = "phantom-run: not reachable at x.phantom: nobody answers; the program is ended";
+    // Longer than all else: that it is over is the proof.
+    for options in [&["--publish-or-fail"][..], &["--publish-or-fail", "--quiet"]] {
+        let (code, said) = run(options, &["sleep", "200"])?;
+        ensure!(code == Some(125) && said.contains(ended), "{options:?}: {code:?}: {said}");
+        ensure!(said.lines().count() == 1 || options.len() == 1, "{said}");
+    }
+    let (code, said) = run(&[], &["true"])?;
+    ensure!(code == Some(0) && said.contains("nobody answers") && !said.contains("is ended"), "{code:?}: {said}");
+    let (code, said) = run(&["--quiet"], &["true"])?;
+    ensure!(code == Some(0) && said.is_empty(), "{code:?}: {said}");
+    Ok(())
+}
+
 /// Without a launcher the variable says it, and what was said holds for programs that are started, too.
 #[test]
 fn the_library_alone_publishes_what_the_variable_says() -> Result<()> {
@@ -200,6 +270,7 @@ fn a_port_at_a_persistent_identity_says_nothing_about_the_program() -> Result<()
         let shop = format!("shop-{}", format!("{way:?}").to_lowercase());
         let publish = format!("8001:{shop}");
         let run = start(&network, way, &["--publish", &publish, "--publish", "8002"])?;
+        ensure!(run.made.len() == 1 && run.made[0].contains(&shop), "{:?}", run.made);
         let (own, name) = (name_in(&run.said[0])?, name_in(&run.said[1])?);
         ensure!(name == network.address(SERVER, &shop)?, "made under that name: {:?}", run.said);
         ensure!(own != name && name_in(&run.said[2])? == own, "{:?}", run.said);
@@ -225,7 +296,7 @@ fn a_port_at_a_persistent_identity_says_nothing_about_the_program() -> Result<()
         // It ends with the session, which ends a moment after the launcher, and may be had again.
         drop(run);
         let again = eventually(|| start(&network, way, &["--publish", &publish]))?;
-        ensure!(name_in(&again.said[1])? == name, "{:?}", again.said);
+        ensure!(name_in(&again.said[1])? == name && again.made.is_empty(), "{:?} {:?}", again.said, again.made);
         eventually(|| {
             ensure!(heard(&network, way, &name, &[8001])? == "8001", "{way:?}");
             Ok(())
@@ -280,9 +351,14 @@ fn what_cannot_be_published_is_said() -> Result<()> {
     };
     let quiet = run(&["--quiet", "--publish", "80"])?;
     ensure!(quiet.status.success() && quiet.stderr.is_empty(), "{quiet:?}");
+    // A mistyped name would else last without anybody's knowing.
+    for is_new in [true, false] {
+        let said = String::from_utf8(run(&["--publish", "80:once"])?.stderr)?;
+        ensure!(said.contains("identity once is new, and lasts: `phantom identity remove once`") == is_new, "{said}");
+    }
     let nobody = run(&["--identity", "nobody-of-that-name"])?;
     let said = String::from_utf8(nobody.stderr)?;
-    ensure!(said.contains("no identity of that name") && said.contains("phantom address new"), "{said}");
+    ensure!(said.contains("no identity of that name") && said.contains("phantom identity new"), "{said}");
     Ok(())
 }
 

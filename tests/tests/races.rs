@@ -1,6 +1,6 @@
-//! Races: 64 threads that connect, close, dup, pass, fork and look names up at random, all ways at one time.
+//! Races: threads that connect, close, dup, pass, fork and look names up at random, all ways at one time.
 //!
-//! `PHANTOM_RACE_SECONDS` says how long (20), `PHANTOM_RACE_WAYS` in which ways, as `--isolation` calls them (all). With `PHANTOM_RACE_TSAN`, which names a run time of ThreadSanitizer, the
+//! `PHANTOM_RACE_SECONDS` says how long (20), `PHANTOM_RACE_THREADS` how many threads (16), `PHANTOM_RACE_WAYS` in which ways, as `--isolation` calls them (all). With `PHANTOM_RACE_TSAN`, which names a run time of ThreadSanitizer, the
 //! programs are built with it, for a library that is built so too and named by `PHANTOM_LIBRARY`: see `scripts/races`.
 #![allow(missing_docs)]
 
@@ -12,8 +12,6 @@ use anyhow::{Context, Result, ensure};
 use phantom_tests::{
     CLIENT, Network, PATIENCE, SERVER, Way, descriptors_beside_links, eventually, processes, stdout, within,
 };
-
-const THREADS: &str = "64";
 
 /// Descriptors of a daemon that come and go by themselves, links aside: files of its store, programs that ask it.
 const COMING_AND_GOING: usize = 16;
@@ -61,7 +59,8 @@ fn race(network: &Network, way: Way, client: &Path, echo: &Path, port: &str) -> 
     let idle = descriptors(server_of(program)?)?;
 
     let seconds = std::env::var("PHANTOM_RACE_SECONDS").unwrap_or_else(|_| "20".to_owned());
-    let words = [client.to_str().context("path")?, &name, &address, port, &seconds, THREADS, port];
+    let threads = std::env::var("PHANTOM_RACE_THREADS").unwrap_or_else(|_| "16".to_owned());
+    let words = [client.to_str().context("path")?, &name, &address, port, &seconds, &threads, port];
     let mut command = network.program(CLIENT, way, None, &words);
     // A report of a race ends the program with an error; forks of threads are part of the game.
     command.env("TSAN_OPTIONS", "die_after_fork=0 halt_on_error=1 exitcode=66").stdin(Stdio::null());

@@ -163,3 +163,62 @@ fn runs_of_one_user_find_each_others_sockets() -> Result<()> {
         Ok(())
     })
 }
+
+/// Listens where all programs look for it, and holds what looks like the folder of another run, in which a link leads out.
+const BEHIND_LINKS: &str = "
+import fcntl, os, pathlib, socket, sys
+mine, up, user, ready = sys.argv[1:]
+os.makedirs(mine + '/phantom-run/1-0')
+os.chmod(mine, 0o755 if mine == '/run' else 0o700)
+for folder in (mine, mine + '/phantom-run'): os.chown(folder, int(user), -1)
+held = os.open(mine + '/phantom-run/1-0', os.O_RDONLY); fcntl.flock(held, fcntl.LOCK_EX)
+os.symlink('/run', mine + '/phantom-run/1-0/beside')
+os.symlink(mine + '/phantom-run/1-0/beside', mine + '/beside')
+os.symlink(mine + '/phantom-run/' + up, mine + '/before')
+server = socket.socket(socket.AF_UNIX); server.bind('/run/docker.sock'); os.chmod('/run/docker.sock', 0o777); server.listen(64)
+pathlib.Path(ready).touch()
+server.settimeout(90)
+while True: server.accept()
+";
+
+/// Says by which links it reaches that: such as were there, and one that it makes and takes away again when its keeper has it.
+const FOLLOWS_LINKS: &str = "
+import os, socket, sys, time
+mine, up = sys.argv[1:]
+end = time.time() + 120
+def reaches(link):
+    try: socket.socket(socket.AF_UNIX).connect(mine + '/' + link + '/docker.sock')
+    except OSError: return False
+    return True
+def known(name):
+    while os.lstat(mine + '/' + name).st_nlink < 2 and time.time() < end: time.sleep(0.05)
+    return os.lstat(mine + '/' + name).st_nlink == 2
+os.symlink(mine + '/phantom-run/' + up, mine + '/made')
+print(known('made'))
+os.unlink(mine + '/made')
+open(mine + '/after', 'w').close()
+print(known('after'), [link for link in ('before', 'beside', 'made') if reaches(link)])
+";
+
+/// What keepers put for folders of programs are links as well, and keepers see all that is masked.
+#[test]
+fn links_that_programs_make_lead_past_no_mask() -> Result<()> {
+    let alone = Alone::shared()?;
+    let folder = alone.folder.make("links")?;
+    alone.everywhere(|kind, way| {
+        let ready = format!("{folder}/{kind:?}-{way:?}");
+        let id = stdout(&alone.command(kind, "id").arg("-u").output()?)?;
+        let user = id.trim();
+        let own = format!("/run/user/{user}");
+        let (mine, up) = if kind == Kind::Root { ("/run", "..") } else { (&*own, "../../..") };
+        let script = format!(
+            "mount -t tmpfs -o mode=755 tmpfs /run
+            python3 -c \"{BEHIND_LINKS}\" {mine} {up} {user} {ready} >/dev/null 2>&1 &
+            for i in $(seq 600); do [ ! -e {ready} ] || break; sleep 0.1; done"
+        );
+        let run = alone.run(kind, way, &["python3", "-c", FOLLOWS_LINKS, mine, up]);
+        let output = with_mounts(&script, &run).output()?;
+        ensure!(stdout(&output)? == "True\nTrue []\n", "{output:?}");
+        Ok(())
+    })
+}

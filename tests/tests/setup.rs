@@ -47,7 +47,10 @@ impl Machine {
             machine.program(program, "#!/bin/sh\necho stub 1.99.0\n")?;
         }
         machine.program("apt-get", APT)?;
-        machine.program("apt-cache", &format!("#!/bin/sh\necho '  Candidate: {rust}+dfsg1-2'\n"))?;
+        // As in Debian 12, where cargo counts in its own way.
+        let cargo = if rust == "1.63.0" { "0.66.0" } else { rust };
+        let policy = "#!/bin/sh\nfor one; do case $one in cargo) echo '  Candidate: CARGO+ds1-1' ;; rustc) echo '  Candidate: RUST+dfsg1-2' ;; esac; done\n";
+        machine.program("apt-cache", &policy.replace("CARGO", cargo).replace("RUST", rust))?;
         // Where the machine that tests has no TUN device, root would load the module.
         machine.program("modprobe", "#!/bin/sh\n")?;
         machine.program("sudo", "#!/bin/sh\nexec \"$@\"\n")?;

@@ -104,10 +104,10 @@ fn users_run_programs_of_roots_daemon() -> Result<()> {
         let said = stdout(&run.env("PHANTOM_LIBRARY", common.path("libphantom.so")).output()?)?;
         ensure!(said == format!("{NOBODY} {NOBODY} hello {sandbox}"), "{way}: {said}");
     }
-    // Root's own things are not for others.
+    // Root's own things are not for others, and nobody is no one person.
     let mut run = common.program(NOBODY, "phantom-run");
     run.arg("--daemon").arg(socket).args(["--identity", "hello", "--", "true"]);
-    refused(&run.output()?, &["belong to root", "phantomd of your own"])?;
+    refused(&run.output()?, &["has no names", "leave the name out"])?;
     let mut status = common.program(NOBODY, "phantom");
     let status = status.arg("--daemon").arg(socket).arg("status").output()?;
     let text = String::from_utf8_lossy(&status.stderr);
@@ -233,7 +233,7 @@ fn a_user_runs_daemon_and_programs_where_the_system_allows_it() -> Result<()> {
     // Other users are kept out: this daemon could give them no namespace.
     let other = run(common.program(SOMEBODY, "phantom-run"))?;
     let text = String::from_utf8_lossy(&other.stderr);
-    ensure!(other.status.code() == Some(125) && text.contains("not yours to use"), "{}: {text}", other.status);
+    ensure!(other.status.code() == Some(125) && text.contains("not this user's to ask"), "{}: {text}", other.status);
     Ok(())
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::alone::{SELF, among_all_users, confined};
+use phantom_tests::alone::{SELF, among_all_users, confined, with_mounts};
 use phantom_tests::programs::prepare;
 use phantom_tests::{Alone, Kind, Way, signal, stdout};
 
@@ -69,6 +69,82 @@ fn a_limit_of_processes_is_told() -> Result<()> {
                 );
             }
             ensure!(ran > 0 && refused > 0, "{kind:?} by {way:?}: {ran} ran, {refused} were refused");
+        }
+    }
+    Ok(())
+}
+
+/// `ulimit -n`, LimitNOFILE=.
+#[test]
+fn a_limit_of_open_files_is_told() -> Result<()> {
+    let alone = Alone::shared()?;
+    for kind in Kind::ALL {
+        let output = limited("--nofile=11", alone.tool(kind, "phantom-run").args(["--", "echo", "runs"])).output()?;
+        ensure!(output.status.code() == Some(125) && output.stdout.is_empty(), "{kind:?}: {output:?}");
+        ensure!(stderr(&output).contains("ulimit -n"), "{kind:?}: {output:?}");
+    }
+    Ok(())
+}
+
+/// A filter of system calls as a unit's SystemCallFilter= makes one: what becomes of mount() is in the second word, all other calls
+/// pass. The third has it so only for those with such flags.
+const FILTERED: &str = "
+import ctypes, struct
+libc, mount = ctypes.CDLL(None), {'x86_64': 165, 'aarch64': 40}[os.uname().machine]
+answer, flags = int(sys.argv.pop(1), 16), int(sys.argv.pop(1))
+rules = [(0x20, 0, 0, 0), (0x15, 0, 3 if flags else 1, mount)]
+if flags: rules += [(0x20, 0, 0, 16 + 3 * 8), (0x45, 0, 1, flags)]
+rules += [(6, 0, 0, answer), (6, 0, 0, 0x7fff0000)]
+code = ctypes.create_string_buffer(b''.join(struct.pack('HBBI', *rule) for rule in rules))
+program = ctypes.create_string_buffer(struct.pack('HxxxxxxQ', len(rules), ctypes.addressof(code)))
+assert libc.prctl(38, 1, 0, 0, 0) == 0 and libc.prctl(22, 2, program, 0, 0) == 0
+";
+
+/// What a filter says: the kernel kills, or there is an error.
+const KILLS: &str = "80000000";
+const NOT_PERMITTED: &str = "50001";
+const REMOUNT: &str = "32";
+
+fn filtered(answer: &str, flags: &str, command: &Command) -> Command {
+    let mut with = Command::new(answer);
+    with.arg(flags).arg(command.get_program()).args(command.get_args());
+    begun_by(FILTERED, &with)
+}
+
+/// It tells nobody who has killed: somebody who wants programs to start in a weaker way could have.
+#[test]
+fn a_filter_that_kills_is_named_and_no_reason_for_a_weaker_way() -> Result<()> {
+    let alone = Alone::shared()?;
+    for kind in Kind::ALL {
+        let mut run = alone.tool(kind, "phantom-run");
+        let output = filtered(KILLS, "0", run.args(["--", "echo", "runs"])).output()?;
+        let told = stderr(&output);
+        ensure!(output.status.code() == Some(125) && output.stdout.is_empty(), "{kind:?}: {output:?}");
+        ensure!(told.contains("SystemCallErrorNumber=EPERM") && !told.contains("inject"), "{kind:?}: {told}");
+        // What is advised there.
+        let mut run = alone.tool(kind, "phantom-run");
+        let output = filtered(NOT_PERMITTED, "0", run.args(["--", "python3", "-c", SELF])).output()?;
+        ensure!(stdout(&output)? == "True\nself\n", "{kind:?}: {output:?}");
+        ensure!(stderr(&output).contains("among your other programs"), "{kind:?}: {output:?}");
+    }
+    Ok(())
+}
+
+/// Where the kernel's settings cannot be protected, root's programs, who could write them, do not start in that way.
+#[test]
+fn what_cannot_be_mounted_anew_read_only_is_told_or_not_the_users_to_write() -> Result<()> {
+    let alone = Alone::shared()?;
+    let writes = "python3 -c 'open(\"/proc/sys/kernel/core_pattern\", \"r+\")' 2>/dev/null && echo open; echo runs";
+    for kind in Kind::ALL {
+        let mut run = alone.tool(kind, "phantom-run");
+        run.args(["--isolation", "namespace", "--", "sh", "-c", writes]);
+        let output = filtered(NOT_PERMITTED, REMOUNT, &run).output()?;
+        let told = stderr(&output);
+        if kind == Kind::Root {
+            ensure!(output.status.code() == Some(125) && output.stdout.is_empty(), "{output:?}");
+            ensure!(told.contains("protecting /proc/sys"), "{told}");
+        } else {
+            ensure!(stdout(&output)? == "runs\n", "{kind:?}: {output:?}");
         }
     }
     Ok(())
@@ -215,6 +291,70 @@ fn programs_of_musl_are_named_where_the_library_is_needed() -> Result<()> {
             ensure!(stderr(&output).contains("musl") == (is_hooked && is_musl), "{words:?}: {output:?}");
             ensure!(output.status.success() != (is_hooked && is_musl), "{words:?}: {output:?}");
         }
+        Ok(())
+    })
+}
+
+/// Wine, old games: their calls are of a table that filters of our kind do not know.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn programs_of_32_bits_are_named_where_they_do_not_run() -> Result<()> {
+    let alone = Alone::shared()?;
+    let source = alone.folder.write("small.s", ".globl _start\n_start: mov $1, %eax\nmov $7, %ebx\nint $0x80\n")?;
+    let (object, program) = (alone.folder.at("small.o"), alone.folder.at("small"));
+    prepare(Command::new("as").args(["--32", "-o", &object, &source]))?;
+    prepare(Command::new("ld").args(["-m", "elf_i386", "-o", &program, &object]))?;
+    alone.everywhere(|kind, way| {
+        let output = alone.tool(kind, "phantom-run").args(["--isolation", way.flag(), "--", &program]).output()?;
+        let is_told = stderr(&output).contains("32-bit program");
+        ensure!(is_told == (way != Way::Namespace), "{output:?}");
+        ensure!((output.status.code() == Some(7)) != is_told, "{output:?}");
+        Ok(())
+    })
+}
+
+/// What handles crashes lives outside and may send them on; core files stay here.
+#[test]
+fn crashes_are_handed_to_nobody_outside() -> Result<()> {
+    let alone = Alone::shared()?;
+    alone.everywhere(|kind, way| {
+        let (one, none) = ("ulimit -c 1", "ulimit -c unlimited; ulimit -S -c 0");
+        // Who writes no core files has the kernel's sign for the case that somebody is named later.
+        let cases =
+            [("|/usr/lib/handler %P", one, "1 1\n1 1"), ("core", one, "512 512\n0 0"), ("core", none, "1 -1\n0 0")];
+        for (pattern, limit, most) in cases {
+            let file = alone.folder.write("core_pattern", pattern)?;
+            let script = format!("mount --bind '{file}' /proc/sys/kernel/core_pattern; {limit}");
+            // At nothing the kernel would hand them out, and whoever holds secrets sets that.
+            let look = "import resource as r; limit = r.RLIMIT_CORE; print(*r.getrlimit(limit)); \
+                        r.setrlimit(limit, (0, 0)); print(*r.getrlimit(limit))";
+            let run = alone.run(kind, way, &["python3", "-c", look]);
+            let said = stdout(&with_mounts(&script, &run).output()?)?;
+            ensure!(said == format!("{most}\n"), "{pattern}: {said}");
+        }
+        Ok(())
+    })
+}
+
+/// Files, pipes and what tells its owner of time and events; then a process, its mounts, and an object of which nothing is known.
+const OPENED: &str = "
+import ctypes, select
+rules = ctypes.CDLL(None).syscall(444, ctypes.byref(ctypes.c_uint64(1)), 8, 0)
+assert rules >= 0
+events = select.epoll()
+kept = [os.open('/dev/null', os.O_RDONLY), os.pipe()[0], os.eventfd(0), events.fileno()]
+for number, opened in enumerate(kept + [os.pidfd_open(os.getpid()), os.open('/proc/self/ns/mnt', os.O_RDONLY), rules], 50):
+    os.dup2(opened, number)
+";
+
+/// The kernel has ever new objects without a file, and some act for whoever holds them.
+#[test]
+fn of_what_was_open_before_only_what_is_known_to_be_harmless_stays() -> Result<()> {
+    let alone = Alone::shared()?;
+    let look = "import os; print([n for n in range(50, 57) if os.path.exists('/proc/self/fd/%d' % n)])";
+    alone.everywhere(|kind, way| {
+        let said = stdout(&begun_by(OPENED, &alone.run(kind, way, &["python3", "-c", look])).output()?)?;
+        ensure!(said == "[50, 51, 52, 53]\n", "{said}");
         Ok(())
     })
 }

@@ -135,6 +135,80 @@ fn descriptors_that_are_slow_to_close_hold_up_nobody_else() -> Result<()> {
     Ok(())
 }
 
+/// Connects as fast as can be, for ever; the last of them stay for a moment, each with a descriptor if it says so.
+const FLOODS: &str = r"
+import array, os, socket, sys
+kept, passes = [], sys.argv[2] == 'passes'
+print('floods', flush=True)
+while True:
+    line = socket.socket(socket.AF_UNIX)
+    line.setblocking(False)
+    try:
+        line.connect(sys.argv[1])
+        if passes: line.sendmsg([b'P'], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0]))])
+    except OSError: pass
+    kept.append(line)
+    if len(kept) > 600: kept.clear()
+";
+
+/// The kernel has one queue for all who come to a socket.
+#[test]
+fn who_connects_as_fast_as_can_be_keeps_nobody_else_waiting() -> Result<()> {
+    let alone = Alone::start()?;
+    for passes in ["passes not", "passes"] {
+        let mut flood = as_user(ALICE, Path::new("/usr/bin/python3"));
+        flood.args(["-c", FLOODS]).arg(alone.socket()).arg(passes);
+        let _flood = Server::start_until(flood, "floods")?;
+        alone.answers()?;
+        let mut root = Command::new(alone.path("phantom-run"));
+        root.arg("--daemon").arg(alone.socket()).args(["--quiet", "--isolation", "namespace", "--", "true"]);
+        ensure!(root.status()?.success(), "root's program, {passes}");
+        for _ in 0..16 {
+            let mut list = as_user(BOB, &alone.path("phantom"));
+            stdout(&list.arg("--daemon").arg(alone.socket()).args(["identity", "list"]).output()?)?;
+        }
+        ensure!(alone.run(BOB).args(["timeout", "60", "true"]).status()?.success(), "another user's, {passes}");
+    }
+    Ok(())
+}
+
+/// A daemon that says nothing, at its socket for all and at its own user's; prints where those come who load the library alone: root, two
+/// who are not, and root where somebody else has put the second one there.
+const DOORS: &str = r"
+import os, select, socket, subprocess, sys
+folder, library = sys.argv[1:]
+doors = {}
+for name, mode in ('socket', 0o666), ('socket.own', 0o600):
+    door = socket.socket(socket.AF_UNIX)
+    door.bind(folder + '/' + name); os.chmod(folder + '/' + name, mode); door.listen()
+    doors[door] = name
+env = {'PATH': os.environ['PATH'], 'LD_PRELOAD': library, 'PHANTOM_SOCKET': folder + '/socket'}
+def first(user):
+    program = ['/usr/bin/python3', '-c', 'import socket; socket.socket()']
+    with subprocess.Popen(program, env=env, user=user, group=user, extra_groups=[], stderr=subprocess.DEVNULL) as program:
+        name = None
+        while program.poll() is None:
+            for door in select.select(doors, [], [], 0.1)[0]:
+                door.accept()[0].close()
+                name = name or doors[door]
+    return name
+print(*[first(user) for user in (0, 65534, 65533)])
+os.chown(folder + '/socket.own', 65534, -1)
+print(first(0))
+";
+
+#[test]
+fn who_loads_the_library_alone_comes_by_roots_own_way_if_it_is_root() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+    let library = folder.path().join("libphantom.so");
+    fs::copy(binary("libphantom.so"), &library)?;
+    let mut doors = Command::new("/usr/bin/python3");
+    let said = stdout(&doors.args(["-c", DOORS]).arg(folder.path()).arg(library).output()?)?;
+    ensure!(said == "socket.own socket socket\nsocket\n", "{said}");
+    Ok(())
+}
+
 /// Says the address, and stays.
 const STAYS: &str = r"
 import signal, socket

@@ -183,13 +183,15 @@ fn pauses_are_shared() -> Result<()> {
     })
 }
 
-/// Says what becomes of a socket and of a connection, whenever it is asked.
+/// Says what becomes of a connection and of a name, whenever it is asked.
 const ASKED: &str = "
 import errno, os, socket, sys
 print('up', flush=True)
 for line in sys.stdin:
     try: socket.create_connection(('fd70::1', 80), timeout=60); print('connected', flush=True)
     except OSError as error: print(errno.errorcode.get(error.errno, error), flush=True)
+    try: socket.getaddrinfo('nobody.phantom', 80)
+    except socket.gaierror as error: print(error.errno == socket.EAI_AGAIN, flush=True)
 ";
 
 /// A program of a session that its daemon will leave.
@@ -240,6 +242,8 @@ fn who_loses_the_daemon_is_told_and_waits_or_ends() -> Result<()> {
             writeln!(stdin)?;
             let error = line(&mut left.program)?;
             ensure!(["ENETUNREACH", "ENETDOWN"].contains(&&*error), "{}: {error}", which());
+            // As libc says where nobody can be asked: programs that know the word try again later.
+            ensure!(line(&mut left.program)? == "True", "{}: a name", which());
         }
         // The one that waits ends by itself, with its input.
         let status = left.launcher.wait()?;

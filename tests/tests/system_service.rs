@@ -5,7 +5,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use phantom_tests::programs::Folder;
 use phantom_tests::{Server, Way, binary, eventually, stdout};
 
@@ -116,13 +116,111 @@ fn a_service_that_is_not_root_serves_root_and_every_user() -> Result<()> {
         let said = computer.runs("0", way, &["--identity", "web"])?;
         ensure!(said == "0 heard\n", "root by {way:?}: {said}");
     }
-    // Names, and commands, are the service's own and root's.
-    for words in [&["address", "list"][..], &["stop"]] {
+    // Commands about the node are the service's own and root's, and so is root's name.
+    for words in [&["status"][..], &["path", "list"], &["forward"], &["stop"]] {
         let refused = computer.tool(ALICE, "phantom", words).output()?;
-        ensure!(!refused.status.success(), "{words:?}: {refused:?}");
+        let said = String::from_utf8_lossy(&refused.stderr);
+        ensure!(!refused.status.success() && said.contains("only root"), "{words:?}: {refused:?}");
     }
+    // What she can do instead is said.
+    for (words, says) in [
+        (
+            &["forward", "80=127.0.0.1:8080", "--identity", "web"][..],
+            "--publish 80:web --allow-local 8080 socat TCP6-LISTEN:80",
+        ),
+        (&["serve", "/etc"], "--publish 80 python3 -m http.server 80"),
+        (&["status"], "`phantom-run` and `phantom identity` work without"),
+    ] {
+        let refused = computer.tool(ALICE, "phantom", words).output()?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        ensure!(said.contains("only root") && said.contains(says), "{words:?}: {said}");
+    }
+    // It serves her all the same, and what she lacks herself is nothing that it needs.
+    let doctor = computer.tool(ALICE, "phantom", &["doctor"]).output()?;
+    let said = stdout(&doctor)?;
+    ensure!(said.contains("it answers at") && said.contains("only root may ask") && !said.contains("BAD"), "{said}");
+    ensure!(!said.contains("emulated"), "{said}");
     let refused = computer.tool(ALICE, "phantom-run", &["--identity", "web", "true"]).output()?;
     ensure!(!refused.status.success(), "{refused:?}");
+    Ok(())
+}
+
+/// Where it is reached: an identity knows itself by its name.
+const WHO: &str = "
+import socket
+print(socket.getaddrinfo('web', 1, socket.AF_INET6)[0][4][0])
+";
+
+#[test]
+fn each_user_of_the_service_has_lasting_names_of_their_own() -> Result<()> {
+    let mut computer = Computer::start()?;
+    computer.service()?;
+    let address = |user: &str, words: &[&str]| -> Result<String> {
+        let shown = stdout(&computer.tool(user, "phantom", &[&["--json"], words].concat()).output()?)?;
+        let shown: serde_json::Value = serde_json::from_str(&shown)?;
+        Ok(shown["address"].as_str().context("no address")?.to_owned())
+    };
+    let users = ["0", ALICE, BOB];
+    let made = users.iter().map(|user| address(user, &["address", "new", "web"])).collect::<Result<Vec<_>>>()?;
+    ensure!(made[0] != made[1] && made[1] != made[2] && made[0] != made[2], "{made:?}");
+    for (user, made) in users.iter().zip(&made) {
+        let listed = computer.finds(user)?;
+        ensure!(listed.contains(made) && listed.matches("\"address\"").count() == 1, "{user} sees {listed}");
+        for way in Way::ALL {
+            let words = ["--quiet", "--isolation", way.flag(), "--identity", "web", "--", "python3", "-c", WHO];
+            let said = stdout(&computer.tool(user, "phantom-run", &words).output()?)?;
+            ensure!(said.trim() == made, "{user} by {way:?}: {said}, not {made}");
+        }
+    }
+    // A name that is published at is made, hers alone; her copy is of no use to Bob while she has it.
+    let words = ["--quiet", "--publish", "80:shop", "--", "true"];
+    stdout(&computer.tool(ALICE, "phantom-run", &words).output()?)?;
+    let shop = address(ALICE, &["address", "show", "shop"])?;
+    for other in ["0", BOB] {
+        ensure!(address(other, &["address", "show", "shop"]).is_err(), "{other} has alice's name");
+    }
+    let passphrase = computer.folder.write("passphrase", "correct horse battery\n")?;
+    let copy = format!("{}/shop", computer.folder.make("copies")?);
+    let export = ["identity", "export", "shop", &copy, "--passphrase-file", &passphrase];
+    stdout(&computer.tool(ALICE, "phantom", &export).output()?)?;
+    std::os::unix::fs::chown(&copy, Some(BOB.parse()?), None)?;
+    let import = ["identity", "import", &copy, "--passphrase-file", &passphrase];
+    let refused = computer.tool(BOB, "phantom", &import).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    ensure!(said.contains("somebody else on this computer") && !said.contains("shop"), "{said}");
+    eventually(|| stdout(&computer.tool(ALICE, "phantom", &["identity", "remove", "shop", "--yes"]).output()?))?;
+    ensure!(address(BOB, &import)? == shop, "it is Bob's now");
+    Ok(())
+}
+
+/// Every program says the same of a service that is stopped, and what starts it is not what starts one's own.
+#[test]
+fn where_the_service_is_stopped_its_manager_is_named() -> Result<()> {
+    let computer = Computer::start()?;
+    let has_service = "mkdir -p /run/systemd/system && mount -t tmpfs tmpfs /etc/systemd && mkdir /etc/systemd/system && \
+                       : >/etc/systemd/system/phantomd.service";
+    stdout(&computer.program("0", "-all", &["sh", "-c", has_service]).output()?)?;
+    let home = computer.folder.make("home-of-nobody")?;
+    for (user, starts) in
+        [("0", "start the computer's: `systemctl start phantomd`"), (ALICE, "`sudo systemctl start phantomd`")]
+    {
+        for (name, words) in [
+            ("phantom", &["status"][..]),
+            ("phantom", &["forward"]),
+            ("phantom", &["doctor"]),
+            ("phantom-run", &["true"]),
+        ] {
+            let output = computer.tool(user, name, words).env("HOME", &home).output()?;
+            let said = [&output.stdout[..], &output.stderr].concat();
+            let said = String::from_utf8(said)?;
+            ensure!(
+                !output.status.success() && said.contains("no daemon answers at /run/"),
+                "{user} {name} {words:?}: {said}"
+            );
+            ensure!(said.contains(starts), "{user} {name} {words:?}: {said}");
+            ensure!(!said.contains("emulated"), "what she lacks herself is nothing that it needs: {said}");
+        }
+    }
     Ok(())
 }
 
@@ -131,7 +229,8 @@ fn a_user_with_a_daemon_of_their_own_finds_that_and_all_others_the_systems() -> 
     let mut computer = Computer::start()?;
     computer.service()?;
     computer.daemon(ALICE, "-all", &[])?;
-    eventually(|| computer.finds(ALICE))?;
+    // The system's answers about names too, and not this.
+    eventually(|| stdout(&computer.tool(ALICE, "phantom", &["status"]).output()?))?;
     stdout(&computer.tool(ALICE, "phantom", &["address", "new", "hers"]).output()?)?;
     ensure!(computer.finds(ALICE)?.contains("hers"), "alice does not find her own");
     ensure!(!computer.finds("0")?.contains("hers"), "root finds alice's");

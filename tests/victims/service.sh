@@ -67,6 +67,20 @@ print(socket.create_connection(address[:2], 60).recv(10).decode())'
 [ "$("$PHANTOM_BIN/phantom-run" --quiet --identity shop python3 -c "$visit")" = served ] || fail "it is not at the identity's address"
 step "socket unit: a TCP listener of this computer's loopback becomes one of the identity"
 
+python3 "$VICTIMS/leaks.py" listen /run/leaked &
+until_so "somebody listens outside" test -e /run/leaked
+timeout 60 systemctl start leaks || fail "the probe does not run"
+until_so "all that leaves is seen" bash -c '[ "$(sort -u /run/leaked | xargs)" = "name tcp udp unix" ]'
+"$PHANTOM_BIN/phantom" unit add leaks >/dev/null && systemctl daemon-reload || fail "no drop-in"
+: >/run/leaked
+timeout 120 systemctl start leaks || fail "the probe does not run over Phantom"
+"$PHANTOM_BIN/phantom" unit remove leaks >/dev/null && systemctl daemon-reload || fail "the drop-in stays"
+# What was under way has arrived before this.
+python3 -c 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"over", ("127.7.7.7", 53))'
+until_so "it is heard to the end" test -s /run/leaked
+[ "$(xargs </run/leaked)" = udp ] || fail "a unit leaks: $(xargs </run/leaked)"
+step "phantom unit add: what left without it leaves no more"
+
 for user in root www-data; do
     file=$(systemctl show -P PIDFile forks-$user)
     timeout 60 systemctl start forks-$user || fail "the service of the old kind does not start"

@@ -19,11 +19,13 @@
 //! | [`tunnel`] | set-up of routing tunnels at hop, end and owner |
 //! | [`terminating`] | what a terminating node does over one tunnel for the owner of a path, or for an exit node |
 //! | [`session`] | end to end: TLS between AP keys over a resumable stream |
+//! | [`alive`] | whether whoever is at the other end of a link still is |
 //! | [`node`] | joins the levels; the only one that knows them all |
 //!
 //! Start reading at `docs/architecture.md`, then [`wire`], then the level of interest.
 #![forbid(unsafe_code)]
 
+pub mod alive;
 pub mod cell;
 pub mod chance;
 pub mod command;

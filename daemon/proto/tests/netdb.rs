@@ -1,153 +1,15 @@
-//! Attacks on the network database, played by the rules as they are over a network whose routing finds the nearest nodes without fail:
-//! each with the defence taken out, so that the attack is seen to work, and with it.
+//! Attacks on the network database: each with the defence taken out, so that the attack is seen to work, and with it. At scale:
+//! `scripts/scale`, docs/scale.md.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use std::collections::BTreeMap;
+mod world;
 
-use phantom_proto::crypto::{SigningKey, VerifyingKey};
-use phantom_proto::ident::Operator;
-use phantom_proto::netdb::{
-    Answer, Ballot, Distance, Key, Met, Place, Publisher, Quota, Region, Search, Shelf, Tally, Verdict, Written,
-    ap_key, winner,
-};
-use phantom_proto::record::{ApRecord, RoutingEntry, STEP, Signed};
-use phantom_proto::wire::NodeContact;
+use phantom_proto::crypto::VerifyingKey;
+use phantom_proto::netdb::{Distance, Key, Place, Shelf, Verdict, Written, winner};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha12Rng;
 
-const NOW: u64 = 1_800_000_000;
-const K: usize = 20;
-const MOST: usize = 128;
-const QUOTA: Quota = Quota { nodes: 64, addresses: 64 };
-
-/// What a node answers.
-enum Mind {
-    Honest(Box<Shelf>),
-    /// Says that it keeps everything, and that there is nothing.
-    Withholds,
-    /// Says that it keeps everything, and always has this, before anybody else answers.
-    Stale(Vec<u8>),
-}
-
-struct Node {
-    met: Met,
-    place: Place,
-    mind: Mind,
-}
-
-struct World {
-    nodes: Vec<Node>,
-    region: Region,
-    rng: ChaCha12Rng,
-}
-
-fn node(rng: &mut ChaCha12Rng, mind: impl Fn(&VerifyingKey) -> Mind) -> Node {
-    let identity = VerifyingKey(rng.random());
-    let met = Met { identity, operator: Operator::V4(rng.random()) };
-    Node { met, place: Place::of_node(&identity), mind: mind(&identity) }
-}
-
-fn honest(identity: &VerifyingKey) -> Mind {
-    Mind::Honest(Box::new(Shelf::new(identity, QUOTA)))
-}
-
-impl World {
-    /// So many honest nodes, and as many random points as a node meets in some hours.
-    fn new(seed: u64, count: usize) -> Self {
-        let mut rng = ChaCha12Rng::seed_from_u64(seed);
-        let nodes = (0..count).map(|_| node(&mut rng, honest)).collect();
-        let mut world = Self { nodes, region: Region::default(), rng };
-        world.measure(32);
-        world
-    }
-
-    fn measure(&mut self, points: usize) {
-        for _ in 0..points {
-            let target = Place::of_key(&self.rng.random::<[u8; 32]>());
-            let near: Vec<_> =
-                self.nearest(&target).iter().map(|at| &self.nodes[*at]).map(|n| (n.place, n.met.operator)).collect();
-            self.region.measured(NOW, &target, near.into_iter());
-        }
-    }
-
-    fn nearest(&self, to: &Place) -> Vec<usize> {
-        let mut all: Vec<_> = (0..self.nodes.len()).collect();
-        all.select_nth_unstable_by_key(K, |at| to.distance(&self.nodes[*at].place));
-        all.truncate(K);
-        all
-    }
-
-    /// Whom a node asks that knows this of the size of a region.
-    fn chosen(&mut self, key: &Key, radius: Distance) -> Vec<usize> {
-        let mut search = Search::new(key, radius);
-        let met = |world: &Self, at: &[usize]| at.iter().map(|at| world.nodes[*at].met).collect::<Vec<_>>();
-        let near = self.nearest(&Place::of_key(key));
-        search.found(met(self, &near));
-        for point in search.more(&mut self.rng) {
-            let near = self.nearest(&Place::of_key(&point));
-            search.found(met(self, &near));
-        }
-        let at: BTreeMap<_, _> = self.nodes.iter().enumerate().map(|(at, node)| (node.met.identity.0, at)).collect();
-        search.chosen(MOST).iter().map(|met| at[&met.identity.0]).collect()
-    }
-
-    fn publish(&mut self, key: &Key, record: &[u8], publisher: &Publisher, radius: Distance) -> Written {
-        let (chosen, reach) = (self.chosen(key, radius), self.region.storers());
-        let mut ballot = Ballot::new(chosen.iter().map(|at| self.nodes[*at].met.operator));
-        for at in chosen {
-            let node = &mut self.nodes[at];
-            let answer = match &mut node.mind {
-                Mind::Honest(shelf) => shelf.put(NOW, reach, key, record, publisher).into(),
-                Mind::Withholds | Mind::Stale(_) => Answer::Stands,
-            };
-            ballot.hear(node.met.operator, Some(&answer));
-        }
-        ballot.outcome().unwrap()
-    }
-
-    fn ask(&self, at: usize, key: &Key) -> Answer {
-        match &self.nodes[at].mind {
-            Mind::Honest(shelf) => {
-                shelf.get(NOW, key).map_or(Answer::Nothing, |record| Answer::Record(record.to_vec()))
-            }
-            Mind::Withholds => Answer::Nothing,
-            Mind::Stale(record) => Answer::Record(record.clone()),
-        }
-    }
-
-    /// Those who lie answer first.
-    fn read(&mut self, key: &Key, radius: Distance) -> Verdict {
-        let mut chosen = self.chosen(key, radius);
-        chosen.sort_by_key(|at| matches!(self.nodes[*at].mind, Mind::Honest(_)));
-        let mut tally = Tally::new(*key, chosen.iter().map(|at| self.nodes[*at].met.operator));
-        for at in chosen {
-            if let Some(verdict) = tally.verdict() {
-                return verdict;
-            }
-            tally.hear(NOW, self.nodes[at].met.operator, Some(self.ask(at, key)));
-        }
-        tally.verdict().unwrap()
-    }
-}
-
-/// A record of an address with an entry at a publisher that brings it.
-fn record(rng: &mut ChaCha12Rng, owner: u16, number: u16, operator: [u8; 2]) -> (Key, Vec<u8>, Publisher) {
-    let owner = [&owner.to_be_bytes()[..], &[7; 30]].concat().try_into().unwrap();
-    let key = SigningKey::from_seed(&owner);
-    let identity = SigningKey::from_seed(&rng.random()).verifying_key();
-    let entry_node = NodeContact { identity, addr: ([10, 0, 0, 1], 443).into(), link_secret: [0; 32] };
-    let entry = RoutingEntry { entry_node, handle: [1; 16], until: NOW };
-    let record = ApRecord::on_grid(key.verifying_key(), NOW / STEP, number, vec![entry]);
-    let publisher = Publisher { identity, operator: Operator::V4(operator) };
-    (ap_key(&record.address()), Signed::sign(&record, &key).bytes().to_vec(), publisher)
-}
-
-fn found(verdict: Verdict) -> Option<Vec<u8>> {
-    match verdict {
-        Verdict::Found(found) => Some(found.1),
-        Verdict::Absent | Verdict::Unsure | Verdict::Contradicted => None,
-    }
-}
+use world::{Mind, NOW, QUOTA, World, found, node, record};
 
 /// Sixty nodes nearer to a key than any other, each in a network of its own, that keep its record back. Without a region that says
 /// how far one must look the twenty nearest are all that is asked; they take the record, and say that there is none.
@@ -164,8 +26,7 @@ fn a_key_that_is_surrounded_is_written_and_read_all_the_same() {
             surround.push(sybil);
         }
     }
-    world.nodes.extend(surround);
-    world.measure(32);
+    world.join(surround);
     let radius = world.region.writers();
     // Taken out: as if nothing were known of the network's size.
     assert!(matches!(world.publish(&key, &bytes, &publisher, Distance::MAX), Written::Stands(_)), "so they say");
@@ -189,13 +50,7 @@ fn a_stale_record_that_holds_does_not_win_by_being_fast() {
         let radius = world.region.writers();
         world.publish(&key, &new, &publisher, radius);
         // Taken out: the first three answers with a record decide.
-        let mut near = world.nearest(&Place::of_key(&key));
-        near.sort_by_key(|at| matches!(world.nodes[*at].mind, Mind::Honest(_)));
-        let answers = near.iter().filter_map(|at| match world.ask(*at, &key) {
-            Answer::Record(record) => Some(record),
-            _ => None,
-        });
-        at_three += usize::from(winner(NOW, &key, answers.take(3)).unwrap().1 != new);
+        at_three += usize::from(winner(NOW, &key, world.fastest(&key).take(3)).unwrap().1 != new);
         by_tally += usize::from(found(world.read(&key, radius)).unwrap() != new);
     }
     assert!(at_three > 10, "the attack works: {at_three} of 20");

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use phantom_ipc::admin::{self, ConnectionState, Direction, PathKind, PathState};
 use phantom_proto::ident::{ApAddress, ApName};
-use phantom_proto::node::Work;
+use phantom_proto::node::{Work, age};
 use phantom_proto::record::ApRecord;
 use phantom_proto::wire::NodeContact;
 
@@ -39,18 +39,23 @@ fn own_record(stands: Stands) -> admin::OwnRecord {
 }
 
 impl Running {
+    /// What others need to reach this node.
+    pub(super) fn contact(&self) -> NodeContact {
+        self.here_rx.borrow().clone()
+    }
+
     pub(super) async fn status_now(&self) -> admin::Status {
-        let known = self.database.known().borrow().clone();
+        let (known, contact) = (self.database.known().borrow().clone(), self.contact());
         let snapshot = self.handle.snapshot().await.unwrap_or_default();
         let (warnings, start) = self.watch(&self.facts(&known, &snapshot).await);
         let ready_tunnels = ready_tunnels(&snapshot);
         let waiting_for = waiting_for(&known, snapshot.exit_paths, snapshot.waiting_for, ready_tunnels);
-        let open = self.network.connections().iter().filter(|connection| connection.open).count();
+        let open = self.network.connections().iter().filter(|(_, connection)| connection.open).count();
         admin::Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            node_id: self.contact.node_id().to_string(),
-            listen: vec![self.contact.addr.to_string()],
-            peer: Peer(self.contact.clone()).to_string(),
+            node_id: self.setup.node.node_id().to_string(),
+            listen: vec![contact.addr.to_string()],
+            peer: Peer(contact).to_string(),
             ready: waiting_for.is_empty(),
             waiting_for,
             peers: known.connected as u64,
@@ -77,7 +82,7 @@ impl Running {
             kind: match path.work {
                 Work::Spare | Work::Leaving => PathKind::Spare,
                 Work::Connect => PathKind::Exit,
-                Work::Ask => PathKind::Lookup,
+                Work::Ask | Work::AskAgain => PathKind::Lookup,
                 Work::Serve => PathKind::Entry,
             },
             state: PathState::Ready,
@@ -108,8 +113,8 @@ impl Running {
 
     pub(super) fn connection_list(&self) -> Vec<admin::Connection> {
         let list = self.network.connections();
-        let one = |(id, connection): (usize, &crate::connections::Connection)| admin::Connection {
-            id: id as u64,
+        let one = |(id, connection): &(u64, crate::connections::Connection)| admin::Connection {
+            id: *id,
             direction: if connection.incoming { Direction::Incoming } else { Direction::Outgoing },
             state: if connection.open { ConnectionState::Open } else { ConnectionState::Closed },
             identity: self.name_of(connection.identity),
@@ -120,11 +125,12 @@ impl Running {
             received_bytes: connection.traffic.received(),
             moves: connection.moves,
             last_move: connection.last_move.map(str::to_owned),
+            own_path: connection.path.as_ref().map(|path| path.no.0.to_string()),
             own_hops: connection.path.iter().flat_map(|path| path.hops.iter().map(hop)).collect(),
             far_node: connection.entry.as_ref().map(hop),
             far_hops: None,
         };
-        list.iter().enumerate().map(one).collect()
+        list.iter().map(one).collect()
     }
 
     fn name_of(&self, address: ApAddress) -> Option<String> {
@@ -141,7 +147,7 @@ fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: 
         let tries = known.alone.map(|alone| {
             let next = alone.next.saturating_duration_since(Instant::now()).as_secs();
             let times = if alone.tries == 1 { "once".to_owned() } else { format!("{} times", alone.tries) };
-            format!("; tried {times}, again in {next} s")
+            format!("; tried {times}, again in {}", age(next))
         });
         let tries = tries.unwrap_or_default();
         return format!("another node: none of the known ones answers{tries} (give one with --peer)");

@@ -10,7 +10,7 @@ use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 
 use crate::connections::{Network, Programs};
-use crate::gate::Stream;
+use crate::far::Stream;
 use crate::identity::ApIdentity;
 
 /// All identities that are in use.
@@ -184,6 +184,7 @@ mod tests {
 
     use super::*;
     use crate::assembly::lone;
+    use crate::identity::Whose;
 
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -200,7 +201,7 @@ mod tests {
     }
 
     fn identity(seed: u8) -> ApIdentity {
-        ApIdentity { name: None, key: SigningKey::from_seed(&[seed; 32]) }
+        ApIdentity { name: None, whose: Whose::Operator, key: SigningKey::from_seed(&[seed; 32]) }
     }
 
     /// One user's gate that hangs kept every other user's programs from starting and ending.

@@ -65,7 +65,7 @@ impl Running {
             forked: state.forked,
             held: state.entries.iter().filter(|entry| entry.held && entry.command.expires > now).count(),
             ignored: !state.ignored.is_empty(),
-            banned: bans(&state, now).of_contact(&self.contact).is_some(),
+            banned: bans(&state, now).of_contact(&self.contact()).is_some(),
         }
     }
 }

@@ -6,8 +6,10 @@ use std::time::Duration;
 use phantom_proto::ident::NodeId;
 use phantom_proto::path::{Candidate, PathKeys};
 use phantom_proto::record::{Epoch, Extensions, NodeRecord, PublicPathKeys, Signed};
+use phantom_proto::wire::NodeContact;
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
-use tokio::time::sleep;
+use tokio::time::timeout;
 
 use crate::clock::unix_seconds;
 use crate::driver::Handle;
@@ -43,17 +45,17 @@ pub(super) fn candidate(record: &NodeRecord, now: u64) -> Option<Candidate> {
 impl Own {
     /// What this node is at `now`: the same after a restart. Blocks for some disk accesses.
     // protocol: E5
-    pub(super) fn at(setup: &Setup, folder: &PathKeyFolder, now: u64) -> Self {
+    pub(super) fn at(setup: &Setup, contact: &NodeContact, folder: &PathKeyFolder, now: u64) -> Self {
         let Served { epoch, previous, current, next, of_earlier_run } = folder.serve(now);
         let record = NodeRecord {
-            contact: setup.contact.clone(),
+            contact: contact.clone(),
             epoch,
             revision: 0,
             keys: [current.public(), next.public()],
             extensions: Extensions::default(),
         };
         let candidate = Candidate {
-            contact: setup.contact.clone(),
+            contact: contact.clone(),
             path_dh: record.keys[0].dh,
             path_kem: record.keys[0].kem.clone(),
             weight: 1,
@@ -86,24 +88,31 @@ fn revised(mut record: NodeRecord, last: Option<NodeRecord>) -> NodeRecord {
     record
 }
 
-/// Changes keys and record when an epoch begins, for ever.
+/// Changes keys and record when an epoch begins, and the record when others reach this node elsewhere, for ever.
 pub(super) async fn rotate(
     setup: Arc<Setup>,
     folder: Arc<PathKeyFolder>,
     mut epoch: Epoch,
+    mut here_rx: watch::Receiver<NodeContact>,
     handle: Handle,
     database: NetDb,
 ) {
     let node: NodeId = setup.node.node_id();
+    let mut told = here_rx.borrow().clone();
     loop {
-        sleep(LOOK_EVERY).await;
-        let now = unix_seconds();
-        if Epoch::at(&node, now) == epoch {
+        // Who says it is gone only with the daemon.
+        let _ = timeout(LOOK_EVERY, here_rx.changed()).await;
+        let (now, here) = (unix_seconds(), here_rx.borrow().clone());
+        if Epoch::at(&node, now) == epoch && here == told {
             continue;
         }
-        let (setup, folder) = (setup.clone(), folder.clone());
+        let (setup, folder, at) = (setup.clone(), folder.clone(), here.clone());
         // A disk access that panicked: the next look tries again.
-        let Ok(own) = spawn_blocking(move || Own::at(&setup, &folder, now)).await else { continue };
+        let Ok(own) = spawn_blocking(move || Own::at(&setup, &at, &folder, now)).await else { continue };
+        if here != told {
+            database.at(here.clone()).await;
+        }
+        told = here;
         epoch = own.epoch;
         // Served before it is told.
         handle.rotate(own.keys, own.candidate, &own.record).await;
@@ -114,6 +123,7 @@ pub(super) async fn rotate(
 #[cfg(test)]
 mod tests {
     use phantom_proto::record::EPOCH;
+    use tokio::time::sleep;
 
     use super::*;
     use crate::args::Options;
@@ -146,7 +156,7 @@ mod tests {
 
     fn own(dir: &std::path::Path, listen: &str, now: u64) -> (Own, NodeRecord) {
         let (setup, folder) = start(dir, listen);
-        let own = Own::at(&setup, &folder, now);
+        let own = Own::at(&setup, &setup.contact, &folder, now);
         let record = own.record.check(now).unwrap();
         (own, record)
     }
@@ -176,7 +186,7 @@ mod tests {
         let node = setup.node.node_id();
         let end = Epoch::at(&node, 1_800_000_000).end();
         crate::clock::follow_tokio(Duration::from_secs(end - 30));
-        let own = Own::at(&setup, &folder, unix_seconds());
+        let own = Own::at(&setup, &setup.contact, &folder, unix_seconds());
         let first = own.record.check(unix_seconds()).unwrap();
         let (setup, folder) = (Arc::new(setup), Arc::new(folder));
         let network = MemoryNetwork::default();
@@ -185,6 +195,8 @@ mod tests {
             peers: Vec::new(),
             known: Vec::new(),
             records: Vec::new(),
+            terms: Vec::new(),
+            reachable: Some(true),
             commands: crate::netdb::Commands::nobody(),
             shelf: Vec::new(),
             spread: phantom_proto::ident::Spread::default(),
@@ -194,7 +206,8 @@ mod tests {
         .unwrap();
         database.register(&own.record).await;
         let lone = lone::driver();
-        tokio::spawn(rotate(setup, folder, own.epoch, lone.handle.clone(), database.clone()));
+        let (_here_tx, here_rx) = watch::channel(setup.contact.clone());
+        tokio::spawn(rotate(setup, folder, own.epoch, here_rx, lone.handle.clone(), database.clone()));
         let published = async || database.node(node).await.unwrap().unwrap();
         assert_eq!(published().await, first);
         let next = loop {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::connections::Step;
-use crate::gate::ConnectError;
+use crate::far::ConnectError;
 
 /// How long the same is not said again.
 const AGAIN: Duration = Duration::from_secs(60);
@@ -71,10 +71,14 @@ impl Trouble {
             Self::Outside { address } => format!(
                 "no connection to {address}: that address is none of this network, and nothing leaves it; use a `.phantom` name"
             ),
-            Self::NoSuchName { name, .. } if ends_with(name, ".phantom") => format!(
-                "no such name: {name}; before .phantom stand the 56 characters of an address, which check each other (is one \
-                 mistyped?), or an alias of phantomd.toml"
-            ),
+            Self::NoSuchName { name, .. } if ends_with(name, ".phantom") => {
+                let mind = if label(name).len() == ADDRESS {
+                    "which check each other (is one mistyped?)"
+                } else {
+                    "or an alias of phantomd.toml; the name of an identity is none: `phantom identity list` shows its address"
+                };
+                format!("no such name: {name}; before .phantom stand the {ADDRESS} characters of an address, {mind}")
+            }
             Self::NoSuchName { name, has_resolver: false } => format!(
                 "no such name: {name}; known are `.phantom` names and the aliases of phantomd.toml: for others name a resolver there, \
                  see [resolver]"
@@ -92,6 +96,14 @@ impl Trouble {
 /// Names are what a program says, and it may mean a terminal by it.
 fn printable(name: &str) -> String {
     name.chars().map(|char| if char.is_ascii_graphic() { char } else { '?' }).collect()
+}
+
+/// Characters of a name that holds a key, before its suffix.
+const ADDRESS: usize = 56;
+
+/// What stands before the suffix.
+fn label(name: &str) -> &str {
+    name.split('.').next().unwrap_or_default()
 }
 
 /// Names have no case, and may end with the dot of the root.
@@ -186,9 +198,11 @@ mod tests {
 
     #[test]
     fn who_mistypes_an_address_is_told_so_and_nothing_of_names_that_resolvers_make() {
-        for name in ["short.phantom", "SHORT.Phantom."] {
+        let whole = "a".repeat(ADDRESS) + ".phantom";
+        for (name, says) in [(&*whole, "mistyped"), ("web.phantom", "identity list"), ("WEB.Phantom.", "identity list")]
+        {
             let line = Trouble::no_such_name(name, true).expect("a line").line(None);
-            assert!(line.contains("mistyped") && !line.contains("resolver"), "{line}");
+            assert!(line.contains(says) && !line.contains("resolver"), "{line}");
         }
         for made in ["short.phantom.invalid", "example.com.INVALID."] {
             assert_eq!(Trouble::no_such_name(made, false), None, "{made}");

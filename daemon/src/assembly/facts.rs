@@ -1,6 +1,5 @@
 //! Gathers what warnings and checks are made from (`health`), and keeps what has become of them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Running;
 use super::answers::ready_tunnels;
+use crate::config::Reachable;
 use crate::driver::Snapshot;
 use crate::health::{Around, Facts, Health, checks};
 use crate::link::Clocks;
@@ -20,8 +20,6 @@ const AROUND_EVERY: Duration = Duration::from_secs(60);
 
 /// What is remembered between two looks.
 pub(super) struct Watched {
-    /// Whether another node has opened a link to this one.
-    pub(super) called: Arc<AtomicBool>,
     clocks: Arc<Clocks>,
     health: Mutex<Health>,
     around: Mutex<Option<(Instant, Around)>>,
@@ -29,7 +27,7 @@ pub(super) struct Watched {
 
 impl Watched {
     pub(super) fn new(clocks: Arc<Clocks>) -> Self {
-        Self { called: Arc::default(), clocks, health: Mutex::default(), around: Mutex::default() }
+        Self { clocks, health: Mutex::default(), around: Mutex::default() }
     }
 }
 
@@ -43,7 +41,9 @@ impl Running {
             ready_tunnels: ready_tunnels(snapshot),
             relayed_paths: snapshot.relayed_paths,
             most_relayed: self.setup.config.limits.relayed_paths as usize,
-            called: self.watched.called.load(Ordering::Relaxed),
+            reachable: known.reachable,
+            says_unreachable: self.setup.config.reachable == Reachable::No,
+            port: self.contact().addr.port(),
             published: known.stands.map(|stands| stands.since.is_some()),
             clock_ahead: self.watched.clocks.ahead(),
             vitals: snapshot.vitals.clone(),
@@ -80,6 +80,6 @@ impl Running {
         // Whoever asks has perhaps just mended it.
         facts.around = self.around(Duration::ZERO).await;
         let (warnings, _) = self.watch(&facts);
-        Doctor { checks: checks(&facts, self.setup.data.path(), &self.contact.addr.to_string()), warnings }
+        Doctor { checks: checks(&facts, self.setup.data.path(), &self.contact().addr.to_string()), warnings }
     }
 }

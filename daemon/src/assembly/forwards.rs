@@ -4,32 +4,23 @@
 //! sees its visitors come from loopback. A Unix socket is offered as long as somebody holds it (`phantom serve`).
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::FileTypeExt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
-use async_trait::async_trait;
-use phantom_ipc::admin;
 use phantom_ipc::publish::Ports;
+use phantom_ipc::{admin, errno};
 use phantom_proto::ident::ApAddress;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpStream, UnixStream};
-use tokio::time::timeout;
 
 use super::arrivals::{Arrivals, Taken};
+use super::forwarded::Service;
 use crate::connections::Programs;
 use crate::control::{Refusal, Target};
-use crate::gate::{Stream, carry, splice};
-use crate::identity::{ApIdentity, Identities};
+use crate::identity::{ApIdentity, Identities, Whose};
 use crate::store::{Store, Table};
 
 /// At most this many: each keeps entry paths of its identity.
 const MOST: usize = 64;
-
-/// How long a service of this computer may take to accept.
-const ACCEPTS: Duration = Duration::from_secs(10);
 
 /// Where those are kept that outlive the daemon.
 const KEY: &[u8] = b"forwards";
@@ -55,79 +46,6 @@ struct Kept {
     to: SocketAddr,
 }
 
-/// What stands behind a port.
-struct Service(Target);
-
-#[async_trait]
-impl Programs for Service {
-    async fn listens(&self, _: u16) -> bool {
-        let to = match &self.0 {
-            Target::Tcp(to) => *to,
-            Target::Unix(path) => return fs::metadata(path).is_ok_and(|about| about.file_type().is_socket()),
-        };
-        let tables =
-            ["/proc/self/net/tcp", "/proc/self/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
-        tables.iter().any(|table| has_listener(table, to))
-    }
-
-    async fn serve(&self, _: ApAddress, _: u16, _: u16, far: Box<dyn Stream>) {
-        let served = match &self.0 {
-            Target::Tcp(to) => timeout(ACCEPTS, TcpStream::connect(to)).await.map(|tcp| tcp.map(Near::Tcp)),
-            Target::Unix(path) => timeout(ACCEPTS, UnixStream::connect(path)).await.map(|unix| unix.map(Near::Unix)),
-        };
-        match served {
-            Ok(Ok(Near::Tcp(tcp))) => splice(tcp, far).await,
-            Ok(Ok(Near::Unix(unix))) => join(unix, far).await,
-            // It stopped to listen after the verdict: dropping the stream resets the connection.
-            _ => tracing::debug!("a service of this computer did not take a connection"),
-        }
-    }
-}
-
-/// A service's end of a connection.
-enum Near {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-/// As `splice`; a Unix socket knows no reset, so what breaks off at one end ends the other.
-async fn join(mut unix: UnixStream, far: Box<dyn Stream>) {
-    let (mut unix_read, mut unix_write) = unix.split();
-    let (mut far_read, mut far_write) = tokio::io::split(far);
-    let both = tokio::try_join!(carry(&mut unix_read, &mut far_write), carry(&mut far_read, &mut unix_write));
-    if both.is_err() {
-        tracing::debug!("a connection to a service of this computer broke off");
-    }
-}
-
-/// Whether something listens there, by a table as the kernel shows it: its own address or any, in hexadecimal, the state 0A.
-fn has_listener(table: &str, to: SocketAddr) -> bool {
-    let row = |line: &str| {
-        let mut words = line.split_whitespace().skip(1);
-        let (address, port) = words.next()?.split_once(':')?;
-        let is_listener = words.nth(1)? == "0A" && u16::from_str_radix(port, 16).ok()? == to.port();
-        is_listener.then(|| address.to_owned())
-    };
-    table.lines().filter_map(row).any(|address| {
-        let is_any = address.bytes().all(|digit| digit == b'0');
-        // Any IPv6 address takes IPv4 too, as a rule.
-        let takes_family = address.len() == 32 || to.is_ipv4();
-        address == in_hex(to.ip()) || is_any && takes_family
-    })
-}
-
-/// In words of four bytes, each in the order of this machine.
-fn in_hex(ip: IpAddr) -> String {
-    let octets = match ip {
-        IpAddr::V4(ip) => ip.octets().to_vec(),
-        IpAddr::V6(ip) => ip.octets().to_vec(),
-    };
-    octets
-        .chunks_exact(4)
-        .map(|word| format!("{:08X}", u32::from_ne_bytes([word[0], word[1], word[2], word[3]])))
-        .collect()
-}
-
 impl Forwards {
     /// With those that were kept, which begin at once.
     pub(super) async fn start(arrivals: Arc<Arrivals>, store: Arc<Store>, identities: &Identities) -> Arc<Self> {
@@ -136,7 +54,7 @@ impl Forwards {
         let kept: Vec<Kept> =
             if kept.is_empty() { Vec::new() } else { serde_json::from_slice(&kept).unwrap_or_default() };
         for Kept { identity, port, to } in kept {
-            let Some(at) = identities.find(&identity) else { continue };
+            let Some(at) = identities.find(Whose::Operator, &identity) else { continue };
             if let Err(refusal) = forwards.begin(at, port, Target::Tcp(to), true).await {
                 tracing::warn!("a forwarded port is not offered: {refusal}");
             }
@@ -155,17 +73,22 @@ impl Forwards {
     }
 
     async fn begin(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
+        Service::can_be_offered(&to)?;
         let fits = match &to {
             Target::Tcp(to) => to.ip().is_loopback() && to.port() != 0,
             Target::Unix(path) => path.is_absolute() && !keep,
         };
         if !fits || port == 0 {
             let hint = "name a port of 127.0.0.1 or ::1, as in 80=127.0.0.1:8080";
-            return Err(refused(libc::EINVAL, "only services of this computer's loopback device can be offered", hint));
+            return Err(refused(
+                errno::EINVAL,
+                "only services of this computer's loopback device can be offered",
+                hint,
+            ));
         }
         if keep && at.name.is_none() {
             return Err(refused(
-                libc::EINVAL,
+                errno::EINVAL,
                 "what is kept needs an identity that lasts",
                 "give one with --identity NAME",
             ));
@@ -175,13 +98,17 @@ impl Forwards {
             let mut list = self.list();
             if list.contains_key(&key) {
                 return Err(refused(
-                    libc::EEXIST,
+                    errno::EEXIST,
                     "that port is offered there already",
-                    "take it back with --remove first",
+                    "take it back first: `phantom forward remove PORT`",
                 ));
             }
             if list.len() >= MOST {
-                return Err(refused(libc::EMFILE, &format!("{MOST} forwarded ports are the most"), "take some back"));
+                return Err(refused(
+                    errno::EMFILE,
+                    &format!("{MOST} forwarded ports are the most"),
+                    "take some back: `phantom forward remove PORT`",
+                ));
             }
             list.insert(key, Forward { at: at.clone(), to: to.clone(), keep });
         }
@@ -189,36 +116,37 @@ impl Forwards {
         if let Err(Taken) = self.arrivals.publish(&at, Ports::One(port), at.address(), &service).await {
             self.list().remove(&key);
             let hint = "end that program, or offer another port or at another identity";
-            return Err(refused(libc::EADDRINUSE, "a program is reached on that port of the identity already", hint));
+            return Err(refused(errno::EADDRINUSE, "a program is reached on that port of the identity already", hint));
         }
         Ok(())
     }
 
-    /// Takes a port back, at that identity or, where there is only one, at whichever offers it; how many there were.
+    /// Takes a port back, at that identity or, where there is only one, at whichever offers it; as it was.
     ///
     /// # Errors
-    /// When several identities offer it and none was named, or the disk refuses.
-    pub(super) async fn remove(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
-        let gone: Vec<_> = {
+    /// When nobody offers it, when several identities do and none was named, or the disk refuses.
+    pub(super) async fn remove(&self, port: u16, at: Option<ApAddress>) -> Result<admin::Forward, Refusal> {
+        let (key, forward) = {
             let mut list = self.list();
-            let keys: Vec<_> = list
-                .keys()
-                .filter(|(address, own)| *own == port && at.is_none_or(|at| at == *address))
-                .copied()
-                .collect();
-            if keys.len() > 1 {
-                let message = format!("{} identities offer port {port}", keys.len());
-                return Err(refused(libc::EEXIST, &message, "name one with --identity: `phantom forward` shows them"));
+            let is_meant = |(address, own): &&(ApAddress, u16)| *own == port && at.is_none_or(|at| at == *address);
+            let keys: Vec<_> = list.keys().filter(is_meant).copied().collect();
+            let hint = "`phantom forward list` shows what is offered, and where";
+            match keys[..] {
+                [] => return Err(refused(errno::ENOENT, &format!("port {port} is not offered"), hint)),
+                [key] => (key, list.remove(&key)),
+                _ => {
+                    let message = format!("{} identities offer port {port}: name one with --identity", keys.len());
+                    return Err(refused(errno::EEXIST, &message, hint));
+                }
             }
-            keys.into_iter().filter_map(|key| list.remove(&key).map(|forward| (key, forward))).collect()
         };
-        for ((address, port), _) in &gone {
-            self.arrivals.unpublish(*address, Ports::One(*port), *address).await;
-        }
-        if gone.iter().any(|(_, forward)| forward.keep) {
+        self.arrivals.unpublish(key.0, Ports::One(port), key.0).await;
+        let Some(forward) = forward else { return Err(refused(errno::ENOENT, "it was just taken back", "look again")) };
+        if forward.keep {
             self.save()?;
         }
-        Ok(gone.len() as u64)
+        let listens = Service(forward.to.clone()).listens(port).await;
+        Ok(shown(key, &forward, listens))
     }
 
     fn save(&self) -> Result<(), Refusal> {
@@ -233,7 +161,7 @@ impl Forwards {
         };
         let saved = serde_json::to_vec(&kept).map_err(|error| error.to_string());
         let saved = saved.and_then(|kept| self.store.save(Table::Meta, KEY, &kept).map_err(|error| error.to_string()));
-        saved.map_err(|error| refused(libc::EIO, &format!("it could not be kept: {error}"), "look at the disk"))
+        saved.map_err(|error| refused(errno::EIO, &format!("it could not be kept: {error}"), "look at the disk"))
     }
 
     /// All, for people.
@@ -245,17 +173,20 @@ impl Forwards {
                 idle.insert(key);
             }
         }
-        let list = self.list();
-        let one = |(key, forward): (&(ApAddress, u16), &Forward)| admin::Forward {
-            port: key.1,
-            to: forward.to.to_string(),
-            identity: forward.at.name.as_ref().map(ToString::to_string),
-            address: key.0.ipv6(),
-            phantom_name: forward.at.phantom_name().to_string(),
-            keep: forward.keep,
-            listens: !idle.contains(key),
-        };
-        list.iter().map(one).collect()
+        self.list().iter().map(|(key, forward)| shown(*key, forward, !idle.contains(key))).collect()
+    }
+}
+
+fn shown((address, port): (ApAddress, u16), forward: &Forward, listens: bool) -> admin::Forward {
+    admin::Forward {
+        port,
+        to: forward.to.to_string(),
+        identity: forward.at.name.as_ref().map(ToString::to_string),
+        address: address.ipv6(),
+        phantom_name: forward.at.phantom_name().to_string(),
+        keep: forward.keep,
+        listens,
+        new_identity: false,
     }
 }
 
@@ -308,7 +239,7 @@ mod tests {
     #[tokio::test]
     async fn kept_ones_are_there_after_a_restart_and_others_are_not() {
         let world = world().await;
-        let named = world.identities.create("shop", &mut StdRng::seed_from_u64(1)).unwrap();
+        let named = world.identities.create(Whose::Operator, "shop", &mut StdRng::seed_from_u64(1)).unwrap();
         let fresh = Arc::new(ApIdentity::fresh(&mut StdRng::seed_from_u64(2)));
         world.forwards.add(named.clone(), 80, to(8080), true).await.unwrap();
         world.forwards.add(named.clone(), 81, to(8081), false).await.unwrap();
@@ -323,8 +254,12 @@ mod tests {
             (shown[0].port, shown[0].to.clone(), shown[0].identity.as_deref()),
             (80, to(8080).to_string(), Some("shop"))
         );
-        assert_eq!(again.remove(80, Some(fresh.address())).await, Ok(0), "another identity's");
-        assert_eq!(again.remove(80, None).await, Ok(1));
+        assert_eq!(
+            again.remove(80, Some(fresh.address())).await.unwrap_err().errno,
+            libc::ENOENT,
+            "another identity's"
+        );
+        assert_eq!(again.remove(80, None).await.unwrap().to, to(8080).to_string());
         assert!(start(&world.lone, &world.store, &world.identities).await.shown().await.is_empty());
     }
 
@@ -336,9 +271,11 @@ mod tests {
             world.forwards.add(at.clone(), 80, to(8080), false).await.unwrap();
         }
         assert_eq!(world.forwards.remove(80, None).await.unwrap_err().errno, libc::EEXIST, "which?");
-        assert_eq!(world.forwards.remove(80, Some(one.address())).await, Ok(1));
-        assert_eq!(world.forwards.remove(80, None).await, Ok(1), "now there is one only");
-        assert_eq!(world.forwards.remove(80, None).await, Ok(0));
+        let address =
+            |removed: Result<admin::Forward, Refusal>| removed.map(|one| one.address).map_err(|why| why.errno);
+        assert_eq!(address(world.forwards.remove(80, Some(one.address())).await), Ok(one.address().ipv6()));
+        assert_eq!(address(world.forwards.remove(80, None).await), Ok(other.address().ipv6()), "now there is one only");
+        assert_eq!(address(world.forwards.remove(80, None).await), Err(libc::ENOENT));
     }
 
     #[tokio::test]
@@ -364,8 +301,8 @@ mod tests {
         for (path, keep) in [("relative", false), ("/run/site", true)] {
             let named = world
                 .identities
-                .find("n")
-                .unwrap_or_else(|| world.identities.create("n", &mut crate::random()).unwrap());
+                .find(Whose::Operator, "n")
+                .unwrap_or_else(|| world.identities.create(Whose::Operator, "n", &mut crate::random()).unwrap());
             assert_eq!(
                 world.forwards.add(named, 80, Target::Unix(path.into()), keep).await.unwrap_err().errno,
                 libc::EINVAL
@@ -376,32 +313,5 @@ mod tests {
             world.forwards.add(at.clone(), port, Target::Tcp((Ipv6Addr::LOCALHOST, port).into()), false).await.unwrap();
         }
         assert_eq!(world.forwards.add(at, 1000, to(1), false).await.unwrap_err().errno, libc::EMFILE);
-    }
-
-    #[tokio::test]
-    async fn what_listens_is_seen_and_no_connection_made_for_it() {
-        let listener = tokio::net::TcpListener::bind(at(0)).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let service = Service(Target::Tcp(address));
-        assert!(service.listens(80).await);
-        assert!(timeout(Duration::from_millis(50), listener.accept()).await.is_err(), "somebody connected");
-        let other = Service(Target::Tcp((Ipv4Addr::new(127, 9, 9, 9), address.port()).into()));
-        assert!(!other.listens(80).await, "it is at another address");
-        // A connection at the same port is no listener.
-        let (_client, _accepted) = (TcpStream::connect(address).await.unwrap(), listener.accept().await.unwrap());
-        drop(listener);
-        assert!(!service.listens(80).await);
-        let any = tokio::net::TcpListener::bind("[::]:0").await.unwrap();
-        let port = any.local_addr().unwrap().port();
-        assert!(
-            Service(Target::Tcp((Ipv6Addr::LOCALHOST, port).into())).listens(80).await
-                && Service(to(port)).listens(80).await
-        );
-        let any = tokio::net::TcpListener::bind("0.0.0.0:0").await.unwrap();
-        let port = any.local_addr().unwrap().port();
-        assert!(
-            Service(to(port)).listens(80).await
-                && !Service(Target::Tcp((Ipv6Addr::LOCALHOST, port).into())).listens(80).await
-        );
     }
 }

@@ -54,7 +54,7 @@ impl Stored {
 
     /// The identities that are expected to be used again, and when they were used last, in seconds since 1970.
     pub(super) fn expected(&self, now: u64) -> Vec<(Arc<ApIdentity>, u64)> {
-        let named = self.identities.list().into_iter().filter(|one| one.name.is_some());
+        let named = self.identities.all().into_iter().filter(|one| one.name.is_some());
         let used = named.filter_map(|one| Some((self.last_used(one.address())?, one)));
         let lately = used.filter(|(used, _)| now < used.saturating_add(EXPECTED_FOR / 1000));
         let mut lately: Vec<_> = lately.map(|(used, one)| (one, used)).collect();
@@ -81,7 +81,7 @@ pub(super) fn forget(store: &Store, identity: ApAddress) -> Result<(), StoreErro
 
 impl Kept for Stored {
     fn lasts(&self, identity: ApAddress) -> bool {
-        self.identities.list().iter().any(|one| one.name.is_some() && one.address() == identity)
+        self.identities.all().iter().any(|one| one.name.is_some() && one.address() == identity)
     }
 
     fn used(&self, identity: ApAddress) {
@@ -119,14 +119,15 @@ mod tests {
 
     use super::*;
     use crate::connections::{Network, Programs};
-    use crate::gate::Stream;
+    use crate::far::Stream;
+    use crate::identity::Whose;
 
     #[test]
     fn only_those_of_named_identities_reach_the_disk() {
         let dir = tempfile::tempdir().unwrap();
         let store = Arc::new(Store::open(&dir.path().join("store")).unwrap());
         let identities = Arc::new(Identities::load(store.clone()).unwrap());
-        let named = identities.create("web", &mut StdRng::seed_from_u64(1)).unwrap().address();
+        let named = identities.create(Whose::Operator, "web", &mut StdRng::seed_from_u64(1)).unwrap().address();
         let fresh = ApAddress::of(&SigningKey::from_seed(&[1; 32]).verifying_key());
         let before = Stored::new(store.clone(), identities.clone());
         let serials = Serials([3 << 16, 4 << 16 | 7]);
@@ -149,8 +150,9 @@ mod tests {
         let identities = Arc::new(Identities::load(store.clone()).unwrap());
         let mut rng = StdRng::seed_from_u64(1);
         let count = EXPECTED + 4;
-        let named: Vec<_> =
-            (0..count).map(|n| identities.create(&format!("web{n}"), &mut rng).unwrap().address()).collect();
+        let named: Vec<_> = (0..count)
+            .map(|n| identities.create(Whose::Operator, &format!("web{n}"), &mut rng).unwrap().address())
+            .collect();
         let kept = Stored::new(store.clone(), identities.clone());
         let now = 20_000 * DAY + 7_000;
         // One each day, the last yesterday; one never, one that dies with its run.

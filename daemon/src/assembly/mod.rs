@@ -7,19 +7,20 @@ mod commands;
 mod epochs;
 mod explain;
 mod facts;
+mod forwarded;
 mod forwards;
 mod kept;
 #[cfg(test)]
 pub(crate) mod lone;
 mod numbers;
 mod published;
+mod sockets;
 mod space;
 mod unpublished;
 mod visit;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,7 +31,7 @@ use phantom_proto::command::Bans;
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::node::{Node, Settings};
 use phantom_proto::path::{Choice, Hop, Spread};
-use phantom_proto::wire::{NodeContact, Wire};
+use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, watch};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, interval, sleep, timeout};
@@ -43,13 +44,15 @@ use crate::identity::ApIdentity;
 use crate::link::{
     Barred, Certificate, Clocks, Face, Limits, Link, LinkConfig, LinkPool, Purpose, TlsTransport, Transport,
 };
-use crate::metrics::Listener;
-use crate::netdb::{Commands, Database, Known, NetDb, NetDbConfig};
+use crate::local::Listener;
+use crate::metrics;
+use crate::netdb::{Commands, Database, Known, NetDb, NetDbConfig, Origin};
 use crate::opened::Opened;
 use crate::path_keys::PathKeyFolder;
 use crate::relay::Counters;
 use crate::startup::Setup;
 use crate::store::{Store, Table};
+use whereabouts::Whereabouts;
 
 /// Links for the database that wait for its task.
 const DATABASE_LINKS: usize = 64;
@@ -72,7 +75,8 @@ const GOODBYE: Duration = Duration::from_millis(100);
 /// Everything that answers the control socket.
 pub(crate) struct Running {
     pub(crate) setup: Arc<Setup>,
-    pub(crate) contact: NodeContact,
+    /// What others need to reach this node.
+    here_rx: watch::Receiver<NodeContact>,
     pub(crate) handle: Handle,
     pub(crate) network: Arc<Network>,
     arrivals: Arc<arrivals::Arrivals>,
@@ -93,34 +97,36 @@ pub(crate) struct Running {
 /// When a part cannot start; says which and why.
 pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let contact = setup.contact.clone();
-    let metrics = match &setup.config.metrics {
-        Some(at) => Some(Listener::bind(at).await?),
+    let metrics_listener = match &setup.config.metrics {
+        Some(at) => Some(Listener::bind(at, "metrics").await?),
         None => None,
     };
     let transport = bind(&setup)?;
-    let clocks = transport.clocks();
+    bundles::tell_how_to_join(&setup);
+    let (clocks, own_place) = (transport.clocks(), transport.place());
     let plan = &setup.config.commands;
     let maintained = Commands::restore(plan.keys.clone(), plan.ignored.clone(), setup.store.clone(), unix_seconds())?;
     let bans = maintained.bans();
     let transport: Arc<dyn Transport> = Arc::new(Barred::new(transport, bans.clone()));
     let links = Arc::new(LinkPool::new(transport.clone()));
     let (database_tx, database_rx) = mpsc::channel(DATABASE_LINKS);
-    let records = known_records(&setup.store)?;
     let settings = settings(&setup);
     let database = NetDb::start(NetDbConfig {
         own: contact.clone(),
         peers: setup.config.peers.iter().map(|peer| peer.0.clone()).collect(),
-        known: records.iter().filter_map(|record| contact_in(record)).chain(bundles::kept(&setup.store)).collect(),
-        records,
+        known: bundles::known(&setup.store),
+        records: known_records(&setup.store)?,
+        terms: setup.store.scan(Table::Terms)?,
         commands: maintained,
         shelf: setup.store.scan(Table::Shelf)?,
         spread: settings.spread,
+        reachable: setup.config.reachable.said(),
         links: transport.clone(),
         incoming_rx: database_rx,
     })?;
     let now = unix_seconds();
     let folder = Arc::new(PathKeyFolder::open(setup.data.path(), setup.node.node_id())?);
-    let own = epochs::Own::at(&setup, &folder, now);
+    let own = epochs::Own::at(&setup, &contact, &folder, now);
     let (mut opened, earlier) = Opened::open(setup.data.path(), now);
     let mut hop = Hop::new(contact.identity, own.keys);
     if own.of_earlier_run {
@@ -147,25 +153,30 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         relayed_tunnels: setup.config.limits.relayed_tunnels.into(),
     };
     let handle = driver::start(node, services, stop_rx);
+    // Until it is known that others can dial, it dials itself: that works in any case.
+    handle.reachable(database.known().borrow().reachable == Some(true)).await;
     let network = Network::start(handle.clone(), incoming_rx);
     database.register(&own.record).await;
     let watched = facts::Watched::new(clocks.clone());
-    tokio::spawn(accept(transport.clone(), handle.clone(), database_tx, watched.called.clone()));
+    tokio::spawn(accept(transport.clone(), handle.clone(), database_tx));
     tokio::spawn(feed_bans(bans, handle.clone()));
     tokio::spawn(feed_sample(database.known(), handle.clone()));
     tokio::spawn(keep_nodes(database.clone(), setup.store.clone()));
     tokio::spawn(keep_choice(choice_rx, setup.store.clone()));
     tokio::spawn(pin(pinned_rx, database.clone()));
     tokio::spawn(compare_clocks(clocks, handle.clone()));
-    tokio::spawn(whereabouts::watch(network.clone()));
-    tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, handle.clone(), database.clone()));
+    let (here_tx, here_rx) = watch::channel(contact);
+    let whereabouts =
+        Whereabouts { setup: setup.clone(), place: own_place, network: network.clone(), database: database.clone() };
+    tokio::spawn(whereabouts.watch(here_tx));
+    tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, here_rx.clone(), handle.clone(), database.clone()));
     for (identity, used) in kept.expected(now) {
         handle.expect(&identity.key, used).await;
     }
     let arrivals = Arc::new(arrivals::Arrivals::new(network.clone()));
     let forwards = forwards::Forwards::start(arrivals.clone(), setup.store.clone(), &setup.identities).await;
     let running = Arc::new(Running {
-        contact,
+        here_rx,
         handle,
         network,
         arrivals,
@@ -179,8 +190,8 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         stop_tx,
         setup,
     });
-    if let Some(metrics) = metrics {
-        tokio::spawn(metrics.serve(running.clone()));
+    if let Some(listener) = metrics_listener {
+        tokio::spawn(metrics::serve(listener, running.clone()));
     }
     Ok(running)
 }
@@ -198,7 +209,11 @@ fn bind(setup: &Setup) -> anyhow::Result<TlsTransport> {
         link_secret: setup.node.link_secret,
         face,
         certificate: certificate(setup)?,
-        limits: Limits { links: setup.config.limits.links as usize, ..Limits::default() },
+        limits: Limits {
+            links: setup.config.limits.links as usize,
+            key_bytes: u64::from(setup.config.limits.link_mib) << 20,
+            ..Limits::default()
+        },
     };
     Ok(TlsTransport::with_listener(config, listener)?)
 }
@@ -234,26 +249,14 @@ fn known_records(store: &Store) -> anyhow::Result<Vec<Vec<u8>>> {
     Ok(store.scan(Table::Nodes)?.into_iter().map(|(_, record)| record).collect())
 }
 
-/// The contact in a record of our own disk, which still helps when the record has expired: behind the version byte. What cannot be
-/// read is only a hint that is lost.
-fn contact_in(record: &[u8]) -> Option<NodeContact> {
-    NodeContact::from_bytes(record.get(1..=NodeContact::LEN)?).ok()
-}
-
 fn choice(store: &Store, own: &NodeContact, spread: Spread) -> anyhow::Result<Option<Choice>> {
     let kept = store.load(Table::Guards, b"set")?;
     let restored = kept.map(|bytes| Choice::restored(own.clone(), spread, &bytes));
     restored.transpose().context("the guard set in the store cannot be read")
 }
 
-async fn accept(
-    transport: Arc<dyn Transport>,
-    handle: Handle,
-    database_tx: mpsc::Sender<Link>,
-    called: Arc<AtomicBool>,
-) {
+async fn accept(transport: Arc<dyn Transport>, handle: Handle, database_tx: mpsc::Sender<Link>) {
     while let Some(link) = transport.accept().await {
-        called.store(true, Ordering::Relaxed);
         match link.purpose {
             Purpose::Frames => handle.accepted(link).await,
             // More than the database keeps up with: the peer tries again.
@@ -268,14 +271,18 @@ const FEED_AGAIN: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 
 async fn feed_sample(mut known_rx: watch::Receiver<Known>, handle: Handle) {
     let (shortest, longest) = FEED_AGAIN;
-    let (mut connected, mut wait) = (HashSet::new(), shortest);
+    let (mut connected, mut wait, mut told) = (HashSet::new(), shortest, None);
     loop {
         wait = match timeout(wait, known_rx.changed()).await {
             Ok(Err(_)) => return,
             Ok(Ok(())) => shortest,
             Err(_) => longest.min(wait * 2),
         };
-        let Known { nodes, silent, connected_to, .. } = known_rx.borrow_and_update().clone();
+        let Known { nodes, silent, connected_to, reachable, .. } = known_rx.borrow_and_update().clone();
+        if reachable != told {
+            handle.reachable(reachable == Some(true)).await;
+            told = reachable;
+        }
         let now = unix_seconds();
         handle.back(connected_to.difference(&connected).copied().collect()).await;
         connected = connected_to;
@@ -313,6 +320,11 @@ async fn save_nodes(database: &NetDb, store: Arc<Store>) {
     if connected && !records.is_empty() {
         let entries: Vec<_> = records.into_iter().map(|(id, record)| (id.0.to_vec(), record)).collect();
         save_quietly("known nodes", store.clone(), move |store| store.replace(Table::Nodes, &entries)).await;
+        let terms = database.terms().await;
+        save_quietly("since when nodes are known", store.clone(), move |store| store.replace(Table::Terms, &terms))
+            .await;
+        let placed = database.some(bundles::NEIGHBOURS_MOST).await;
+        save_quietly("the routing table", store.clone(), move |store| bundles::keep_neighbours(store, &placed)).await;
     }
     let shelf = database.shelf().await;
     save_quietly("records kept for others", store, move |store| store.replace(Table::Shelf, &shelf)).await;
@@ -352,8 +364,7 @@ async fn save_quietly(
 }
 
 fn named(setup: &Setup) -> BTreeMap<ApAddress, String> {
-    let identities = setup.identities.list();
-    identities.iter().filter_map(|one| Some((one.address(), one.name.as_ref()?.to_string()))).collect()
+    setup.identities.all().iter().filter_map(|one| Some((one.address(), one.label()?))).collect()
 }
 
 #[async_trait]
@@ -391,7 +402,7 @@ impl Daemon for Running {
     }
 
     async fn lookup(&self, address: ApAddress) -> Result<admin::Lookup, admin::Failure> {
-        match self.database.lookup(address).await {
+        match self.database.lookup(Origin::Own, address).await {
             Ok(Some((record, _))) => Ok(answers::lookup(&record)),
             Ok(None) => Err(admin::Failure {
                 message: "the network database has no entry for this address".into(),
@@ -417,8 +428,8 @@ impl Daemon for Running {
     }
 
     async fn created(&self, identity: Arc<ApIdentity>) {
-        if let Some(name) = &identity.name {
-            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), name.to_string());
+        if let Some(label) = identity.label() {
+            self.names.lock().unwrap_or_else(PoisonError::into_inner).insert(identity.address(), label);
         }
     }
 
@@ -442,7 +453,7 @@ impl Daemon for Running {
         self.forwards.shown().await
     }
 
-    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal> {
+    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<admin::Forward, Refusal> {
         self.forwards.remove(port, at).await
     }
 

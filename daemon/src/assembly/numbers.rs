@@ -16,7 +16,7 @@ impl Source for Running {
         let (warnings, _) = self.watch(&self.facts(&known, &snapshot).await);
         let ready_tunnels = ready_tunnels(&snapshot) as u64;
         let open = self.network.connections();
-        let open = |incoming| open.iter().filter(|one| one.open && one.incoming == incoming).count() as u64;
+        let open = |incoming| open.iter().filter(|(_, one)| one.open && one.incoming == incoming).count() as u64;
         let (connections_begun, bytes) = self.network.totals();
         let roots = warnings.into_iter().filter(|warning| warning.caused_by.is_none());
         let numbers = Numbers {
@@ -44,7 +44,7 @@ fn paths(snapshot: &Snapshot) -> Vec<(&'static str, u64)> {
     vec![
         ("spare", count(&[Work::Spare, Work::Leaving])),
         ("exit", count(&[Work::Connect])),
-        ("lookup", count(&[Work::Ask])),
+        ("lookup", count(&[Work::Ask, Work::AskAgain])),
         ("entry", count(&[Work::Serve])),
     ]
 }

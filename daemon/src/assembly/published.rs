@@ -8,7 +8,7 @@ use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
 
 use crate::connections::Programs;
-use crate::gate::Stream;
+use crate::far::Stream;
 
 /// Ports, by where they are reached.
 #[derive(Default)]

@@ -1,43 +1,38 @@
-//! One open identity: its gate, what its programs reach, and what reaches them.
+//! One open identity: what its programs reach, and what reaches them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex as Lock, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_ipc::hook::{About, Call, Note, Reply};
+use phantom_ipc::errno;
+use phantom_ipc::hook::{About, Call, Loopback, Note, Reply};
 use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::{Mutex, OnceCell, broadcast};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use crate::aliases::OWN_IPV4;
 use crate::connections::{Network, Programs, Steps};
-use crate::control::{Beside, Refusal, Space};
-use crate::emulation::Emulation;
-use crate::gate::{
-    self, ConnectError, Found, Gate, GateConfig, Network as _, OWN_IPV4, Owner, SharedAliases, Stream, Unanswered,
-    splice,
-};
+use crate::control::{Beside, Descriptor, Lasting, Refusal, Space};
+use crate::far::{self, ConnectError, Found, Network as _, Stream, Unanswered};
 use crate::identity::ApIdentity;
 use crate::names::{self, Names};
+use crate::os::Owner;
 use crate::resolver::{Dial, Resolver, ThisComputer};
 use crate::startup::Setup;
 
 use super::arrivals::{Arrivals, Taken};
 use super::explain::{Explains, Trouble};
 use super::published::{Own, Published, TooMany};
+use super::sockets::Sockets;
 use super::unpublished::{self, Listening, Look};
 use super::visit::Visits;
 
 /// How often a listener with a full queue is looked at: sooner than a kernel would repeat its SYN.
 const ROOM_EVERY: Duration = Duration::from_millis(200);
-
-/// How often a gate that could not be made is tried again: what it takes may have come.
-const GATE_EVERY: Duration = Duration::from_secs(10);
 
 /// Notes that wait for who follows: who is slower than this misses some.
 const NOTES: usize = 32;
@@ -149,7 +144,7 @@ impl Dial for ToResolver {
 }
 
 #[async_trait]
-impl gate::Network for Outside {
+impl far::Network for Outside {
     async fn connect(
         &self,
         from: ApAddress,
@@ -191,7 +186,7 @@ impl gate::Network for Outside {
     }
 }
 
-/// The programs of an identity: behind its gate, and with emulated sockets. Empty until it is open, and after it.
+/// The programs of an identity. Empty until it is open, and after it.
 #[derive(Default)]
 struct Inside(OnceCell<Weak<NodeSpace>>);
 
@@ -199,44 +194,25 @@ impl Inside {
     fn space(&self) -> Option<Arc<NodeSpace>> {
         self.0.get()?.upgrade()
     }
-
-    fn gate(&self) -> Option<Arc<Gate>> {
-        self.space()?.standing_gate()
-    }
-
-    fn emulation(&self, port: u16) -> Option<Arc<Emulation>> {
-        Some(self.space()?.emulation.clone()).filter(|emulation| emulation.listens(port))
-    }
 }
 
 #[async_trait]
 impl Programs for Inside {
     async fn listens(&self, port: u16) -> bool {
-        if self.emulation(port).is_some() {
-            return true;
-        }
-        while let Some(gate) = self.gate() {
-            if !gate.is_full(port).await {
-                return gate.listening(port).await;
+        while let Some(space) = self.space() {
+            if let Some(listens) = space.sockets.listens(port).await {
+                return listens;
             }
-            drop(gate);
+            drop(space);
             sleep(ROOM_EVERY).await;
         }
         false
     }
 
     async fn serve(&self, peer: ApAddress, src_port: u16, port: u16, far: Box<dyn Stream>) {
-        if let Some(emulation) = self.emulation(port) {
-            return emulation.serve(peer, src_port, port, far).await;
-        }
-        let Some(gate) = self.gate() else { return };
-        match gate.incoming(peer, src_port, port).await {
-            Ok(tcp) => {
-                drop(gate);
-                splice(tcp, far).await;
-            }
-            // The program stopped to listen after the verdict: dropping the stream resets the connection.
-            Err(error) => tracing::debug!(%error, "a program did not take a connection"),
+        let listener = self.space().and_then(|space| space.sockets.listener(port));
+        if let Some(listener) = listener {
+            listener.serve(peer, src_port, port, far).await;
         }
     }
 }
@@ -247,13 +223,7 @@ struct NodeSpace {
     outside: Arc<Outside>,
     inside: Arc<dyn Programs>,
     published: Arc<Published>,
-    config: GateConfig,
-    aliases: SharedAliases,
-    /// Made when the first program wants it: with emulated sockets none does.
-    gate: OnceCell<Arc<Gate>>,
-    /// When it could not be made, and why.
-    no_gate: Lock<Option<(Instant, Refusal)>>,
-    emulation: Arc<Emulation>,
+    sockets: Sockets,
     /// For whoever started the run.
     notes: broadcast::Sender<Note>,
     visits: Visits,
@@ -281,21 +251,14 @@ pub(super) async fn open(
     let notes = broadcast::Sender::new(NOTES);
     let outside = Arc::new(outside(setup, &usage, notes.clone()));
     outside.names.remember(name);
-    // The running executable itself, also when an update has replaced its file meanwhile.
-    let helper = PathBuf::from("/proc/self/exe");
-    let aliases = SharedAliases::default();
     let hurry = setup.config.paths.hurry;
     let space = Arc::new(NodeSpace {
-        emulation: Arc::new(Emulation::new(address, outside.clone(), aliases.clone())),
-        config: GateConfig { owner, ..GateConfig::new(address, helper) },
-        gate: OnceCell::new(),
-        no_gate: Lock::default(),
+        sockets: Sockets::new(address, owner, outside.clone()),
         watch: Mutex::default(),
         visits: Visits::new(arrivals.clone(), inside.clone(), published.clone(), notes.clone(), hurry),
         notes: notes.clone(),
         usage,
         published,
-        aliases,
         outside,
         inside,
     });
@@ -318,68 +281,15 @@ fn outside(setup: &Setup, usage: &Arc<Use>, notes: broadcast::Sender<Note>) -> O
 impl Listening for Inside {
     async fn look(&self) -> Option<Look> {
         let space = self.space()?;
-        let (listening, on_loopback) = (space.listening_ports().await, space.loopback_ports().await);
+        let (listening, on_loopback) = (space.sockets.listening_ports().await, space.sockets.loopback_ports().await);
         Some(Look::of(&space.published, listening.into_iter().collect(), on_loopback.into_iter().collect()))
-    }
-}
-
-impl NodeSpace {
-    /// The gate, made if there is none yet. What could not be made just now is not tried at once again: without gates,
-    /// every socket() of a preloaded program would.
-    async fn gate(&self) -> Result<Arc<Gate>, Refusal> {
-        if let Some(gate) = self.standing_gate() {
-            return Ok(gate);
-        }
-        let before = self.no_gate.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((_, refusal)) = before.filter(|(when, _)| when.elapsed() < GATE_EVERY) {
-            return Err(refusal);
-        }
-        let make = || Gate::open_with(self.config.clone(), self.outside.clone(), self.aliases.clone());
-        let made = self.gate.get_or_try_init(async || make().await.map(Arc::new)).await;
-        made.cloned().map_err(|error| {
-            let message = "no phantom namespace can be made here".into();
-            let refusal = Refusal { errno: libc::EOPNOTSUPP, message, hint: error.to_string() };
-            *self.no_gate.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), refusal.clone()));
-            refusal
-        })
-    }
-
-    /// The gate, if there is one.
-    fn standing_gate(&self) -> Option<Arc<Gate>> {
-        self.gate.get().cloned()
-    }
-
-    /// Ports on which programs listen for the network.
-    async fn listening_ports(&self) -> Vec<u16> {
-        let mut ports = self.emulation.listening_ports();
-        if let Some(gate) = self.standing_gate() {
-            ports.extend(gate.listening_ports().await);
-        }
-        ports
-    }
-
-    /// Ports on which programs listen for each other.
-    async fn loopback_ports(&self) -> Vec<u16> {
-        let mut ports = self.emulation.loopback_ports();
-        if let Some(gate) = self.standing_gate() {
-            ports.extend(gate.loopback_ports().await);
-        }
-        ports
     }
 }
 
 #[async_trait]
 impl Space for NodeSpace {
-    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
-        let gate = self.gate().await?;
-        let (net, user) = gate.namespace();
-        let net = net.try_clone_to_owned();
-        let both = net.and_then(|net| Ok((net, user.map(|user| user.try_clone_to_owned()).transpose()?)));
-        both.map_err(|error| Refusal {
-            errno: error.raw_os_error().unwrap_or(libc::EIO),
-            message: "the namespaces cannot be passed on".into(),
-            hint: "give phantomd more file descriptors".into(),
-        })
+    async fn namespaces(&self) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
+        self.sockets.namespaces().await
     }
 
     async fn emulated(
@@ -387,25 +297,20 @@ impl Space for NodeSpace {
         socket: u64,
         call: &Call,
         beside: Option<Beside>,
-    ) -> Result<(Reply, Option<OwnedFd>), i32> {
-        self.emulation.call(socket, call, beside).await
+    ) -> Result<(Reply, Option<Descriptor>), i32> {
+        self.sockets.emulated(socket, call, beside).await
     }
 
-    async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd> {
-        match self.gate().await {
-            Ok(gate) => gate.socket(domain, kind, protocol).await,
-            Err(_) => self.emulation.socket(domain, kind, protocol).map_err(io::Error::from_raw_os_error),
-        }
+    async fn loopback(&self, call: &Loopback) -> Result<(Reply, Option<Lasting>), i32> {
+        self.sockets.loopback(call).await
     }
 
-    async fn line(&self, emulated: bool) -> io::Result<OwnedFd> {
-        if emulated {
-            return self.emulation.line();
-        }
-        match self.gate().await {
-            Ok(gate) => gate.line().await,
-            Err(_) => self.emulation.line(),
-        }
+    async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<Descriptor> {
+        self.sockets.socket(domain, kind, protocol).await
+    }
+
+    async fn line(&self, emulated: bool) -> io::Result<Descriptor> {
+        self.sockets.line(emulated).await
     }
 
     fn ipv4(&self) -> Ipv4Addr {
@@ -413,11 +318,11 @@ impl Space for NodeSpace {
     }
 
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
-        self.emulation.alias_of(address)
+        self.sockets.alias_of(address)
     }
 
     fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        self.emulation.behind_alias(alias)
+        self.sockets.behind_alias(alias)
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<ApAddress>, Unanswered> {
@@ -462,7 +367,7 @@ impl Space for NodeSpace {
         for (at, ports) in self.published.all() {
             match ports {
                 Ports::One(port) => reached.push((at, port)),
-                Ports::All => reached.extend(self.listening_ports().await.into_iter().map(|port| (at, port))),
+                Ports::All => reached.extend(self.sockets.listening_ports().await.into_iter().map(|port| (at, port))),
             }
         }
         reached
@@ -473,17 +378,17 @@ impl Space for NodeSpace {
     }
 
     async fn in_use(&self) -> bool {
-        let used = match self.standing_gate() {
-            Some(gate) => gate.lines_used().await,
-            None => false,
-        };
-        used || !self.listening_ports().await.is_empty()
-            || self.emulation.in_use()
-            || self.usage.network().connections().iter().any(|one| one.open && one.identity == self.usage.address())
+        self.sockets.in_use().await
+            || self
+                .usage
+                .network()
+                .connections()
+                .iter()
+                .any(|(_, one)| one.open && one.identity == self.usage.address())
     }
 
     fn is_broken(&self) -> bool {
-        self.gate.get().is_some_and(|gate| gate.is_broken())
+        self.sockets.is_broken()
     }
 
     async fn close(&self) {
@@ -495,16 +400,13 @@ impl Space for NodeSpace {
             self.usage.arrivals.unpublish(at, ports, self.usage.address()).await;
         }
         self.usage.end().await;
-        self.emulation.cut();
-        if let Some(gate) = self.standing_gate() {
-            gate.cut();
-        }
+        self.sockets.cut();
     }
 }
 
 fn taken(ports: Ports) -> Refusal {
     Refusal {
-        errno: libc::EADDRINUSE,
+        errno: errno::EADDRINUSE,
         message: format!("another program is reached on {ports} of that identity already"),
         hint: "end that program, or publish another port or at another identity".into(),
     }
@@ -512,7 +414,7 @@ fn taken(ports: Ports) -> Refusal {
 
 fn too_many() -> Refusal {
     Refusal {
-        errno: libc::EMFILE,
+        errno: errno::EMFILE,
         message: format!("{MAX_PORTS} ports are the most that can be published"),
         hint: "publish `all`: whatever the programs listen on".into(),
     }

@@ -8,7 +8,7 @@
 //! The visitor is as anybody: a fresh identity each time, over paths of its own, by the record that others find. It asks for a
 //! port on which nothing listens, so no program hears of it. "Refused" is the proof, since only who holds the key can say it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep};
 use super::arrivals::Arrivals;
 use super::published::Published;
 use crate::connections::Programs;
-use crate::gate::{ConnectError, Stream};
+use crate::far::{ConnectError, Stream};
 use crate::identity::ApIdentity;
 
 /// How often it is seen whether the entry path stands: nothing leaves for that.
@@ -59,11 +59,13 @@ enum Why {
 }
 
 /// What there is to tell.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum News {
     Reached(Duration),
     NotYet(Why),
     Never(Why),
+    /// The identity is reached, and nobody listens there on ports that were named.
+    Idle(BTreeSet<u16>),
 }
 
 /// How an identity is visited.
@@ -73,6 +75,8 @@ trait Way: Send + Sync {
     async fn stands(&self) -> bool;
     /// One visit.
     async fn visit(&self) -> Result<(), ConnectError>;
+    /// The ports that were named, and on which nothing listens for others.
+    async fn idle(&self) -> BTreeSet<u16>;
     /// Tells whoever follows.
     async fn tell(&self, news: News);
 }
@@ -91,7 +95,10 @@ async fn look(way: &dyn Way, pause: Duration) {
             continue;
         } else {
             let why = match way.visit().await {
-                Ok(()) => return way.tell(News::Reached(begun.elapsed())).await,
+                Ok(()) => {
+                    way.tell(News::Reached(begun.elapsed())).await;
+                    return listened(way, begun + TOO_LONG).await;
+                }
                 Err(ConnectError::TimedOut) => Why::NoAnswer,
                 Err(_) => Why::NotFound,
             };
@@ -105,6 +112,20 @@ async fn look(way: &dyn Way, pause: Duration) {
             way.tell(News::NotYet(why)).await;
             said = true;
         }
+    }
+}
+
+/// Sees whether somebody has listened on each port that was named, at one time or another. A visit to the port itself would say more, but
+/// then the program would hear of it.
+async fn listened(way: &dyn Way, until: Instant) {
+    let mut idle = way.idle().await;
+    while !idle.is_empty() && Instant::now() < until {
+        sleep(LOOK_EVERY).await;
+        let now = way.idle().await;
+        idle.retain(|port| now.contains(port));
+    }
+    if !idle.is_empty() {
+        way.tell(News::Idle(idle)).await;
     }
 }
 
@@ -227,6 +248,17 @@ impl Way for Visit {
         }
     }
 
+    async fn idle(&self) -> BTreeSet<u16> {
+        let mut idle = BTreeSet::new();
+        for (_, ports) in self.published.all().into_iter().filter(|(at, _)| *at == self.at) {
+            match ports {
+                Ports::One(port) if !self.inside.listens(port).await => drop(idle.insert(port)),
+                _ => {}
+            }
+        }
+        idle
+    }
+
     async fn tell(&self, news: News) {
         // Whoever followed may be gone.
         let _ = self.notes.send(self.note(news).await);
@@ -258,6 +290,7 @@ impl Visit {
                 (About::Hint, format!("not reachable yet at {name}: {}; it is tried again", self.cause(why).await))
             }
             News::Never(why) => (About::Unreached, format!("not reachable at {name}: {}", self.cause(why).await)),
+            News::Idle(ports) => (About::Unreached, nobody_listens(name, &ports)),
         };
         Note::new(about, &text)
     }
@@ -299,6 +332,18 @@ impl Visit {
     }
 }
 
+/// Which ports nobody is answered on, and what helps.
+fn nobody_listens(name: &str, ports: &BTreeSet<u16>) -> String {
+    let listed: Vec<_> = ports.iter().map(u16::to_string).collect();
+    let (word, them) = if listed.len() == 1 { ("port", "it") } else { ("ports", "them") };
+    format!(
+        "not reachable at {name}, {word} {}: nothing has listened on {them} for others in {} minutes; publish the port that the program \
+         listens on, on 0.0.0.0 or [::]",
+        listed.join(", "),
+        TOO_LONG.as_secs() / 60
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::VecDeque;
@@ -310,6 +355,8 @@ mod tests {
         stands_at: Instant,
         answers: Mutex<VecDeque<Result<(), ConnectError>>>,
         visits: Mutex<Vec<Duration>>,
+        /// What is idle at each look, the last one for ever.
+        idle: Mutex<VecDeque<&'static [u16]>>,
         news: Mutex<Vec<News>>,
     }
 
@@ -325,6 +372,12 @@ mod tests {
             if answers.len() > 1 { answers.pop_front().unwrap() } else { answers[0] }
         }
 
+        async fn idle(&self) -> BTreeSet<u16> {
+            let mut idle = self.idle.lock().unwrap();
+            let now = if idle.len() > 1 { idle.pop_front() } else { idle.front().copied() };
+            now.unwrap_or_default().iter().copied().collect()
+        }
+
         async fn tell(&self, news: News) {
             self.news.lock().unwrap().push(news);
         }
@@ -333,9 +386,37 @@ mod tests {
     async fn told(stands_after: u64, answers: &[Result<(), ConnectError>]) -> (Vec<News>, Vec<Duration>) {
         let stands_at = Instant::now() + Duration::from_secs(stands_after);
         let answers = Mutex::new(answers.iter().copied().collect());
-        let way = Told { stands_at, answers, visits: Mutex::default(), news: Mutex::default() };
+        let (visits, idle, news) = Default::default();
+        let way = Told { stands_at, answers, visits, idle, news };
         look(&way, Duration::from_secs(7)).await;
         (way.news.into_inner().unwrap(), way.visits.into_inner().unwrap())
+    }
+
+    /// It said "reachable" of a name whose port nobody listened on, and a program that was to end then went on for ever.
+    #[tokio::test(start_paused = true)]
+    async fn a_named_port_that_nobody_ever_listens_on_is_said() {
+        let way = |looks: &[&'static [u16]]| Told {
+            stands_at: Instant::now(),
+            answers: Mutex::new([Ok(())].into()),
+            visits: Mutex::default(),
+            idle: Mutex::new(looks.iter().copied().collect()),
+            news: Mutex::default(),
+        };
+        let idle = |way: Told| way.news.into_inner().unwrap().into_iter().nth(1);
+        let begun = Instant::now();
+        for looks in [&[&[][..]][..], &[&[80, 443], &[443], &[80]], &[&[80], &[]]] {
+            let way = way(looks);
+            look(&way, Duration::ZERO).await;
+            assert_eq!(idle(way), None, "{looks:?}: each had its listener");
+        }
+        assert!(begun.elapsed() < LONG, "it is not looked at any longer");
+        let way = way(&[&[80, 443, 8443], &[80, 443]]);
+        look(&way, Duration::ZERO).await;
+        assert!(begun.elapsed() >= TOO_LONG, "a program may take its time");
+        assert_eq!(idle(way), Some(News::Idle([80, 443].into())));
+        let said = nobody_listens("x.phantom", &[80].into());
+        assert!(said.starts_with("not reachable at x.phantom, port 80: nothing has listened on it"), "{said}");
+        assert!(nobody_listens("x.phantom", &[80, 443].into()).contains("ports 80, 443: nothing has listened on them"));
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,14 +1,18 @@
 //! Notices that this computer has come into another network, awake: all links break then at about one time, and what was lost must not come
-//! back at one time, too (docs/protocol.md, section 4.7).
+//! back at one time, too (docs/protocol.md, section 4.7). And that others reach this node at another address than before.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use phantom_proto::wire::NodeContact;
+use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::connections::Network;
-use crate::startup::source_address;
+use crate::link::Place;
+use crate::netdb::NetDb;
+use crate::startup::{self, Setup, source_address};
 
 /// How often the system is asked from where it would send. Less than it takes until a lost link is noticed and replaced.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -20,7 +24,7 @@ const OUTSIDE: [SocketAddr; 2] = [
 ];
 
 /// Where this computer is: the network from which it would send, by IPv4 and IPv6. Addresses of IPv6 change within a network each day.
-type Place = [Option<[u8; 8]>; 2];
+type Seen = [Option<[u8; 8]>; 2];
 
 fn network(address: IpAddr) -> [u8; 8] {
     let mut network = [0; 8];
@@ -31,30 +35,62 @@ fn network(address: IpAddr) -> [u8; 8] {
     network
 }
 
-fn here() -> Place {
+fn here() -> Seen {
     OUTSIDE.map(|outside| source_address(outside).map(network))
 }
 
 /// Whether links must be expected to break, or to come back: being nowhere alone is nothing to begin anew in.
-fn has_moved(before: &Place, now: &Place) -> bool {
+fn has_moved(before: &Seen, now: &Seen) -> bool {
     before.iter().zip(now).any(|(before, now)| now.is_some() && before != now)
 }
 
-/// Until the daemon stops.
-// protocol: K26
-pub(super) async fn watch(network: Arc<Network>) {
-    let mut look = interval(LOOK_EVERY);
-    look.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut place = here();
-    loop {
-        look.tick().await;
-        let now = here();
-        if has_moved(&place, &now) {
-            tracing::info!("this computer is in another network");
-            network.handle().moved().await;
-            network.try_again();
+/// Who is told.
+pub(super) struct Whereabouts {
+    pub(super) setup: Arc<Setup>,
+    pub(super) place: Arc<Place>,
+    pub(super) network: Arc<Network>,
+    pub(super) database: NetDb,
+}
+
+impl Whereabouts {
+    /// Until the daemon stops. What others need to reach this node goes to `here_tx`.
+    // protocol: K26
+    pub(super) async fn watch(self, here_tx: watch::Sender<NodeContact>) {
+        let mut look = interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut place = here();
+        loop {
+            look.tick().await;
+            let now = here();
+            if has_moved(&place, &now) {
+                tracing::info!("this computer is in another network");
+                self.place.leave_lost();
+                self.network.handle().moved().await;
+                self.database.moved().await;
+                self.network.try_again();
+            }
+            place = now;
+            self.follow(&here_tx);
         }
-        place = now;
+    }
+
+    /// Tells the address at which others reach this node, if it is another one. One that the operator has said stays.
+    // protocol: J26
+    fn follow(&self, here_tx: &watch::Sender<NodeContact>) {
+        if self.setup.config.advertise.is_some() {
+            return;
+        }
+        let bound = self.setup.listener.local_addr().ok();
+        let Some(addr) = bound.and_then(|bound| startup::address_of(bound, &self.setup.config.peers)) else { return };
+        here_tx.send_if_modified(|here| {
+            let other = here.addr != addr;
+            if other {
+                tracing::info!("this computer has another address, which other nodes are told");
+                self.place.moves(addr.ip());
+                here.addr = addr;
+            }
+            other
+        });
     }
 }
 
@@ -62,7 +98,7 @@ pub(super) async fn watch(network: Arc<Network>) {
 mod tests {
     use super::*;
 
-    fn place(v4: Option<&str>, v6: Option<&str>) -> Place {
+    fn place(v4: Option<&str>, v6: Option<&str>) -> Seen {
         [v4, v6].map(|text| text.map(|text| network(text.parse().unwrap())))
     }
 

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand};
 use phantom_ipc::name::{NameError, check};
 use phantom_ipc::publish::{NotPublish, Publish};
@@ -12,22 +13,25 @@ use phantom_ipc::release::release;
 use super::examples;
 use super::maintain::Maintain;
 use super::peers::Peers;
+use crate::config::address_and_port;
+use crate::local::LocalAddress;
 use crate::names::Peer;
 use crate::testnet::{FEWEST_NODES, MAX_NODES};
 
 const EXAMPLES: &str = "\
 Examples:
   phantom setup                               once, after installing
-  phantom status                              is the daemon ready, or what does it wait for?
+  phantom status                              is it ready, or what is missing?
   phantom doctor                              what is wrong, and what to do?
   phantom log --follow                        what is it doing?
-  phantom address new web                     make an address; offer something at it:
+  phantom identity new web                    make an address, to offer a site:
   phantom-run --publish 80:web python3 -m http.server 80
-  phantom forward 80=127.0.0.1:8080           offer what runs on this computer outside Phantom
-  phantom serve folder                        show a folder; the address as a QR code
+  phantom forward 80=127.0.0.1:8080           offer what listens here on 8080
+  phantom serve folder                        show a folder, until Ctrl-C
   phantom netdb lookup NAME.phantom           can others reach it yet?
   phantom connection list                     which way do the bytes take?
-  phantom top                                 the same as it lives, in a terminal
+  phantom top                                 the same as it lives
+  phantom console --open                      the same in a browser
   phantom --json status | jq .ready           for scripts: one JSON value
   phantom command list                        what have maintainers banned here?
   phantom testnet up --nodes 12 --dir net     a private network on this computer
@@ -55,7 +59,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Make this computer ready, as root with the package for all users, else for yourself: look what works here, make
-    /// configuration and identity, show the agreement, say what comes next
+    /// configuration and identity, show the agreement, see whether other nodes reach this one, say what comes next
     #[command(after_help = examples::SETUP)]
     Setup(Setup),
     /// How the daemon is, what it waits for, and where others reach your programs
@@ -74,20 +78,21 @@ pub enum Command {
     /// Paths and connections as they live, in a terminal; `?` there explains the keys
     #[command(after_help = examples::TOP)]
     Top,
-    /// Addresses at which programs of this computer can be reached
-    #[command(subcommand, after_help = examples::ADDRESS)]
-    Address(Address),
-    /// Identities behind these addresses: out of this daemon, sealed with a passphrase, and into it; new names, and their end
-    #[command(subcommand, after_help = examples::IDENTITY)]
+    /// A web page with all of it, for this user's browsers on this computer, until Ctrl-C
+    #[command(after_help = examples::CONSOLE)]
+    Console(Console),
+    /// Addresses at which programs of this computer can be reached, and the keys behind them: made, shown, out of this daemon sealed
+    /// with a passphrase and into it, renamed, removed
+    #[command(subcommand, visible_alias = "address", aliases = ["identities", "addresses"], after_help = examples::IDENTITY)]
     Identity(Identity),
     /// The daemon's own routing paths
-    #[command(subcommand, after_help = examples::PATH)]
+    #[command(subcommand, visible_alias = "paths", after_help = examples::PATH)]
     Path(List),
     /// Other nodes that the daemon knows, and some of them for somebody who knows none
     #[command(subcommand, visible_alias = "peers", after_help = examples::PEER)]
     Peer(Peers),
     /// Connections of programs, and the way that their bytes take
-    #[command(subcommand, after_help = examples::CONNECTION)]
+    #[command(subcommand, visible_alias = "connections", after_help = examples::CONNECTION)]
     Connection(List),
     /// What the network database holds about an address
     #[command(subcommand, after_help = examples::NETDB)]
@@ -123,7 +128,7 @@ pub struct Setup {
     #[arg(long = "peer", value_name = "PEER")]
     pub peers: Vec<Peer>,
     /// Where to accept links [default: 0.0.0.0:8443]
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address_and_port)]
     pub listen: Option<SocketAddr>,
     /// A daemon of your own, also where the computer's serves you
     #[arg(long)]
@@ -131,25 +136,32 @@ pub struct Setup {
     /// Accept the agreement (EULA.txt) without being asked
     #[arg(long)]
     pub accept_eula: bool,
+    /// Do not run the new node for a moment to see whether others reach it
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// See [`Command::Desktop`].
 #[derive(Debug, Subcommand)]
 pub enum Desktop {
-    /// Make one from the entry of an installed program
+    /// Make an entry from that of an installed program
     Add {
         /// Its file's name in a folder `applications`, without .desktop, as in firefox-esr
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         program: String,
         /// As whom it is to run [default: a fresh identity at each start]
         #[arg(long, value_name = "NAME", value_parser = name)]
         identity: Option<String>,
     },
-    /// Remove one
+    /// Take an entry out of the menus; a browser's profile stays
+    #[command(aliases = ["rm", "delete"])]
     Remove {
         /// The program's name, as `list` shows it
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         program: String,
     },
-    /// Show all that were made
+    /// Show which programs have an entry
+    #[command(alias = "ls")]
     List,
 }
 
@@ -158,12 +170,15 @@ pub enum Desktop {
 pub enum Unit {
     /// Put phantom-run before each command of a service, by a drop-in in /etc/systemd/system
     Add(UnitOptions),
-    /// Take that back: the service is on the normal network then
+    /// Take the drop-in away: the service is on the normal network then
+    #[command(aliases = ["rm", "delete"])]
     Remove {
         /// The service
+        #[arg(value_parser = NonEmptyStringValueParser::new())]
         unit: String,
     },
     /// Show all services that have one
+    #[command(alias = "ls")]
     List,
 }
 
@@ -171,8 +186,9 @@ pub enum Unit {
 #[derive(Debug, Args)]
 pub struct UnitOptions {
     /// The service, as in nginx or backup@home.service
+    #[arg(value_parser = NonEmptyStringValueParser::new())]
     pub unit: String,
-    /// As whom it is to run, made by `phantom address new NAME` [default: a fresh identity at each start]
+    /// As whom it is to run, made by `phantom identity new NAME` [default: a fresh identity at each start]
     #[arg(long, value_name = "NAME", value_parser = name)]
     pub identity: Option<String>,
     /// What others are to reach of it, as phantom-run takes it (may be given more than once)
@@ -190,28 +206,23 @@ fn publish(text: &str) -> Result<String, NotPublish> {
     text.parse::<Publish>().map(|_| text.to_owned())
 }
 
-/// See [`Command::Address`].
+/// See [`Command::Identity`].
 #[derive(Debug, Subcommand)]
-pub enum Address {
+pub enum Identity {
     /// Make an address that lasts, under a local name
+    #[command(aliases = ["create", "add"])]
     New {
         /// 1 to 63 characters of a-z, 0-9 and inner hyphens, not only digits
         name: String,
     },
-    /// Show all
+    /// Show all that last, with their names
+    #[command(alias = "ls")]
     List,
-    /// Show one
+    /// Show the address and the phantom name of one
     Show {
         /// The local name
         name: String,
     },
-}
-
-/// See [`Command::Identity`].
-#[derive(Debug, Subcommand)]
-pub enum Identity {
-    /// Show all, as `phantom address list` does
-    List,
     /// Write one into a new file, sealed with a passphrase; it stays here, too
     Export {
         /// The local name
@@ -233,6 +244,7 @@ pub enum Identity {
         passphrase_file: Option<PathBuf>,
     },
     /// Forget one for good; not while a program uses it
+    #[command(aliases = ["rm", "delete"])]
     Remove {
         /// The local name
         name: String,
@@ -252,18 +264,36 @@ pub enum Identity {
 /// See [`Command::Forward`].
 #[derive(Debug, Args)]
 pub struct Forward {
+    /// What else is done about them.
+    #[command(subcommand)]
+    pub command: Option<Forwarded>,
     /// On which port others reach it, and where it listens on the loopback device, as in 80=127.0.0.1:8080
     #[arg(value_name = "PORT=ADDRESS:PORT")]
     pub what: Option<What>,
     /// At which address, made if there is none of that name [default: a fresh one, which ends with the daemon]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "what")]
     pub identity: Option<String>,
     /// Offer it after restarts of the daemon as well; needs --identity
     #[arg(long, requires = "what", requires = "identity")]
     pub keep: bool,
-    /// Take this port back; --identity (a name or an address) says where, if several identities offer it
-    #[arg(long, value_name = "PORT", conflicts_with = "what", value_parser = clap::value_parser!(u16).range(1..))]
-    pub remove: Option<u16>,
+}
+
+/// What is done about services that are offered.
+#[derive(Debug, Subcommand)]
+pub enum Forwarded {
+    /// Show all that are offered
+    #[command(alias = "ls")]
+    List,
+    /// Take a port back
+    #[command(aliases = ["rm", "delete"])]
+    Remove {
+        /// Which one
+        #[arg(value_parser = clap::value_parser!(u16).range(1..))]
+        port: u16,
+        /// At which address, by name or number, if several offer it
+        #[arg(long, value_name = "NAME|ADDRESS")]
+        identity: Option<String>,
+    },
 }
 
 /// See [`Command::Serve`].
@@ -277,6 +307,17 @@ pub struct Serve {
     /// On which port
     #[arg(long, default_value_t = 80, value_parser = clap::value_parser!(u16).range(1..))]
     pub port: u16,
+}
+
+/// See [`Command::Console`].
+#[derive(Debug, Args)]
+pub struct Console {
+    /// Where the page is served: a port of the loopback device, 0 for any, or unix:/PATH
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDRESS:PORT|unix:/PATH")]
+    pub listen: LocalAddress,
+    /// Open it in the browser
+    #[arg(long)]
+    pub open: bool,
 }
 
 /// A port, and the service that stands behind it.
@@ -294,14 +335,17 @@ impl FromStr for What {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parts = text.split_once('=').and_then(|(port, to)| Some((port.parse().ok()?, to.parse().ok()?)));
         let what = parts.map(|(port, to)| Self { port, to }).filter(|what: &Self| what.port != 0);
-        what.ok_or("this takes a port and where the service listens, as in 80=127.0.0.1:8080")
+        what.ok_or(
+            "this takes a port and where the service listens, by number, as in 80=127.0.0.1:8080 or 80=[::1]:8080",
+        )
     }
 }
 
 /// A command that only lists.
 #[derive(Debug, Subcommand)]
 pub enum List {
-    /// Show all
+    /// Show all that there are now
+    #[command(alias = "ls")]
     List,
 }
 
@@ -411,11 +455,25 @@ mod tests {
 
     #[test]
     fn what_cannot_be_forwarded_is_refused() {
-        for line in
-            ["80", "0=127.0.0.1:1", "80=localhost:1", "80=127.0.0.1", "80=127.0.0.1:1 --keep", "--remove 0", "--keep"]
-        {
+        for line in [
+            "80",
+            "0=127.0.0.1:1",
+            "80=localhost:1",
+            "80=127.0.0.1",
+            "80=127.0.0.1:1 --keep",
+            "remove 0",
+            "remove",
+            "--keep",
+        ] {
             let words = ["phantom", "forward"].into_iter().chain(line.split(' '));
             assert!(Cli::try_parse_from(words).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_console_is_shown_to_this_computer_alone() {
+        for at in ["0.0.0.0:80", "[::]:80", "192.0.2.1:80", "localhost:80", "unix:console.sock", "80"] {
+            assert!(Cli::try_parse_from(["phantom", "console", "--listen", at]).is_err(), "{at}");
         }
     }
 
@@ -434,10 +492,17 @@ mod tests {
             "log",
             "log --follow",
             "top",
+            "console",
+            "console --open --listen [::1]:8000",
+            "console --listen unix:/run/user/1000/console.sock --json",
             "address new web",
             "address list",
             "address show web",
             "identity list",
+            "identity show web",
+            "address remove web --yes",
+            "paths list",
+            "connections list",
             "identity export web web.identity --passphrase-file p",
             "identity import web.identity",
             "identity import web.identity shop --passphrase-file p",
@@ -461,10 +526,24 @@ mod tests {
             "forward",
             "forward 80=127.0.0.1:8080",
             "forward 80=[::1]:8080 --identity web --keep",
-            "forward --remove 80 --identity web",
+            "forward list --json",
+            "forward --json list",
+            "--json forward list",
+            "forward remove 80 --identity web",
+            "forward rm 80",
+            "identity rm web --yes",
+            "identity delete web",
+            "identity create web",
+            "identity ls",
+            "path ls",
+            "peers ls",
+            "unit delete nginx",
+            "desktop rm firefox",
+            "unit rm nginx",
             "serve folder",
             "serve folder --identity web --port 8080",
             "setup",
+            "identity new web",
             "setup --own --listen 0.0.0.0:9443 --accept-eula",
             "desktop add firefox --identity web",
             "desktop remove firefox",

@@ -6,13 +6,16 @@
 
 use std::env;
 use std::fs::{self, DirBuilder};
+use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use super::args::Desktop;
+use super::ask::write_over;
 use super::shown_list;
+use crate::advice::{cannot_read, cannot_write};
 
 /// Begins the file names of entries of ours.
 const PREFIX: &str = "phantom-";
@@ -49,7 +52,7 @@ impl Folders {
         let own = folder("XDG_DATA_HOME").or_else(|| Some(folder("HOME")?.join(".local/share")));
         let system = env::var_os("XDG_DATA_DIRS").filter(|set| !set.is_empty());
         let system = system.unwrap_or_else(|| "/usr/local/share:/usr/share".into());
-        let own = own.context("neither $HOME nor $XDG_DATA_HOME is set")?;
+        let own = own.context("neither $HOME nor $XDG_DATA_HOME is set\n  set HOME to your home folder")?;
         Ok(Self { own, system: env::split_paths(&system).collect() })
     }
 
@@ -60,7 +63,7 @@ impl Folders {
     /// The entry of an installed program, by the name of its file without the end.
     fn find(&self, name: &str) -> Result<PathBuf> {
         if name.contains('/') {
-            bail!("{name} is a path: say the name of an entry, as in firefox");
+            bail!("{name} is a path\n  say the name of an entry, as in: phantom desktop add firefox-esr");
         }
         let all = || [&self.own].into_iter().chain(&self.system).map(|folder| folder.join("applications"));
         let wanted = format!("{name}.desktop");
@@ -73,7 +76,10 @@ impl Folders {
         like.dedup();
         match like.as_slice() {
             [] => {
-                bail!("no {wanted} is installed\n  it would lie in applications below $XDG_DATA_HOME or $XDG_DATA_DIRS")
+                bail!(
+                    "no {wanted} is installed\n  say the name of an entry, without .desktop, as `ls /usr/share/applications` shows \
+                     them; others are in applications below $XDG_DATA_HOME or $XDG_DATA_DIRS"
+                )
             }
             like => bail!("no {wanted} is installed\n  did you mean: {}", like.join(", ")),
         }
@@ -105,24 +111,35 @@ pub(super) fn run(command: &Desktop, as_json: bool) -> Result<String> {
 
 fn add(folders: &Folders, program: &str, identity: Option<&str>, launcher: &Path) -> Result<String> {
     let from = folders.find(program)?;
-    let text = fs::read_to_string(&from).with_context(|| format!("reading {}", from.display()))?;
+    let text = fs::read_to_string(&from).map_err(|error| cannot_read(&from, &error))?;
     let profile = folders.own.join("phantom/profiles").join(program);
     let (text, is_browser) = Wrap { launcher, identity, profile: &profile }.entry(&text, &from)?;
     if is_browser {
-        DirBuilder::new().recursive(true).mode(0o700).create(&profile).context("making the browser's profile")?;
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(&profile);
+        made.map_err(|error| cannot_make(&profile, &error))?;
     }
     let to = folders.entries().join(format!("{PREFIX}{program}.desktop"));
-    fs::create_dir_all(folders.entries())?;
-    fs::write(&to, text).with_context(|| format!("writing {}", to.display()))?;
+    fs::create_dir_all(folders.entries()).map_err(|error| cannot_make(&folders.entries(), &error))?;
+    write_over(&to, &text).map_err(|error| cannot_write(&to, &error))?;
     let profile = if is_browser { format!("its profile: {}\n", profile.display()) } else { String::new() };
     Ok(format!("made {}\n{profile}", to.display()))
+}
+
+/// A folder below the user's own.
+fn cannot_make(folder: &Path, error: &io::Error) -> anyhow::Error {
+    anyhow::anyhow!(
+        "cannot make the folder {}: {error}\n  it must be this user's to write in: look at owner and rights (`ls -ld`), or set \
+         XDG_DATA_HOME",
+        folder.display()
+    )
 }
 
 fn remove(folders: &Folders, program: &str) -> Result<String> {
     if !list(folders).iter().any(|name| name == program) {
         bail!("there is no entry of ours for {program}\n  `phantom desktop list` shows them");
     }
-    fs::remove_file(folders.entries().join(format!("{PREFIX}{program}.desktop")))?;
+    let entry = folders.entries().join(format!("{PREFIX}{program}.desktop"));
+    fs::remove_file(&entry).with_context(|| format!("cannot remove {}", entry.display()))?;
     let profile = folders.own.join("phantom/profiles").join(program);
     let left = if profile.exists() { format!("its profile stays: {}\n", profile.display()) } else { String::new() };
     Ok(format!("removed the entry of {program}\n{left}"))

@@ -1,15 +1,17 @@
-//! `phantom identity`: named identities out of this computer and back into one, sealed with a passphrase; new names, and their end.
+//! `phantom identity`, or `address`: named identities are made and shown, go out of this computer and back into one, sealed with a
+//! passphrase, get new names, and end.
 
-use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use phantom_ipc::admin::{Address, Request};
 
 use super::args::Identity;
-use super::ask::{answer, ensure_new, is_somebody_there, write_new};
-use super::{json, passphrase, print, show, wait};
+use super::ask::{answer, ensure_can_be_made, is_somebody_there, read_short_text, write_new};
+use super::passphrase::{self, Use};
+use super::{show, tell, wait};
 use crate::client::Client;
+use crate::identity::sealed;
 
 /// Longest file that is read: what is exported has some hundred bytes.
 const LONGEST: u64 = 2048;
@@ -17,44 +19,46 @@ const LONGEST: u64 = 2048;
 pub(super) async fn run(socket: &Path, as_json: bool, command: Identity) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     match command {
+        Identity::New { name } => {
+            let made: Address = wait::answer(&mut client, &Request::AddressNew { name }).await?;
+            tell(as_json, &made, show::new_address)
+        }
         Identity::List => {
-            let all: Vec<Address> = client.ask(&Request::AddressList).await?;
-            Ok(print(&if as_json { json(&all)? } else { show::addresses(&all) })?)
+            let all: Vec<Address> = wait::answer(&mut client, &Request::AddressList).await?;
+            tell(as_json, &all, |all| show::addresses(all))
+        }
+        Identity::Show { name } => {
+            tell(as_json, &wait::answer(&mut client, &Request::AddressShow { name }).await?, show::address)
         }
         Identity::Export { name, file, passphrase_file } => {
             export(&mut client, &name, &file, passphrase_file.as_deref()).await
         }
         Identity::Import { file, name, passphrase_file } => {
             let sealed = read(&file)?;
-            let passphrase = passphrase::read(passphrase_file.as_deref(), false)?;
+            let passphrase = passphrase::read(passphrase_file.as_deref(), Use::Open)?;
             let request = Request::IdentityImport { sealed, passphrase, name };
-            let address: Address = wait::shown("opening the file", client.ask(&request)).await?;
-            tell(as_json, &address)
+            tell(as_json, &wait::shown("opening the file", client.ask(&request)).await?, show::address)
         }
-        Identity::Rename { old, new } => {
-            let address: Address = client.ask(&Request::IdentityRename { name: old, to: new }).await?;
-            tell(as_json, &address)
-        }
+        Identity::Rename { old, new } => tell(
+            as_json,
+            &wait::answer(&mut client, &Request::IdentityRename { name: old, to: new }).await?,
+            show::address,
+        ),
         Identity::Remove { name, yes } => {
-            let address: Address = client.ask(&Request::AddressShow { name: name.clone() }).await?;
+            let address: Address = wait::answer(&mut client, &Request::AddressShow { name: name.clone() }).await?;
             if !yes {
                 agreed(&address)?;
             }
-            let address: Address = client.ask(&Request::IdentityRemove { name }).await?;
-            tell(as_json, &address)
+            tell(as_json, &wait::answer(&mut client, &Request::IdentityRemove { name }).await?, show::gone)
         }
     }
 }
 
-fn tell(as_json: bool, address: &Address) -> anyhow::Result<()> {
-    Ok(print(&if as_json { json(address)? } else { show::address(address) })?)
-}
-
 async fn export(client: &mut Client, name: &str, file: &Path, passphrase_file: Option<&Path>) -> anyhow::Result<()> {
-    // Before anybody types: the daemon must know the name, and nothing may be there.
-    let _: Address = client.ask(&Request::AddressShow { name: name.to_owned() }).await?;
-    ensure_new(file)?;
-    let passphrase = passphrase::read(passphrase_file, true)?;
+    // Before anybody types: the daemon must know the name, and the file must be one that can be made.
+    let _: Address = wait::answer(client, &Request::AddressShow { name: name.to_owned() }).await?;
+    ensure_can_be_made(file)?;
+    let passphrase = passphrase::read(passphrase_file, Use::Seal)?;
     let request = Request::IdentityExport { name: name.to_owned(), passphrase };
     let sealed: String = wait::shown("sealing", client.ask(&request)).await?;
     write_new(file, &sealed)?;
@@ -66,10 +70,14 @@ async fn export(client: &mut Client, name: &str, file: &Path, passphrase_file: O
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", file.display());
-    let length = fs::metadata(file).with_context(cannot)?.len();
-    ensure!(length <= LONGEST, "{} is no exported identity: it is too long", file.display());
-    fs::read_to_string(file).with_context(cannot)
+    let text = read_short_text(file, LONGEST, "exported identity")?;
+    // Before anybody types a passphrase.
+    ensure!(
+        sealed::is_titled(&text),
+        "{} is no exported identity\n  `phantom identity export` writes such files",
+        file.display()
+    );
+    Ok(text)
 }
 
 /// Asks, since nobody can bring it back.

@@ -4,38 +4,39 @@ use std::path::Path;
 use std::time::Duration;
 
 use phantom_ipc::admin::{LogLine, Request};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::sleep;
 
-use super::{json, print, show};
+use super::{show, tell, wait};
 use crate::client::Client;
+use crate::os::interrupted;
 
 /// How often a follower asks: sooner than a person notices.
 const ASK_EVERY: Duration = Duration::from_millis(300);
 
 /// Prints what is kept, then, for who follows, what comes, until Ctrl-C.
 pub(super) async fn run(socket: &Path, as_json: bool, follow: bool) -> anyhow::Result<()> {
-    let mut client = Client::connect(socket).await?;
-    let lines: Vec<LogLine> = client.ask(&Request::Log { after: 0 }).await?;
     if !follow {
-        return Ok(print(&if as_json { json(&lines)? } else { show::log(&lines) })?);
+        let mut client = Client::connect(socket).await?;
+        let lines: Vec<LogLine> = wait::answer(&mut client, &Request::Log { after: 0 }).await?;
+        return tell(as_json, &lines, |lines| show::log(lines));
     }
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {
-        ended = keep_printing(&mut client, lines, as_json) => ended,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        // Before anything is asked: it ends in the same way whatever it waits for.
+        biased;
+        () = interrupted() => Ok(()),
+        ended = keep_printing(socket, as_json) => ended,
     }
 }
 
-async fn keep_printing(client: &mut Client, mut lines: Vec<LogLine>, as_json: bool) -> anyhow::Result<()> {
+async fn keep_printing(socket: &Path, as_json: bool) -> anyhow::Result<()> {
+    let mut client = Client::connect(socket).await?;
     let mut after = 0;
     loop {
+        let lines: Vec<LogLine> = wait::answer(&mut client, &Request::Log { after }).await?;
         for line in &lines {
             after = line.number;
-            print(&if as_json { json(line)? } else { show::log(std::slice::from_ref(line)) })?;
+            tell(as_json, line, |line| show::log(std::slice::from_ref(line)))?;
         }
         sleep(ASK_EVERY).await;
-        lines = client.ask(&Request::Log { after }).await?;
     }
 }

@@ -1,6 +1,5 @@
 //! `phantom command`: maintainers make and sign commands, offline; operators send them and see what they do.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
@@ -14,25 +13,30 @@ use phantom_proto::record::MAX_RECORD_LEN;
 use phantom_proto::wire::Wire;
 use zeroize::Zeroizing;
 
-use super::ask::{answer, is_somebody_there};
-use super::{json, print, wait};
+use super::ask::{answer, ensure_can_be_made, is_somebody_there, read_short, read_short_text, write_new};
+use super::{print, tell, wait};
+use crate::advice::cannot_write;
 use crate::client::Client;
 use crate::clock::unix_seconds;
 use crate::commands::{self, MAX_FILE, action, compiled_in, date, read_key, read_key_set, subject, target, write_key};
-use crate::datadir::{write_new_private, write_private};
+use crate::datadir::write_private;
 use crate::random::system_rng;
 
 const DAY: u64 = 24 * 3600;
 
 const LIFE: &str = "\
 From three maintainers, of whom two must sign, to the network:
-  phantom command key alice.key                          once, each for herself, on a computer that is never online
-  phantom command make ban --ban 192.0.2.0/24 --days 7   at a node: it knows which serial comes next
-  phantom command show ban                               what is it that I am to sign?
-  phantom command sign ban --key alice.key               each on her own computer
-  phantom command combine ban ban-of-bob --out signed    puts signatures together
-  phantom command send signed                            at any node; all nodes have it within seconds
-  phantom command list                                   what it did here
+  phantom command key alice.key      once, each for herself, on a computer that
+                                     is never online
+  phantom command make ban --ban 192.0.2.0/24 --days 7
+                                     at a node: it knows which serial is next
+  phantom command show ban           what is it that I am to sign?
+  phantom command sign ban --key alice.key
+                                     each on her own computer
+  phantom command combine ban ban-of-bob --out signed
+                                     puts signatures together
+  phantom command send signed        at any node; all have it within seconds
+  phantom command list               what it did here
 
 Whoever loses a ban's reason takes it back: make --unban. docs/commands.md says what maintainers can and cannot do.";
 
@@ -87,6 +91,7 @@ pub enum Maintain {
         file: PathBuf,
     },
     /// Show the commands that the daemon has, what they do here, and who is banned
+    #[command(alias = "ls")]
     List,
     /// Let a command act that waits for your word
     Allow {
@@ -142,11 +147,11 @@ pub(super) async fn run(socket: &Path, as_json: bool, command: Maintain) -> anyh
             Ok(print("taken here, and on its way: `phantom command list` says what it does\n")?)
         }
         Maintain::List => {
-            let list: Commands = Client::connect(socket).await?.ask(&Request::CommandList).await?;
-            Ok(print(&if as_json { json(&list)? } else { show(&list) })?)
+            let list: Commands = wait::answer(&mut Client::connect(socket).await?, &Request::CommandList).await?;
+            tell(as_json, &list, show)
         }
         Maintain::Allow { serial } => {
-            Client::connect(socket).await?.ask::<()>(&Request::CommandAllow { serial }).await?;
+            let () = wait::answer(&mut Client::connect(socket).await?, &Request::CommandAllow { serial }).await?;
             Ok(print(&format!("command {serial} is in force here\n"))?)
         }
     }
@@ -168,17 +173,19 @@ impl Keys {
 }
 
 fn key(file: &Path) -> anyhow::Result<()> {
+    ensure_can_be_made(file)?;
     let key = SigningKey::generate(&mut system_rng()?);
-    write_new_private(file, write_key(&key).as_bytes()).with_context(|| format!("cannot write {}", file.display()))?;
+    write_new(file, &write_key(&key))?;
     eprintln!("keep {} where no network is; for the others' file of keys:", file.display());
     Ok(print(&(HEXLOWER.encode(&key.verifying_key().0) + "\n"))?)
 }
 
 async fn make(socket: &Path, wanted: Make) -> anyhow::Result<()> {
+    ensure_can_be_made(&wanted.file)?;
     let (before, predecessor) = match &wanted.after {
         Some(after) => place(after).context("--after takes serial and hash, as `phantom command list` shows them")?,
         None => {
-            let list: Commands = Client::connect(socket).await?.ask(&Request::CommandList).await?;
+            let list: Commands = wait::answer(&mut Client::connect(socket).await?, &Request::CommandList).await?;
             ensure!(
                 list.missing == 0,
                 "commands are missing at this node, so the next one cannot be made here\n  see `phantom command list`"
@@ -200,8 +207,7 @@ async fn make(socket: &Path, wanted: Make) -> anyhow::Result<()> {
     Command::from_bytes(&bytes)
         .context("no node would take this command: too much in it, or an inserted record that does not hold")?;
     let file = &wanted.file;
-    write_new_private(file, commands::write(&Bundle::new(command)).as_bytes())
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    write_new(file, &commands::write(&Bundle::new(command)))?;
     eprintln!("now it is to be signed: phantom command sign {} --key FILE", file.display());
     Ok(())
 }
@@ -212,10 +218,7 @@ fn place(text: &str) -> Option<(u64, [u8; 32])> {
 }
 
 fn record(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let cannot = || format!("cannot read {}", path.display());
-    let length = fs::metadata(path).with_context(cannot)?.len();
-    ensure!(length <= MAX_RECORD_LEN as u64, "{} is too long for a record", path.display());
-    fs::read(path).with_context(cannot)
+    read_short(path, MAX_RECORD_LEN as u64, "record")
 }
 
 fn sign(file: &Path, key: &Path, keys: &KeySet, yes: bool) -> anyhow::Result<()> {
@@ -227,8 +230,7 @@ fn sign(file: &Path, key: &Path, keys: &KeySet, yes: bool) -> anyhow::Result<()>
         agreed()?;
     }
     ensure!(bundle.sign(keys, &key), "this key is none of the network's maintainers\n  is --keys the right file?");
-    write_private(file, commands::write(&bundle).as_bytes())
-        .with_context(|| format!("cannot write {}", file.display()))?;
+    write_private(file, commands::write(&bundle).as_bytes()).map_err(|error| cannot_write(file, &error))?;
     let have = bundle.signers().count();
     eprintln!("{have} of {} that must have signed it", keys.threshold());
     Ok(())
@@ -243,6 +245,7 @@ fn agreed() -> anyhow::Result<()> {
 }
 
 fn combine(files: &[PathBuf], out: &Path, keys: &KeySet) -> anyhow::Result<()> {
+    ensure_can_be_made(out)?;
     let mut all: Option<Bundle> = None;
     for file in files {
         let one = read(file)?;
@@ -255,8 +258,7 @@ fn combine(files: &[PathBuf], out: &Path, keys: &KeySet) -> anyhow::Result<()> {
     }
     let all = all.context("no file was named")?;
     let (have, need) = (all.signers().count(), keys.threshold());
-    write_new_private(out, commands::write(&all).as_bytes())
-        .with_context(|| format!("cannot write {}", out.display()))?;
+    write_new(out, &commands::write(&all))?;
     match have >= need {
         true => eprintln!("enough have signed it: phantom command send {}", out.display()),
         false => eprintln!("{have} have signed it, {need} must"),
@@ -273,10 +275,7 @@ fn text(file: &Path) -> anyhow::Result<String> {
 }
 
 fn bounded(file: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", file.display());
-    let length = fs::metadata(file).with_context(cannot)?.len();
-    ensure!(length <= MAX_FILE as u64, "{} is too long", file.display());
-    fs::read_to_string(file).with_context(cannot)
+    read_short_text(file, MAX_FILE as u64, "command or key")
 }
 
 /// What a command does, and who has signed it.

@@ -2,50 +2,66 @@
 
 pub mod args;
 mod ask;
+#[cfg(unix)]
+mod console;
+#[cfg(unix)]
 mod desktop;
 mod doctor;
 mod examples;
 mod identity;
 mod log;
 pub mod maintain;
+mod meant;
 mod net;
 mod passphrase;
 pub mod peers;
+#[cfg(unix)]
+mod room;
+#[cfg(unix)]
 mod serve;
+#[cfg(unix)]
 mod setup;
 mod show;
 mod table;
 mod top;
+#[cfg(unix)]
 mod unit;
+#[cfg(unix)]
+mod unix;
 mod wait;
+#[cfg(windows)]
+mod windows;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::Parser;
 use phantom_ipc::admin::{self, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::client::Client;
-use crate::service::complain;
-use args::{Address, Cli, Command, Forward, List, Netdb, What};
+use crate::say::{clean, command_line, laid_out, plain};
+use crate::service::{complain, is_broken_pipe};
+#[cfg(unix)]
+use unix as here;
+#[cfg(windows)]
+use windows as here;
+
+use args::{Cli, Command, Forward, Forwarded, List, Netdb, What};
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = command_line(meant::meant);
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return complain("phantom", &error.into(), 1),
     };
-    if let Command::Setup(options) = &cli.command {
-        return match setup::run(options) {
-            Ok(status) => ExitCode::from(status),
-            Err(error) => complain("phantom", &error, 1),
-        };
-    }
-    match runtime.block_on(run(cli)) {
+    let done = match &cli.command {
+        Command::Setup(options) => here::setup(options, &runtime),
+        _ => runtime.block_on(run(cli)),
+    };
+    match done {
         Ok(code) => code,
         // Whoever reads our output has seen enough (`phantom peer list | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -55,11 +71,7 @@ pub fn main() -> ExitCode {
 
 /// One of our own programs, which lie in one folder.
 fn beside(program: &str) -> anyhow::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name(program))
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    Ok(std::env::current_exe()?.with_file_name(format!("{program}{}", std::env::consts::EXE_SUFFIX)))
 }
 
 async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
@@ -71,12 +83,15 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Log { follow } => log::run(&exchange.socket, exchange.json, follow).await?,
         // Run by now, outside of this runtime.
         Command::Setup(_) => {}
-        Command::Desktop(command) => print(&desktop::run(&command, exchange.json)?)?,
-        Command::Unit(command) => print(&unit::run(&command, exchange.json)?)?,
         Command::Identity(command) => identity::run(&exchange.socket, exchange.json, command).await?,
         Command::Command(command) => maintain::run(&exchange.socket, exchange.json, command).await?,
         Command::Peer(command) => peers::run(&exchange.socket, exchange.json, command).await?,
-        Command::Serve(wanted) => serve::run(&exchange.socket, exchange.json, wanted).await?,
+        command @ (Command::Console(_) | Command::Desktop(_) | Command::Unit(_) | Command::Serve(_)) => {
+            here::run(&exchange.socket, exchange.json, command).await?;
+        }
+        Command::Forward(Forward { command: Some(_), what: Some(_), .. }) => {
+            anyhow::bail!("one at a time: name what is to be offered, or say list or remove");
+        }
         command => exchange.ask(command).await?,
     }
     Ok(ExitCode::SUCCESS)
@@ -89,6 +104,7 @@ fn request(command: Command) -> Option<Request> {
         | Command::Doctor
         | Command::Log { .. }
         | Command::Top
+        | Command::Console(_)
         | Command::Identity(_)
         | Command::Serve(_)
         | Command::Command(_)
@@ -97,9 +113,6 @@ fn request(command: Command) -> Option<Request> {
         | Command::Desktop(_)
         | Command::Unit(_) => return None,
         Command::Status => Request::Status,
-        Command::Address(Address::New { name }) => Request::AddressNew { name },
-        Command::Address(Address::List) => Request::AddressList,
-        Command::Address(Address::Show { name }) => Request::AddressShow { name },
         Command::Path(List::List) => Request::PathList,
         Command::Connection(List::List) => Request::Connections,
         Command::Netdb(Netdb::Lookup { address }) => Request::NetdbLookup { address },
@@ -108,11 +121,11 @@ fn request(command: Command) -> Option<Request> {
     })
 }
 
-fn forward_request(Forward { what, identity, keep, remove }: Forward) -> Request {
-    match (what, remove) {
-        (Some(What { port, to }), _) => Request::ForwardNew { port, to, identity, keep },
-        (None, Some(port)) => Request::ForwardRemove { port, identity },
-        (None, None) => Request::ForwardList,
+fn forward_request(Forward { command, what, identity, keep }: Forward) -> Request {
+    match (command, what) {
+        (Some(Forwarded::Remove { port, identity }), _) => Request::ForwardRemove { port, identity },
+        (None, Some(What { port, to })) => Request::ForwardNew { port, to, identity, keep },
+        (Some(Forwarded::List) | None, _) => Request::ForwardList,
     }
 }
 
@@ -128,21 +141,15 @@ impl Exchange {
             Request::Status => self.run(&request, show::status).await,
             Request::Doctor => self.run(&request, show::doctor).await,
             Request::Log { .. } => self.run(&request, |lines: &Vec<admin::LogLine>| show::log(lines)).await,
-            Request::AddressNew { .. } => self.run(&request, show::new_address).await,
-            Request::AddressShow { .. } | Request::IdentityRename { .. } | Request::IdentityRemove { .. } => {
-                self.run(&request, show::address).await
-            }
-            Request::IdentityExport { .. } | Request::IdentityImport { .. } | Request::Offer { .. } => Ok(()),
-            Request::AddressList => self.run(&request, |list: &Vec<admin::Address>| show::addresses(list)).await,
             Request::PathList => self.run(&request, |list: &Vec<admin::Path>| show::paths(list)).await,
             Request::Connections => self.run(&request, |list: &Vec<admin::Connection>| show::connections(list)).await,
             Request::NetdbLookup { .. } => self.run(&request, show::lookup).await,
             Request::ForwardNew { .. } => self.run(&request, show::forward).await,
             Request::ForwardList => self.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
-            Request::ForwardRemove { .. } => self.run(&request, |count: &u64| show::removed(*count)).await,
-            Request::CommandSend { .. } | Request::CommandList | Request::CommandAllow { .. } => Ok(()),
-            Request::PeerList | Request::PeerExport | Request::PeerImport { .. } => Ok(()),
+            Request::ForwardRemove { .. } => self.run(&request, show::removed).await,
             Request::Stop => self.run(&request, |(): &()| "stopped\n".to_owned()).await,
+            // Those of commands that are more than one question.
+            _ => Ok(()),
         }
     }
 
@@ -157,8 +164,7 @@ impl Exchange {
             _ => "waiting for the daemon",
         };
         let answer: T = wait::shown(what, client.ask(request)).await?;
-        let text = if self.json { json(&answer)? } else { show(&answer) };
-        Ok(print(&text)?)
+        tell(self.json, &answer, show)
     }
 }
 
@@ -170,17 +176,28 @@ fn shown_list(names: Vec<String>, as_json: bool, empty: &str) -> anyhow::Result<
     if names.is_empty() {
         eprintln!("{empty}");
     }
-    Ok(names.into_iter().map(|name| name + "\n").collect())
+    Ok(names.iter().map(|name| clean(name) + "\n").collect())
 }
 
 fn json(value: &impl Serialize) -> serde_json::Result<String> {
     serde_json::to_string(value).map(|text| text + "\n")
 }
 
+/// The answer: as JSON, or as `show` lays it out.
+fn tell<T: Serialize>(as_json: bool, answer: &T, show: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+    Ok(if as_json { print_whole(&json(answer)?) } else { print(&show(answer)) }?)
+}
+
+/// What people read. What a daemon says may come from a network, and must not steer the terminal; on a terminal no word is broken.
 fn print(text: &str) -> io::Result<()> {
+    print_whole(&laid_out(text))
+}
+
+/// What programs read, or what is drawn: no line is broken. In JSON nothing steers a terminal anyhow.
+fn print_whole(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()
+    let printed = out.write_all(plain(text).as_bytes()).and_then(|()| out.flush());
+    printed.map_err(|error| io::Error::new(error.kind(), format!("cannot write to standard output: {error}")))
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use tokio::time::interval;
 
 use super::args::{Nodes, Testnet};
 use super::table::{counted, table};
-use super::{json, print};
+use super::tell;
+use crate::os::interrupted;
 use crate::random::system_rng;
 use crate::testnet::{self, Ended, Network, Plan};
 
@@ -20,9 +21,9 @@ pub(super) async fn run(command: Testnet, as_json: bool) -> anyhow::Result<()> {
     match command {
         Testnet::Up { dir, nodes } => {
             let network = up(dir.clone(), nodes).await?;
-            print(&if as_json { json(&network)? } else { describe(&network) })?;
+            tell(as_json, &network, describe)?;
             if !as_json {
-                eprintln!("end it with: phantom testnet down --dir {}", dir.display());
+                eprintln!("end it with: `phantom testnet down --dir {}`", dir.display());
             }
             Ok(())
         }
@@ -33,7 +34,7 @@ pub(super) async fn run(command: Testnet, as_json: bool) -> anyhow::Result<()> {
 
 async fn foreground(dir: PathBuf, nodes: Nodes, as_json: bool) -> anyhow::Result<()> {
     let network = up(dir.clone(), nodes).await?;
-    let shown = print(&if as_json { json(&network)? } else { describe(&network) });
+    let shown = tell(as_json, &network, describe);
     let dead = match shown {
         Ok(()) => {
             eprintln!("Ctrl-C ends it");
@@ -53,7 +54,7 @@ async fn foreground(dir: PathBuf, nodes: Nodes, as_json: bool) -> anyhow::Result
 /// Waits for Ctrl-C or SIGTERM, or for a node to die: its index.
 async fn until_interrupted(dir: &Path) -> Option<usize> {
     let mut looks = interval(WATCH_PAUSE);
-    let interrupted = testnet::interrupted();
+    let interrupted = interrupted();
     tokio::pin!(interrupted);
     loop {
         tokio::select! {
@@ -121,7 +122,7 @@ impl Progress {
     fn new(nodes: usize) -> Self {
         let bar = io::stderr().is_terminal().then(|| {
             let style =
-                ProgressStyle::with_template("{bar:24} {pos}/{len} nodes ready, {elapsed}; one waits for: {msg}");
+                ProgressStyle::with_template("{bar:24} {pos}/{len} nodes ready, {elapsed}; one waits for:\n{wide_msg}");
             let bar = ProgressBar::new(u64::try_from(nodes).unwrap_or(u64::MAX));
             // The template is ours; a wrong one falls back to the default look.
             bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

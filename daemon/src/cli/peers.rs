@@ -1,14 +1,13 @@
 //! `phantom peer`: whom the daemon knows, and bundles of nodes for computers that know none.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail, ensure};
 use clap::Subcommand;
 use phantom_ipc::admin::{self, Request};
 
-use super::ask::{answer, is_somebody_there, write_new};
-use super::{json, print, show, wait};
+use super::ask::{answer, is_somebody_there, read_short_text, write_new};
+use super::{print, show, tell, wait};
 use crate::bundle::{Bundle, MAX_FILE};
 use crate::client::Client;
 use crate::commands::date;
@@ -17,6 +16,7 @@ use crate::commands::date;
 #[derive(Debug, Subcommand)]
 pub enum Peers {
     /// Show all that the daemon knows
+    #[command(alias = "ls")]
     List,
     /// Write nodes to join through into a new file, signed by this node
     Export {
@@ -39,8 +39,8 @@ pub enum Peers {
 pub(super) async fn run(socket: &Path, as_json: bool, command: Peers) -> anyhow::Result<()> {
     match command {
         Peers::List => {
-            let list: Vec<admin::Peer> = Client::connect(socket).await?.ask(&Request::PeerList).await?;
-            Ok(print(&if as_json { json(&list)? } else { show::peers(&list) })?)
+            let list: Vec<admin::Peer> = wait::answer(&mut Client::connect(socket).await?, &Request::PeerList).await?;
+            tell(as_json, &list, |list| show::peers(list))
         }
         Peers::Export { file } => export(socket, &file).await,
         Peers::Import { file, signed_by, yes } => {
@@ -57,13 +57,13 @@ pub(super) async fn run(socket: &Path, as_json: bool, command: Peers) -> anyhow:
             }
             let request = Request::PeerImport { bundle: text };
             let told: admin::Bundle = wait::shown("joining", Client::connect(socket).await?.ask(&request)).await?;
-            Ok(print(&if as_json { json(&told)? } else { imported(&told) })?)
+            tell(as_json, &told, imported)
         }
     }
 }
 
 async fn export(socket: &Path, file: &Path) -> anyhow::Result<()> {
-    let text: String = Client::connect(socket).await?.ask(&Request::PeerExport).await?;
+    let text: String = wait::answer(&mut Client::connect(socket).await?, &Request::PeerExport).await?;
     write_new(file, &text)?;
     let bundle = Bundle::read(&text).context("the daemon's answer")?;
     eprintln!(
@@ -74,10 +74,7 @@ async fn export(socket: &Path, file: &Path) -> anyhow::Result<()> {
 }
 
 fn read(file: &Path) -> anyhow::Result<String> {
-    let cannot = || format!("cannot read {}", file.display());
-    let length = fs::metadata(file).with_context(cannot)?.len();
-    ensure!(length <= MAX_FILE as u64, "{} is no bundle of peers: it is too long", file.display());
-    fs::read_to_string(file).with_context(cannot)
+    read_short_text(file, MAX_FILE as u64, "bundle of peers")
 }
 
 fn nodes(count: u64) -> String {

@@ -1,11 +1,13 @@
-//! `phantom setup`: finds out what it can, lets `phantomd init` make configuration and identity, and says what comes next.
+//! `phantom setup`: finds out what it can, lets `phantomd init` make configuration and identity, sees whether others reach the node,
+//! and says what comes next.
 //!
 //! For whom depends on what is installed: root, where the package's service is, sets that up; an ordinary user is told when the
 //! computer's daemon serves them already; everybody else gets a daemon of their own.
 
+mod reach;
+
 use std::fs;
-use std::io::Write;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
@@ -14,27 +16,35 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use phantom_ipc::SYSTEM_SOCKET;
+use phantom_ipc::absent::Installed;
+use tokio::runtime::Runtime;
 
 use super::args::Setup;
+use super::ask::write_over;
+use super::print;
+use crate::advice::{cannot_read, cannot_write};
 use crate::config::{self, Config, Folders, Overrides};
-use crate::gate::{self, Owner};
+use crate::gate;
 use crate::names::Peer;
+use crate::os::Owner;
+use crate::startup::StartError;
 
 /// What the package's unit says.
 const SYSTEM_CONFIG: &str = "/etc/phantom/phantomd.toml";
 const SYSTEM_DATA: &str = "/var/lib/phantom";
 
-/// Where units of the package lie, or of `install`.
-const USER_UNITS: [&str; 2] =
-    ["/usr/lib/systemd/user/phantomd.service", "/usr/local/share/systemd/user/phantomd.service"];
+/// What shells say of a command that Ctrl-C has ended.
+const INTERRUPTED: u8 = 130;
 
 /// What it came to, as the exit status.
-pub(super) fn run(options: &Setup) -> Result<u8> {
+pub(super) fn run(options: &Setup, runtime: &Runtime) -> Result<u8> {
     let whose = Whose::of(options)?;
-    let mut out = std::io::stdout().lock();
     if let Whose::Others = whose {
-        writeln!(out, "this computer's daemon at {SYSTEM_SOCKET} serves you: phantom-run PROGRAM needs nothing more")?;
-        return Ok(writeln!(out, "for a daemon of your own, with lasting names: phantom setup --own").map(|()| 0)?);
+        print(&format!(
+            "this computer's daemon at {SYSTEM_SOCKET} serves you: phantom-run PROGRAM needs nothing more\n\
+             for a daemon of your own, with lasting names: phantom setup --own\n"
+        ))?;
+        return Ok(0);
     }
     let overrides = whose.overrides(options);
     let folders = Folders::here();
@@ -44,14 +54,11 @@ pub(super) fn run(options: &Setup) -> Result<u8> {
         if !options.peers.is_empty() || options.listen.is_some() {
             bail!("a daemon answers at {}: nothing was changed\n  {}", config.socket.display(), whose.while_it_runs());
         }
-        writeln!(out, "a daemon answers at {}: it is set up", config.socket.display())?;
-        return Ok(writeln!(out, "next: phantom status").map(|()| 0)?);
+        print(&format!("a daemon answers at {}: it is set up\nnext: phantom status\n", config.socket.display()))?;
+        return Ok(0);
     }
     whose.listens_as_the_file_says(options, &folders)?;
-    for line in checks(&config, &phantomd)? {
-        writeln!(out, "{line}")?;
-    }
-    out.flush()?;
+    print(&(checks(&config, &phantomd)?.join("\n") + "\n"))?;
     let status =
         whose.init(&phantomd, options)?.status().with_context(|| format!("starting {}", phantomd.display()))?;
     if !status.success() {
@@ -61,10 +68,21 @@ pub(super) fn run(options: &Setup) -> Result<u8> {
         add_peers(&file, &options.peers)?;
     }
     let knows_nobody = Config::load(&overrides, &folders)?.peers.is_empty();
-    if knows_nobody {
-        writeln!(out, "it knows no other node yet: phantom setup --peer phantom-peer:… joins a network")?;
+    let looked = match (knows_nobody, options.offline) {
+        (true, _) => {
+            Some("not known: there is nobody yet who could try; once there is, `phantom doctor` says it".to_owned())
+        }
+        (false, true) => Some("not looked at; once it runs, `phantom doctor` says it, under `port`".to_owned()),
+        (false, false) => runtime.block_on(reach::tried(whose, &phantomd, &super::beside("phantom")?))?,
+    };
+    if let Some(looked) = &looked {
+        print(&format!("reached        {looked}\n"))?;
     }
-    Ok(writeln!(out, "next: {}", whose.next()).map(|()| 0)?)
+    if knows_nobody {
+        print("it knows no other node yet: `phantom setup --peer phantom-peer:…` joins a network\n")?;
+    }
+    print(&format!("next: {}\n", whose.next()))?;
+    Ok(if looked.is_some() { 0 } else { INTERRUPTED })
 }
 
 /// Whose daemon is set up.
@@ -93,7 +111,12 @@ impl Whose {
     }
 
     fn overrides(self, options: &Setup) -> Overrides {
-        let place = match self {
+        Overrides { listen: options.listen, ..self.place() }
+    }
+
+    /// Where all of it lies, when that is not where everybody's does.
+    fn place(self) -> Overrides {
+        match self {
             Self::System(_) => Overrides {
                 config: Some(SYSTEM_CONFIG.into()),
                 data_dir: Some(SYSTEM_DATA.into()),
@@ -101,8 +124,7 @@ impl Whose {
                 ..Overrides::default()
             },
             Self::Own | Self::Others => Overrides::default(),
-        };
-        Overrides { listen: options.listen, ..place }
+        }
     }
 
     /// Configuration that is there stays as it is: another port than its own would be checked and told to others, and not used.
@@ -128,38 +150,77 @@ impl Whose {
     fn init(self, phantomd: &Path, options: &Setup) -> Result<Command> {
         let mut command = Command::new(phantomd);
         command.arg("init");
-        let Overrides { config, data_dir, socket, listen, .. } = self.overrides(options);
-        let paths = [("--config", config), ("--data-dir", data_dir), ("--socket", socket)];
-        for (option, path) in paths.into_iter().filter_map(|(option, path)| Some((option, path?))) {
-            command.arg(option).arg(path);
+        let overrides = self.overrides(options);
+        if let Some(socket) = &overrides.socket {
+            command.arg("--socket").arg(socket);
         }
-        if let Some(listen) = listen {
+        self.places(&mut command, &overrides);
+        if let Some(listen) = overrides.listen {
             command.arg("--listen").arg(listen.to_string());
         }
         if options.accept_eula {
             command.arg("--accept-eula");
         }
-        if let Self::System(Owner { uid, gid }) = self {
-            command.uid(uid).gid(gid);
-        }
+        command.arg("--elsewhere").arg(self.elsewhere());
         Ok(command)
     }
 
-    /// What starts it.
-    fn next(self) -> &'static str {
-        let has_manager = Path::new("/run/systemd/system").exists();
+    /// What helps where keys or configuration cannot be.
+    fn elsewhere(self) -> &'static str {
         match self {
-            Self::System(_) if has_manager => "systemctl enable --now phantomd, then phantom status",
-            Self::System(_) => {
-                "phantomd as the user phantom, in the way of this computer's service manager: \
-                 /usr/lib/systemd/system/phantomd.service says how"
+            Self::System(_) => "let that folder lead to another disk (a mount, or a link)",
+            Self::Own | Self::Others => {
+                "set XDG_STATE_HOME and XDG_CONFIG_HOME to folders elsewhere, for phantomd and phantom as well"
             }
-            Self::Own | Self::Others if has_manager && USER_UNITS.iter().any(|unit| Path::new(unit).exists()) => {
-                "systemctl --user enable --now phantomd, then phantom status"
-            }
-            Self::Own | Self::Others => "phantomd, and in another terminal phantom status",
         }
     }
+
+    /// The daemon itself, as it was set up, but for its socket.
+    fn daemon(self, phantomd: &Path, socket: &Path) -> Command {
+        let mut command = Command::new(phantomd);
+        command.arg("--socket").arg(socket);
+        self.places(&mut command, &self.place());
+        command
+    }
+
+    fn places(self, command: &mut Command, Overrides { config, data_dir, .. }: &Overrides) {
+        for (option, path) in [("--config", config), ("--data-dir", data_dir)] {
+            if let Some(path) = path {
+                command.arg(option).arg(path);
+            }
+        }
+        self.becomes(command);
+    }
+
+    /// Lets a command be that user's.
+    fn becomes(self, command: &mut Command) {
+        if let Self::System(Owner { uid, gid }) = self {
+            command.uid(uid).gid(gid);
+        }
+    }
+
+    /// What starts it.
+    fn next(self) -> String {
+        let installed = Installed::here();
+        match self {
+            Self::System(_) if installed.is_managed() => {
+                "systemctl enable --now phantomd, then phantom status".to_owned()
+            }
+            Self::System(_) => {
+                let unit = installed.unit().unwrap_or(SYSTEM_CONFIG);
+                format!("phantomd as the user phantom, in the way of this computer's service manager: {unit} says how")
+            }
+            Self::Own | Self::Others if installed.manages_own() => {
+                "systemctl --user enable --now phantomd, then phantom status".to_owned()
+            }
+            Self::Own | Self::Others => "phantomd, and in another terminal phantom status".to_owned(),
+        }
+    }
+}
+
+/// The same address with a port that is not the one which is taken.
+fn another(listen: SocketAddr) -> SocketAddr {
+    SocketAddr::new(listen.ip(), if listen.port() == 9443 { 10_443 } else { 9443 })
 }
 
 /// What was looked at, one line each.
@@ -170,11 +231,12 @@ fn checks(config: &Config, phantomd: &Path) -> Result<Vec<String>> {
     let listen = config.listen;
     TcpListener::bind(listen).map_err(|error| match error.kind() {
         std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
-            "port {} is in use by another program\n  stop that, or choose another: phantom setup --listen 0.0.0.0:9443 \
+            "port {} is in use by another program\n  stop that, or choose another: phantom setup --listen {} \
              (the computer's daemon: listen in {SYSTEM_CONFIG})",
-            listen.port()
+            listen.port(),
+            another(listen)
         ),
-        _ => anyhow::Error::new(error).context(format!("listening on {listen}")),
+        _ => StartError::Listen { addr: listen, source: error }.into(),
     })?;
     let namespaces = match gate::probe(phantomd) {
         Ok(()) => "can be made: every program is kept in, whatever it does".to_owned(),
@@ -188,7 +250,7 @@ fn checks(config: &Config, phantomd: &Path) -> Result<Vec<String>> {
 
 /// Adds nodes to join through to a configuration file that names none yet.
 fn add_peers(file: &PathBuf, peers: &[Peer]) -> Result<()> {
-    let text = fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    let text = fs::read_to_string(file).map_err(|error| cannot_read(file, &error))?;
     let lines: String =
         peers.iter().filter(|peer| !text.contains(&peer.to_string())).map(|p| format!("    \"{p}\",\n")).collect();
     if lines.is_empty() {
@@ -197,7 +259,7 @@ fn add_peers(file: &PathBuf, peers: &[Peer]) -> Result<()> {
     let Some(text) = with_peers(&text, &lines) else {
         bail!("{} has peers in a form of its own: add yours there\npeers = [\n{lines}]", file.display());
     };
-    fs::write(file, text).with_context(|| format!("writing {}", file.display()))
+    write_over(file, &text).map_err(|error| cannot_write(file, &error))
 }
 
 /// The text with lines added to its list of peers, if it is written as `phantomd init` does.
@@ -215,6 +277,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_port_that_is_taken_is_not_what_is_proposed() {
+        for taken in ["0.0.0.0:8443", "127.0.0.1:9443", "[::]:9443"] {
+            let taken: SocketAddr = taken.parse().expect("an address");
+            let proposed = another(taken);
+            assert!(
+                proposed.ip() == taken.ip() && proposed.port() != taken.port() && proposed.port() >= 1024,
+                "{proposed}"
+            );
+        }
+    }
+
+    #[test]
     fn a_port_that_the_file_does_not_say_is_refused() {
         let root = tempfile::tempdir().expect("a folder");
         let folders = Folders {
@@ -224,7 +298,7 @@ mod tests {
         };
         let asked = |listen: &str| {
             let listen = Some(listen.parse().expect("an address"));
-            let options = Setup { peers: Vec::new(), listen, own: true, accept_eula: true };
+            let options = Setup { peers: Vec::new(), listen, own: true, accept_eula: true, offline: true };
             Whose::Own.listens_as_the_file_says(&options, &folders).map_err(|error| error.to_string())
         };
         asked("127.0.0.1:1").expect("no file, no other port");

@@ -4,8 +4,10 @@ use phantom_ipc::admin::{
     Address, Check, CheckState, Connection, ConnectionState, Direction, Doctor, Forward, Hop, LogLine, Lookup,
     OwnRecord, Path, PathKind, PathState, Peer, Published, StartStep, Status, Warning,
 };
+use phantom_proto::node::age;
 
-use super::table::{bytes, clean, counted, pairs, table};
+use super::table::{bytes, counted, pairs, table};
+use crate::say::clean;
 
 /// Characters of [`short`].
 const SHORT_ID: usize = 12;
@@ -38,7 +40,7 @@ pub(super) fn status(status: &Status) -> String {
     if status.start.iter().any(|step| !step.done) {
         rows.extend(status.start.iter().map(|step| ("start", start_step(step))));
     }
-    rows.extend(status.warnings.iter().filter(|one| one.caused_by.is_none()).map(|one| ("warning", warning(one))));
+    rows.extend(status.warnings.iter().filter(|one| one.caused_by.is_none()).map(warning));
     rows.extend(status.notes.iter().map(|note| ("note", note.clone())));
     // The label once.
     let labels = std::iter::once("published").chain(std::iter::repeat(""));
@@ -47,7 +49,7 @@ pub(super) fn status(status: &Status) -> String {
 }
 
 /// Where this node's record stands, and since when.
-fn own_record(record: &OwnRecord) -> String {
+pub(super) fn own_record(record: &OwnRecord) -> String {
     let kept = format!("kept by {} of {} asked", record.kept_by, record.asked);
     match record.for_seconds {
         Some(seconds) => format!("{kept}; by more than half for {}", age(seconds)),
@@ -61,19 +63,20 @@ fn start_step(step: &StartStep) -> String {
     if step.done { format!("{}: after {took}", step.what) } else { format!("{}: not yet, for {took}", step.what) }
 }
 
-/// What is wrong, with its code, and what to do.
-fn warning(one: &Warning) -> String {
+/// How grave it is; what is wrong, with its code, and what to do.
+fn warning(one: &Warning) -> (&'static str, String) {
     let affects = if one.affects_connections { ", connections suffer" } else { "" };
-    format!("{} ({}{affects}, for {}): {}", one.text, one.code, age(one.since_seconds), one.advice)
+    let text = format!("{} ({}{affects}, for {}): {}", one.text, one.code, age(one.since_seconds), one.advice);
+    (one.severity.word(), text)
 }
 
 pub(super) fn doctor(doctor: &Doctor) -> String {
     let rows: Vec<_> = doctor.checks.iter().map(check).collect();
     let mut text = table(["", "looked at", "is"], &rows);
-    let warnings: Vec<_> = doctor.warnings.iter().filter(|one| one.caused_by.is_none()).collect();
+    let warnings: Vec<_> = doctor.warnings.iter().filter(|one| one.caused_by.is_none()).map(warning).collect();
     if !warnings.is_empty() {
         text.push('\n');
-        text.push_str(&pairs(&warnings.iter().map(|one| ("warning", warning(one))).collect::<Vec<_>>()));
+        text.push_str(&pairs(&warnings));
     }
     text
 }
@@ -110,6 +113,15 @@ pub(super) fn address(address: &Address) -> String {
     ])
 }
 
+/// One that is no more, at this daemon.
+pub(super) fn gone(address: &Address) -> String {
+    pairs(&[
+        ("removed", address.name.clone()),
+        ("address", address.address.to_string()),
+        ("phantom name", address.phantom_name.clone()),
+    ])
+}
+
 /// One that has just been made: it is nowhere else.
 pub(super) fn new_address(one: &Address) -> String {
     let backup = format!("`phantom identity export {} FILE` makes one; without it, what is lost is lost", one.name);
@@ -118,7 +130,7 @@ pub(super) fn new_address(one: &Address) -> String {
 
 pub(super) fn addresses(list: &[Address]) -> String {
     if list.is_empty() {
-        return "no addresses yet: `phantom address new NAME` makes one\n".to_owned();
+        return "no addresses yet: `phantom identity new NAME` makes one\n".to_owned();
     }
     let rows: Vec<_> =
         list.iter().map(|one| [one.name.clone(), one.address.to_string(), one.phantom_name.clone()]).collect();
@@ -127,17 +139,27 @@ pub(super) fn addresses(list: &[Address]) -> String {
 
 pub(super) fn forward(one: &Forward) -> String {
     let lasts = match (&one.identity, one.keep) {
-        (_, true) => "after restarts as well, until `phantom forward --remove`",
+        (_, true) => "after restarts as well, until `phantom forward remove`",
         (Some(_), false) => "until the daemon ends",
         (None, false) => "until the daemon ends, and the address with it",
     };
     let idle = if one.listens { "" } else { ", where nothing listens yet: until something does, visitors are refused" };
-    pairs(&[
+    let mut rows = vec![
         ("others reach", format!("port {} at {}", one.port, one.phantom_name)),
         ("which leads to", format!("{}{idle}", one.to)),
         ("how long", lasts.to_owned()),
         ("mind", "it sees visitors come from loopback: what trusts that trusts them all".to_owned()),
-    ])
+    ];
+    rows.extend(new_identity(one).map(|new| ("identity", new)));
+    pairs(&rows)
+}
+
+/// Of a name that was made for what is offered at it: whoever has mistyped it sees it here.
+fn new_identity(one: &Forward) -> Option<String> {
+    let name = one.identity.as_ref().filter(|_| one.new_identity)?;
+    Some(format!(
+        "{name} is new, and lasts: `phantom identity remove {name}` ends it, `phantom identity export {name} FILE` keeps a copy"
+    ))
 }
 
 /// A folder that is shown at an address.
@@ -146,11 +168,27 @@ pub(super) fn served(address: &str, one: &Forward) -> String {
         Some(name) => format!("until Ctrl-C; the address is that of {name} and stays"),
         None => "until Ctrl-C, and the address with it".to_owned(),
     };
-    pairs(&[
+    let mut rows = vec![
         ("address", address.to_owned()),
         ("how long", lasts),
         ("mind", "whoever knows the address may read it".to_owned()),
-    ])
+    ];
+    rows.extend(new_identity(one).map(|new| ("identity", new)));
+    pairs(&rows)
+}
+
+/// Where the console is, for whom, and for how long.
+pub(super) fn console(link: &str, socket: Option<&str>) -> String {
+    let mut rows = vec![("link", link.to_owned())];
+    if let Some(socket) = socket {
+        rows.push((
+            "socket",
+            format!("{socket}: `ssh -L 127.0.0.1:8000:{socket} COMPUTER` leads a browser's port 8000 here"),
+        ));
+    }
+    rows.push(("for whom", "the browser that opens it first; the link works once".to_owned()));
+    rows.push(("how long", "until Ctrl-C".to_owned()));
+    pairs(&rows)
 }
 
 pub(super) fn forwards(list: &[Forward]) -> String {
@@ -166,8 +204,9 @@ pub(super) fn forwards(list: &[Forward]) -> String {
     table(["port", "leads to", "identity", "kept", "at"], &list.iter().map(row).collect::<Vec<_>>())
 }
 
-pub(super) fn removed(count: u64) -> String {
-    if count == 0 { "there was none\n".to_owned() } else { format!("taken back: {count}\n") }
+pub(super) fn removed(one: &Forward) -> String {
+    let whose = one.identity.as_ref().map_or_else(|| "a fresh identity".to_owned(), |name| format!("identity {name}"));
+    format!("taken back: port {} of {whose}, which led to {}\n", one.port, one.to)
 }
 
 pub(super) fn paths(list: &[Path]) -> String {
@@ -294,17 +333,6 @@ fn or_dash(text: String) -> String {
     if text.is_empty() { "-".to_owned() } else { text }
 }
 
-/// Seconds in the two largest units that say something.
-pub(super) fn age(seconds: u64) -> String {
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{minutes} min {} s", seconds % 60),
-        3600..86_400 => format!("{hours} h {} min", minutes % 60),
-        _ => format!("{days} d {} h", hours % 24),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -377,14 +405,27 @@ mod tests {
         assert!(status.contains("note              a path was lost\n"), "{status}");
         assert!(status.contains("start             a first peer: after 1.2 s\n"), "{status}");
         assert!(status.contains("start             guards: not yet, for 60.0 s\n"), "{status}");
-        let warned = "warning           nobody answers (no-peers, connections suffer, for 1 min 5 s): go online\n";
+        let warned = "error             nobody answers (no-peers, connections suffer, for 1 min 5 s): go online\n";
         assert!(status.contains(warned) && !status.contains("no-path"), "an effect is not told: {status}");
         assert!(status.contains("3 paths, 12 tunnels; 5.0 MB so far") && status.contains("1 min 1 s"), "{status}");
     }
 
+    /// "warning" before what nobody need do anything about.
+    #[test]
+    fn what_is_told_is_called_by_how_grave_it_is() {
+        use phantom_ipc::admin::Severity;
+        let all = [(Severity::Info, "info     "), (Severity::Warning, "warning  "), (Severity::Error, "error    ")];
+        let warnings = all.map(|(severity, _)| Warning { severity, ..warning_of("a", None) }).to_vec();
+        let text = doctor(&Doctor { checks: Vec::new(), warnings });
+        let lines: Vec<_> = text.lines().skip_while(|line| !line.is_empty()).skip(1).collect();
+        assert!(lines.iter().zip(all).all(|(line, (_, label))| line.starts_with(label)), "{text}");
+        // As scripts read it.
+        assert!(all.iter().all(|(one, label)| serde_json::json!(one) == label.trim()));
+    }
+
     #[test]
     fn empty_lists_say_what_to_do() {
-        assert!(addresses(&[]).contains("address new"));
+        assert!(addresses(&[]).contains("identity new"));
         assert!(paths(&[]).contains("phantom status"));
         assert!(peers(&[]).contains("--peer"));
         assert!(connections(&[]).contains("no connections") && connections(&[]).contains("phantom-run"));
@@ -405,6 +446,7 @@ mod tests {
             received_bytes: 2000,
             moves: 0,
             last_move: None,
+            own_path: Some("4".to_owned()),
             own_hops: vec![node(1), node(2), node(3)],
             far_node: Some(node(4)),
             far_hops: None,

@@ -2,6 +2,8 @@
 
 use std::fmt::Display;
 
+use crate::say::clean;
+
 /// Lays out `rows` under `head`; every row has as many cells as the head.
 pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> String {
     let mut widths = head.map(|cell| cell.chars().count());
@@ -26,11 +28,6 @@ pub(super) fn pairs(rows: &[(&str, String)]) -> String {
 fn line<'a>(widths: &[usize], cells: impl Iterator<Item = &'a str>) -> String {
     let cells: Vec<String> = widths.iter().zip(cells).map(|(&width, cell)| format!("{:width$}", clean(cell))).collect();
     format!("{}\n", cells.join("  ").trim_end())
-}
-
-/// What came from a network must not steer the terminal.
-pub(super) fn clean(cell: &str) -> String {
-    cell.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 /// How many there are of something.

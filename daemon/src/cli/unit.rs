@@ -5,12 +5,19 @@
 //! doors, so the drop-in starts each command of the unit by it: one that checks a configuration looks names up as well.
 
 use std::fs;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use phantom_ipc::admin::{Address, Request};
+use tokio::time::timeout;
 
 use super::args::{Unit, UnitOptions};
-use super::shown_list;
+use super::ask::write_over;
+use super::{shown_list, wait};
+use crate::advice::{cannot_read, to_write};
+use crate::client::Client;
 
 /// Where units lie, first choice first; drop-ins for one may lie in all of them.
 const FOLDERS: [&str; 5] = [
@@ -28,14 +35,27 @@ const DROP_IN: &str = "zz-phantom.conf";
 const COMMANDS: [&str; 7] =
     ["ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost", "ExecReload", "ExecStop", "ExecStopPost"];
 
+/// How units say yes.
+const YES: [&str; 4] = ["yes", "true", "on", "1"];
+
 /// What may stand before a command.
 const PREFIXES: &str = "-+!:|";
 
+/// How long the daemon is asked for names.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// To which the services of drop-ins are bound.
+const DAEMON: &str = "phantomd.service";
+
 /// Does what was asked; returns what to print.
-pub(super) fn run(command: &Unit, as_json: bool) -> Result<String> {
+pub(super) async fn run(socket: &Path, command: &Unit, as_json: bool) -> Result<String> {
     let root = Path::new("/");
     match command {
-        Unit::Add(options) => add(root, options, &super::beside("phantom-run")?),
+        Unit::Add(options) => {
+            // Only a name is looked for, and only to say that there is none.
+            let names = if options.identity.is_some() { names(socket).await } else { None };
+            add(root, options, &super::beside("phantom-run")?, names.as_deref())
+        }
         Unit::Remove { unit } => remove(root, &full(unit)),
         Unit::List => shown_list(
             list(root),
@@ -43,6 +63,14 @@ pub(super) fn run(command: &Unit, as_json: bool) -> Result<String> {
             "no service runs under phantom-run: `phantom unit add nginx` puts one there",
         ),
     }
+}
+
+/// Names of the identities that the daemon has for whoever asks; none when it does not say now: the drop-in can be made without.
+async fn names(socket: &Path) -> Option<Vec<String>> {
+    let mut client = Client::connect(socket).await.ok()?;
+    let asked = timeout(PATIENCE, client.ask::<Vec<Address>>(&Request::AddressList));
+    let all = wait::shown("waiting for the daemon", asked).await.ok()?.ok()?;
+    Some(all.into_iter().map(|one| one.name).collect())
 }
 
 /// The name of a unit, whose end may be left out.
@@ -54,18 +82,46 @@ fn drop_in(root: &Path, unit: &str) -> PathBuf {
     root.join(FOLDERS[0]).join(format!("{unit}.d")).join(DROP_IN)
 }
 
-fn add(root: &Path, options: &UnitOptions, launcher: &Path) -> Result<String> {
+fn add(root: &Path, options: &UnitOptions, launcher: &Path, names: Option<&[String]>) -> Result<String> {
     let unit = full(&options.unit);
-    if !unit.ends_with(".service") || unit.contains('/') {
-        bail!("{unit} is no service: sockets and timers start one, name that");
-    }
-    let text = wrapped(&settings(root, &unit)?, options, launcher)?;
+    ensure!(!unit.contains('/'), "{unit} is a path\n  say the name of a service, as in: phantom unit add nginx");
+    ensure!(
+        unit.ends_with(".service"),
+        "{unit} is no service\n  sockets and timers start one: say the name of that, as in: phantom unit add nginx"
+    );
+    ensure!(unit != DAEMON, "{DAEMON} is what the others need: over itself it would never start");
+    let settings = settings(root, &unit)?;
+    ensure!(
+        FOLDERS.iter().any(|folder| root.join(folder).join(DAEMON).is_file()),
+        "there is no {DAEMON} on this computer, without which the service would not start\n  install the package, or put \
+         phantom-run into the unit by hand: docs/servers.md"
+    );
+    let text = wrapped(&settings, options, launcher)?;
     let path = drop_in(root, &unit);
     let folder = path.parent().unwrap_or(root);
-    fs::create_dir_all(folder).with_context(|| format!("making {} (root may)", folder.display()))?;
-    fs::write(&path, text).with_context(|| format!("writing {} (root may)", path.display()))?;
-    let mind = if options.publish.is_empty() { unreached(&options.unit) } else { String::new() };
+    let refused = |error: io::Error| anyhow!("cannot write {}: {error}{}", path.display(), advice(&error));
+    fs::create_dir_all(folder).map_err(refused)?;
+    write_over(&path, &text).map_err(refused)?;
+    let mut mind = if options.publish.is_empty() { unreached(&options.unit) } else { String::new() };
+    match (&options.identity, user(&settings)) {
+        (Some(identity), Some(user)) => mind.push_str(&theirs(identity, user)),
+        (Some(identity), None) => match names {
+            Some(names) if names.contains(identity) => {}
+            Some(_) => {
+                mind.push_str(&format!("mind: there is no identity {identity} yet: phantom identity new {identity}\n"));
+            }
+            None => mind.push_str(&format!("mind: no daemon says now whether there is an identity {identity}\n")),
+        },
+        (None, _) => {}
+    }
     Ok(format!("made {}\n{mind}next: systemctl daemon-reload && systemctl restart {unit}\n", path.display()))
+}
+
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        ErrorKind::PermissionDenied => "\n  root may: sudo phantom unit …",
+        _ => to_write(error),
+    }
 }
 
 /// Whoever moves a server here would look for the reason elsewhere.
@@ -76,10 +132,18 @@ fn unreached(unit: &str) -> String {
     )
 }
 
+/// Whoever made the name as root has another one.
+fn theirs(identity: &str, user: &str) -> String {
+    format!(
+        "mind: it runs as {user}, and names are each user's own; unless {user} has that one:\n  \
+         setpriv --reuid {user} --regid {user} --clear-groups phantom identity new {identity}\n"
+    )
+}
+
 fn remove(root: &Path, unit: &str) -> Result<String> {
     let path = drop_in(root, unit);
     ensure!(path.exists(), "{unit} has no drop-in of ours\n  `phantom unit list` shows those that have");
-    fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    fs::remove_file(&path).map_err(|error| anyhow!("cannot remove {}: {error}{}", path.display(), advice(&error)))?;
     let _ = path.parent().map(fs::remove_dir);
     Ok(format!(
         "removed {}\nnext, and it is on the normal network: systemctl daemon-reload && systemctl restart {unit}\n",
@@ -102,7 +166,12 @@ fn settings(root: &Path, unit: &str) -> Result<Vec<(String, String)>> {
     let names: Vec<&str> = [unit].into_iter().chain(template.as_deref()).collect();
     let in_folders = |name: &str| FOLDERS.map(|folder| root.join(folder).join(name));
     let fragment = names.iter().flat_map(|name| in_folders(name)).find(|path| path.is_file());
-    let fragment = fragment.with_context(|| format!("there is no unit {unit} on this computer"))?;
+    let fragment = fragment.with_context(|| {
+        format!(
+            "there is no unit {unit} on this computer\n  `systemctl list-unit-files --type=service` shows those that are; users' own \
+             (`systemctl --user`) are none of them"
+        )
+    })?;
     let mut drop_ins: Vec<PathBuf> = Vec::new();
     for folder in names.iter().flat_map(|name| in_folders(&format!("{name}.d"))) {
         let files = fs::read_dir(folder).into_iter().flatten().flatten().map(|file| file.path());
@@ -117,7 +186,7 @@ fn settings(root: &Path, unit: &str) -> Result<Vec<(String, String)>> {
     drop_ins.sort_by(|a, b| a.file_name().cmp(&b.file_name()));
     let mut found = Vec::new();
     for path in [fragment].into_iter().chain(drop_ins) {
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+        let text = fs::read_to_string(&path).map_err(|error| cannot_read(&path, &error))?;
         found.extend(pairs(&text));
     }
     Ok(found)
@@ -145,20 +214,33 @@ fn pairs(text: &str) -> Vec<(String, String)> {
     found
 }
 
+/// The last that is said of a setting.
+fn last<'a>(settings: &'a [(String, String)], wanted: &str) -> Option<&'a str> {
+    settings.iter().rev().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str())
+}
+
+/// The ordinary user as whom a unit's commands run.
+fn user(settings: &[(String, String)]) -> Option<&str> {
+    last(settings, "User").filter(|user| !["", "root", "0"].contains(user))
+}
+
 /// The drop-in's text.
 fn wrapped(settings: &[(String, String)], options: &UnitOptions, launcher: &Path) -> Result<String> {
-    let last = |wanted: &str| settings.iter().rev().find(|(key, _)| key == wanted).map(|(_, value)| value.as_str());
-    if options.identity.is_some() && last("User").is_some_and(|user| !["", "root", "0"].contains(&user)) {
+    let lasts = options.identity.is_some() || options.publish.iter().any(|publish| publish.contains(':'));
+    let is_nobody = user(settings).is_some_and(|user| ["nobody", "65534"].contains(&user));
+    if lasts && (is_nobody || last(settings, "DynamicUser").is_some_and(|said| YES.contains(&said))) {
         bail!(
-            "{} runs as an ordinary user, and lasting identities are root's\n  leave --identity out: each start is a fresh one",
+            "{} runs as a user who is no one in particular (nobody, DynamicUser=), and names are each user's own\n  say neither \
+             --identity nor a name to publish at: each start is a fresh one",
             options.unit
         );
     }
-    let mut text = "# Made by `phantom unit add`: phantom-run before each command, so that Phantom is the service's only network.\n\
-                    [Unit]\nAfter=phantomd.service\nBindsTo=phantomd.service\n\n[Service]\n"
-        .to_owned();
+    let mut text = format!(
+        "# Made by `phantom unit add`: phantom-run before each command, so that Phantom is the service's only network.\n\
+         [Unit]\nAfter={DAEMON}\nBindsTo={DAEMON}\n\n[Service]\n"
+    );
     // The program is not systemd's own child: phantom-run is. One that forks ends both, and its PIDFile= says who is left.
-    if last("Type").is_some_and(|kind| kind.starts_with("notify")) {
+    if last(settings, "Type").is_some_and(|kind| kind.starts_with("notify")) {
         text.push_str("NotifyAccess=all\n");
     }
     let mut commands = 0;
@@ -192,7 +274,7 @@ fn command(line: &str, is_main: bool, options: &UnitOptions, launcher: &Path) ->
     if bare.contains(" ; ") {
         bail!("{} has several commands in one line: write one in each", options.unit);
     }
-    let mut ours = format!("{}{} --quiet", &line[..line.len() - bare.len()], launcher.display());
+    let mut ours = format!("{}{} --quiet", &line[..line.len() - bare.len()], quoted(launcher)?);
     if let Some(identity) = &options.identity {
         ours.push_str(&format!(" --identity {identity}"));
     }
@@ -201,6 +283,13 @@ fn command(line: &str, is_main: bool, options: &UnitOptions, launcher: &Path) ->
         ours.push_str(" --on-daemon-loss exit");
     }
     Ok(format!("{ours} -- {bare}"))
+}
+
+/// A path as the first word of a command, where systemd would divide it, or put something in the place of parts of it.
+fn quoted(path: &Path) -> Result<String> {
+    let text = path.to_str().filter(|text| !text.contains(['"', '\'', '\\', '$', '\n']));
+    let text = text.with_context(|| format!("{} cannot stand in a unit", path.display()))?.replace('%', "%%");
+    Ok(if text.contains(char::is_whitespace) { format!("\"{text}\"") } else { text })
 }
 
 #[cfg(test)]

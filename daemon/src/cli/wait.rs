@@ -1,4 +1,4 @@
-//! What people see of a wait: on a terminal, after a moment, what is waited for and for how long.
+//! What people see of a wait: on a terminal, after a moment, what is waited for and for how long; elsewhere one line, once it is long.
 
 use std::future::Future;
 use std::io::{self, IsTerminal};
@@ -6,18 +6,34 @@ use std::pin::pin;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use phantom_ipc::admin::Request;
+use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+
+use crate::client::{Client, ClientError};
 
 /// What takes less is no wait.
 const NO_WAIT: Duration = Duration::from_millis(400);
 
+/// What a log or a pipe is told of: a daemon that runs answers sooner.
+const LONG_WAIT: Duration = Duration::from_secs(5);
+
 /// How often the seconds are drawn again.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// Asks the daemon.
+pub(super) async fn answer<T: DeserializeOwned>(client: &mut Client, request: &Request) -> Result<T, ClientError> {
+    shown("waiting for the daemon", client.ask(request)).await
+}
 
 /// Runs `work`; on standard error, since standard output is for the answer.
 pub(super) async fn shown<T>(what: &'static str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     if !io::stderr().is_terminal() {
+        if let Ok(done) = timeout(LONG_WAIT, &mut work).await {
+            return done;
+        }
+        eprintln!("phantom: {what}, for {} s by now", LONG_WAIT.as_secs());
         return work.await;
     }
     if let Ok(done) = timeout(NO_WAIT, &mut work).await {

@@ -61,7 +61,7 @@ fn every_field_is_read() {
         "listen = '127.0.0.1:443'\nadvertise = '192.0.2.1:443'\ndata_dir = 'data'\nsocket = '/tmp/x.sock'\n\
          peers = ['{}']\nface = {{ proxy = '127.0.0.1:80' }}\nlog = 'debug'\n[aliases]\nweb = '{name}'\n\
          [paths]\nhops = 4\nahead = 2\nentry = 3\nready_tunnels = 9\nhurry = true\n\
-         [limits]\nlinks = 100\nrelayed_paths = 5\nrelayed_tunnels = 0\n",
+         [limits]\nlinks = 100\nrelayed_paths = 5\nrelayed_tunnels = 0\nlink_mib = 7\n",
         peer(1)
     ))
     .unwrap();
@@ -69,7 +69,7 @@ fn every_field_is_read() {
     assert_eq!(config.peers, [peer(1)]);
     assert_eq!(config.face, Face::Proxy("127.0.0.1:80".parse().unwrap()));
     assert_eq!(config.paths, PathPlan { hops: 4, ahead: 2, entry: 3, ready_tunnels: 9, hurry: true });
-    assert_eq!(config.limits, Limits { links: 100, relayed_paths: 5, relayed_tunnels: 0 });
+    assert_eq!(config.limits, Limits { links: 100, relayed_paths: 5, relayed_tunnels: 0, link_mib: 7 });
     assert_eq!(config.aliases[&"web".parse().unwrap()].address(), name.address());
     assert_eq!(config.advertise, Some("192.0.2.1:443".parse().unwrap()));
 }
@@ -106,7 +106,7 @@ fn unknown_fields_are_named_with_line_and_choices() {
 #[test]
 fn wrong_values_are_named_with_line_and_range() {
     for (text, line, says) in [
-        ("listen = '8443'", "line 1", "socket address"),
+        ("listen = '8443'", "line 1", "as 0.0.0.0:8443"),
         ("\npeers = ['x']", "line 2", "phantom-peer:"),
         ("[paths]\nhops = 1", "line 2", "between 2 and 4"),
         ("[paths]\nhops = -1", "line 2", "between 2 and 4"),
@@ -127,6 +127,20 @@ fn values_that_cannot_work_are_refused() {
     assert!(refusal("log = 'loud'").contains("off, error, warn"));
     assert!(refusal("face = { folder = 'none' }").contains("not a folder"));
     assert!(refusal(&format!("socket = '/{}'", "x".repeat(120))).contains("--socket"));
+}
+
+/// `init` leaves what is there as it is.
+#[test]
+fn a_file_that_is_there_and_cannot_be_read_is_not_to_be_written_by_init() {
+    let root = tempfile::tempdir().unwrap();
+    let said = |name: &str| {
+        let overrides = Overrides { config: Some(root.path().join(name)), ..Overrides::default() };
+        Config::load(&overrides, &folders(root.path())).unwrap_err().to_string()
+    };
+    fs::write(root.path().join("bytes.toml"), b"\xff\xfe\x00").unwrap();
+    assert!(said("none.toml").contains("phantomd init"));
+    assert!(said("bytes.toml").contains("text in UTF-8") && !said("bytes.toml").contains("phantomd init"));
+    assert!(!said("").contains("phantomd init"), "a folder");
 }
 
 #[test]
@@ -211,9 +225,9 @@ fn metrics_are_offered_to_this_computer_alone_and_only_where_it_is_said() {
     let of = |listen: &str| toml::from_str::<File>(&format!("[metrics]\nlisten = \"{listen}\"\n"));
     assert_eq!(File::default().metrics.listen, None);
     for (text, at) in [
-        ("127.0.0.1:9464", MetricsAt::Tcp("127.0.0.1:9464".parse().unwrap())),
-        ("[::1]:1", MetricsAt::Tcp("[::1]:1".parse().unwrap())),
-        ("unix:/run/phantom/metrics.sock", MetricsAt::Unix("/run/phantom/metrics.sock".into())),
+        ("127.0.0.1:9464", LocalAddress::Tcp("127.0.0.1:9464".parse().unwrap())),
+        ("[::1]:1", LocalAddress::Tcp("[::1]:1".parse().unwrap())),
+        ("unix:/run/phantom/metrics.sock", LocalAddress::Unix("/run/phantom/metrics.sock".into())),
     ] {
         assert_eq!(of(text).unwrap().metrics.listen, Some(at.clone()));
         assert_eq!(at.to_string(), text);

@@ -28,7 +28,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::driver::{Arrival, Handle, Incoming as ForIdentity, OwnPath};
-use crate::gate::{ConnectError, Stream};
+use crate::far::{ConnectError, Stream};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
@@ -286,9 +286,9 @@ impl Network {
         &self.handle
     }
 
-    /// Open and recent connections, oldest first.
-    pub fn connections(&self) -> Vec<Connection> {
-        lock(&self.connections).list.values().cloned().collect()
+    /// Open and recent connections with their numbers, which stay theirs; oldest first.
+    pub fn connections(&self) -> Vec<(u64, Connection)> {
+        lock(&self.connections).list.iter().map(|(id, one)| (*id, one.clone())).collect()
     }
 
     /// How many connections there have been, and the bytes from and to programs.
@@ -413,6 +413,10 @@ impl Network {
                 ForIdentity::Visit(visit) => {
                     let identity = self.identity(visit.identity);
                     tokio::spawn(visits::visit(self.handle.clone(), identity, visit));
+                    continue;
+                }
+                ForIdentity::LookUp(look) => {
+                    tokio::spawn(visits::look_up(self.handle.clone(), look));
                     continue;
                 }
             };

@@ -33,7 +33,8 @@ use super::sessions::{Resumption, Share};
 use super::stream::{Ends, pair};
 use super::unproven::Place;
 use super::{Programs, Traffic, opening};
-use crate::gate::{ConnectError, Stream};
+use crate::clock::Since;
+use crate::far::{ConnectError, Stream};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
@@ -82,6 +83,9 @@ const RESUME_LIMIT: Duration = Duration::from_secs(120);
 /// How long when little waits: a computer sleeps for an hour, or overnight.
 // protocol: S40
 const SLEEP_LIMIT: Duration = Duration::from_secs(24 * 3600);
+
+/// How often a session that waits so looks how late it is: its timer stands still while the computer sleeps.
+const LATE_LOOK: Duration = Duration::from_secs(30);
 
 /// What is little.
 const LITTLE: u64 = 64 * 1024;
@@ -151,7 +155,7 @@ struct Pump {
     /// `None`: lost, and there is no other yet.
     way: Option<Way>,
     /// Since when the other end has not been heard of on any.
-    lost: Option<Instant>,
+    lost: Option<Since>,
     searching: Option<Searching>,
     /// What came of the last tunnel.
     left: Option<&'static str>,
@@ -425,7 +429,7 @@ impl Pump {
 
     /// When something must have happened: a proof, an answer, another tunnel, or the other end's END.
     fn due(&self) -> Option<Instant> {
-        let Some(way) = &self.way else { return Some(self.lost? + self.patience()) };
+        let Some(way) = &self.way else { return Some(Instant::now() + self.left_to_wait()?.min(LATE_LOOK)) };
         match &self.role {
             _ if way.end_said => way.end_left.map(|left| left + LINGER),
             Role::Server(server) if server.entry.is_none() && self.verdict.is_none() => Some(server.proof_due),
@@ -443,8 +447,15 @@ impl Pump {
                 self.silences += u32::from(suspected);
                 Err(RelayError::TimedOut)
             }
+            None if self.left_to_wait().is_some_and(|left| !left.is_zero()) => Ok(Turn::Goes),
             None => Err(RelayError::TimedOut),
         }
+    }
+
+    /// How long a session without a tunnel still waits.
+    // protocol: S40
+    fn left_to_wait(&self) -> Option<Duration> {
+        Some(self.patience().saturating_sub(self.lost?.elapsed()))
     }
 
     /// How long a session without a tunnel waits.
@@ -469,7 +480,7 @@ impl Pump {
         if self.stopping || !self.session.wants_tunnel() {
             return Ok(Turn::Over);
         }
-        self.lost.get_or_insert_with(Instant::now);
+        self.lost.get_or_insert_with(Since::now);
         match &mut self.role {
             Role::Client { redial, .. } => {
                 let redial = redial.take().ok_or(RelayError::Ended)?;

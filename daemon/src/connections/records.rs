@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use phantom_proto::cell::CellKind;
 use phantom_proto::ident::ApAddress;
-use phantom_proto::node::Work;
+use phantom_proto::node::{Heard, Inquiry, Verdict, Work};
 use phantom_proto::record::{ApRecord, RoutingEntry, Signed};
 use phantom_proto::wire::cells::{Lookup, Word};
 use phantom_proto::wire::frame::Reason;
@@ -16,13 +16,22 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::clock::unix_seconds;
 use crate::driver::Handle;
-use crate::gate::ConnectError;
+use crate::far::ConnectError;
+use crate::relay::RelayError;
+use crate::relay::cells::Tunnel;
 
 /// Addresses remembered per identity: a browser's day. Each costs some 600 bytes.
 const REMEMBERED: usize = 1024;
 
-/// How long one look-up may take: the terminating node gives up after 15 s.
+/// How long one answer may take: the terminating node gives up after 15 s.
 const ANSWER_LIMIT: Duration = Duration::from_secs(20);
+
+/// How long the tunnel may take over which another end is asked: its path stands, or a program is not to wait for one to be built.
+const AGAIN_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How long no second end is asked for what two have not had: a program that tries in a loop costs one question each time.
+// protocol: U32
+const IN_VAIN: Duration = Duration::from_secs(10);
 
 /// How long a record, or a newer one, is looked for that is not there: who listens is found a moment later, since its record has to be made,
 /// stored and spread first. A kernel whose first SYN is lost would wait as long for its second and third.
@@ -42,6 +51,32 @@ struct Known {
     record: Option<ApRecord>,
     /// When there was none the last time.
     missed: Option<Instant>,
+    /// When two ends had not what was asked for.
+    in_vain: Option<Instant>,
+}
+
+impl Known {
+    /// Looks for a newer record than the one that is known to lead nowhere.
+    async fn look_up<F>(
+        &mut self,
+        look_up: &mut impl FnMut(Inquiry) -> F,
+        old: Option<u64>,
+    ) -> Result<ApRecord, ConnectError>
+    where
+        F: Future<Output = Inquiry>,
+    {
+        let again = self.in_vain.is_none_or(|since| since.elapsed() >= IN_VAIN);
+        let inquiry = look_up(Inquiry::new(old, again)).await;
+        if inquiry.is_in_vain() {
+            self.in_vain = Some(Instant::now());
+        }
+        match inquiry.verdict() {
+            Verdict::Record(record) => Ok(record),
+            Verdict::Nothing => Err(ConnectError::Unreachable),
+            Verdict::Unsure => Err(ConnectError::Unsure),
+            Verdict::Silence => Err(ConnectError::TimedOut),
+        }
+    }
 }
 
 /// The records of one identity.
@@ -79,17 +114,17 @@ impl Records {
         to: ApAddress,
         deadline: Instant,
     ) -> Result<ApRecord, ConnectError> {
-        self.find_by(to, deadline, || look_up(handle, from, to, deadline)).await
+        self.find_by(to, deadline, |inquiry| look_up(handle, from, to, deadline, inquiry)).await
     }
 
     async fn find_by<F>(
         &self,
         to: ApAddress,
         deadline: Instant,
-        mut look_up: impl FnMut() -> F,
+        mut look_up: impl FnMut(Inquiry) -> F,
     ) -> Result<ApRecord, ConnectError>
     where
-        F: Future<Output = Result<ApRecord, ConnectError>>,
+        F: Future<Output = Inquiry>,
     {
         let begun = Instant::now();
         let slot = self.slot(to);
@@ -100,7 +135,7 @@ impl Records {
         let mut last = ConnectError::Unreachable;
         let mut pauses = PAUSES_MS.into_iter().map(Duration::from_millis);
         while known.missed.is_none_or(|missed| missed < begun + SHARED_AFTER) {
-            match look_up().await {
+            match known.look_up(&mut look_up, None).await {
                 Err(error @ (ConnectError::Unreachable | ConnectError::Unsure)) => last = error,
                 found => {
                     let record = found?;
@@ -131,7 +166,8 @@ impl Records {
         if let Some(record) = known.record.as_ref().filter(|record| record.serial > old.serial && holds(record)) {
             return Ok(record.clone());
         }
-        let found = look_up(handle, from, old.address(), deadline).await?;
+        let mut look_up = |inquiry| look_up(handle, from, old.address(), deadline, inquiry);
+        let found = known.look_up(&mut look_up, Some(old.serial)).await?;
         // A node that answers with an older one proves nothing.
         let newest = if found.serial > old.serial { found } else { old.clone() };
         known.record = Some(newest.clone());
@@ -149,35 +185,55 @@ impl Records {
     }
 }
 
-/// Asks the database over a path of the identity's own that asks and does nothing else.
-async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Instant) -> Result<ApRecord, ConnectError> {
-    let patience = deadline.saturating_duration_since(Instant::now());
-    let (_, mut tunnel) = handle.tunnel(from, Work::Ask, patience).await.map_err(|_| ConnectError::TimedOut)?;
+/// Asks the database over paths of the identity's own that ask and do nothing else.
+async fn look_up(handle: &Handle, from: ApAddress, to: ApAddress, deadline: Instant, mut inquiry: Inquiry) -> Inquiry {
+    while let Some(work) = inquiry.next() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let patience = if work == Work::AskAgain { left.min(AGAIN_PATIENCE) } else { left };
+        let Ok((path, tunnel)) = handle.tunnel(from, work, patience).await else { break };
+        let Some(heard) = ask(tunnel, to, deadline).await else { break };
+        if let Some(told) = inquiry.heard(path.no, heard) {
+            handle.tell(told).await;
+        }
+    }
+    inquiry
+}
+
+/// Asks the end of this path. `None`: the deadline came before the answer had its time.
+pub(super) async fn ask(mut tunnel: Tunnel, to: ApAddress, deadline: Instant) -> Option<Heard> {
     let answer = async {
         tunnel.outgoing.say(&Word::Lookup(Lookup(to))).await?;
         tunnel.outgoing.flush().await?;
         loop {
             match tunnel.incoming.read().await? {
                 Some((CellKind::Padding, _)) => {}
-                Some((kind, data)) => return Ok::<_, crate::relay::RelayError>(Some((kind, data.to_vec()))),
-                None => return Ok(None),
+                Some((kind, data)) => return Ok(heard(to, kind, data)),
+                None => return Ok(Heard::Silence),
             }
         }
     };
-    let limit = deadline.min(Instant::now() + ANSWER_LIMIT);
-    let answer = timeout_at(limit, answer).await;
+    let limit = Instant::now() + ANSWER_LIMIT;
+    let answer = timeout_at(limit.min(deadline), answer).await;
     // Its link may serve again, which is nothing to wait for.
     tokio::spawn(tunnel.close());
-    let (kind, data) = match answer {
-        Ok(Ok(Some(answer))) => answer,
-        Ok(_) => return Err(ConnectError::Unreachable),
-        Err(_) => return Err(ConnectError::TimedOut),
-    };
-    match Word::read(kind, &data) {
-        Ok(Word::Found(record)) => checked(to, record).ok_or(ConnectError::Unreachable),
-        Ok(Word::Abort(Reason::Busy)) => Err(ConnectError::TimedOut),
-        Ok(Word::Abort(Reason::Unreachable)) => Err(ConnectError::Unsure),
-        _ => Err(ConnectError::Unreachable),
+    match answer {
+        Ok(Ok(heard)) => Some(heard),
+        Ok(Err(RelayError::Noise)) => Some(Heard::Noise),
+        Ok(Err(_)) => Some(Heard::Silence),
+        Err(_) => (limit <= deadline).then_some(Heard::Silence),
+    }
+}
+
+/// What the end of a path says to a question.
+// protocol: O20
+fn heard(to: ApAddress, kind: CellKind, data: &[u8]) -> Heard {
+    match Word::read(kind, data) {
+        Ok(Word::Found(record)) => checked(to, record).map_or(Heard::Nothing, Heard::Record),
+        Ok(Word::Abort(Reason::NoSuchAddress)) => Heard::Nothing,
+        Ok(Word::Abort(Reason::Unreachable)) => Heard::Unsure,
+        Ok(Word::Abort(Reason::Busy | Reason::GoingAway | Reason::Expired)) => Heard::Refused,
+        // That is what an end says which has heard noise; and nothing else is an answer.
+        Ok(Word::Abort(Reason::Protocol)) | Ok(_) | Err(_) => Heard::Noise,
     }
 }
 
@@ -193,7 +249,9 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::relay::cells::pair;
     use phantom_proto::crypto::SigningKey;
+    use phantom_proto::node::PathNo;
     use phantom_proto::record::STEP;
 
     fn key() -> SigningKey {
@@ -210,11 +268,14 @@ mod tests {
         ApRecord::on_grid(key().verifying_key(), unix_seconds() / STEP, 1, vec![entry])
     }
 
-    /// A database in which the record appears after so many look-ups, each of which takes a while.
-    async fn look(looks: &AtomicUsize, appears: usize) -> Result<ApRecord, ConnectError> {
-        sleep(Duration::from_millis(50)).await;
-        let count = looks.fetch_add(1, Ordering::SeqCst) + 1;
-        if count < appears { Err(ConnectError::Unreachable) } else { Ok(record()) }
+    /// A database in which the record appears after so many questions, each of which takes a while.
+    async fn look(looks: &AtomicUsize, appears: usize, mut inquiry: Inquiry) -> Inquiry {
+        while inquiry.next().is_some() {
+            sleep(Duration::from_millis(50)).await;
+            let count = looks.fetch_add(1, Ordering::SeqCst) + 1;
+            inquiry.heard(PathNo(1), if count < appears { Heard::Nothing } else { Heard::Record(record()) });
+        }
+        inquiry
     }
 
     /// Whoever answers a LOOKUP may answer with a record that holds, of somebody else.
@@ -232,7 +293,7 @@ mod tests {
     async fn a_record_that_appears_within_seconds_is_waited_for() {
         let (records, looks, begun) = (Records::default(), AtomicUsize::new(0), Instant::now());
         let deadline = begun + Duration::from_secs(60);
-        let find = || records.find_by(record().address(), deadline, || look(&looks, 5));
+        let find = || records.find_by(record().address(), deadline, |inquiry| look(&looks, 5, inquiry));
         assert_eq!(find().await, Ok(record()));
         assert!(begun.elapsed() < APPEARANCE);
         assert_eq!((find().await, looks.load(Ordering::SeqCst)), (Ok(record()), 5), "it is remembered");
@@ -242,12 +303,12 @@ mod tests {
     async fn an_address_that_nobody_has_is_looked_for_once_for_all_who_want_it() {
         let (records, looks, begun) = (Records::default(), AtomicUsize::new(0), Instant::now());
         let deadline = begun + Duration::from_secs(60);
-        let find = || records.find_by(record().address(), deadline, || look(&looks, usize::MAX));
+        let find = || records.find_by(record().address(), deadline, |inquiry| look(&looks, usize::MAX, inquiry));
         let all = futures::future::join_all((0..50).map(|_| find())).await;
         assert!(all.into_iter().all(|found| found == Err(ConnectError::Unreachable)));
         let (took, asked) = (begun.elapsed(), looks.load(Ordering::SeqCst));
         assert!(took >= SHARED_AFTER && took <= APPEARANCE, "{took:?}");
-        assert!(asked <= PAUSES_MS.len() + 1, "{asked}");
+        assert!(asked <= PAUSES_MS.len() + 2, "{asked}");
         // Whoever comes later looks anew.
         assert_eq!(find().await, Err(ConnectError::Unreachable));
         assert!(looks.load(Ordering::SeqCst) > asked);
@@ -256,12 +317,90 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn nobody_waits_for_a_database_that_does_not_answer() {
         let (records, looks) = (Records::default(), AtomicUsize::new(0));
-        let silent = || async {
-            looks.fetch_add(1, Ordering::SeqCst);
-            Err(ConnectError::TimedOut)
+        let silent = |mut inquiry: Inquiry| async {
+            while inquiry.next().is_some() {
+                looks.fetch_add(1, Ordering::SeqCst);
+                inquiry.heard(PathNo(1), Heard::Silence);
+            }
+            inquiry
         };
         let deadline = Instant::now() + Duration::from_secs(60);
         assert_eq!(records.find_by(record().address(), deadline, silent).await, Err(ConnectError::TimedOut));
-        assert_eq!(looks.load(Ordering::SeqCst), 1);
+        assert_eq!(looks.load(Ordering::SeqCst), 2);
+    }
+
+    /// A program that tries without end what is not there must not have twice as many questions asked without end.
+    // protocol: U32
+    #[tokio::test(start_paused = true)]
+    async fn what_two_ends_have_not_is_asked_of_one_for_a_while() {
+        let (mut known, begun) = (Known::default(), Instant::now());
+        let (mut firsts, mut seconds) = (0, Vec::new());
+        while begun.elapsed() < Duration::from_secs(60) {
+            let mut asked = |mut inquiry: Inquiry| {
+                while let Some(work) = inquiry.next() {
+                    match work {
+                        Work::Ask => firsts += 1,
+                        _ => seconds.push(begun.elapsed()),
+                    }
+                    inquiry.heard(PathNo(1), Heard::Nothing);
+                }
+                std::future::ready(inquiry)
+            };
+            assert_eq!(known.look_up(&mut asked, None).await, Err(ConnectError::Unreachable));
+            sleep(Duration::from_secs(1)).await;
+        }
+        assert_eq!((firsts, seconds.len()), (60, 6), "{seconds:?}");
+        assert!(seconds.windows(2).all(|pair| pair[1] - pair[0] >= IN_VAIN));
+    }
+
+    fn abort(reason: Reason) -> Heard {
+        heard(record().address(), CellKind::Abort, &[reason as u8])
+    }
+
+    // protocol: U13, U30, O20
+    #[test]
+    fn what_is_no_answer_is_noise_and_what_is_no_record_is_none() {
+        assert_eq!(abort(Reason::NoSuchAddress), Heard::Nothing);
+        assert_eq!(abort(Reason::Unreachable), Heard::Unsure);
+        assert_eq!(abort(Reason::Busy), Heard::Refused);
+        assert_eq!(abort(Reason::Protocol), Heard::Noise, "it has not heard what was said");
+        let found = Signed::sign(&record(), &key()).bytes().to_vec();
+        let forged = Signed::sign(&record(), &SigningKey::from_seed(&[77; 32])).bytes().to_vec();
+        let said = |kind, data: &[u8]| heard(record().address(), kind, data);
+        assert_eq!(said(CellKind::Found, &found), Heard::Record(record()));
+        assert_eq!(said(CellKind::Found, &forged), Heard::Nothing);
+        assert_eq!(said(CellKind::Data, b"data"), Heard::Noise);
+        assert_eq!(said(CellKind::Abort, &[]), Heard::Noise);
+    }
+
+    /// Two ends of a tunnel over the owner's own path, of which one is asked.
+    async fn asked(answer: impl AsyncFnOnce(Tunnel)) -> Option<Heard> {
+        let [mut end, owner] = pair(1 << 20);
+        let asks = ask(owner, record().address(), Instant::now() + Duration::from_secs(60));
+        let answers = async {
+            let asked = end.incoming.read().await.unwrap().map(|(kind, data)| (kind, data.to_vec()));
+            assert_eq!(asked, Some((CellKind::Lookup, record().address().octets().to_vec())));
+            answer(end).await;
+        };
+        tokio::join!(asks, answers).0
+    }
+
+    /// What a look-up said of its path was heard by nobody: one over which noise came asked for as long as it stood.
+    // protocol: O17
+    #[tokio::test(start_paused = true)]
+    async fn noise_and_silence_are_told_apart() {
+        let begun = Instant::now();
+        let noise = asked(async |mut end: Tunnel| end.outgoing.say_noise().await);
+        assert_eq!(noise.await, Some(Heard::Noise));
+        assert_eq!(asked(async |end: Tunnel| drop(end)).await, Some(Heard::Silence));
+        assert_eq!(asked(async |end: Tunnel| end.abort(Reason::Unreachable).await).await, Some(Heard::Unsure));
+        assert!(begun.elapsed() < ANSWER_LIMIT);
+        let silent = asked(async |end: Tunnel| {
+            sleep(ANSWER_LIMIT * 2).await;
+            drop(end);
+        });
+        assert_eq!(silent.await, Some(Heard::Silence));
+        let [_end, owner] = pair(1 << 20);
+        assert_eq!(ask(owner, record().address(), Instant::now() + ANSWER_LIMIT / 2).await, None, "it had no time");
     }
 }

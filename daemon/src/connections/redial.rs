@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::assembly::lone;
     use crate::connections::{Network, Programs};
-    use crate::gate::Stream;
+    use crate::far::Stream;
 
     // protocol: S42
     #[tokio::test(start_paused = true)]

@@ -1,17 +1,18 @@
 //! An identity visits one of its own entries, as any client of it would: over a path of its own that leads out, with a key that nobody
-//! knows. What it says must come in along the entry path, and its own answer back: no node on the way can make that up.
+//! knows. What it says must come in along the entry path, and its own answer back: no node on the way can make that up. Or it looks its
+//! record up, as any client would.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use phantom_proto::crypto::SigningKey;
-use phantom_proto::node::PathNo;
+use phantom_proto::node::{Heard, PathNo};
 use phantom_proto::session::Session;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
-use super::{Identity, lock, open, opening, pump};
-use crate::driver::{Handle, Visit};
-use crate::gate::ConnectError;
+use super::{Identity, lock, open, opening, pump, records};
+use crate::driver::{Handle, LookUp, Visit};
+use crate::far::ConnectError;
 
 /// On this port no program listens: the answer is "refused", and nobody but the two ends sees it.
 const PORT: u16 = 0;
@@ -75,4 +76,17 @@ pub(super) async fn visit(handle: Handle, identity: Option<Arc<Identity>>, visit
     let came = identity.visits.end(visit.path);
     let reached = came == Some(visit.entry) && matches!(answer, Ok(Err(ConnectError::Refused)));
     handle.visited(visit.path, reached).await;
+}
+
+/// Looks a record up over a path that asks for nothing else, and tells the node what was found, if there was an answer.
+// protocol: K27
+pub(super) async fn look_up(handle: Handle, look: LookUp) {
+    let Some(tunnel) = handle.tunnel_of(look.path, TUNNEL_LIMIT).await else { return };
+    match records::ask(tunnel, look.identity, Instant::now() + ANSWER_LIMIT).await {
+        Some(Heard::Record(record)) => handle.looked_up(look.path, Some(record.serial)).await,
+        Some(Heard::Nothing | Heard::Unsure) => handle.looked_up(look.path, None).await,
+        Some(Heard::Noise) => handle.noise(look.path).await,
+        // What broke off, or came too late, says nothing of the record.
+        Some(Heard::Refused | Heard::Silence) | None => {}
+    }
 }

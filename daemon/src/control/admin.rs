@@ -9,6 +9,7 @@ use std::time::Duration;
 use phantom_ipc::admin::{
     Address, BadLine, Failure, Forward, LogLine, MAX_REPLY, MAX_REQUEST, Published, Reply, Request, Status,
 };
+use phantom_ipc::errno;
 use phantom_proto::ident::ApAddress;
 use serde::Serialize;
 use tokio::time::timeout;
@@ -16,7 +17,7 @@ use zeroize::Zeroizing;
 
 use super::people::refused;
 use super::{ANSWER_TIME, Connection, Control, Owner, Refusal, Target, in_time};
-use crate::identity::ApIdentity;
+use crate::identity::{ApIdentity, Whose};
 use crate::logging::journal;
 use crate::random::system_rng;
 
@@ -51,29 +52,31 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
             }
             Err(error) => return Err(error),
         };
-        if !connection.may_administer() {
-            return in_time(connection.send(line_of::<()>(Err(not_yours()))?.as_bytes())).await;
-        }
-        let request = Request::from_line(&line);
-        let stop = matches!(request, Ok(Request::Stop));
-        let answer = match request {
-            Ok(request) => {
-                let owner = connection.owner_of_new();
-                let answer = async {
-                    match request {
-                        Request::Offer { port, socket, identity } => {
-                            let made = control.forward(port, Target::Unix(socket), identity.as_deref(), false).await;
-                            let at = made.as_ref().ok().and_then(|made| ApAddress::from_ipv6(made.address));
-                            offered.extend(at.map(|at| (port, at)));
-                            line_of(made.map_err(said))
-                        }
-                        request => control.answer(request, owner).await,
-                    }
-                };
-                timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?
+        let request = match Request::from_line(&line) {
+            Ok(request) => request,
+            Err(bad) => {
+                in_time(connection.send(line_of::<()>(Err(not_understood(&bad)))?.as_bytes())).await?;
+                continue;
             }
-            Err(bad) => line_of::<()>(Err(not_understood(&bad)))?,
         };
+        let may = connection.may_administer() || is_about_names(&request);
+        let Some(whose) = connection.whose().filter(|_| may) else {
+            return in_time(connection.send(line_of::<()>(Err(not_yours(&request)))?.as_bytes())).await;
+        };
+        let stop = matches!(request, Request::Stop);
+        let owner = connection.owner_of_new();
+        let answer = async {
+            match request {
+                Request::Offer { port, socket, identity } => {
+                    let made = control.forward(port, Target::Unix(socket), identity.as_deref(), false).await;
+                    let at = made.as_ref().ok().and_then(|made| ApAddress::from_ipv6(made.address));
+                    offered.extend(at.map(|at| (port, at)));
+                    line_of(made.map_err(said))
+                }
+                request => control.answer(request, owner, whose).await,
+            }
+        };
+        let answer = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?;
         in_time(connection.send(answer.as_bytes())).await?;
         if stop {
             control.stop.notify_one();
@@ -84,8 +87,8 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
 }
 
 impl Control {
-    /// The line that answers a request of somebody to whom programs of `owner` belong.
-    async fn answer(&self, request: Request, owner: Owner) -> io::Result<String> {
+    /// The line that answers a request of somebody to whom programs of `owner` belong, and names as `whose`.
+    async fn answer(&self, request: Request, owner: Owner, whose: Whose) -> io::Result<String> {
         match request {
             Request::Status => {
                 let published = self.published(owner).await;
@@ -98,19 +101,19 @@ impl Control {
             Request::PeerExport => line_of(Ok(self.daemon.export_peers().await)),
             Request::PeerImport { bundle } => line_of(self.daemon.import_peers(&bundle).await),
             Request::Connections => line_of(Ok(self.daemon.connections().await)),
-            Request::AddressNew { name } => line_of(self.new_address(&name).await),
+            Request::AddressNew { name } => line_of(self.new_address(whose, &name).await),
             Request::AddressList => {
-                line_of(Ok(self.identities.list().iter().map(|one| address_of(one)).collect::<Vec<_>>()))
+                line_of(Ok(self.identities.list(whose).iter().map(|one| address_of(one)).collect::<Vec<_>>()))
             }
             Request::AddressShow { name } => {
-                line_of(self.identities.find(&name).map(|found| address_of(&found)).ok_or_else(no_such_name))
+                line_of(self.identities.find(whose, &name).map(|found| address_of(&found)).ok_or_else(no_such_name))
             }
-            Request::IdentityExport { name, passphrase } => line_of(self.export(&name, passphrase).await),
+            Request::IdentityExport { name, passphrase } => line_of(self.export(whose, &name, passphrase).await),
             Request::IdentityImport { sealed, passphrase, name } => {
-                line_of(self.import(sealed, passphrase, name).await)
+                line_of(self.import(whose, sealed, passphrase, name).await)
             }
-            Request::IdentityRename { name, to } => line_of(self.rename(&name, &to).await),
-            Request::IdentityRemove { name } => line_of(self.remove(&name).await),
+            Request::IdentityRename { name, to } => line_of(self.rename(whose, &name, &to).await),
+            Request::IdentityRemove { name } => line_of(self.remove(whose, &name).await),
             Request::NetdbLookup { address } => line_of(match self.address(&address) {
                 Some(address) => self.daemon.lookup(address).await,
                 None => Err(no_such_address()),
@@ -147,7 +150,7 @@ impl Control {
         }
         let mut seen = self.daemon.seen_from_outside().await;
         // A program may be reached at a persistent identity that nobody runs as.
-        let identities = self.identities.list();
+        let identities = self.identities.list(Whose::Operator);
         let all = identities.iter().chain(open.iter().map(|one| &one.identity).filter(|one| one.name.is_none()));
         let one = |identity: &Arc<ApIdentity>| {
             let address = identity.address();
@@ -164,23 +167,27 @@ impl Control {
     }
 
     async fn forward(&self, port: u16, to: Target, name: Option<&str>, keep: bool) -> Result<Forward, Refusal> {
-        let at = match name {
-            Some(name) => self.persistent(name).await?,
-            None => Arc::new(ApIdentity::fresh(&mut crate::random())),
+        let (at, new_identity) = match name {
+            Some(name) => self.persistent(Whose::Operator, name).await?,
+            None => (Arc::new(ApIdentity::fresh(&mut crate::random())), false),
         };
         let address = at.address();
-        self.daemon.forward(at, port, to, keep).await?;
+        if let Err(refusal) = self.daemon.forward(Arc::clone(&at), port, to, keep).await {
+            self.take_back_if(new_identity, &at).await;
+            return Err(refusal);
+        }
         let mut forwards = self.daemon.forwards().await.into_iter();
-        forwards.find(|one| one.port == port && one.address == address.ipv6()).ok_or_else(|| Refusal {
-            errno: libc::EIO,
+        let made = forwards.find(|one| one.port == port && one.address == address.ipv6()).ok_or_else(|| Refusal {
+            errno: errno::EIO,
             message: "it was taken back at once".to_owned(),
-            hint: "see `phantom forward`".to_owned(),
-        })
+            hint: "see `phantom forward list`".to_owned(),
+        })?;
+        Ok(Forward { new_identity, ..made })
     }
 
-    async fn new_address(&self, name: &str) -> Result<Address, Failure> {
+    async fn new_address(&self, whose: Whose, name: &str) -> Result<Address, Failure> {
         let mut rng = system_rng().map_err(|error| failure(error.to_string(), "see the daemon's log"))?;
-        let identity = self.identities.create(name, &mut rng).map_err(refused)?;
+        let identity = self.identities.create(whose, name, &mut rng).map_err(refused)?;
         self.daemon.created(Arc::clone(&identity)).await;
         Ok(address_of(&identity))
     }
@@ -188,9 +195,23 @@ impl Control {
     /// An AP address, a full name, an alias, or the name of an own identity.
     fn address(&self, text: &str) -> Option<ApAddress> {
         let literal = text.parse::<Ipv6Addr>().ok().and_then(ApAddress::from_ipv6);
-        let own = || self.identities.find(text).map(|identity| identity.address());
+        let own = || self.identities.find(Whose::Operator, text).map(|identity| identity.address());
         literal.or_else(|| self.names.resolve(text)).or_else(own)
     }
+}
+
+/// What every user may ask: it is about their own names alone.
+fn is_about_names(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::AddressNew { .. }
+            | Request::AddressList
+            | Request::AddressShow { .. }
+            | Request::IdentityExport { .. }
+            | Request::IdentityImport { .. }
+            | Request::IdentityRename { .. }
+            | Request::IdentityRemove { .. }
+    )
 }
 
 fn log_line(journal::Line { number, at, level, text }: journal::Line) -> LogLine {
@@ -234,13 +255,33 @@ fn said(refusal: Refusal) -> Failure {
 }
 
 fn not_understood(bad: &BadLine) -> Failure {
-    failure(bad.to_string(), "use the `phantom` of the same release as the daemon")
+    failure(
+        format!("the daemon does not understand what was asked: {bad}"),
+        "use the `phantom` of the daemon's release; after an upgrade the daemon is to be started anew",
+    )
 }
 
-fn not_yours() -> Failure {
+/// Of whoever asks what root alone may; what they can do themselves is said.
+fn not_yours(request: &Request) -> Failure {
+    let at = |identity: &Option<String>| identity.as_ref().map_or_else(String::new, |name| format!(":{name}"));
+    let hint = match request {
+        Request::ForwardNew { port, to, identity, .. } => format!(
+            "it is the daemon that would connect there; a program of yours may: phantom-run --publish {port}{} --allow-local {} \
+             socat TCP6-LISTEN:{port},fork,reuseaddr TCP:127.0.0.1:{}",
+            at(identity),
+            to.port(),
+            to.port()
+        ),
+        Request::Offer { port, identity, .. } => format!(
+            "a program of yours may show the folder (files that begin with a dot, too): phantom-run --publish {port}{} python3 -m \
+             http.server {port} --directory FOLDER",
+            at(identity)
+        ),
+        _ => "`phantom-run` and `phantom identity` work without".to_owned(),
+    };
     failure(
-        "only root may ask this daemon, which runs as root",
-        "use sudo, or a daemon of your own (`phantom setup --own`); `phantom-run` works without",
+        "only root may ask this of a daemon that serves every user of the computer",
+        format!("{hint}; else use sudo, or a daemon of your own (`phantom setup --own`)"),
     )
 }
 
@@ -251,13 +292,13 @@ fn late() -> Failure {
 pub(super) fn no_such_name() -> Failure {
     failure(
         "there is no identity of that name",
-        "`phantom address list` shows them, `phantom address new NAME` makes one",
+        "`phantom identity list` shows them, `phantom identity new NAME` makes one",
     )
 }
 
 fn no_such_address() -> Failure {
     failure(
-        "this is no AP address (fd70:…), no full name (56 characters, then .phantom) and no name known here",
-        "`phantom address list` shows the names of this daemon",
+        "this is no AP address (fd70:…), no full name (56 characters which check each other, then .phantom) and no name known here",
+        "`phantom identity list` shows the names of this daemon",
     )
 }

@@ -2,32 +2,40 @@
 
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::{Arc, PoisonError};
 
-use phantom_ipc::hook::{Call, HEADER, IdentityRef, Malformed, Note, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::errno;
+use phantom_ipc::hook::{Call, HEADER, IdentityRef, Loopback, Malformed, Note, PREAMBLE, Reply, Request, body_length};
 use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
-use super::program_sockets::{MAX_OF_RUN, ProgramSocket, is_listening_socket};
-use super::{ANSWER_TIME, Beside, Connection, Control, Hold, Open, Owner, Refusal, Space, in_time};
-use crate::gate::{CONNECT_PATIENCE, Unanswered};
-use crate::identity::ApIdentity;
+use super::here::{MAX_OF_RUN, ProgramSocket, is_listening_socket};
+use super::{
+    ANSWER_TIME, Beside, Connection, Control, Descriptor, Hold, Lasting, Open, Owner, Refusal, Space, Which, in_time,
+};
+use crate::far::{CONNECT_PATIENCE, Unanswered};
+use crate::identity::{ApIdentity, IdentityError, Whose};
 use crate::random::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
 const MAX_HOLDS: usize = 8;
 
+/// Said to another version of ours.
+const ANOTHER_RELEASE: &str =
+    "the daemon is of another release: use programs of one; after an upgrade the daemon is to be started anew";
+
 /// What lasts as long as a connection.
 #[derive(Default)]
 struct Session {
-    holds: Vec<(IdentityRef, Hold)>,
+    holds: Vec<(Which, Hold)>,
     published: Vec<Publication>,
     lent: Vec<[u8; 16]>,
     /// By which its programs come.
     program_sockets: Vec<ProgramSocket>,
+    /// A listener on loopback.
+    listening: Option<Lasting>,
     /// What it follows: from then on it says nothing.
     notes: Option<broadcast::Receiver<Note>>,
 }
@@ -40,7 +48,7 @@ struct Publication {
 }
 
 /// What a request gets: the reply, and the descriptors beside it.
-type Answer = (Reply, Vec<OwnedFd>);
+type Answer = (Reply, Vec<Descriptor>);
 
 /// Answers requests until the program closes. What it entered stays open as long.
 pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<()> {
@@ -48,8 +56,7 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
     if preamble != PREAMBLE {
         // Another version of ours deserves a word, anything else none.
         if preamble[..3] == PREAMBLE[..3] {
-            let text = "the daemon is of another release; use programs of one release";
-            refuse(&mut connection, text).await?;
+            refuse(&mut connection, ANOTHER_RELEASE).await?;
         }
         return Ok(());
     }
@@ -66,14 +73,18 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
     while connection.peek().await?.is_some() {
         let body = match in_time(read_frame(connection)).await? {
             Ok(body) => body,
-            Err(malformed) => return refuse(connection, &malformed.to_string()).await,
+            Err(malformed) => return refuse(connection, &not_understood(malformed)).await,
         };
         let request = match Request::decode(&body) {
             Ok(request) => request,
-            Err(malformed) => return refuse(connection, &malformed.to_string()).await,
+            Err(malformed) => return refuse(connection, &not_understood(malformed)).await,
         };
         // A connection takes the time that the kernel would give it.
-        let waits = matches!(request, Request::Emulated { call: Call::Connect { wait: true, .. }, .. });
+        let waits = matches!(
+            request,
+            Request::Emulated { call: Call::Connect { wait: true, .. }, .. }
+                | Request::Loopback { call: Loopback::Connect { .. }, .. }
+        );
         let patience = if waits { CONNECT_PATIENCE + ANSWER_TIME } else { ANSWER_TIME };
         let beside = connection.take_descriptor();
         let answer = timeout(patience, control.serve_program(&request, beside, connection, session)).await;
@@ -118,8 +129,12 @@ async fn read_frame(connection: &mut Connection) -> io::Result<Result<Vec<u8>, M
     }
 }
 
+fn not_understood(malformed: Malformed) -> String {
+    format!("the daemon does not understand what was asked ({malformed}): is it of another release?")
+}
+
 async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
-    let frame = Reply::failed(libc::EPROTO, text).encode().map_err(io::Error::other)?;
+    let frame = Reply::failed(errno::EPROTO, text).encode().map_err(io::Error::other)?;
     in_time(connection.send(&frame)).await
 }
 
@@ -135,12 +150,16 @@ impl Control {
         if program.only().is_some_and(|only| only != request.identity() || !request.is_of_programs()) {
             return failed(&not_for_programs());
         }
-        let meant = self.meant(request.identity());
-        let which = meant.as_ref().unwrap_or_else(|| request.identity());
-        let open = match self.open(which, meant.is_some(), program).await {
-            Ok(open) => open,
+        let opened = async {
+            let (which, owner) = self.meant(request.identity(), program)?;
+            let open = self.spaces.open(&which, owner, &mut rng()?).await?;
+            Ok((which, open))
+        };
+        let (which, open) = match opened.await {
+            Ok(opened) => opened,
             Err(refusal) => return failed(&refusal),
         };
+        let which = &which;
         match request {
             Request::Socket { domain, kind, protocol, .. } => {
                 match open.space.socket(*domain, *kind, *protocol).await {
@@ -163,6 +182,18 @@ impl Control {
                 Ok((reply, descriptor)) => (reply, descriptor.into_iter().collect()),
                 Err(errno) => (Reply::failed(errno, "the emulated socket"), Vec::new()),
             },
+            Request::Loopback { call: Loopback::Listen { .. }, .. } if session.listening.is_some() => {
+                (Reply::failed(errno::EMFILE, "one connection, one listener: open another"), Vec::new())
+            }
+            Request::Loopback { call, .. } => match open.space.loopback(call).await {
+                Ok((reply, lasting)) => {
+                    if lasting.is_some() {
+                        session.listening = lasting;
+                    }
+                    (reply, Vec::new())
+                }
+                Err(errno) => (Reply::failed(errno, "the socket on loopback"), Vec::new()),
+            },
             Request::Enter { .. } => self.enter(which, &open, &mut session.holds).await,
             Request::Hold { .. } => match self.hold(which, &mut session.holds) {
                 Ok(()) => info(&open),
@@ -171,7 +202,7 @@ impl Control {
             Request::Resolve { name, .. } => (resolve(name, &open).await, Vec::new()),
             Request::Reverse { address, .. } => (reverse(*address, &open), Vec::new()),
             Request::Info { .. } => info(&open),
-            Request::Lend { token, .. } => match self.lend(which, *token, session) {
+            Request::Lend { token, .. } => match self.lend(which, *token, open.owner, session) {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
             },
@@ -180,10 +211,10 @@ impl Control {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
             },
-            Request::Publish { at: Some(_), .. } if !program.may_administer() => failed(&not_their_name()),
             Request::Publish { ports, at, stays, .. } => {
                 let session = (!stays).then_some(session);
-                match self.publish(which, &open, *ports, at.as_deref(), session).await {
+                let at = at.as_deref().map(|name| (program.whose(), name));
+                match self.publish(which, &open, *ports, at, session).await {
                     Ok(reply) => (reply, Vec::new()),
                     Err(refusal) => failed(&refusal),
                 }
@@ -195,40 +226,37 @@ impl Control {
         }
     }
 
-    async fn open(&self, which: &IdentityRef, is_lent: bool, program: &Connection) -> Result<Open, Refusal> {
-        // Names are given by the daemon's user, and keys stand behind them that only that user may speak for.
-        let owner = match which {
-            IdentityRef::Named(_) if !is_lent && !program.may_administer() => return Err(not_their_name()),
-            IdentityRef::Named(_) => Owner::own(),
-            IdentityRef::Session(_) => program.owner_of_new(),
+    /// Which identity that is, and for whom it is opened if it is not open: keys stand behind names that only their user may
+    /// speak for, and whoever has a token that was lent.
+    fn meant(&self, said: &IdentityRef, program: &Connection) -> Result<(Which, Owner), Refusal> {
+        let which = match said {
+            IdentityRef::Named(name) => Which::Named(program.whose().ok_or_else(not_their_name)?, name.clone()),
+            IdentityRef::Session(token) => match self.lent.lock().unwrap_or_else(PoisonError::into_inner).get(token) {
+                Some(lent) => return Ok(lent.clone()),
+                None => Which::Session(*token),
+            },
         };
-        self.spaces.open(which, owner, &mut rng()?).await
-    }
-
-    /// The named identity that a token stands for, if it was lent.
-    fn meant(&self, which: &IdentityRef) -> Option<IdentityRef> {
-        let IdentityRef::Session(token) = which else { return None };
-        self.lent.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned().map(IdentityRef::Named)
+        Ok((which, program.owner_of_new()))
     }
 
     /// Lets whoever knows the token be the identity, as long as this connection.
-    fn lend(&self, which: &IdentityRef, token: [u8; 16], session: &mut Session) -> Result<(), Refusal> {
+    fn lend(&self, which: &Which, token: [u8; 16], owner: Owner, session: &mut Session) -> Result<(), Refusal> {
         let refused =
             |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
-        let IdentityRef::Named(name) = which else {
-            return refused(libc::EINVAL, "a fresh identity has a token already", "use that");
-        };
+        if matches!(which, Which::Session(_)) {
+            return refused(errno::EINVAL, "a fresh identity has a token already", "use that");
+        }
         if !session.holds.iter().any(|(held, _)| held == which) {
-            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
+            return refused(errno::EPERM, "this connection has not entered that identity", "enter it first");
         }
         if session.lent.len() >= MAX_HOLDS {
-            return refused(libc::EMFILE, "this connection has lent too many tokens", "use one of them again");
+            return refused(errno::EMFILE, "this connection has lent too many tokens", "use one of them again");
         }
         let mut lent = self.lent.lock().unwrap_or_else(PoisonError::into_inner);
         if lent.contains_key(&token) {
-            return refused(libc::EEXIST, "the token is in use", "take another, at random");
+            return refused(errno::EEXIST, "the token is in use", "take another, at random");
         }
-        lent.insert(token, name.clone());
+        lent.insert(token, (which.clone(), owner));
         session.lent.push(token);
         Ok(())
     }
@@ -236,7 +264,7 @@ impl Control {
     /// Serves the programs of an identity at a listening socket of their own, as long as this connection.
     fn program_socket(
         &self,
-        which: &IdentityRef,
+        which: &Which,
         said: &IdentityRef,
         listening: Option<Beside>,
         program: &Connection,
@@ -245,18 +273,18 @@ impl Control {
         let refused =
             |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
         if !session.holds.iter().any(|(held, _)| held == which) {
-            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
+            return refused(errno::EPERM, "this connection has not entered that identity", "enter it first");
         }
         if session.program_sockets.len() >= MAX_OF_RUN {
-            return refused(libc::EMFILE, "this connection has offered enough sockets already", "use those");
+            return refused(errno::EMFILE, "this connection has offered enough sockets already", "use those");
         }
         let Some(listening) = listening.and_then(|listening| listening.known_by(is_listening_socket)) else {
-            return refused(libc::ENOTSOCK, "no listening socket came with the request", "pass one");
+            return refused(errno::ENOTSOCK, "no listening socket came with the request", "pass one");
         };
         match self.program_sockets.open(listening, said, program) {
             Ok(program_socket) => session.program_sockets.push(program_socket),
             Err(error) => {
-                return refused(libc::EAGAIN, &error.to_string(), "end some of the programs under phantom-run");
+                return refused(errno::EAGAIN, &error.to_string(), "end some of the programs under phantom-run");
             }
         }
         Ok(())
@@ -268,12 +296,12 @@ impl Control {
     }
 
     /// Keeps the identity open as long as this connection.
-    fn hold(&self, which: &IdentityRef, holds: &mut Vec<(IdentityRef, Hold)>) -> Result<(), Refusal> {
+    fn hold(&self, which: &Which, holds: &mut Vec<(Which, Hold)>) -> Result<(), Refusal> {
         if !holds.iter().any(|(held, _)| held == which) {
             let hold = self.spaces.hold(which).filter(|_| holds.len() < MAX_HOLDS);
             let Some(hold) = hold else {
                 return Err(Refusal {
-                    errno: libc::EMFILE,
+                    errno: errno::EMFILE,
                     message: "this connection holds too many identities".to_owned(),
                     hint: "open another connection".to_owned(),
                 });
@@ -283,7 +311,7 @@ impl Control {
         Ok(())
     }
 
-    async fn enter(&self, which: &IdentityRef, open: &Open, holds: &mut Vec<(IdentityRef, Hold)>) -> Answer {
+    async fn enter(&self, which: &Which, open: &Open, holds: &mut Vec<(Which, Hold)>) -> Answer {
         if let Err(refusal) = self.hold(which, holds) {
             return failed(&refusal);
         }
@@ -300,47 +328,60 @@ impl Control {
     /// Publishes as long as the session, or, without one, as long as the identity is open.
     async fn publish(
         &self,
-        which: &IdentityRef,
+        which: &Which,
         open: &Open,
         ports: Ports,
-        name: Option<&str>,
+        name: Option<(Option<Whose>, &str)>,
         session: Option<&mut Session>,
     ) -> Result<Reply, Refusal> {
         let refused =
             |errno, message: &str, hint: &str| Err(Refusal { errno, message: message.into(), hint: hint.into() });
         if session.as_ref().is_some_and(|session| !session.holds.iter().any(|(held, _)| held == which)) {
-            return refused(libc::EPERM, "this connection has not entered that identity", "enter it first");
+            return refused(errno::EPERM, "this connection has not entered that identity", "enter it first");
         }
         if session.as_ref().is_some_and(|session| session.published.len() >= MAX_PORTS) {
             let hint = "publish `all`: whatever the program listens on";
-            return refused(libc::EMFILE, &format!("{MAX_PORTS} ports are the most that can be published"), hint);
+            return refused(errno::EMFILE, &format!("{MAX_PORTS} ports are the most that can be published"), hint);
         }
-        let at = match name {
-            Some(name) => self.persistent(name).await?,
-            None => Arc::clone(&open.identity),
+        let (at, is_new) = match name {
+            Some((whose, name)) => self.persistent(whose.ok_or_else(not_their_name)?, name).await?,
+            None => (Arc::clone(&open.identity), false),
         };
-        open.space.publish(ports, &at, session.is_none()).await?;
+        if let Err(refusal) = open.space.publish(ports, &at, session.is_none()).await {
+            self.take_back_if(is_new, &at).await;
+            return Err(refusal);
+        }
         if let Some(session) = session {
             session.published.push(Publication { space: Arc::clone(&open.space), ports, at: at.address() });
         }
-        let ipv4 =
-            if at.address() == open.identity.address() { open.space.ipv4() } else { open.space.alias_of(at.address()) };
         let (address, name) = (at.address().octets(), at.phantom_name().to_string());
-        Ok(Reply::Info { address, ipv4: ipv4.octets(), name })
+        Ok(Reply::Published { address, name, is_new })
     }
 
-    /// The persistent identity of a name, made when there is none.
-    pub(super) async fn persistent(&self, name: &str) -> Result<Arc<ApIdentity>, Refusal> {
-        if let Some(identity) = self.identities.find(name) {
-            return Ok(identity);
+    /// The persistent identity that they call so, made when there is none, and whether it was.
+    pub(super) async fn persistent(&self, whose: Whose, name: &str) -> Result<(Arc<ApIdentity>, bool), Refusal> {
+        if let Some(identity) = self.identities.find(whose, name) {
+            return Ok((identity, false));
         }
-        let identity = self.identities.create(name, &mut rng()?).map_err(|error| Refusal {
-            errno: libc::EINVAL,
+        let identity = self.identities.create(whose, name, &mut rng()?).map_err(|error| Refusal {
+            errno: errno::EINVAL,
             message: error.to_string(),
-            hint: "give another name after the port, or none to be reached at the program's own identity".to_owned(),
+            hint: match error {
+                IdentityError::Full(_) => "`phantom identity remove` makes room; or publish without a name",
+                _ => "choose another name, or give none for an address that does not last",
+            }
+            .to_owned(),
         })?;
         self.daemon.created(Arc::clone(&identity)).await;
-        Ok(identity)
+        Ok((identity, true))
+    }
+
+    /// An identity that was made for what did not come about is nobody's.
+    pub(super) async fn take_back_if(&self, is_new: bool, identity: &ApIdentity) {
+        let name = identity.name.as_ref().filter(|_| is_new);
+        if name.is_some_and(|name| self.identities.remove(identity.whose, name.as_str()).is_ok()) {
+            self.daemon.removed(identity.address()).await;
+        }
     }
 }
 
@@ -360,13 +401,13 @@ async fn resolve(name: &str, open: &Open) -> Reply {
             Reply::Addresses { v6: Some(address.octets()), v4: Some(open.space.alias_of(address).octets()) }
         }
         Ok(None) => Reply::NotFound,
-        Err(Unanswered) => Reply::failed(libc::EAGAIN, "the resolver does not answer; try again"),
+        Err(Unanswered) => Reply::failed(errno::EAGAIN, "the resolver does not answer; try again"),
     }
 }
 
 fn rng() -> Result<impl rand::CryptoRng + Send, Refusal> {
     system_rng().map_err(|error| Refusal {
-        errno: libc::EIO,
+        errno: errno::EIO,
         message: error.to_string(),
         hint: "see the daemon's log".to_owned(),
     })
@@ -388,12 +429,12 @@ fn failed(refusal: &Refusal) -> Answer {
 }
 
 fn os_failed(error: &io::Error, text: &str) -> Answer {
-    (Reply::failed(error.raw_os_error().unwrap_or(libc::EIO), text), Vec::new())
+    (Reply::failed(error.raw_os_error().unwrap_or(errno::EIO), text), Vec::new())
 }
 
 fn not_for_programs() -> Refusal {
     Refusal {
-        errno: libc::EPERM,
+        errno: errno::EPERM,
         message: "a program under phantom-run is one identity and may ask for nothing else".to_owned(),
         hint: "ask from outside of phantom-run".to_owned(),
     }
@@ -401,16 +442,17 @@ fn not_for_programs() -> Refusal {
 
 fn not_their_name() -> Refusal {
     Refusal {
-        errno: libc::ENETDOWN,
-        message: "named identities of this daemon belong to root".to_owned(),
-        hint: "leave the name out for a fresh identity, or run a phantomd of your own (`phantom setup --own`)"
-            .to_owned(),
+        errno: errno::ENETDOWN,
+        message:
+            "whoever asks here has no names: a program of another identity's, or the user nobody, who is no one person"
+                .to_owned(),
+        hint: "leave the name out for a fresh identity, or ask as a user of your own".to_owned(),
     }
 }
 
 fn not_their_session() -> Refusal {
     Refusal {
-        errno: libc::ENETDOWN,
+        errno: errno::ENETDOWN,
         message: "this session belongs to another user".to_owned(),
         hint: "unset PHANTOM_SESSION and start the program anew".to_owned(),
     }
@@ -418,7 +460,7 @@ fn not_their_session() -> Refusal {
 
 fn late() -> Refusal {
     Refusal {
-        errno: libc::ETIMEDOUT,
+        errno: errno::ETIMEDOUT,
         message: format!("the daemon found no answer in {} s", ANSWER_TIME.as_secs()),
         hint: "see `phantom status`".to_owned(),
     }

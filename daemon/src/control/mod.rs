@@ -4,20 +4,20 @@
 //! bounds and the life of open identities; the node behind it is a [`Daemon`].
 
 mod admin;
-mod beside;
 mod hook;
-mod outside;
 mod people;
-mod program_sockets;
-mod socket;
 mod spaces;
+#[cfg(unix)]
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,16 +34,23 @@ use tokio::sync::{Notify, broadcast, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-pub use crate::gate::Owner;
-pub use beside::{BURY_ARGUMENT, Beside, end_last};
-pub use phantom_ipc::hook::IdentityRef;
-pub use socket::{Connection, Listener, MAX_DESCRIPTORS, SocketError};
-pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHERS, Open, Spaces};
+#[cfg(unix)]
+use unix as here;
+#[cfg(windows)]
+use windows as here;
 
-use crate::gate::Unanswered;
-use crate::identity::{ApIdentity, Identities};
+pub use crate::os::Owner;
+pub use here::{Beside, Connection, Descriptor, Listener};
+pub use phantom_ipc::hook::IdentityRef;
+pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHERS, Open, Spaces, Which};
+#[cfg(unix)]
+pub use unix::{BURY_ARGUMENT, MAX_DESCRIPTORS, end_last};
+
+use crate::datadir::DataError;
+use crate::far::Unanswered;
+use crate::identity::{ApIdentity, Identities, Whose};
 use crate::names::Names;
-use program_sockets::ProgramSockets;
+use here::ProgramSockets;
 
 /// Programs at the socket at one time: every phantom-run and every process with libphantom may keep one connection.
 pub const MAX_CONNECTIONS: usize = 4096;
@@ -63,6 +70,23 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(60);
 
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why the socket cannot be offered.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// A daemon answers there.
+    #[error("another phantomd listens on {0}\n  stop it with `phantom stop`, or give this one its own --socket")]
+    InUse(PathBuf),
+    /// Its folder.
+    #[error("{0}\n  give another path with --socket (and tell it to the others by PHANTOM_SOCKET)")]
+    Folder(#[from] DataError),
+    /// The system refused.
+    #[error("cannot offer the socket {0}: {1}\n  give another path with --socket")]
+    Io(PathBuf, io::Error),
+}
+
+/// What a program has as long as its connection: gone when dropped.
+pub type Lasting = Box<dyn Send>;
 
 /// The node, as the local socket sees it.
 #[async_trait]
@@ -113,11 +137,11 @@ pub trait Daemon: Send + Sync + 'static {
     async fn forward(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal>;
     /// What is offered so.
     async fn forwards(&self) -> Vec<Forward>;
-    /// Takes it back, at one identity or all; how many there were.
+    /// Takes it back, at that identity or, where there is only one, at whichever offers it; as it was.
     ///
     /// # Errors
-    /// When it cannot be forgotten for good.
-    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<u64, Refusal>;
+    /// When there is none or it is not clear which, or it cannot be forgotten for good.
+    async fn unforward(&self, port: u16, at: Option<ApAddress>) -> Result<Forward, Refusal>;
     /// A program wants to be `identity`: makes its phantom namespace, which `owner` may enter, and begins to keep paths for
     /// it. Not called again for the same identity before the [`Space`] was closed.
     async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal>;
@@ -132,7 +156,7 @@ pub trait Space: Send + Sync + 'static {
     ///
     /// # Errors
     /// EOPNOTSUPP when there can be none here; whatever, when no descriptors are left.
-    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal>;
+    async fn namespaces(&self) -> Result<(Descriptor, Option<Descriptor>), Refusal>;
     /// A call on an emulated socket, `beside` being the descriptor that came with it; the reply, and a descriptor for it.
     ///
     /// # Errors
@@ -142,17 +166,25 @@ pub trait Space: Send + Sync + 'static {
         socket: u64,
         call: &phantom_ipc::hook::Call,
         beside: Option<Beside>,
-    ) -> Result<(phantom_ipc::hook::Reply, Option<OwnedFd>), i32>;
+    ) -> Result<(phantom_ipc::hook::Reply, Option<Descriptor>), i32>;
+    /// A call on a socket that stays the program's own; the reply, and what lasts as long as the program's connection.
+    ///
+    /// # Errors
+    /// The errno for the program.
+    async fn loopback(
+        &self,
+        call: &phantom_ipc::hook::Loopback,
+    ) -> Result<(phantom_ipc::hook::Reply, Option<Lasting>), i32>;
     /// A socket there, as socket(2) would make it; an emulated one where there can be no phantom namespace.
     ///
     /// # Errors
     /// What socket(2) says there.
-    async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<OwnedFd>;
+    async fn socket(&self, domain: i32, kind: i32, protocol: i32) -> io::Result<Descriptor>;
     /// A line of a process's own to who makes such sockets, emulated ones if it says so; it ends with the space.
     ///
     /// # Errors
     /// When there are enough.
-    async fn line(&self, emulated: bool) -> io::Result<OwnedFd>;
+    async fn line(&self, emulated: bool) -> io::Result<Descriptor>;
     /// The identity's own address in the IPv4 view.
     fn ipv4(&self) -> Ipv4Addr;
     /// The IPv4 address that stands for `address` here.
@@ -223,11 +255,13 @@ pub struct Control {
     identities: Arc<Identities>,
     names: Arc<Names>,
     spaces: Arc<Spaces>,
-    /// Tokens that stand for named identities, each as long as a connection.
-    lent: Mutex<HashMap<[u8; 16], String>>,
+    /// Tokens that stand for named identities, whose they are beside; each as long as a connection.
+    lent: Mutex<HashMap<[u8; 16], (Which, Owner)>>,
     program_sockets: ProgramSockets,
     /// Held while an identity is sealed or opened, which takes much memory.
     sealing: tokio::sync::Mutex<()>,
+    /// Who waits for that: of one user one request at a time does, or they could have everybody wait.
+    sealing_for: Mutex<BTreeSet<Whose>>,
     /// Who came by them; taken by the one who serves.
     from_programs: Mutex<Option<mpsc::Receiver<Connection>>>,
     stop: Notify,
@@ -239,8 +273,19 @@ impl Control {
         let spaces = Spaces::new(Arc::clone(&daemon), Arc::clone(&identities));
         let (program_sockets, from_programs) = ProgramSockets::new();
         let (lent, from_programs) = (Mutex::default(), Mutex::new(Some(from_programs)));
-        let (sealing, stop) = (tokio::sync::Mutex::default(), Notify::new());
-        Arc::new(Self { daemon, identities, names, spaces, lent, program_sockets, sealing, from_programs, stop })
+        let (sealing, sealing_for, stop) = (tokio::sync::Mutex::default(), Mutex::default(), Notify::new());
+        Arc::new(Self {
+            daemon,
+            identities,
+            names,
+            spaces,
+            lent,
+            program_sockets,
+            sealing,
+            sealing_for,
+            from_programs,
+            stop,
+        })
     }
 
     /// The open identities.
@@ -259,7 +304,7 @@ pub async fn serve(listener: Listener, control: Arc<Control>) {
     serve_at_most(MAX_CONNECTIONS, listener, control).await;
 }
 
-async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
+async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control>) {
     let mut tasks = JoinSet::new();
     // Who the programs of other users are, to give each user a share only.
     let mut others: HashMap<tokio::task::Id, u32> = HashMap::new();
@@ -272,7 +317,7 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
     let _ending = control.program_sockets.ending();
     loop {
         tokio::select! {
-            accepted = next(&listener, &mut from_programs) => match accepted {
+            accepted = next(&mut listener, &mut from_programs) => match accepted {
                 Ok(connection) if tasks.len() < most => {
                     let uid = Some(connection.peer().uid).filter(|_| !connection.may_administer());
                     if uid.is_some_and(|uid| is_crowded(&others, uid, most)) {
@@ -299,7 +344,7 @@ async fn serve_at_most(most: usize, listener: Listener, control: Arc<Control>) {
 }
 
 /// The next program, by whichever way it comes.
-async fn next(listener: &Listener, from_programs: &mut mpsc::Receiver<Connection>) -> io::Result<Connection> {
+async fn next(listener: &mut Listener, from_programs: &mut mpsc::Receiver<Connection>) -> io::Result<Connection> {
     tokio::select! {
         accepted = listener.accept() => accepted,
         Some(connection) = from_programs.recv() => Ok(connection),

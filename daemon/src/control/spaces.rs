@@ -12,14 +12,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use phantom_ipc::name;
+use phantom_ipc::{errno, name};
 use phantom_proto::ident::ApAddress;
 use rand::CryptoRng;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, timeout};
 
-use super::{Daemon, IdentityRef, Owner, Refusal, Space};
-use crate::identity::{ApIdentity, Identities};
+use super::{Daemon, Owner, Refusal, Space};
+use crate::identity::{ApIdentity, Identities, Whose};
 
 /// How long an identity stays open that nobody holds: programs under `LD_PRELOAD` alone hold nothing and ask at every
 /// socket(), with pauses that a person makes. Sockets that still exist prolong it (see [`Space::in_use`]).
@@ -38,6 +38,15 @@ pub const MAX_OPEN_BY_OTHERS: usize = MAX_OPEN / 4;
 /// Of these, identities of all such users together: one person may have many numbers (subordinate ids), and the rest is
 /// root's.
 pub const MAX_OPEN_BY_ALL_OTHERS: usize = MAX_OPEN / 4 * 3;
+
+/// Which identity: a name is its user's, a token anybody's who knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// The one that they call so.
+    Named(Whose, String),
+    /// The fresh one of a run.
+    Session([u8; 16]),
+}
 
 /// An identity that programs are using.
 pub struct Open {
@@ -69,7 +78,7 @@ struct Entry {
 pub struct Spaces {
     daemon: Arc<dyn Daemon>,
     identities: Arc<Identities>,
-    entries: Mutex<HashMap<IdentityRef, Entry>>,
+    entries: Mutex<HashMap<Which, Entry>>,
     /// Rings when a run has ended.
     ended: Notify,
 }
@@ -77,7 +86,7 @@ pub struct Spaces {
 /// Keeps an identity open until it is dropped.
 pub struct Hold {
     spaces: Arc<Spaces>,
-    which: IdentityRef,
+    which: Which,
     /// What is held: another one may have taken its place after it broke.
     space: SpaceCell,
 }
@@ -88,7 +97,7 @@ impl Drop for Hold {
         if let Some(entry) = entries.get_mut(&self.which).filter(|entry| Arc::ptr_eq(&entry.space, &self.space)) {
             entry.holders = entry.holders.saturating_sub(1);
             entry.last_use = Instant::now();
-            if entry.holders == 0 && matches!(self.which, IdentityRef::Session(_)) {
+            if entry.holders == 0 && matches!(self.which, Which::Session(_)) {
                 entry.over = true;
                 self.spaces.ended.notify_one();
             }
@@ -102,7 +111,7 @@ impl Spaces {
         Arc::new(Self { daemon, identities, entries: Mutex::default(), ended: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<IdentityRef, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Which, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -110,12 +119,7 @@ impl Spaces {
     ///
     /// # Errors
     /// When there is no identity of that name, too many are open, or the namespace cannot be made.
-    pub async fn open(
-        &self,
-        which: &IdentityRef,
-        owner: Owner,
-        rng: &mut (dyn CryptoRng + Send),
-    ) -> Result<Open, Refusal> {
+    pub async fn open(&self, which: &Which, owner: Owner, rng: &mut (dyn CryptoRng + Send)) -> Result<Open, Refusal> {
         let Entry { identity, owner, space: cell, .. } = self.entry(which, owner, rng)?;
         let opened = cell.get_or_try_init(async || {
             let broken = self.lock().get_mut(which).and_then(|entry| entry.broken.take());
@@ -134,7 +138,7 @@ impl Spaces {
     }
 
     /// The entry, made or renewed where there is none or a broken one.
-    fn entry(&self, which: &IdentityRef, owner: Owner, rng: &mut (dyn CryptoRng + Send)) -> Result<Entry, Refusal> {
+    fn entry(&self, which: &Which, owner: Owner, rng: &mut (dyn CryptoRng + Send)) -> Result<Entry, Refusal> {
         let mut entries = self.lock();
         if let Some(entry) = entries.get_mut(which) {
             entry.last_use = Instant::now();
@@ -147,7 +151,7 @@ impl Spaces {
         }
         if let Some(open) = too_many(&entries, owner) {
             return Err(Refusal {
-                errno: libc::EAGAIN,
+                errno: errno::EAGAIN,
                 message: format!("{open} identities are open already"),
                 hint: "end some of the programs that run under phantom-run".to_owned(),
             });
@@ -166,22 +170,22 @@ impl Spaces {
         Ok(entry)
     }
 
-    fn find(&self, which: &IdentityRef, rng: &mut (dyn CryptoRng + Send)) -> Result<Arc<ApIdentity>, Refusal> {
+    fn find(&self, which: &Which, rng: &mut (dyn CryptoRng + Send)) -> Result<Arc<ApIdentity>, Refusal> {
         match which {
-            IdentityRef::Session(_) => Ok(Arc::new(ApIdentity::fresh(rng))),
-            IdentityRef::Named(name) => self.identities.find(name).ok_or_else(|| Refusal {
-                errno: libc::ENETDOWN,
+            Which::Session(_) => Ok(Arc::new(ApIdentity::fresh(rng))),
+            Which::Named(whose, name) => self.identities.find(*whose, name).ok_or_else(|| Refusal {
+                errno: errno::ENETDOWN,
                 message: match name::check(name) {
                     Ok(()) => "there is no identity of that name".to_owned(),
                     Err(odd) => format!("this cannot be the name of an identity: {odd}"),
                 },
-                hint: "`phantom address list` shows them, `phantom address new NAME` makes one".to_owned(),
+                hint: "`phantom identity list` shows them, `phantom identity new NAME` makes one".to_owned(),
             }),
         }
     }
 
     /// Keeps an open identity open. `None` when it is not open any more.
-    pub fn hold(self: &Arc<Self>, which: &IdentityRef) -> Option<Hold> {
+    pub fn hold(self: &Arc<Self>, which: &Which) -> Option<Hold> {
         let mut entries = self.lock();
         let entry = entries.get_mut(which)?;
         entry.holders += 1;
@@ -189,9 +193,9 @@ impl Spaces {
         Some(Hold { spaces: Arc::clone(self), which: which.clone(), space: Arc::clone(&entry.space) })
     }
 
-    /// Whether programs run as the identity of this name, or did a moment ago.
-    pub fn is_open(&self, name: &str) -> bool {
-        self.lock().contains_key(&IdentityRef::Named(name.to_owned()))
+    /// Whether programs run as the identity that they call so, or did a moment ago.
+    pub fn is_open(&self, whose: Whose, name: &str) -> bool {
+        self.lock().contains_key(&Which::Named(whose, name.to_owned()))
     }
 
     /// The open identities of one user, with what runs as them.
@@ -233,7 +237,7 @@ impl Spaces {
         }
     }
 
-    fn idle(&self) -> Vec<(IdentityRef, SpaceCell)> {
+    fn idle(&self) -> Vec<(Which, SpaceCell)> {
         let now = Instant::now();
         let entries = self.lock();
         let idle = entries.iter().filter(|(_, entry)| entry.idle(now));
@@ -241,7 +245,7 @@ impl Spaces {
     }
 
     /// Takes an idle entry out, unless it is `used` or somebody came in the meantime.
-    fn settle(&self, which: &IdentityRef, used: bool) -> Option<Arc<dyn Space>> {
+    fn settle(&self, which: &Which, used: bool) -> Option<Arc<dyn Space>> {
         let now = Instant::now();
         let mut entries = self.lock();
         let entry = entries.get_mut(which).filter(|entry| entry.idle(now))?;
@@ -263,7 +267,7 @@ impl Spaces {
 
 /// How many are open, if `owner` may not open one more. A user is one whatever the group, which anybody may change to
 /// another of their own.
-fn too_many(entries: &HashMap<IdentityRef, Entry>, owner: Owner) -> Option<usize> {
+fn too_many(entries: &HashMap<Which, Entry>, owner: Owner) -> Option<usize> {
     let is_other = |owner: Owner| owner.uid != Owner::own().uid;
     let (all, others) = (entries.len(), entries.values().filter(|entry| is_other(entry.owner)).count());
     let own = entries.values().filter(|entry| entry.owner.uid == owner.uid).count();

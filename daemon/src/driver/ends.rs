@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use super::control::{Control, Whose};
 use super::ready::{Claimant, Granted, Waited, WaitsFor};
-use super::{Arrival, Driver, Incoming, Kept, Services, Visit, now, taken, want};
+use super::{Arrival, Driver, Incoming, Kept, Services, now, taken, want};
+use crate::netdb::Origin;
 use crate::relay::cells::{Crypt, Tunnel};
 use crate::relay::exit::ExitServices;
 use crate::relay::{entry, exit};
@@ -26,8 +27,8 @@ impl Driver {
 
     /// Lets a new tunnel wait for its use.
     pub(super) fn keep(&mut self, kept: WaitsFor, link: LinkId, incoming: Crypt, outgoing: Crypt) {
-        let tunnel = self.tunnel(link, incoming, outgoing);
-        self.waiting.keep(kept, tunnel);
+        let link = self.take_for(kept.path, link);
+        self.waiting.keep(kept, async { Some(Tunnel::new(link.await?, incoming, outgoing)) });
     }
 
     /// The wait of a ready tunnel is over.
@@ -90,8 +91,8 @@ impl Driver {
     /// The other end of a path uses a tunnel.
     pub(super) fn used(&mut self, path: PathNo, tunnel: Box<Tunnel>, kind: CellKind, data: &[u8]) {
         match self.node.first_word(now(), path, kind, data) {
-            First::Open { open, anew } => self.open(*tunnel, open, anew),
-            First::LookUp(address) => self.look_up(*tunnel, address),
+            First::Open { open, anew } => self.open(path, *tunnel, open, anew),
+            First::LookUp(address) => self.look_up(path, *tunnel, address),
             First::Incoming(first) => self.arrives(path, *tunnel, first),
             First::Control => self.adopt(path, tunnel),
             First::Serve(record) => {
@@ -112,10 +113,10 @@ impl Driver {
         }
     }
 
-    /// An own entry is to be looked at from outside.
-    pub(super) fn visit(&mut self, visit: Visit) {
+    /// Something of our own is to be looked at from outside.
+    pub(super) fn look_from_outside(&mut self, look: Incoming) {
         // With so much to do, nothing is learned from one that does not come about: its path ends in time.
-        let _ = self.services.incoming_tx.try_send(Incoming::Visit(visit));
+        let _ = self.services.incoming_tx.try_send(look);
     }
 
     /// An end broke the protocol: it hears so, and the path ends.
@@ -131,8 +132,8 @@ impl Driver {
         }
     }
 
-    fn open(&self, tunnel: Tunnel, open: Open, anew: bool) {
-        let services = self.exit_services();
+    fn open(&self, path: PathNo, tunnel: Tunnel, open: Open, anew: bool) {
+        let Some(services) = self.exit_services(path) else { return };
         tokio::spawn(async move {
             if let Err(error) = exit::connect(tunnel, open, anew, services).await {
                 tracing::debug!(%error, "an exit tunnel ended");
@@ -140,8 +141,8 @@ impl Driver {
         });
     }
 
-    fn look_up(&self, tunnel: Tunnel, address: ApAddress) {
-        let services = self.exit_services();
+    fn look_up(&self, path: PathNo, tunnel: Tunnel, address: ApAddress) {
+        let Some(services) = self.exit_services(path) else { return };
         tokio::spawn(async move {
             if let Err(error) = exit::look_up(tunnel, address, services).await {
                 tracing::debug!(%error, "a look-up for others ended");
@@ -149,15 +150,23 @@ impl Driver {
         });
     }
 
-    fn exit_services(&self) -> ExitServices {
+    /// For whom the database is asked by what uses a path that ends here: its owner is not known, its neighbour is. `None`: the path is gone.
+    // protocol: D41
+    pub(super) fn origin(&self, path: PathNo) -> Option<Origin> {
+        let link = self.links.get(&self.node.end_link(path)?)?;
+        Some(Origin::Path { no: path, neighbour: link.with() })
+    }
+
+    fn exit_services(&self, path: PathNo) -> Option<ExitServices> {
         let Services { links, database, counters, relayed_tunnels, .. } = &self.services;
-        ExitServices {
+        Some(ExitServices {
             database: database.clone(),
+            origin: self.origin(path)?,
             links: links.clone(),
             counters: counters.clone(),
             most: *relayed_tunnels,
             back: Some(self.back()),
-        }
+        })
     }
 
     /// The serials reach the disk before the record that bears them leaves.

@@ -178,9 +178,24 @@ impl Handle {
         self.input(Input::Visited { path, reached }).await;
     }
 
+    /// What was found by a [`super::LookUp`]: the serial of a record that holds, or none.
+    pub async fn looked_up(&self, path: PathNo, serial: Option<u64>) {
+        self.input(Input::LookedUp { path, serial }).await;
+    }
+
+    /// Whether others can open links to this node.
+    pub async fn reachable(&self, reachable: bool) {
+        self.input(Input::Reachable(reachable)).await;
+    }
+
     /// Tells that an own service was reached from outside otherwise.
     pub async fn seen(&self, identity: ApAddress) {
         self.input(Input::Seen(identity)).await;
+    }
+
+    /// Tells what an [`phantom_proto::node::Inquiry`] wants the node to know.
+    pub async fn tell(&self, found: Input) {
+        self.input(found).await;
     }
 
     /// Tells that noise came over a tunnel of an own path: a node of it makes noise of cells.

@@ -19,6 +19,7 @@ use phantom_proto::node::{Input, LinkId, Node, Note, Of, Output, PathNo, TICK, W
 use phantom_proto::wire::NodeContact;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, interval, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use crate::link::frame::{Frame, LinkReader, LinkWriter};
 use crate::link::{Link, LinkError};
@@ -33,7 +34,7 @@ use link_task::{Command, LinkTask};
 use order::Order;
 use ready::{Claimant, Given, Waiting, WaitsFor};
 pub use ready::{OwnPath, ReadyError};
-pub use services::{Arrival, Incoming, Kept, NothingKept, Services, Visit};
+pub use services::{Arrival, Incoming, Kept, LookUp, NothingKept, Services, Visit};
 
 /// Events that may wait for the control task. Each link task has at most one in here at a time.
 const EVENTS: usize = 1024;
@@ -58,7 +59,11 @@ pub(crate) enum Event {
         id: LinkId,
         frame: Frame,
     },
-    Down(LinkId),
+    /// A link that is still the node's has ended; `silent`: nothing came any more on a standing connection.
+    Down {
+        id: LinkId,
+        silent: bool,
+    },
     Input(Input),
     /// The other end of a path began to use a ready tunnel with this cell.
     Used {
@@ -109,6 +114,7 @@ pub fn start(node: Node, services: Services, stop: watch::Receiver<bool>) -> Han
         saves: Order::default(),
         joined: Joined::default(),
         next_accepted: 1,
+        cuts: BTreeMap::new(),
         judged: None,
         warmed: BTreeMap::new(),
     };
@@ -131,6 +137,8 @@ struct Driver {
     saves: Order,
     joined: Joined,
     next_accepted: u64,
+    /// What ends the tunnels of a path that stand.
+    cuts: BTreeMap<PathNo, CancellationToken>,
     /// The link whose frame the node is judging.
     judged: Option<LinkId>,
     /// Neighbours to which links are opened ahead, and when a tunnel was last built with them.
@@ -222,9 +230,10 @@ impl Driver {
                 self.judged = Some(id);
                 self.node.handle(now(), Input::Frame { link: id, kind: frame.kind, payload: frame.payload.to_vec() });
             }
-            Event::Down(id) => {
-                self.links.remove(&id);
-                self.node.handle(now(), Input::LinkDown { link: id });
+            Event::Down { id: link, silent } => {
+                self.links.remove(&link);
+                let input = if silent { Input::LinkSilent { link } } else { Input::LinkDown { link } };
+                self.node.handle(now(), input);
             }
             Event::Input(input) => self.node.handle(now(), input),
             Event::Used { path, tunnel, kind, data } => self.used(path, tunnel, kind, &data),
@@ -267,22 +276,18 @@ impl Driver {
     fn output(&mut self, output: Output) {
         match output {
             Output::Dial { link, to, again } => self.dial(link, to, again),
-            Output::Send { link, kind, payload } => {
-                if !self.links.get(&link).is_some_and(|task| task.command(Command::Send { kind, payload })) {
-                    self.links.remove(&link);
-                    self.node.handle(now(), Input::LinkDown { link });
-                }
-            }
+            Output::Send { link, kind, payload } => self.say(link, Command::Send { kind, payload }),
+            Output::Standing { link } => self.say(link, Command::Stands),
             Output::Close { link } => drop(self.links.remove(&link)),
             Output::Release { link } => self.release(link),
-            Output::Publish(record) => self.publish(record),
+            Output::Publish { path, record } => self.publish(path, record),
             Output::Heard(record) => self.heard(record),
-            Output::Relay { a, b, ab, ba } => {
-                let (a, b) = (self.take(a), self.take(b));
+            Output::Relay { path, a, b, ab, ba } => {
+                let (a, b) = (self.take_for(path, a), self.take_for(path, b));
                 // A hop that is full is silent.
                 let Some(relayed) = self.services.counters.relay(self.services.relayed_tunnels) else { return };
                 tokio::spawn(async move {
-                    if let (Some(a), Some(b)) = (taken(a).await, taken(b).await) {
+                    if let (Some(a), Some(b)) = tokio::join!(a, b) {
                         hop::relay(a, b, ab, ba, relayed).await;
                     }
                 });
@@ -306,7 +311,10 @@ impl Driver {
             Output::Sets { identity, sets } => self.keep_in_order(move |kept| kept.save_sets(identity, sets)),
             Output::Serve { path, record } => self.serve(path, record),
             Output::Visit { path, identity, entry, node, handle } => {
-                self.visit(Visit { identity, path, entry, node, handle });
+                self.look_from_outside(Incoming::Visit(Visit { identity, path, entry, node, handle }));
+            }
+            Output::LookUp { path, identity } => {
+                self.look_from_outside(Incoming::LookUp(LookUp { identity, path }));
             }
             Output::PathUp { path, hops } => {
                 let own = OwnPath { no: path, work: Work::Spare, identity: None, hops, since: Instant::now() };
@@ -323,7 +331,9 @@ impl Driver {
                     own.retired = true;
                 }
             }
+            Output::Cut { path } => drop(self.cuts.remove(&path).map(|cut| cut.cancel())),
             Output::PathDown { path } => {
+                self.cuts.remove(&path);
                 self.own.remove(&path);
                 self.waiting.drop_path(path);
                 self.controls.remove(&path);
@@ -331,6 +341,14 @@ impl Driver {
             Output::Opened(seen) => (self.services.opened)(seen),
             Output::Choice(choice) => drop(self.services.choice_tx.send_replace(choice)),
             Output::Note(note) => log(&note),
+        }
+    }
+
+    /// Has a link's task do something; one that is stuck or gone is closed.
+    fn say(&mut self, link: LinkId, command: Command) {
+        if !self.links.get(&link).is_some_and(|task| task.command(command)) {
+            self.links.remove(&link);
+            self.node.handle(now(), Input::LinkDown { link });
         }
     }
 
@@ -365,14 +383,15 @@ impl Driver {
         task.command(Command::HandOver { taken_tx, answers }).then_some(taken_rx)
     }
 
-    fn tunnel(
-        &mut self,
-        link: LinkId,
-        incoming: Crypt,
-        outgoing: Crypt,
-    ) -> impl Future<Output = Option<Tunnel>> + use<> {
-        let link = self.take(link);
-        async move { Some(Tunnel::new(taken(link).await?, incoming, outgoing)) }
+    /// Asks a link's task for the link, which a tunnel of this path needs, and which breaks when those are to end.
+    // protocol: A5
+    fn take_for(&mut self, path: PathNo, link: LinkId) -> impl Future<Output = Option<Taken>> + use<> {
+        let (link, cut) = (self.take(link), self.cuts.entry(path).or_default().clone());
+        async move {
+            let mut link = taken(link).await?;
+            link.reader.cut_by(Some(cut));
+            Some(link)
+        }
     }
 
     fn release(&mut self, link: LinkId) {
@@ -389,10 +408,11 @@ impl Driver {
         tokio::spawn(async move { database.heard(record).await });
     }
 
-    fn publish(&self, record: Vec<u8>) {
+    fn publish(&self, path: PathNo, record: Vec<u8>) {
+        let Some(origin) = self.origin(path) else { return };
         let database = self.services.database.clone();
         tokio::spawn(async move {
-            if let Err(error) = database.publish(record).await {
+            if let Err(error) = database.publish(origin, record).await {
                 tracing::debug!(%error, "an AP record could not be published");
             }
         });

@@ -82,6 +82,16 @@ pub enum Incoming {
     Arrival(Box<Arrival>),
     /// One of its entries is to be looked at from outside.
     Visit(Visit),
+    /// Its record is to be looked up from outside.
+    LookUp(LookUp),
+}
+
+/// An own record to be looked up over a path that does nothing else. Say what was found by [`super::Handle::looked_up`].
+pub struct LookUp {
+    /// Whose record.
+    pub identity: ApAddress,
+    /// The path that leads out.
+    pub path: PathNo,
 }
 
 /// An own entry to which to connect, over a path that does nothing else. Say how it ended by [`super::Handle::visited`].

@@ -1,7 +1,7 @@
 //! Emulation: TCP sockets for programs where no phantom namespace can be.
 //!
 //! ```text
-//!  program ── local socket pair ── task ── splice ──> gate::Network
+//!  program ── local socket pair ── task ── splice ──> far::Network
 //!     └─ connect, bind, listen … ── control ──> Table: who is what, who has which port
 //! ```
 //! | module | what it is |
@@ -33,9 +33,11 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::aliases::{OWN_IPV4, SharedAliases, behind, is_reserved, shown_as};
 use crate::control::Beside;
-use crate::gate::{self, CONNECT_PATIENCE, ConnectError, OWN_IPV4, SharedAliases, Stream, carry, is_reserved};
+use crate::far::{self, CONNECT_PATIENCE, ConnectError, Stream};
 use crate::lines::Served;
+use crate::splice::carry;
 use families::{Attempts, Turn};
 use pair::{End, Over};
 use table::{Connect, Errno, Outcome, Route, Table};
@@ -64,7 +66,7 @@ pub(crate) struct Emulation {
 
 struct Shared {
     address: ApAddress,
-    network: Arc<dyn gate::Network>,
+    network: Arc<dyn far::Network>,
     aliases: SharedAliases,
     state: Mutex<State>,
     over: Over,
@@ -138,7 +140,7 @@ impl Drop for Entry {
 
 impl Emulation {
     /// No sockets yet. `aliases` are those of the identity's gate, if it has one.
-    pub(crate) fn new(address: ApAddress, network: Arc<dyn gate::Network>, aliases: SharedAliases) -> Self {
+    pub(crate) fn new(address: ApAddress, network: Arc<dyn far::Network>, aliases: SharedAliases) -> Self {
         let state =
             State { table: Table::new(address, OWN_IPV4), lives: HashMap::new(), attempts: Attempts::default() };
         let state = Mutex::new(state);
@@ -234,10 +236,7 @@ impl Emulation {
 
     /// The AP address that an IPv4 address stands for here.
     pub(crate) fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        if alias == OWN_IPV4 {
-            return Some(self.shared.address);
-        }
-        self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).behind(alias)
+        behind(&self.shared.aliases, self.shared.address, alias)
     }
 
     /// Whether a program may still have a socket.
@@ -265,10 +264,7 @@ impl Shared {
     }
 
     fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
-        if address == self.address {
-            return OWN_IPV4;
-        }
-        self.aliases.lock().unwrap_or_else(PoisonError::into_inner).of(address)
+        shown_as(&self.aliases, self.address, address)
     }
 
     /// Who an IPv4 address stands for; else what the gate would report.
@@ -280,11 +276,11 @@ impl Shared {
         behind.ok_or(libc::EHOSTUNREACH)
     }
 
-    /// Frees a port that sockets have whose connections ended, as far as programs have closed them since.
+    /// Frees a port of sockets that programs have closed, and that have no connection: their tasks may not have noticed yet.
     fn free(&self, port: u16) {
         let mut state = self.lock();
-        for name in state.table.ended_at(port) {
-            if !pair::is_open(name) {
+        for (name, inode) in state.table.unconnected_at(port) {
+            if !pair::is_open(name, inode) {
                 state.table.closed(name.socket);
             }
         }
@@ -304,7 +300,7 @@ impl Shared {
             return Err(if (0..256).contains(&protocol) { libc::EPROTONOSUPPORT } else { libc::EINVAL });
         }
         let (theirs, ours, name) = self.make(v6, stream)?;
-        self.lock().table.open(name)?;
+        self.lock().table.open(name, pair::inode(&theirs))?;
         let entry = Entry { shared: self.clone(), id: name.socket };
         let end = End::new(ours, entry).map_err(|error| local(&error))?;
         let (orders_tx, orders_rx) = mpsc::channel(ORDERS);
@@ -406,7 +402,7 @@ impl Shared {
         let orders = {
             let mut state = self.lock();
             let orders = state.lives.get(&listener).map(|life| life.orders.clone()).ok_or(libc::ECONNREFUSED)?;
-            state.table.child(listener, name.socket, local_end, peer)?;
+            state.table.child(listener, name.socket, pair::inode(&theirs), local_end, peer)?;
             orders
         };
         let entry = Entry { shared: self.clone(), id: name.socket };

@@ -23,6 +23,7 @@ use tokio::net::UnixStream;
 use super::Entry;
 use super::sys::unreceived;
 use crate::lines::take_no_descriptors;
+use crate::netlink::Netlink;
 
 /// What a program may send ahead: enough that a piece that is mostly read does not keep it from looking writable. The
 /// kernel doubles it.
@@ -34,10 +35,14 @@ static FILLING: [u8; 32_768] = [0; 32_768];
 /// Pieces at most; some fourteen fill the buffer.
 const MAX_FILLINGS: usize = 64;
 
+fn kind(name: SocketName) -> SocketType {
+    // A pair of datagram sockets would not tell one end that the other was closed.
+    if name.stream { SocketType::STREAM } else { SocketType::SEQPACKET }
+}
+
 /// What the program gets, and what the daemon keeps.
 pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
-    // A pair of datagram sockets would not tell one end that the other was closed.
-    let kind = if name.stream { SocketType::STREAM } else { SocketType::SEQPACKET };
+    let kind = kind(name);
     let (theirs, ours) = rustix::net::socketpair(AddressFamily::UNIX, kind, SocketFlags::CLOEXEC, None)?;
     rustix::net::bind(&theirs, &SocketAddrUnix::new_abstract_name(&name.encode())?)?;
     if name.stream {
@@ -66,13 +71,28 @@ pub(super) fn mark(ours: &impl AsFd) -> io::Result<()> {
     }
 }
 
-/// Whether a program still has the end of that name, also where ours is long gone: the kernel keeps names as long as sockets.
-pub(super) fn is_open(name: SocketName) -> bool {
-    let probe = || {
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
-        rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(&name.encode())?)
-    };
-    probe() == Err(Errno::ADDRINUSE)
+/// Whether a program still has the end of that name and number, also where ours is long gone: the kernel keeps names as long as
+/// sockets, each kind's apart. A name that others can read they may take once it is free, so it alone says nothing.
+pub(super) fn is_open(name: SocketName, inode: u64) -> bool {
+    let address = SocketAddrUnix::new_abstract_name(&name.encode());
+    let probe = rustix::net::socket_with(AddressFamily::UNIX, kind(name), SocketFlags::CLOEXEC, None);
+    let (Ok(probe), Ok(address)) = (probe, address) else { return false };
+    rustix::net::bind(&probe, &address) == Err(Errno::ADDRINUSE) && is_called(name, inode, &probe).unwrap_or(true)
+}
+
+/// Whether the kernel knows the socket of that number by that name; where it knows not even `ours`, which has none, it tells nothing, and
+/// nothing speaks against it.
+fn is_called(name: SocketName, number: u64, ours: &OwnedFd) -> io::Result<bool> {
+    let kernel = Netlink::sock_diag()?;
+    Ok(match kernel.local_name(number)? {
+        Some(found) => found == [&[0], &name.encode()[..]].concat(),
+        None => kernel.local_name(inode(ours))?.is_none(),
+    })
+}
+
+/// The kernel's number of a socket, as its lists have it; zero is nobody's.
+pub(super) fn inode(socket: &OwnedFd) -> u64 {
+    rustix::fs::fstat(socket).map_or(0, |about| about.st_ino)
 }
 
 /// The daemon's end. Reading and writing are as with TCP: shutdown is a half-close, dropping it before both directions

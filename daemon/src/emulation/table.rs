@@ -42,6 +42,8 @@ enum Phase {
 struct Socket {
     v6: bool,
     stream: bool,
+    /// The kernel's number of the program's end.
+    inode: u64,
     /// As bind(2) was told, port filled in.
     wanted: Option<SocketAddr>,
     /// bind(2) named the port: it stays the socket's until that is closed, whatever becomes of the connection.
@@ -104,13 +106,13 @@ impl Table {
     }
 
     /// socket(2); the number is one that is not in use, and random.
-    pub(super) fn open(&mut self, name: SocketName) -> Result<(), Errno> {
+    pub(super) fn open(&mut self, name: SocketName, inode: u64) -> Result<(), Errno> {
         if self.len() >= MAX_SOCKETS {
             return Err(libc::EMFILE);
         }
         let (wanted, keeps_port, local, error, options) = Default::default();
         let (v6, stream, phase) = (name.v6, name.stream, Phase::Idle);
-        let socket = Socket { v6, stream, wanted, keeps_port, local, phase, error, options };
+        let socket = Socket { v6, stream, inode, wanted, keeps_port, local, phase, error, options };
         self.sockets.insert(name.socket, socket);
         Ok(())
     }
@@ -469,6 +471,7 @@ impl Table {
         &mut self,
         listener: u64,
         child: u64,
+        inode: u64,
         local: SocketAddr,
         peer: SocketAddr,
     ) -> Result<(), Errno> {
@@ -480,7 +483,8 @@ impl Table {
         let view = |address: SocketAddr| endpoint(seen(address.ip(), v6), address.port());
         let phase = Phase::Connected { peer: view(peer), told: true };
         let (wanted, keeps_port, at, error) = Default::default();
-        self.sockets.insert(child, Socket { v6, stream: true, wanted, keeps_port, local: at, phase, error, options });
+        self.sockets
+            .insert(child, Socket { v6, stream: true, inode, wanted, keeps_port, local: at, phase, error, options });
         self.place(child, view(local));
         Ok(())
     }
@@ -506,11 +510,11 @@ impl Table {
         }
     }
 
-    /// Sockets that have ended and keep a port.
-    pub(super) fn ended_at(&self, port: u16) -> Vec<SocketName> {
+    /// Sockets at a port that have no connection, not or no more: the kernel frees such a port in the moment of close(2).
+    pub(super) fn unconnected_at(&self, port: u16) -> Vec<(SocketName, u64)> {
         let named = |id: &u64| {
-            let socket = self.sockets.get(id).filter(|socket| socket.phase == Phase::Ended)?;
-            Some(SocketName { socket: *id, v6: socket.v6, stream: socket.stream })
+            let socket = self.sockets.get(id).filter(|socket| !matches!(socket.phase, Phase::Connected { .. }))?;
+            Some((SocketName { socket: *id, v6: socket.v6, stream: socket.stream }, socket.inode))
         };
         self.ports.get(&port).into_iter().flatten().filter_map(named).collect()
     }

@@ -1,9 +1,11 @@
 //! Emulated sockets over loopback: what a program sees at its end of the pair.
 
+use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::mem::MaybeUninit;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream as Blocking;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{UnixListener, UnixStream as Blocking};
 
 use async_trait::async_trait;
 use phantom_ipc::hook::{RECORD, decode_record};
@@ -22,11 +24,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 struct Alone;
 
 #[async_trait]
-impl gate::Network for Alone {
+impl far::Network for Alone {
     async fn connect(&self, _: ApAddress, _: u16, _: ApAddress, _: u16) -> Result<Box<dyn Stream>, ConnectError> {
         Err(ConnectError::Unreachable)
     }
-    async fn resolve(&self, _: &str) -> Result<Option<gate::Found>, gate::Unanswered> {
+    async fn resolve(&self, _: &str) -> Result<Option<far::Found>, far::Unanswered> {
         Ok(None)
     }
     async fn refused(&self, _: IpAddr) {}
@@ -47,13 +49,13 @@ impl Drop for Attempt {
 }
 
 #[async_trait]
-impl gate::Network for Far {
+impl far::Network for Far {
     async fn connect(&self, _: ApAddress, _: u16, _: ApAddress, _: u16) -> Result<Box<dyn Stream>, ConnectError> {
         let _ = self.0.try_send("begun");
         let _attempt = Attempt(self.0.clone());
         std::future::pending().await
     }
-    async fn resolve(&self, _: &str) -> Result<Option<gate::Found>, gate::Unanswered> {
+    async fn resolve(&self, _: &str) -> Result<Option<far::Found>, far::Unanswered> {
         Ok(None)
     }
     async fn refused(&self, _: IpAddr) {}
@@ -273,13 +275,7 @@ async fn what_is_closed_is_forgotten_and_its_port_is_free() {
     assert_eq!(world.call(&again, Call::Bind { address: at }).await, Err(libc::EADDRINUSE));
     assert!(world.0.in_use());
     drop(listener);
-    // The task notices as soon as it runs.
-    let bound = async {
-        while world.call(&again, Call::Bind { address: at }).await.is_err() {
-            tokio::task::yield_now().await
-        }
-    };
-    timeout(PATIENCE, bound).await.unwrap();
+    assert_eq!(world.call(&again, Call::Bind { address: at }).await, Ok(Reply::Done));
     drop(again);
     timeout(PATIENCE, async {
         while world.0.in_use() {
@@ -288,6 +284,27 @@ async fn what_is_closed_is_forgotten_and_its_port_is_free() {
     })
     .await
     .unwrap();
+}
+
+/// As programs look for a port that is free: bind(2) to any, close(2), bind(2) to it. No task has run in between.
+#[tokio::test(flavor = "current_thread")]
+async fn a_port_is_free_in_the_moment_of_close() {
+    let world = World::new();
+    let first = world.socket(libc::AF_INET);
+    let any = Call::Bind { address: "127.0.0.1:0".parse().unwrap() };
+    assert_eq!(world.call(&first, any).await, Ok(Reply::Done));
+    let Ok(Reply::Address(address)) = world.call(&first, Call::Name).await else { panic!("no name") };
+    let (again, bind) = (world.socket(libc::AF_INET), Call::Bind { address });
+    assert_eq!(world.call(&again, bind).await, Err(libc::EADDRINUSE));
+    let copy = first.descriptor.try_clone().unwrap();
+    drop(first);
+    assert_eq!(world.call(&again, bind).await, Err(libc::EADDRINUSE), "another process has it");
+    drop(copy);
+    assert_eq!(world.call(&again, bind).await, Ok(Reply::Done));
+    // Its end is noticed later, and takes nothing from who has the port now.
+    tokio::task::yield_now().await;
+    let other = world.socket(libc::AF_INET);
+    assert_eq!(world.call(&other, bind).await, Err(libc::EADDRINUSE));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -301,12 +318,7 @@ async fn datagram_sockets_are_forgotten_too() {
     let again = open();
     assert_eq!(world.call(&again, at).await, Err(libc::EADDRINUSE));
     drop(first);
-    let bound = async {
-        while world.call(&again, at).await.is_err() {
-            tokio::task::yield_now().await
-        }
-    };
-    timeout(PATIENCE, bound).await.unwrap();
+    assert_eq!(world.call(&again, at).await, Ok(Reply::Done));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +329,7 @@ async fn sockets_are_bounded_and_end_with_the_identity() {
     let error = loop {
         let name = SocketName { socket: rand::random(), v6: false, stream: true };
         // The sockets without descriptors are cheaper, the last one is as programs get it.
-        if world.0.shared.lock().table.open(name).is_err() {
+        if world.0.shared.lock().table.open(name, 0).is_err() {
             match world.0.socket(libc::AF_INET, libc::SOCK_STREAM, 0) {
                 // The listener of the pair went just now.
                 Ok(socket) => more.push(socket),
@@ -397,6 +409,17 @@ async fn a_port_that_was_named_stays_until_its_socket_is_closed() {
     let Some(Reply::Address(address)) = chosen_at else { panic!("no name") };
     let other = world.socket(libc::AF_INET);
     assert_eq!(world.call(&other, Call::Bind { address }).await, Ok(Reply::Done));
+    // Its name could be read by everybody on the computer, and whoever takes it then keeps no port.
+    let (name, number) = (pair::name_of(&named.descriptor).unwrap().encode(), pair::inode(&named.descriptor));
     drop(named);
+    // Nor does who has a line of the kernel's list of names say so.
+    let folder = tempfile::tempdir().unwrap();
+    let line = [format!("x\n 0 {number} @").as_bytes(), &name].concat();
+    let forged = folder.path().join(OsStr::from_bytes(&line));
+    std::fs::create_dir_all(forged.parent().unwrap()).unwrap();
+    let _forged = UnixListener::bind(forged).unwrap();
+    let (family, kind) = (rustix::net::AddressFamily::UNIX, rustix::net::SocketType::STREAM);
+    let stranger = rustix::net::socket(family, kind, None).unwrap();
+    rustix::net::bind(&stranger, &rustix::net::SocketAddrUnix::new_abstract_name(&name).unwrap()).unwrap();
     assert_eq!(world.call(&again, place).await, Ok(Reply::Done));
 }

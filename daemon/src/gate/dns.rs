@@ -8,27 +8,14 @@ use hickory_proto::rr::rdata::{A, AAAA, PTR};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
 use phantom_proto::ident::ApAddress;
 
-use super::aliases::{Aliases, OWN_IPV4};
-use super::{Network, is_own_name};
+use super::aliases::{Aliases, OWN_IPV4, shown_as};
+use super::{Found, Network, Unanswered, is_own_name};
 
 /// How long programs may keep an answer, in seconds. Short, since IPv4 aliases are handed on when many are in use.
 const LIFETIME: u32 = 60;
 
 /// What fits one packet everywhere, in bytes.
 const PAYLOAD: u16 = 1_232;
-
-/// What a name means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Found {
-    /// The address behind it.
-    pub address: ApAddress,
-    /// How long that holds, in seconds.
-    pub lifetime: u32,
-}
-
-/// Who had to be asked for a name did not answer: neither "yes" nor "no" is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unanswered;
 
 /// Records of one name: how long they hold, and their data.
 type Records = (u32, Vec<RData>);
@@ -97,9 +84,7 @@ async fn look_up(
         return Ok(Some((LIFETIME, addresses(kind, Ipv6Addr::LOCALHOST, || Ipv4Addr::LOCALHOST))));
     }
     let Some(Found { address, lifetime }) = network.resolve(text).await? else { return Ok(None) };
-    let ipv4 = || {
-        if address == own { OWN_IPV4 } else { aliases.lock().unwrap_or_else(PoisonError::into_inner).of(address) }
-    };
+    let ipv4 = || shown_as(aliases, own, address);
     Ok(Some((lifetime.min(LIFETIME), addresses(kind, address.ipv6(), ipv4))))
 }
 

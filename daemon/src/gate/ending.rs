@@ -7,9 +7,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 
+use crate::netlink::{Listener, Netlink, Transport};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
-
-use super::netlink::{Listener, Netlink, Transport};
 
 /// Connections that come about while others are aborted are found by looking again, this often at most.
 const ROUNDS: usize = 8;

@@ -13,11 +13,11 @@ use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
 use super::ending::{self, Ending};
-use super::netlink::{LOOPBACK, Netlink};
 use super::netns::{Reply, Request, encode_listeners, receive_request, send_reply};
 use super::reflector::{DNS_PORT, HOME_V4, HOME_V6};
 use super::{ENDING_ARGUMENT, Owner, owned, sys};
 use crate::lines::Lines;
+use crate::netlink::{LOOPBACK, Netlink};
 
 /// Name of the TUN device; the only one that a program sees beside `lo`.
 const DEVICE: &str = "phantom0";

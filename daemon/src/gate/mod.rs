@@ -14,22 +14,18 @@
 //! | `wire` | the thread between the two TUN devices |
 //! | `owned` | namespaces that another user than the daemon's may enter |
 //! | `ending` | errors instead of waiting, when daemon or helper are gone |
-//! | `dns`, `dns_stream`, `aliases` | names, and the IPv4 view |
-//! | `splice` | a program's connection joined with a stream |
+//! | `dns`, `dns_stream` | names |
 //! | `terms` | what a gate is made of, what it needs, and why there is none |
-//! | `sys`, `netlink` | system calls |
+//! | `sys`, and `netlink` beside this level | system calls |
 
-mod aliases;
 mod dns;
 mod dns_stream;
 mod ending;
 pub mod helper;
-mod netlink;
 mod netns;
 mod owned;
 mod packet;
 mod reflector;
-mod splice;
 mod sys;
 mod terms;
 mod wire;
@@ -51,19 +47,17 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use aliases::Aliases;
+use crate::aliases::{self, OWN_IPV4, SharedAliases};
+use crate::far::{CONNECT_PATIENCE, ConnectError, Found, Network, Unanswered};
+use crate::os::Owner;
+use crate::splice::splice;
 use netns::{Helper, Life};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
-pub use aliases::RESOLVER;
-pub(crate) use aliases::{OWN_IPV4, is_reserved};
-pub use dns::{Found, Unanswered};
 pub(crate) use reflector::RACE;
-pub(crate) use splice::carry;
-pub use splice::splice;
 pub(crate) use sys::{network_of, process_behind};
-pub use terms::{ConnectError, GateConfig, GateError, Network, Owner, Stream};
+pub use terms::{GateConfig, GateError};
 
 pub use owned::is_able as can_serve_others;
 
@@ -86,9 +80,6 @@ pub const HELPER_ARGUMENT: &str = "__netns";
 
 /// After it: ends the phantom namespace of a helper that was killed.
 const ENDING_ARGUMENT: &str = "end";
-
-/// The kernel gives a SYN up after 127 s; the far end gets no longer.
-pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
 
 /// From the verdict "accepted" to accept(): one round trip between two kernels of this machine, with retransmissions.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(15);
@@ -120,9 +111,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Attempts to find a free source port when the peer's own is taken.
 const PORT_ATTEMPTS: u16 = 8;
 
-/// An identity's IPv4 view, for all that show it.
-pub(crate) type SharedAliases = Arc<Mutex<Aliases>>;
-
 /// The phantom namespace of one identity, open as long as this value lives.
 pub struct Gate {
     shared: Arc<Shared>,
@@ -134,7 +122,7 @@ pub struct Gate {
 struct Shared {
     address: ApAddress,
     network: Arc<dyn Network>,
-    aliases: Arc<Mutex<Aliases>>,
+    aliases: SharedAliases,
     /// Before the helper, which takes the devices away when it goes: the wire is to hear of the end first.
     wire: Wire,
     helper: Helper,
@@ -269,18 +257,12 @@ impl Gate {
 
     /// Hands out the IPv4 address that stands for `address` in this gate (for the hook's resolver functions).
     pub fn alias_of(&self, address: ApAddress) -> Ipv4Addr {
-        if address == self.shared.address {
-            return OWN_IPV4;
-        }
-        self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).of(address)
+        aliases::shown_as(&self.shared.aliases, self.shared.address, address)
     }
 
     /// The AP address that an IPv4 address of this gate stands for.
     pub fn behind_alias(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        if alias == OWN_IPV4 {
-            return Some(self.shared.address);
-        }
-        self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).behind(alias)
+        aliases::behind(&self.shared.aliases, self.shared.address, alias)
     }
 
     /// Whether it serves nobody any more, as after its helper was killed.

@@ -17,14 +17,14 @@ use rustix::net::{
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
 
-use super::netlink::{Listener, MAX_LISTED};
 use super::{GateError, Owner};
+use crate::netlink::{Listener, MAX_LISTED};
 
 /// Requests that wait for the helper at one time; who comes later waits in line.
 const MAX_WAITING: usize = 256;
 
 /// The helper answers at once; if not, something is badly wrong with it.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Descriptors in one answer: the most is set-up with two TUNs, a listener and two namespaces.
 const MAX_DESCRIPTORS: usize = 5;

@@ -39,17 +39,26 @@ pub fn is_able() -> bool {
 
 /// Both namespaces: network, then user. Only `owner` and root may enter them.
 pub(super) fn namespaces(owner: Owner) -> io::Result<(OwnedFd, OwnedFd)> {
+    from_child(owner, LIMIT, |theirs| become_and_send(owner, &theirs))
+}
+
+/// What a child makes that does this, if it takes no longer than `limit`.
+fn from_child(
+    owner: Owner,
+    limit: Duration,
+    does: impl FnOnce(OwnedFd) -> io::Result<()>,
+) -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let child = match sys::fork()? {
         Fork::Child => {
             drop(ours);
-            sys::end(i32::from(become_and_send(owner, &theirs).is_err()));
+            sys::end(i32::from(does(theirs).is_err()));
         }
         Fork::Parent(child) => child,
     };
     drop(theirs);
-    set_socket_timeout(&ours, Timeout::Recv, Some(LIMIT))?;
+    set_socket_timeout(&ours, Timeout::Recv, Some(limit))?;
     let made = take_over(owner, child, &ours);
     end(child)?;
     made
@@ -117,6 +126,8 @@ fn make(Owner { uid, gid }: Owner) -> io::Result<Vec<OwnedFd>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
     use rustix::thread::CapabilitySets;
 
     use super::*;
@@ -153,13 +164,30 @@ mod tests {
         assert!(made.is_ok() && ended.is_ok(), "{made:?} {ended:?}");
     }
 
+    /// Its owner may stop it, since it is hers or his by then.
     #[test]
-    fn a_child_that_is_stopped_is_waited_for_no_longer_than_the_limit() {
-        let (child, ours) = child(|_theirs| kill_process(rustix::process::getpid(), Signal::STOP).unwrap());
-        set_socket_timeout(&ours, Timeout::Recv, Some(Duration::from_millis(10))).unwrap();
-        let late = take_over(SOMEBODY, child, &ours).unwrap_err();
+    fn a_child_that_is_stopped_is_waited_for_no_longer_than_the_limit_and_ended() {
+        let (made_tx, made_rx) = std::sync::mpsc::channel();
+        let (mut pid_read, mut pid_write) = io::pipe().unwrap();
+        std::thread::spawn(move || {
+            let made = from_child(SOMEBODY, Duration::from_millis(10), |theirs| {
+                pid_write.write_all(&rustix::process::getpid().as_raw_nonzero().get().to_ne_bytes())?;
+                kill_process(rustix::process::getpid(), Signal::STOP)?;
+                drop(theirs);
+                Ok(())
+            });
+            made_tx.send(made.map(drop))
+        });
+        let late = made_rx.recv_timeout(Duration::from_secs(60)).expect("the limit holds").unwrap_err();
         assert_eq!(late.kind(), io::ErrorKind::WouldBlock);
-        end(child).unwrap();
+        let mut child = [0; 4];
+        pid_read.read_exact(&mut child).unwrap();
+        let child = Pid::from_raw(i32::from_ne_bytes(child)).unwrap();
         assert!(kill_process(child, Signal::CONT).is_err(), "it is gone");
+    }
+
+    #[test]
+    fn the_limit_ends_before_the_daemon_gives_up() {
+        assert!(LIMIT < super::super::netns::PATIENCE);
     }
 }

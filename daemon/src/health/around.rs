@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use rustix::fs::Access;
+use crate::os;
 
 /// Free space below which a warning is due: four times what the daemon needs to start.
 const LITTLE: u64 = 64 << 20;
@@ -24,13 +24,15 @@ pub struct Around {
 impl Around {
     /// Looks. Blocks as long as the disk does.
     pub fn look(data: &Path) -> Self {
-        let writable = rustix::fs::access(data, Access::WRITE_OK | Access::EXEC_OK);
-        let free = rustix::fs::statvfs(data).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-        Self { unwritable: writable.err().map(|error| error.to_string()), free, ..Self::of_computer() }
+        let free = os::free_space(data).ok();
+        Self { unwritable: os::writable(data).err().map(|error| error.to_string()), free, ..Self::of_computer() }
     }
 
     /// What can be said without a data folder.
     pub fn of_computer() -> Self {
+        if !os::HAS_NAMESPACES {
+            return Self::default();
+        }
         let tun = OpenOptions::new().read(true).write(true).open("/dev/net/tun");
         Self {
             no_tun: tun.err().map(|error| error.to_string()),

@@ -6,9 +6,10 @@ use phantom_ipc::admin::{Check, CheckState, Severity, Warning};
 use phantom_proto::path::choice::Note;
 
 use super::codes::{
-    CLOCK_OFF, LAYERS_OFF, NO_NAMESPACE, NO_PATH, NO_PEERS, NO_PLAN, PORT_UNREACHED, STATE_FOLDER, UNPUBLISHED,
+    CLOCK_OFF, LAYERS_OFF, NO_NAMESPACE, NO_PATH, NO_PEERS, NO_PLAN, STATE_FOLDER, UNPUBLISHED, UNREACHABLE,
 };
 use super::{Around, Facts, clock_in_words, of_choice};
+use crate::os;
 
 /// What can be off by without harm, in milliseconds; it is corrected.
 const CORRECTED: u64 = 120_000;
@@ -33,6 +34,9 @@ pub fn checks(facts: &Facts, data: &Path, listen: &str) -> Vec<Check> {
 
 /// What can be said without a daemon.
 fn checks_of_computer(around: &Around) -> Vec<Check> {
+    if !os::HAS_NAMESPACES {
+        return Vec::new();
+    }
     let tun = match &around.no_tun {
         None => "/dev/net/tun can be used".to_owned(),
         Some(why) => format!("/dev/net/tun: {why}; programs get emulated sockets"),
@@ -42,8 +46,10 @@ fn checks_of_computer(around: &Around) -> Vec<Check> {
         |why| format!("{why}: programs of ordinary users get a weaker way"),
     );
     let advice = "change that setting with sysctl, or start programs as root under root's daemon";
+    // Programs start all the same; only who knows that can do something about it.
+    let lacks = around.no_tun.as_ref().map(|_| NO_NAMESPACE.help());
     vec![
-        check("tun", good(around.no_tun.is_none(), CheckState::Warning), tun, &NO_NAMESPACE.help()),
+        Check { advice: lacks, ..check("tun", CheckState::Good, tun, "") },
         check("user-namespaces", good(around.no_user_namespaces.is_none(), CheckState::Warning), namespaces, advice),
     ]
 }
@@ -51,6 +57,11 @@ fn checks_of_computer(around: &Around) -> Vec<Check> {
 /// Whoever asks has an answer.
 pub fn daemon_answers(socket: &Path) -> Check {
     check("daemon", CheckState::Good, format!("it answers at {}", socket.display()), "")
+}
+
+/// The daemon serves this user, and tells root alone how its node is: `why` says so.
+pub fn node_is_roots(why: &str) -> Check {
+    check("node", CheckState::Unknown, why, "`sudo phantom doctor` looks at the rest")
 }
 
 /// Nobody answers at the local socket: `why` says how.
@@ -87,13 +98,21 @@ fn state_folder(around: &Around, data: &Path) -> Check {
 }
 
 fn port(facts: &Facts, listen: &str) -> Check {
-    let text = if facts.called {
-        format!("other nodes have opened links to {listen}")
-    } else {
-        format!("no other node has opened a link to {listen} yet")
+    let (state, text) = match facts.reachable {
+        Some(true) => (CheckState::Good, format!("other nodes have opened links to {listen}")),
+        Some(false) if facts.says_unreachable => {
+            (CheckState::Good, format!("{}, as phantomd.toml says", UNREACHABLE.title))
+        }
+        // Programs lack nothing; only who knows that can do something about it.
+        Some(false) => {
+            return Check {
+                advice: Some(UNREACHABLE.help()),
+                ..check("port", CheckState::Good, UNREACHABLE.title, "")
+            };
+        }
+        None => (CheckState::Unknown, format!("no other node has tried yet to open a link to {listen}")),
     };
-    let state = if facts.connected == 0 { CheckState::Unknown } else { CheckState::Warning };
-    check("port", good(facts.called, state), text, &PORT_UNREACHED.help())
+    check("port", state, text, &UNREACHABLE.help())
 }
 
 fn clock(facts: &Facts) -> Check {
@@ -124,6 +143,7 @@ fn sample(facts: &Facts) -> Check {
 
 fn own_record(facts: &Facts) -> Check {
     let (state, text) = match facts.published {
+        _ if facts.reachable == Some(false) => (CheckState::Good, "this node has no record: it relays for nobody"),
         None => (CheckState::Unknown, "this node's record is being published"),
         Some(true) => (CheckState::Good, "other nodes have taken this node's record"),
         Some(false) => (CheckState::Warning, "no other node took this node's record"),

@@ -121,15 +121,15 @@ pub(super) static CLOCK_OFF: About = About {
 };
 
 /// Links are not opened towards us.
-pub(super) static PORT_UNREACHED: About = About {
-    code: "port-unreached",
-    severity: Severity::Error,
-    after: secs(120),
-    affects_connections: true,
+pub(super) static UNREACHABLE: About = About {
+    code: "unreachable",
+    severity: Severity::Info,
+    after: secs(0),
+    affects_connections: false,
     causes: &[&NO_PEERS],
-    title: "no other node has reached this one's port yet, and paths need that",
-    does: "the daemon goes on listening, and tells others where",
-    advice: "let connections in to the port (router, firewall); behind another address set `advertise` in phantomd.toml",
+    title: "other computers cannot open links to this one: programs visit and serve all the same, it relays for nobody",
+    does: "the daemon asks some of them again every few minutes, and relays as soon as they can",
+    advice: "nothing need be done; to help others, forward the port to this computer (router, firewall), and set `advertise` in phantomd.toml to the address outside",
 };
 
 /// The sample is too small.
@@ -150,7 +150,7 @@ pub(super) static GUARDS_FAIL: About = About {
     severity: Severity::Error,
     after: secs(0),
     affects_connections: true,
-    causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED],
+    causes: &[&NO_PEERS, &CLOCK_OFF],
     title: "no three guards work together: the network, or most guards, fail",
     does: "the daemon goes on trying with those that it has, and tests them anew after six hours at the earliest",
     advice: "look first whether this computer's network (firewall, router, provider) cuts connections off",
@@ -162,10 +162,11 @@ pub(super) static BUILDS_FAIL: About = About {
     severity: Severity::Warning,
     after: secs(60),
     affects_connections: false,
-    causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &GUARDS_FAIL],
+    causes: &[&NO_PEERS, &CLOCK_OFF, &GUARDS_FAIL],
     title: "builds of paths fail, one after the other",
     does: "the daemon goes on trying, and tests its guards when 20 of the last 40 builds have failed",
-    advice: "wait some minutes; if it stays, look whether this computer's network cuts connections off",
+    advice: "wait some minutes; if it stays, look whether this computer has more work than it can do (`uptime`: a load far above its \
+             processors), else whether its network cuts connections off",
 };
 
 /// The last step before a path.
@@ -174,10 +175,11 @@ pub(super) static NO_PATH: About = About {
     severity: Severity::Error,
     after: secs(60),
     affects_connections: true,
-    causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &NO_PLAN, &GUARDS_FAIL, &BUILDS_FAIL],
+    causes: &[&NO_PEERS, &CLOCK_OFF, &NO_PLAN, &GUARDS_FAIL, &BUILDS_FAIL],
     title: "no path of its own stands, so programs cannot connect",
     does: "the daemon builds one as soon as it can",
-    advice: "wait: after a start it takes up to a minute; if it stays, look whether this computer's network lets connections out and in",
+    advice: "wait: after a start it takes up to a minute; if it stays, look whether this computer's network lets connections out and in, and \
+             whether it has more work than it can do (`uptime`)",
 };
 
 /// A path, and nothing to use of it.
@@ -186,10 +188,10 @@ pub(super) static NO_TUNNEL: About = About {
     severity: Severity::Warning,
     after: secs(30),
     affects_connections: true,
-    causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &NO_PLAN, &GUARDS_FAIL, &BUILDS_FAIL, &NO_PATH],
+    causes: &[&NO_PEERS, &CLOCK_OFF, &NO_PLAN, &GUARDS_FAIL, &BUILDS_FAIL, &NO_PATH],
     title: "no tunnel is ready on any path, so new connections wait",
     does: "the daemon sets others up, and replaces a path on which none stands",
-    advice: "wait a minute; if it stays, look at this computer's own network",
+    advice: "wait a minute; if it stays, look at this computer's own network, and at its load (`uptime`)",
 };
 
 /// What is offered is not reached.
@@ -198,10 +200,22 @@ pub(super) static SERVICE_UNSEEN: About = About {
     severity: Severity::Error,
     after: secs(60),
     affects_connections: true,
-    causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED, &NO_PATH],
+    causes: &[&NO_PEERS, &CLOCK_OFF, &NO_PATH],
     title: "something that is offered here is not reached from outside",
     does: "the daemon replaces entries that are not reached, and looks again",
     advice: "wait some minutes; the status says at each identity, under `published`, when it was last seen from outside",
+};
+
+/// The record of what is offered is kept back, or nobody has it.
+pub(super) static SERVICE_UNRECORDED: About = About {
+    code: "service-unrecorded",
+    severity: Severity::Error,
+    after: secs(60),
+    affects_connections: true,
+    causes: &[&NO_PEERS, &CLOCK_OFF, &NO_PATH],
+    title: "the network database does not show the record of something that is offered here",
+    does: "the daemon makes the record anew, and looks again",
+    advice: "wait some minutes; the status says at each identity, under `published`, when its record was last found from outside",
 };
 
 /// Others do not find this node.
@@ -246,10 +260,11 @@ pub(super) static GUARD_TRIAL: About = About {
     severity: Severity::Warning,
     after: secs(0),
     affects_connections: false,
-    causes: &[&NO_PEERS, &CLOCK_OFF, &PORT_UNREACHED],
+    causes: &[&NO_PEERS, &CLOCK_OFF],
     title: "many builds fail: guards are being tested one after the other",
     does: "the daemon builds paths only to try them, for some minutes, and sets aside the guard that is to blame; programs go on",
-    advice: "nothing to do; if it comes again each few hours, look whether this computer's network cuts connections off",
+    advice: "nothing to do; if it comes again each few hours, look whether this computer has more work than it can do (`uptime`), or its \
+             network cuts connections off",
 };
 
 /// No further guard may be met.
@@ -261,7 +276,8 @@ pub(super) static GUARDS_USED_UP: About = About {
     causes: &[],
     title: "no further guard may be met for now: as many nodes have stood next to this one as may",
     does: "the daemon makes do with those that it has; the bound loosens by itself, in weeks",
-    advice: "look whether this computer's network cuts connections off, which guards are then blamed for",
+    advice: "look whether this computer has more work than it can do (`uptime`), or its network cuts connections off: guards are then \
+             blamed for it",
 };
 
 /// One is convicted.
@@ -325,17 +341,17 @@ pub(super) static RELAY_FULL: About = About {
 };
 
 /// All, causes before effects: of several causes the first is named.
-pub static ALL: [&About; 24] = [
+pub static ALL: [&About; 25] = [
     &BANNED,
     &NO_PEERS,
     &CLOCK_OFF,
-    &PORT_UNREACHED,
     &NO_PLAN,
     &GUARDS_FAIL,
     &BUILDS_FAIL,
     &NO_PATH,
     &NO_TUNNEL,
     &SERVICE_UNSEEN,
+    &SERVICE_UNRECORDED,
     &UNPUBLISHED,
     &GUARDS_PROVISIONAL,
     &LAYERS_OFF,
@@ -349,6 +365,7 @@ pub static ALL: [&About; 24] = [
     &COMMANDS_IGNORED,
     &STATE_FOLDER,
     &NO_NAMESPACE,
+    &UNREACHABLE,
     &RELAY_FULL,
 ];
 

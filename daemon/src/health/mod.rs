@@ -14,12 +14,12 @@ mod start;
 use std::collections::BTreeMap;
 
 use phantom_ipc::admin::{StartStep, Warning};
-use phantom_proto::node::Vitals;
+use phantom_proto::node::{Vitals, age};
 use phantom_proto::path::choice::Note;
 use tokio::time::Instant;
 
 pub use around::Around;
-pub use checks::{checks, daemon_answers, no_daemon, without_daemon, worst};
+pub use checks::{checks, daemon_answers, no_daemon, node_is_roots, without_daemon, worst};
 use codes::*;
 pub use codes::{ALL, About, about};
 use start::Start;
@@ -44,8 +44,12 @@ pub struct Facts {
     pub relayed_paths: usize,
     /// At most so many.
     pub most_relayed: usize,
-    /// Whether another node has opened a link to this one.
-    pub called: bool,
+    /// Whether others can open links to this node, once that is known.
+    pub reachable: Option<bool>,
+    /// Its operator says that they cannot.
+    pub says_unreachable: bool,
+    /// Where it listens.
+    pub port: u16,
     /// Whether others took the own record, once that was tried.
     pub published: Option<bool>,
     /// By how many milliseconds other clocks are ahead, as far as known.
@@ -129,10 +133,12 @@ fn when(condition: bool, about: &'static About) -> Option<Condition> {
 
 fn network(facts: &Facts) -> Vec<Condition> {
     let clock = facts.vitals.clock_off.map(|ahead| (&CLOCK_OFF, clock_in_words(ahead)));
+    let unreachable = (facts.reachable == Some(false) && !facts.says_unreachable)
+        .then(|| (&UNREACHABLE, format!("{} (port {})", UNREACHABLE.title, facts.port)));
     let own = [
         when(facts.connected == 0, &NO_PEERS),
         clock,
-        when(!facts.called, &PORT_UNREACHED),
+        unreachable,
         when(facts.published == Some(false), &UNPUBLISHED),
         when(facts.relayed_paths >= facts.most_relayed && facts.most_relayed > 0, &RELAY_FULL),
     ];
@@ -151,9 +157,10 @@ fn commands(facts: &CommandFacts) -> Vec<Condition> {
 }
 
 fn clock_in_words(ahead: i64) -> String {
-    let minutes = ahead.unsigned_abs().div_ceil(60_000);
+    // Seconds would change at each look, and say nothing.
+    let about = age(ahead.unsigned_abs().saturating_add(30_000) / 60_000 * 60);
     let way = if ahead > 0 { "behind" } else { "ahead of" };
-    format!("this computer's clock is about {minutes} minutes {way} those of other nodes, and they refuse what it says")
+    format!("this computer's clock is about {about} {way} those of other nodes, and they refuse what it says")
 }
 
 fn paths(facts: &Facts) -> Vec<Condition> {
@@ -167,6 +174,7 @@ fn paths(facts: &Facts) -> Vec<Condition> {
         no_path.then(|| (&NO_PATH, without_path(facts.waits_for.as_deref()))),
         when(!no_path && facts.ready_tunnels == 0, &NO_TUNNEL),
         when(vitals.unseen > 0, &SERVICE_UNSEEN),
+        when(vitals.unrecorded > 0, &SERVICE_UNRECORDED),
     ];
     own.into_iter().flatten().collect()
 }

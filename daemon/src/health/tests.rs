@@ -19,7 +19,9 @@ fn well() -> Facts {
         ready_tunnels: 4,
         relayed_paths: 1,
         most_relayed: 10,
-        called: true,
+        reachable: Some(true),
+        says_unreachable: false,
+        port: 8443,
         published: Some(true),
         clock_ahead: Some(300),
         vitals,
@@ -57,11 +59,29 @@ fn what_follows_from_a_cause_is_not_told_beside_it() {
     let all = told(&cut_off, 3600);
     assert!(all.len() > 5 && all[1..].iter().all(|(_, cause)| cause.as_deref() == Some("no-peers")), "{all:?}");
     // With peers again the next cause is what is told.
-    assert_eq!(
-        roots(&Facts { connected: 3, called: false, published: Some(true), ..cut_off.clone() }),
-        ["port-unreached", "no-plan"]
-    );
     assert_eq!(roots(&Facts { connected: 3, published: Some(true), ..cut_off }), ["no-plan", "builds-fail"]);
+}
+
+/// It is no fault, and nothing else is its effect; who has said so knows.
+#[test]
+fn who_cannot_be_reached_is_told_so_and_that_programs_work_all_the_same() {
+    let hidden = Facts { reachable: Some(false), published: None, ..well() };
+    assert_eq!(told(&hidden, 0), [("unreachable".to_owned(), None)]);
+    let (mut health, now) = (Health::default(), Instant::now());
+    health.look(now, &hidden);
+    let warning = &health.warnings(now)[0];
+    assert!(warning.text.contains("visit and serve all the same") && warning.text.contains("8443"), "{warning:?}");
+    assert!(!warning.affects_connections && warning.advice.contains("forward the port"), "{warning:?}");
+    let of = |facts: &Facts, name: &str| {
+        let all = checks(facts, std::path::Path::new("/data"), "192.0.2.1:443");
+        all.into_iter().find(|check| check.name == name).unwrap()
+    };
+    assert_eq!([of(&hidden, "port").state, of(&hidden, "own-record").state], [CheckState::Good, CheckState::Good]);
+    assert!(of(&hidden, "port").advice.is_some_and(|advice| advice.contains("forward the port")));
+    let said = Facts { says_unreachable: true, ..hidden };
+    assert!(told(&said, 3600).is_empty());
+    assert_eq!(of(&said, "port").state, CheckState::Good);
+    assert_eq!(of(&Facts { reachable: None, ..well() }, "port").state, CheckState::Unknown);
 }
 
 #[test]
@@ -95,7 +115,7 @@ fn a_warning_says_more_than_its_title_where_there_is_more() {
     let (mut health, now) = (Health::default(), Instant::now());
     health.look(now, &Facts { vitals, ..well() });
     let warnings = health.warnings(now);
-    assert!(warnings[0].text.contains("about 10 minutes ahead of"), "{warnings:?}");
+    assert!(warnings[0].text.contains("about 10 min ahead of"), "{warnings:?}");
     assert!(warnings[1].text.contains("abababab"), "{warnings:?}");
     assert!(!about("guard-kills-builds").unwrap().title.contains("abab"));
 }
@@ -162,11 +182,12 @@ proptest! {
     #[test]
     fn effects_have_a_cause_that_is_told(
         (connected, exit_paths, ready_tunnels, failures) in (0usize..3, 0usize..2, 0usize..2, 0u32..9),
-        (called, published, unseen, fails) in (any::<bool>(), any::<Option<bool>>(), 0usize..2, any::<bool>()),
+        (reachable, published) in (any::<Option<bool>>(), any::<Option<bool>>()),
+        (unseen, fails) in (0usize..2, any::<bool>()),
     ) {
         let choice = if fails { vec![Note::NoThreeWork] } else { Vec::new() };
         let vitals = Vitals { failures, unseen, choice, ..well().vitals };
-        let facts = Facts { connected, exit_paths, ready_tunnels, called, published, vitals, ..well() };
+        let facts = Facts { connected, exit_paths, ready_tunnels, reachable, published, vitals, ..well() };
         let told = told(&facts, 3600);
         for (_, cause) in &told {
             let is_told = |cause: &String| told.iter().any(|(code, _)| code == cause);
@@ -187,4 +208,17 @@ fn what_is_out_of_order_with_commands_is_told_each_by_its_own_code() {
     assert_eq!(roots(&facts(CommandFacts { ignored: true, ..clean() })), ["commands-ignored"]);
     // One that others are about to send is no news.
     assert!(told(&facts(CommandFacts { missing: 1, ..clean() }), 60).is_empty());
+}
+
+#[test]
+fn how_far_a_clock_is_off_is_said_in_what_people_count_by() {
+    for (ahead, says) in [
+        (-600_400, "about 10 min ahead of"),
+        (3_600_900, "about 1 h behind"),
+        (-31_536_000_123, "about 365 d ahead of"),
+        (i64::MIN, "ahead of"),
+    ] {
+        let said = clock_in_words(ahead);
+        assert!(said.contains(says), "{ahead}: {said}");
+    }
 }

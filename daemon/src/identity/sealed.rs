@@ -95,13 +95,21 @@ fn seal_at(
     Ok(format!("{TITLE}\n{}", lines.collect::<String>()))
 }
 
+/// Whether the text begins as what [`seal`] makes.
+pub fn is_titled(text: &str) -> bool {
+    body(text).is_some()
+}
+
+fn body(text: &str) -> Option<&str> {
+    text.trim_start().strip_prefix(TITLE)
+}
+
 /// Opens what [`seal`] made.
 ///
 /// # Errors
 /// See [`SealedError`].
 pub fn unseal(text: &str, passphrase: &str) -> Result<Unsealed, SealedError> {
-    let body = text.trim_start().strip_prefix(TITLE).ok_or(SealedError::Form)?;
-    let body: String = body.split_whitespace().collect();
+    let body: String = body(text).ok_or(SealedError::Form)?.split_whitespace().collect();
     let bytes = BASE64.decode(body.as_bytes()).map_err(|_| SealedError::Form)?;
     if bytes.first().is_some_and(|version| *version > VERSION) {
         return Err(SealedError::Version);
@@ -133,7 +141,7 @@ mod tests {
 
     fn sealed() -> (ApIdentity, String) {
         let mut rng = ChaCha20Rng::seed_from_u64(1);
-        let identity = ApIdentity { name: Some("web".parse().unwrap()), key: SigningKey::generate(&mut rng) };
+        let identity = ApIdentity { name: Some("web".parse().unwrap()), ..ApIdentity::fresh(&mut rng) };
         let text = seal_at(CHEAP, &identity, "correct horse", &mut rng).unwrap();
         (identity, text)
     }

@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use super::admission::{Admission, Doorkeeper};
 use super::face::Body;
 use super::gulp::Gulps;
+use super::place::{Place, Placed};
 use super::records::Records;
 use super::{Face, Limits, Link, dial, face, tls};
 
@@ -39,9 +40,10 @@ use super::{Face, Limits, Link, dial, face, tls};
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A connection inside its TLS.
-type Tls = TlsStream<Gulps<TcpStream>>;
+type Tls = TlsStream<Gulps<Placed>>;
 
 pub(super) struct Acceptor {
+    pub(super) place: Arc<Place>,
     pub(super) tls: TlsAcceptor,
     pub(super) identity: Arc<SigningKey>,
     pub(super) link_secret: [u8; 32],
@@ -58,10 +60,14 @@ pub(super) async fn run(listener: TcpListener, acceptor: Arc<Acceptor>, stop: Ca
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        // Over the limit: closed without a word, as a web server under load does.
+        // Over the limit, or out for somebody else: closed without a word, as a web server under load does.
         let Some(admission) = acceptor.doorkeeper.enter(remote.ip()) else { continue };
         let (acceptor, stop) = (acceptor.clone(), stop.clone());
-        tasks.spawn(async move { stop.run_until_cancelled(acceptor.serve(tcp, remote, admission)).await });
+        let out = admission.out();
+        tasks.spawn(async move {
+            let served = out.run_until_cancelled(acceptor.serve(tcp, remote, admission));
+            stop.run_until_cancelled(served).await
+        });
     }
 }
 
@@ -70,6 +76,7 @@ impl Acceptor {
     // protocol: L25, L26
     async fn serve(&self, tcp: TcpStream, remote: SocketAddr, admission: Admission) -> Option<()> {
         tls::prepare(&tcp).ok()?;
+        let tcp = self.place.hold(tcp).ok()?;
         let tls = timeout(self.limits.step, self.tls.accept(Gulps::new(tcp))).await.ok()?.ok()?;
         let exporter = dial::exporter(tls.get_ref().1).ok()?;
         let linkable = tls::is_post_quantum(tls.get_ref().1);
@@ -99,7 +106,7 @@ impl Acceptor {
         tls.get_mut().0.hold(self.doorkeeper.link()?);
         let remote = SocketAddr::new(remote.ip().to_canonical(), remote.port());
         let (gulps, tls) = tls.into_inner();
-        let records = Records::after(gulps, tls.into()).ok()?;
+        let records = Records::after(gulps, tls.into(), self.limits.key_bytes).ok()?;
         Some(Link { peer, remote, purpose, retires: None, stream: Box::new(records) })
     }
 }

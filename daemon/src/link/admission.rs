@@ -1,11 +1,15 @@
 //! Who may come in while unproven: bounds on connections in total, per source, and on visitors of the web face (I7).
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use phantom_proto::ident::{NodeId, Operator, Spread};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+
+use super::records::KEY_LIMIT;
 
 /// Longest wait for any one step of a handshake: TCP, TLS, the request, the proof. A slow line needs about one second.
 const STEP: Duration = Duration::from_secs(10);
@@ -26,12 +30,12 @@ const VISIT: Duration = Duration::from_secs(600);
 /// database.
 const LINKS: usize = 24_000;
 
-/// Bounds on what strangers can make a node spend.
+/// Bounds on what strangers can make a node spend, and on a link's life.
 #[derive(Debug, Clone)]
 pub struct Limits {
     /// Longest wait for any one step: TCP, TLS, the request, the proof.
     pub step: Duration,
-    /// Connections that have not proven anything yet, in total.
+    /// Connections that have not proven anything yet, in total: one more takes the place of another.
     pub strangers: usize,
     /// The same per source address (/64 for IPv6), visitors included.
     pub strangers_per_source: usize,
@@ -41,6 +45,8 @@ pub struct Limits {
     pub visit: Duration,
     /// Links that other nodes opened, in total.
     pub links: usize,
+    /// Bytes that this side sends on a link before it ends; not more than its key may seal.
+    pub key_bytes: u64,
 }
 
 impl Default for Limits {
@@ -52,6 +58,7 @@ impl Default for Limits {
             visitors: VISITORS,
             visit: VISIT,
             links: LINKS,
+            key_bytes: KEY_LIMIT,
         }
     }
 }
@@ -59,10 +66,11 @@ impl Default for Limits {
 /// The doorkeeper.
 ///
 /// A connection holds one of `strangers` until it is a link, or until its first request shows a web visitor. Visitors have a
-/// number of their own, so that a crowd of them (or a thousand slow readers) keeps no node out.
+/// number of their own, so that a crowd of them (or a thousand slow readers) keeps no node out. When all places of strangers are taken, the
+/// oldest goes of the source that has most, in the network that has most: silent ones of some addresses keep nobody out either.
 #[derive(Debug)]
 pub(super) struct Doorkeeper {
-    strangers: Arc<Semaphore>,
+    strangers: Arc<Mutex<Strangers>>,
     visitors: Arc<Semaphore>,
     links: Arc<Semaphore>,
     sources: Arc<Mutex<HashMap<IpAddr, usize>>>,
@@ -72,7 +80,7 @@ pub(super) struct Doorkeeper {
 impl Doorkeeper {
     pub(super) fn new(limits: &Limits) -> Self {
         Self {
-            strangers: Arc::new(Semaphore::new(limits.strangers)),
+            strangers: Arc::new(Mutex::new(Strangers { most: limits.strangers, ..Strangers::default() })),
             visitors: Arc::new(Semaphore::new(limits.visitors)),
             links: Arc::new(Semaphore::new(limits.links)),
             sources: Arc::default(),
@@ -80,12 +88,13 @@ impl Doorkeeper {
         }
     }
 
-    /// Lets a connection in. `None`: too many.
+    /// Lets a connection in. `None`: too many of its source.
     // protocol: L27
     pub(super) fn enter(&self, ip: IpAddr) -> Option<Admission> {
         let source = Source::enter(&self.sources, ip, self.per_source)?;
-        let permit = self.strangers.clone().try_acquire_owned().ok()?;
-        Some(Admission { permit, visitor: false, visitors: self.visitors.clone(), _source: source })
+        let (number, out) = lock(&self.strangers).enter(ip);
+        let (strangers, visitors) = (self.strangers.clone(), self.visitors.clone());
+        Some(Admission { number, out, strangers, visitor: None, visitors, _source: source })
     }
 
     /// A place for one more link, free again when it is dropped. `None`: too many.
@@ -95,28 +104,91 @@ impl Doorkeeper {
     }
 }
 
+fn lock<T>(held: &Mutex<T>) -> MutexGuard<'_, T> {
+    held.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Connections that have proven nothing yet, by number in the order in which they came.
+#[derive(Debug, Default)]
+struct Strangers {
+    most: usize,
+    last: u64,
+    standing: BTreeMap<u64, Standing>,
+}
+
+#[derive(Debug)]
+struct Standing {
+    network: Operator,
+    site: IpAddr,
+    out: CancellationToken,
+}
+
+impl Strangers {
+    /// One more. Of too many one goes.
+    fn enter(&mut self, ip: IpAddr) -> (u64, CancellationToken) {
+        // No node is known yet: of such each is of its network.
+        let network = Operator::of(Spread::Prefixes, NodeId([0; 32]), ip.to_canonical());
+        let (site, out) = (site(ip), CancellationToken::new());
+        self.last += 1;
+        self.standing.insert(self.last, Standing { network, site, out: out.clone() });
+        if self.standing.len() > self.most
+            && let Some(gone) = self.goes()
+            && let Some(standing) = self.standing.remove(&gone)
+        {
+            standing.out.cancel();
+        }
+        (self.last, out)
+    }
+
+    /// The oldest of the source that has most, of those in the network that has most.
+    fn goes(&self) -> Option<u64> {
+        let (mut networks, mut sites) = (HashMap::<_, usize>::new(), HashMap::<_, usize>::new());
+        for standing in self.standing.values() {
+            *networks.entry(standing.network).or_default() += 1;
+            *sites.entry(standing.site).or_default() += 1;
+        }
+        let size = |standing: &Standing| Some((networks.get(&standing.network)?, sites.get(&standing.site)?));
+        let by_age = self.standing.iter().rev();
+        by_age.max_by_key(|(_, standing)| size(standing)).map(|(number, _)| *number)
+    }
+}
+
 /// A connection's right to be there; ends when dropped.
 #[derive(Debug)]
 pub(super) struct Admission {
-    permit: OwnedSemaphorePermit,
-    visitor: bool,
+    number: u64,
+    out: CancellationToken,
+    strangers: Arc<Mutex<Strangers>>,
+    visitor: Option<OwnedSemaphorePermit>,
     visitors: Arc<Semaphore>,
     _source: Source,
 }
 
 impl Admission {
+    /// Ends when the connection must make room for another.
+    pub(super) fn out(&self) -> CancellationToken {
+        self.out.clone()
+    }
+
     /// The connection turned out to be a web visitor. False: there are too many to keep it open after its answer.
     // protocol: L29
     pub(super) fn visit(&mut self) -> bool {
-        if let (false, Ok(permit)) = (self.visitor, self.visitors.clone().try_acquire_owned()) {
-            (self.permit, self.visitor) = (permit, true);
+        if let (None, Ok(permit)) = (&self.visitor, self.visitors.clone().try_acquire_owned()) {
+            self.visitor = Some(permit);
+            lock(&self.strangers).standing.remove(&self.number);
         }
-        self.visitor
+        self.is_visitor()
     }
 
     /// Whether it counts as a visitor.
     pub(super) fn is_visitor(&self) -> bool {
-        self.visitor
+        self.visitor.is_some()
+    }
+}
+
+impl Drop for Admission {
+    fn drop(&mut self) {
+        lock(&self.strangers).standing.remove(&self.number);
     }
 }
 
@@ -132,7 +204,7 @@ impl Source {
         let site = site(ip);
         {
             // No more entries than connections, of which there is a limit.
-            let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut counts = lock(counts);
             let count = counts.get(&site).copied().unwrap_or_default();
             if count >= limit {
                 return None;
@@ -145,7 +217,7 @@ impl Source {
 
 impl Drop for Source {
     fn drop(&mut self) {
-        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = lock(&self.counts);
         match counts.get_mut(&self.site) {
             Some(count) if *count > 1 => *count -= 1,
             _ => drop(counts.remove(&self.site)),
@@ -195,16 +267,37 @@ mod tests {
         assert!(doorkeeper.enter(ip("2001:db8:0:1::1")).is_some());
     }
 
+    /// Whether one that was let in must go.
+    fn is_out(admission: &Admission) -> bool {
+        admission.out().is_cancelled()
+    }
+
     #[test]
     fn refusal_leaves_no_trace() {
-        let doorkeeper = doorkeeper(1, 5, 1);
+        let doorkeeper = doorkeeper(10, 1, 1);
         let one = doorkeeper.enter(ip("192.0.2.1")).unwrap();
-        for n in 0..100 {
-            assert!(doorkeeper.enter(IpAddr::from([192, 0, 2, n])).is_none());
-        }
+        assert!((0..100).all(|_| doorkeeper.enter(ip("192.0.2.1")).is_none()));
         drop(one);
-        assert!(doorkeeper.sources.lock().unwrap().is_empty());
-        assert!(doorkeeper.enter(ip("192.0.2.9")).is_some());
+        assert!(lock(&doorkeeper.sources).is_empty() && lock(&doorkeeper.strangers).standing.is_empty());
+    }
+
+    /// Eight addresses with an eighth of all places each shut everybody out before, members among them.
+    // protocol: L27
+    #[test]
+    fn silent_ones_of_few_sources_keep_nobody_out() {
+        let doorkeeper = doorkeeper(1024, 128, 1);
+        let crowd: Vec<_> =
+            (0..1024).map(|n| doorkeeper.enter(IpAddr::from([192, 0, 2, (n % 8) as u8])).unwrap()).collect();
+        assert!(!crowd.iter().any(is_out));
+        let others: Vec<_> = (0..200).map(|n| doorkeeper.enter(IpAddr::from([10, n, 0, 1])).unwrap()).collect();
+        assert_eq!(crowd.iter().take_while(|one| is_out(one)).count(), 200, "the oldest of the crowd");
+        assert_eq!(crowd.iter().filter(|one| is_out(one)).count(), 200);
+        // The crowd goes on, from new addresses of its network too, and takes places of its own.
+        let again: Vec<_> = (0..250).map(|n| doorkeeper.enter(IpAddr::from([192, 0, 3, n])).unwrap()).collect();
+        assert!(!others.iter().any(is_out) && !again.iter().any(is_out));
+        assert_eq!(lock(&doorkeeper.strangers).standing.len(), 1024);
+        drop((crowd, others, again));
+        assert!(lock(&doorkeeper.strangers).standing.is_empty());
     }
 
     /// Web visitors make room for handshakes; those beyond the limit keep their place and are to be sent away.
@@ -212,13 +305,14 @@ mod tests {
     fn visitors_keep_no_node_out() {
         let doorkeeper = doorkeeper(1, 5, 1);
         let mut visitor = doorkeeper.enter(ip("192.0.2.1")).unwrap();
-        assert!(doorkeeper.enter(ip("192.0.2.2")).is_none());
         assert!(visitor.visit() && visitor.visit() && visitor.is_visitor());
         let mut second = doorkeeper.enter(ip("192.0.2.2")).unwrap();
         assert!(!second.visit() && !second.is_visitor());
-        assert!(doorkeeper.enter(ip("192.0.2.3")).is_none());
+        assert!(!is_out(&visitor) && !is_out(&second));
+        let third = doorkeeper.enter(ip("192.0.2.3")).unwrap();
+        assert!(is_out(&second) && !is_out(&visitor) && !is_out(&third));
         drop(visitor);
-        assert!(second.visit());
-        assert!(doorkeeper.enter(ip("192.0.2.3")).is_some());
+        let mut fourth = doorkeeper.enter(ip("192.0.2.4")).unwrap();
+        assert!(fourth.visit());
     }
 }

@@ -16,8 +16,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::gulp::Gulps;
+use super::place::{Place, Placed};
 use super::records::Records;
-use super::scope::may_dial;
 use super::tls::{is_post_quantum, prepare};
 use super::{Clocks, Link, LinkError, Purpose};
 
@@ -27,26 +27,28 @@ const HEAD_MAX: usize = 8 * 1024;
 /// Headers in it.
 const HEADERS_MAX: usize = 32;
 
-type Tls = TlsStream<Gulps<TcpStream>>;
+type Tls = TlsStream<Gulps<Placed>>;
 
 pub(super) struct Dialer {
     /// Where this node listens.
     pub(super) local: SocketAddr,
-    /// What other nodes call it.
-    pub(super) own: IpAddr,
+    pub(super) place: Arc<Place>,
     pub(super) identity: Arc<SigningKey>,
     pub(super) tls: TlsConnector,
     pub(super) clocks: Arc<Clocks>,
     /// Longest wait for each step.
     pub(super) step: Duration,
+    /// Bytes that are sent on a link.
+    pub(super) key_bytes: u64,
 }
 
 impl Dialer {
     pub(super) async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
-        if !may_dial(self.own, peer.addr.ip()) {
+        if !self.place.may_dial(peer.addr.ip()) {
             return Err(LinkError::Refused);
         }
-        let tcp = self.step(self.connect(peer.addr)).await?.map_err(LinkError::Unreachable)?;
+        let tcp = self.step(self.connect(peer.addr)).await?.and_then(|tcp| self.place.hold(tcp));
+        let tcp = tcp.map_err(LinkError::Unreachable)?;
         // An IP address as name means that no name is sent.
         let name = ServerName::IpAddress(peer.addr.ip().into());
         let mut tls = self.step(self.tls.connect(name, Gulps::new(tcp))).await?.map_err(no_tls)?;
@@ -66,7 +68,7 @@ impl Dialer {
         self.step(send(&mut tls, &opening)).await?.map_err(LinkError::Unreachable)?;
         let retires = Some(super::retirement());
         let (gulps, tls) = tls.into_inner();
-        let records = Records::after(gulps, tls.into()).map_err(LinkError::Unreachable)?;
+        let records = Records::after(gulps, tls.into(), self.key_bytes).map_err(LinkError::Unreachable)?;
         Ok(Link { peer: server, remote: peer.addr, purpose, retires, stream: Box::new(records) })
     }
 

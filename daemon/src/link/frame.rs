@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 
@@ -11,6 +11,7 @@ use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::wire::link::{FRAME_HEADER, frame_header, write_frame_header};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHalf};
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::{Link, Purpose, Stream};
 
@@ -183,10 +184,14 @@ pub struct ReadEnd {
     purpose: Purpose,
     retires: Option<Instant>,
     half: ReadHalf<Box<dyn Stream>>,
+    cut: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
 impl AsyncRead for ReadEnd {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.cut.as_mut().is_some_and(|cut| cut.as_mut().poll(cx).is_ready()) {
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
         Pin::new(&mut self.half).poll_read(cx, buf)
     }
 }
@@ -197,9 +202,19 @@ impl FrameReader<ReadEnd> {
         self.read.peer
     }
 
+    /// Where the link comes from or leads to.
+    pub fn ip(&self) -> IpAddr {
+        self.read.remote.ip()
+    }
+
     /// Whether this node dialed the link.
     pub fn is_dialed(&self) -> bool {
         self.read.retires.is_some()
+    }
+
+    /// From now on the link breaks when this is said; `None`: nobody says so any more.
+    pub fn cut_by(&mut self, cut: Option<CancellationToken>) {
+        self.read.cut = cut.map(|cut| Box::pin(cut.cancelled_owned()));
     }
 }
 
@@ -208,13 +223,13 @@ impl Link {
     pub fn into_frames(self) -> (LinkReader, LinkWriter) {
         let Self { peer, remote, purpose, retires, stream } = self;
         let (half, write) = tokio::io::split(stream);
-        (FrameReader::new(ReadEnd { peer, remote, purpose, retires, half }), FrameWriter::new(write))
+        (FrameReader::new(ReadEnd { peer, remote, purpose, retires, half, cut: None }), FrameWriter::new(write))
     }
 
     /// The link of which these are the halves. `None`: they are of two links, or something was read or written by halves, and
     /// the link is of no further use.
     pub fn from_frames(reader: LinkReader, writer: LinkWriter) -> Option<Self> {
-        let ReadEnd { peer, remote, purpose, retires, half } = reader.read;
+        let ReadEnd { peer, remote, purpose, retires, half, .. } = reader.read;
         let clean = reader.buffer.is_empty() && writer.buffer.is_empty() && half.is_pair_of(&writer.write);
         clean.then(|| Self { peer, remote, purpose, retires, stream: half.unsplit(writer.write) })
     }

@@ -1,6 +1,6 @@
 //! Links in memory: the twin of the TLS transport for tests and simulation of the levels above.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -26,6 +26,8 @@ struct Listener {
 #[derive(Clone, Default)]
 pub struct MemoryNetwork {
     listeners: Arc<Mutex<BTreeMap<SocketAddr, Listener>>>,
+    /// Where nobody is let in.
+    hidden: Arc<Mutex<BTreeSet<SocketAddr>>>,
     /// How long opening a link takes.
     latency: Duration,
 }
@@ -48,12 +50,29 @@ impl MemoryNetwork {
         }
     }
 
+    /// From now on links to this address do not come about, as to a computer behind a router; or do again.
+    pub fn hide(&self, at: SocketAddr, is_hidden: bool) {
+        let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_hidden {
+            hidden.insert(at)
+        } else {
+            hidden.remove(&at)
+        };
+    }
+
+    fn is_hidden(&self, at: SocketAddr) -> bool {
+        self.hidden.lock().unwrap_or_else(PoisonError::into_inner).contains(&at)
+    }
+
     fn lock(&self) -> MutexGuard<'_, BTreeMap<SocketAddr, Listener>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where links to `peer` go, if it is there and is who it should be.
     fn listener(&self, peer: &NodeContact) -> Result<mpsc::Sender<Link>, LinkError> {
+        if self.is_hidden(peer.addr) {
+            return Err(LinkError::TimedOut);
+        }
         let listeners = self.lock();
         let listener = listeners.get(&peer.addr).ok_or_else(refused)?;
         if !same(&listener.contact.link_secret, &peer.link_secret) {

@@ -12,6 +12,7 @@ pub mod face;
 pub mod frame;
 mod gulp;
 mod memory;
+mod place;
 mod pool;
 mod records;
 mod scope;
@@ -34,7 +35,9 @@ pub use certificate::Certificate;
 pub use clocks::Clocks;
 pub use face::Face;
 pub use memory::{MemoryNetwork, MemoryTransport};
+pub use place::Place;
 pub use pool::{LinkPool, PoolLimits};
+pub(crate) use scope::may_dial;
 pub use tls::{LinkConfig, TlsTransport};
 
 /// A bidirectional stream of bytes. What was written leaves at the latest with a flush.

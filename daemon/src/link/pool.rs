@@ -34,7 +34,7 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 // protocol: L30
 #[derive(Debug, Clone)]
 pub struct PoolLimits {
-    /// Idle links kept per node: what a burst of tunnels takes before new ones are dialed.
+    /// Idle links kept per node: what a burst of tunnels leaves behind, and the next one takes before new ones are dialed.
     pub per_peer: usize,
     /// Idle links kept in total; each costs about 20 KiB and a descriptor.
     pub total: usize,
@@ -44,8 +44,8 @@ pub struct PoolLimits {
 
 impl Default for PoolLimits {
     fn default() -> Self {
-        // As long as browsers keep idle connections; as many as the tunnels of a page's burst need on one segment.
-        Self { per_peer: 32, total: 1024, idle: Duration::from_secs(100) }
+        // As long as browsers keep idle connections; as many as a page of a hundred connections leaves on one segment.
+        Self { per_peer: 128, total: 2048, idle: Duration::from_secs(100) }
     }
 }
 
@@ -113,7 +113,7 @@ impl LinkPool {
     /// A warm link to `peer`, if there is one that still stands.
     // protocol: L31
     pub fn take_warm(&self, peer: &NodeContact) -> Option<Link> {
-        let link = self.shared.lock().take(peer.node_id());
+        let link = self.shared.lock().take(peer);
         self.shared.bell.notify_one();
         link
     }
@@ -220,8 +220,12 @@ impl Table {
     }
 
     /// A link that stands, if there is one. Any of them: their order would show which uses followed each other.
-    fn take(&mut self, id: NodeId) -> Option<Link> {
+    fn take(&mut self, peer: &NodeContact) -> Option<Link> {
+        let id = peer.node_id();
         let links = self.idle.get_mut(&id)?;
+        // To where the node is no more: they only look sound.
+        // protocol: L45
+        links.retain(|idle| idle.link.remote == peer.addr);
         let any =
             || (!links.is_empty()).then(|| links.swap_remove_back(crate::random().random_range(0..links.len())))?;
         let found = std::iter::from_fn(any).find_map(|mut idle| idle.stands().then_some(idle.link));

@@ -17,7 +17,7 @@ enum Scope {
 }
 
 /// Whether a node at `own` may dial `to`: anywhere in the world, and within its own kind of network.
-pub(super) fn may_dial(own: IpAddr, to: IpAddr) -> bool {
+pub(crate) fn may_dial(own: IpAddr, to: IpAddr) -> bool {
     match scope(to) {
         Scope::World => true,
         Scope::Nowhere => false,

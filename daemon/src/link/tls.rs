@@ -17,7 +17,9 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::admission::Doorkeeper;
+use super::place::Place;
 use super::{Certificate, Clocks, Face, Limits, Link, LinkError, Purpose, Transport, accept, dial};
+use crate::os;
 
 /// Links that wait to be taken by the daemon: what comes in while it is busy for a moment. More are dropped.
 pub(super) const BACKLOG: usize = 256;
@@ -28,8 +30,8 @@ const LISTEN_BACKLOG: u32 = 1024;
 /// How long a link may be silent before the kernel asks whether its other end is there.
 const KEEP_IDLE: Duration = Duration::from_secs(60);
 
-/// How long what was sent may stay unacknowledged, in milliseconds: longer than a change of networks takes.
-const GIVE_UP_MS: u32 = 120_000;
+/// How long what was sent may stay unacknowledged: longer than a change of networks takes.
+const GIVE_UP: Duration = Duration::from_secs(120);
 
 /// What a [`TlsTransport`] needs.
 #[derive(Debug)]
@@ -64,6 +66,11 @@ impl TlsTransport {
         self.dialer.clocks.clone()
     }
 
+    /// Where this node is, and from where its links are.
+    pub fn place(&self) -> Arc<Place> {
+        self.dialer.place.clone()
+    }
+
     /// Starts to listen. Needs to be called inside a tokio runtime.
     ///
     /// # Errors
@@ -90,7 +97,9 @@ impl TlsTransport {
         let local = listener.local_addr().map_err(|error| LinkError::Local(error.to_string()))?;
         let (link_tx, link_rx) = mpsc::channel(BACKLOG);
         let (stop, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let place = Arc::new(Place::new(config.listen.ip()));
         let acceptor = accept::Acceptor {
+            place: place.clone(),
             tls: Arc::new(server).into(),
             identity: config.identity.clone(),
             link_secret: config.link_secret,
@@ -104,11 +113,12 @@ impl TlsTransport {
         Ok(Self {
             dialer: dial::Dialer {
                 local,
-                own: config.listen.ip(),
+                place,
                 identity: config.identity,
                 tls: Arc::new(client).into(),
                 clocks: Arc::default(),
                 step: config.limits.step,
+                key_bytes: config.limits.key_bytes,
             },
             link_rx: Mutex::new(link_rx),
             _stop_on_drop: stop.clone().drop_guard(),
@@ -141,13 +151,9 @@ impl Transport for TlsTransport {
 /// A neighbour that lost its power says nothing more: the kernel asks it after a while, and gives it up.
 // protocol: L24
 pub(super) fn prepare(tcp: &TcpStream) -> std::io::Result<()> {
-    use rustix::net::sockopt;
     tcp.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(tcp, true)?;
-    sockopt::set_tcp_keepidle(tcp, KEEP_IDLE)?;
-    sockopt::set_tcp_keepintvl(tcp, KEEP_IDLE / 4)?;
-    sockopt::set_tcp_keepcnt(tcp, 4)?;
-    Ok(sockopt::set_tcp_user_timeout(tcp, GIVE_UP_MS)?)
+    os::ask_after_silence(tcp, KEEP_IDLE)?;
+    os::give_up_after(tcp, GIVE_UP)
 }
 
 /// Whether what is said here stays secret from who records it and has a quantum computer one day: no link goes over anything else.
@@ -172,8 +178,7 @@ fn listen(addr: SocketAddr) -> Result<TcpListener, LinkError> {
         })
     };
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(explain)?;
-    // A restarted daemon need not wait for the old one's connections to leave TIME_WAIT.
-    socket.set_reuseaddr(true).map_err(explain)?;
+    os::take_port_again(&socket).map_err(explain)?;
     socket.bind(addr).map_err(explain)?;
     socket.listen(LISTEN_BACKLOG).map_err(explain)
 }

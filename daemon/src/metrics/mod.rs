@@ -10,7 +10,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-pub use serve::{Listener, MetricsError, Source};
+pub use serve::{Source, serve};
 
 /// All numbers of one moment; counts are since the daemon's start.
 #[derive(Debug, Clone, Default)]

@@ -1,11 +1,7 @@
 //! Where the numbers are fetched: HTTP on the loopback device or a Unix socket, for whoever the operator lets in there.
 
 use std::convert::Infallible;
-use std::fs;
-use std::io;
-use std::net::IpAddr;
-use std::os::unix::fs::FileTypeExt;
-use std::path::Path;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,34 +13,25 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use rustix::fs::{Mode, fchmod};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, UnixListener};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use crate::config::MetricsAt;
+use crate::local::{Listener, Stream, is_from_here, names_loopback};
 
-/// Who fetches at one time: one Prometheus, and a person.
-const VISITORS: usize = 8;
+/// Connections at one time.
+const VISITORS: usize = 32;
 
-/// Connections that may wait for accept().
-const BACKLOG: i32 = 64;
+/// And of one user: one Prometheus, and a person.
+const SHARE: usize = 8;
 
 /// How long one may take, from accept to the last byte.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// How long the head of a request may take: whoever wants the numbers sends it at once.
+const HEAD_LIMIT: Duration = Duration::from_secs(3);
+
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// Why the numbers cannot be offered.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot offer metrics at {at}: {source}")]
-pub struct MetricsError {
-    at: String,
-    source: io::Error,
-}
 
 /// Who has the numbers.
 #[async_trait]
@@ -53,86 +40,66 @@ pub trait Source: Send + Sync + 'static {
     async fn metrics(&self) -> String;
 }
 
-/// Bound, not serving yet.
-#[derive(Debug)]
-pub enum Listener {
-    /// On the loopback device.
-    Tcp(TcpListener),
-    /// On a socket of its owner.
-    Unix(UnixListener),
-}
-
-impl Listener {
-    /// Binds. A socket file that a run before left is replaced, anything else is not.
-    ///
-    /// # Errors
-    /// When the address is taken, or no socket can be made.
-    pub async fn bind(at: &MetricsAt) -> Result<Self, MetricsError> {
-        let bound = match at {
-            MetricsAt::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            MetricsAt::Unix(path) => bind_unix(path).map(Self::Unix),
-        };
-        bound.map_err(|source| MetricsError { at: at.to_string(), source })
-    }
-
-    /// Serves for ever.
-    pub async fn serve(self, source: Arc<dyn Source>) {
-        let places = Arc::new(Semaphore::new(VISITORS));
-        let is_tcp = matches!(self, Self::Tcp(_));
-        loop {
-            // Places are not closed.
-            let Ok(place) = places.clone().acquire_owned().await else { return };
-            let source = source.clone();
-            let visitor: io::Result<Box<dyn Visitor>> = match &self {
-                Self::Tcp(listener) => listener.accept().await.map(|(visitor, _)| Box::new(visitor) as _),
-                Self::Unix(listener) => listener.accept().await.map(|(visitor, _)| Box::new(visitor) as _),
-            };
-            match visitor {
-                Ok(visitor) => drop(tokio::spawn(async move {
+/// Serves for ever.
+pub async fn serve(listener: Listener, source: Arc<dyn Source>) {
+    let mut visitors = Visitors::default();
+    let is_tcp = matches!(listener, Listener::Tcp(_));
+    loop {
+        match listener.accept().await {
+            Ok((visitor, caller)) => {
+                let source = source.clone();
+                // Whose it is, is not said of who has gone again: they are all one user.
+                visitors.take(caller.uid().ok().flatten(), async move {
                     let _ = timeout(LIMIT, one(visitor, source, is_tcp)).await;
-                    drop(place);
-                })),
-                Err(_) => sleep(ACCEPT_PAUSE).await,
+                });
             }
+            Err(_) => sleep(ACCEPT_PAUSE).await,
         }
     }
 }
 
-trait Visitor: AsyncRead + AsyncWrite + Send + Unpin {}
+/// Who is there at the moment, the oldest first, with the user they are of. Nobody waits: whoever comes is let in, and it is the oldest of
+/// the same user who gives way, or of the user who has most. So no user of this computer keeps the others out.
+#[derive(Default)]
+struct Visitors(Vec<(Option<u32>, AbortHandle)>);
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Visitor for T {}
-
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
-    if fs::symlink_metadata(path).is_ok_and(|about| about.file_type().is_socket())
-        && std::os::unix::net::UnixStream::connect(path).is_err()
-    {
-        fs::remove_file(path)?;
+impl Visitors {
+    fn take(&mut self, user: Option<u32>, visit: impl Future<Output = ()> + Send + 'static) {
+        self.0.retain(|(_, visit)| !visit.is_finished());
+        let count = |user: Option<u32>| self.0.iter().filter(|(other, _)| *other == user).count();
+        let gives = if count(user) >= SHARE {
+            Some(user)
+        } else if self.0.len() >= VISITORS {
+            self.0.iter().rev().map(|(user, _)| *user).max_by_key(|user| count(*user))
+        } else {
+            None
+        };
+        if let Some(at) = gives.and_then(|gives| self.0.iter().position(|(user, _)| *user == gives)) {
+            self.0.remove(at).1.abort();
+        }
+        self.0.push((user, tokio::spawn(visit).abort_handle()));
     }
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    // Linux makes the file with the mode that the socket has before it has a name: nobody can come in between. Who else may read
-    // it is for the operator to say, by the folder or by chmod.
-    fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
-    bind(&socket, &SocketAddrUnix::new(path)?)?;
-    listen(&socket, BACKLOG)?;
-    UnixListener::from_std(socket.into())
 }
 
-async fn one(visitor: Box<dyn Visitor>, source: Arc<dyn Source>, is_tcp: bool) {
+async fn one(visitor: Box<dyn Stream>, source: Arc<dyn Source>, is_tcp: bool) {
     let service = service_fn(|request| {
         let source = source.clone();
         async move { Ok::<_, Infallible>(answer(&request, &*source, is_tcp).await) }
     });
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(LIMIT).keep_alive(false);
+    http.timer(TokioTimer::new()).header_read_timeout(HEAD_LIMIT).keep_alive(false);
     let _ = http.serve_connection(TokioIo::new(visitor), service).await;
 }
 
 async fn answer(request: &Request<Incoming>, source: &dyn Source, is_tcp: bool) -> Response<Full<Bytes>> {
     let host = request.headers().get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     // A page of the web could lead its own name here, and read what it is told then.
-    if is_tcp && !is_loopback(host) {
+    if is_tcp && !names_loopback(host) {
         return plain(StatusCode::FORBIDDEN, "ask by the loopback address\n");
+    }
+    // That there is anything here says who runs this.
+    if is_tcp && !is_from_here(request.headers(), host) {
+        return plain(StatusCode::FORBIDDEN, "not for pages from elsewhere\n");
     }
     if request.uri().path() != "/metrics" {
         return plain(StatusCode::NOT_FOUND, "the numbers are at /metrics\n");
@@ -148,26 +115,18 @@ async fn answer(request: &Request<Incoming>, source: &dyn Source, is_tcp: bool) 
     response
 }
 
-/// Whether a Host header names the loopback device itself.
-fn is_loopback(host: &str) -> bool {
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-}
-
 fn plain(status: StatusCode, text: &str) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::copy_from_slice(text.as_bytes())));
     *response.status_mut() = status;
+    for (name, value) in [("x-content-type-options", "nosniff"), ("cross-origin-resource-policy", "same-origin")] {
+        response.headers_mut().insert(name, HeaderValue::from_static(value));
+    }
     response
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::{TcpStream, UnixStream};
 
     use super::*;
@@ -190,10 +149,9 @@ mod tests {
 
     #[tokio::test]
     async fn only_who_asks_the_loopback_device_by_its_own_name_is_answered() {
-        let bound = Listener::bind(&"127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let Listener::Tcp(tcp) = &bound else { panic!("{bound:?}") };
-        let address = tcp.local_addr().unwrap();
-        let server = tokio::spawn(bound.serve(Arc::new(Fixed)));
+        let bound = Listener::bind(&"127.0.0.1:0".parse().unwrap(), "metrics").await.unwrap();
+        let address = bound.tcp().unwrap().unwrap();
+        let server = tokio::spawn(serve(bound, Arc::new(Fixed)));
         for (request, status) in [
             (format!("GET /metrics HTTP/1.1\r\nHost: {address}"), "200"),
             ("GET /metrics HTTP/1.1\r\nHost: localhost:9464".to_owned(), "200"),
@@ -201,6 +159,8 @@ mod tests {
             ("GET /metrics HTTP/1.1\r\nHost: rebound.example".to_owned(), "403"),
             ("GET /metrics HTTP/1.1\r\nHost: 127.0.0.1.rebound.example".to_owned(), "403"),
             ("GET /metrics HTTP/1.0".to_owned(), "403"),
+            (format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nSec-Fetch-Site: cross-site"), "403"),
+            (format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nSec-Fetch-Site: none"), "200"),
             (format!("GET / HTTP/1.1\r\nHost: {address}"), "404"),
             (format!("POST /metrics HTTP/1.1\r\nHost: {address}"), "405"),
         ] {
@@ -210,27 +170,75 @@ mod tests {
                 "{request}: {answer}"
             );
             assert_eq!(answer.contains("phantom_ready"), status == "200", "{request}: {answer}");
+            assert!(answer.contains("cross-origin-resource-policy: same-origin"), "{answer}");
         }
         server.abort();
     }
 
     #[tokio::test]
-    async fn a_socket_is_its_owners_and_one_that_a_run_before_left_is_replaced() {
+    async fn whoever_may_open_the_socket_is_answered() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("metrics.sock");
-        let at: MetricsAt = format!("unix:{}", path.display()).parse().unwrap();
-        drop(Listener::bind(&at).await.unwrap());
-        assert!(path.exists(), "as after a crash");
-        let bound = Listener::bind(&at).await.unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert!(Listener::bind(&at).await.is_err(), "it is in use");
-        let server = tokio::spawn(bound.serve(Arc::new(Fixed)));
+        let bound = Listener::bind(&format!("unix:{}", path.display()).parse().unwrap(), "metrics").await.unwrap();
+        let server = tokio::spawn(serve(bound, Arc::new(Fixed)));
         let answer = asked(UnixStream::connect(&path).await.unwrap(), "GET /metrics HTTP/1.1\r\nHost: any").await;
         assert!(answer.contains("phantom_ready 1") && answer.contains("openmetrics-text"), "{answer}");
         server.abort();
-        let file = dir.path().join("file");
-        fs::write(&file, "mine").unwrap();
-        assert!(Listener::bind(&format!("unix:{}", file.display()).parse().unwrap()).await.is_err());
-        assert_eq!(fs::read(&file).unwrap(), b"mine");
+    }
+
+    /// Eight connections that said nothing once kept everybody out, and any user could make them.
+    #[tokio::test]
+    async fn who_says_nothing_keeps_nobody_out() {
+        let bound = Listener::bind(&"127.0.0.1:0".parse().unwrap(), "metrics").await.unwrap();
+        let address = bound.tcp().unwrap().unwrap();
+        let server = tokio::spawn(serve(bound, Arc::new(Fixed)));
+        let mut silent = Vec::new();
+        for _ in 0..4 * VISITORS {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        let request = format!("GET /metrics HTTP/1.1\r\nHost: {address}");
+        let answer = asked(TcpStream::connect(address).await.unwrap(), &request);
+        let answer = timeout(HEAD_LIMIT / 2, answer).await.expect("it waits for those who say nothing");
+        assert!(answer.contains("phantom_ready 1"), "{answer}");
+        // The last ones stay until their time is over.
+        let mut last = silent.pop().unwrap();
+        assert!(timeout(HEAD_LIMIT / 4, last.read_u8()).await.is_err(), "it gave way to another user's");
+        let ended = timeout(2 * HEAD_LIMIT, last.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "nothing comes, and it is waited for");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn nobody_gives_way_to_a_user_who_has_more() {
+        let mut visitors = Visitors::default();
+        let users = |visitors: &Visitors| visitors.0.iter().map(|(user, _)| user.unwrap()).collect::<Vec<_>>();
+        visitors.take(Some(1), std::future::pending());
+        for _ in 0..100 {
+            visitors.take(Some(7), std::future::pending());
+        }
+        assert_eq!(users(&visitors), [&[1][..], &[7; SHARE][..]].concat());
+        // Somebody who has many names takes of who has most.
+        let names = VISITORS - 2;
+        for user in 0..names {
+            visitors.take(Some(100 + u32::try_from(user).unwrap()), std::future::pending());
+            assert!(visitors.0.len() <= VISITORS);
+        }
+        let now = users(&visitors);
+        assert!(now.starts_with(&[1, 7, 100]) && now.len() == VISITORS, "{now:?}");
+        // Where all have one each the oldest goes; whoever comes is let in.
+        visitors.take(Some(200), std::future::pending());
+        let now = users(&visitors);
+        assert!(now.starts_with(&[7, 100]) && now.ends_with(&[200]) && now.len() == VISITORS, "{now:?}");
+    }
+
+    #[tokio::test]
+    async fn its_socket_goes_with_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("metrics.sock");
+        let bound = Listener::bind(&format!("unix:{}", path.display()).parse().unwrap(), "metrics").await.unwrap();
+        let server = tokio::spawn(serve(bound, Arc::new(Fixed)));
+        assert!(path.exists());
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled() && !path.exists());
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use libp2p::identity::DecodingError;
 use libp2p::kad::store::{MemoryStore, MemoryStoreConfig};
-use libp2p::kad::{self, BucketInserts, Mode, StoreInserts};
+use libp2p::kad::{self, BucketInserts, StoreInserts};
 use libp2p::swarm::NetworkBehaviour;
 use libp2p::{PeerId, StreamProtocol, identify, identity};
 use phantom_proto::crypto::VerifyingKey;
 
+use super::kademlia::{Asking, asking};
 use super::records::{Records, records};
 
 use super::commands::Flood;
@@ -19,7 +20,7 @@ use super::commands::Flood;
 const LOOK: Duration = Duration::from_secs(3600);
 
 /// How long one query may take.
-const QUERY_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(10);
 
 /// The DHT's protocol.
 pub(super) const KAD: StreamProtocol = StreamProtocol::new("/phantom/kad/1");
@@ -30,18 +31,20 @@ pub(super) struct Behaviour {
     pub(super) identify: identify::Behaviour,
     pub(super) commands: Flood,
     pub(super) records: Records,
+    pub(super) asking: Asking,
 }
 
 impl Behaviour {
     /// That of the node with this peer id and key.
-    // protocol: D21, D22, D23
+    // protocol: D21, D22, D23, J24
     pub(super) fn new(own: PeerId, key: &VerifyingKey) -> Result<Self, DecodingError> {
         let key = identity::ed25519::PublicKey::try_from_bytes(&key.0)?;
         let config = identify::Config::new("/phantom/id/1".into(), identity::PublicKey::from(key))
             .with_agent_version("phantom".into())
-            .with_interval(LOOK);
+            .with_interval(LOOK)
+            .with_hide_listen_addrs(true);
         let (kad, identify) = (kademlia(own), identify::Behaviour::new(config));
-        Ok(Self { kad, identify, commands: Flood::new(), records: records() })
+        Ok(Self { kad, identify, commands: Flood::new(), records: records(), asking: asking() })
     }
 }
 
@@ -54,7 +57,7 @@ fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
     config
         .set_query_timeout(QUERY_LIMIT)
         .set_record_filtering(StoreInserts::FilterBoth)
-        .set_kbucket_inserts(BucketInserts::OnConnected)
+        .set_kbucket_inserts(BucketInserts::Manual)
         .disjoint_query_paths(true)
         .set_parallelism(NonZeroUsize::new(3).unwrap_or(NonZeroUsize::MIN))
         .set_record_ttl(None)
@@ -62,7 +65,5 @@ fn kademlia(own: PeerId) -> kad::Behaviour<MemoryStore> {
         .set_publication_interval(None)
         .set_provider_publication_interval(None)
         .set_periodic_bootstrap_interval(Some(LOOK));
-    let mut kad = kad::Behaviour::with_config(own, MemoryStore::with_config(own, store_config), config);
-    kad.set_mode(Some(Mode::Server));
-    kad
+    kad::Behaviour::with_config(own, MemoryStore::with_config(own, store_config), config)
 }

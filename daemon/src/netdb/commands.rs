@@ -44,6 +44,9 @@ const QUESTION_LEN: usize = 8;
 /// How long a question may take.
 const QUESTION: Duration = Duration::from_secs(10);
 
+/// Under which key, beside those of serials, the proof lies that maintainers have signed two of one serial.
+const RIVAL: &[u8] = b"rival";
+
 /// The two ways of a command from node to node.
 #[derive(NetworkBehaviour)]
 pub(super) struct Flood {
@@ -126,8 +129,9 @@ impl Commands {
     /// When the store cannot be read.
     pub fn restore(keys: KeySet, ignored: BTreeSet<Kind>, store: Arc<Store>, now: u64) -> Result<Self, StoreError> {
         let mut log = Log::new(keys);
-        for (_, kept) in store.scan(Table::Commands)? {
-            if let Err(error) = log.restore(&kept) {
+        for (key, kept) in store.scan(Table::Commands)? {
+            let restored = if key == RIVAL { log.restore_rival(&kept) } else { log.restore(&kept) };
+            if let Err(error) = restored {
                 tracing::warn!("a command of an earlier run is left out: {error}");
             }
         }
@@ -161,7 +165,12 @@ impl Commands {
 
     /// Takes a command; it is on disk when this returns. `known`: the nodes that this one knows.
     pub(super) fn take(&mut self, now: u64, bytes: &[u8], known: &[NodeContact]) -> Result<(), Untaken> {
-        let entry = self.log.judge(now, bytes, &self.ignored, known)?;
+        let forked = self.log.is_forked();
+        let entry = self.log.judge(now, bytes, &self.ignored, known);
+        if !forked && let (Some(rival), Some(store)) = (self.log.rival(), &self.store) {
+            store.save(Table::Commands, RIVAL, rival)?;
+        }
+        let entry = entry?;
         // Copied only for what is taken: strangers may send anything else as often as they like.
         let mut log = self.log.clone();
         log.put(entry);
@@ -183,7 +192,8 @@ impl Commands {
     fn keep(&mut self, now: u64, log: Log) -> Result<(), StoreError> {
         if let Some(store) = &self.store {
             let entry = |entry: &Entry| (entry.command.serial.to_be_bytes().to_vec(), entry.to_bytes());
-            store.replace(Table::Commands, &log.entries().map(entry).collect::<Vec<_>>())?;
+            let rival = log.rival().map(|rival| (RIVAL.to_vec(), rival.to_vec()));
+            store.replace(Table::Commands, &log.entries().map(entry).chain(rival).collect::<Vec<_>>())?;
         }
         self.log = log;
         self.refresh(now);

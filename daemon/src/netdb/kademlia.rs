@@ -2,14 +2,18 @@
 
 mod commands;
 mod exchange;
+mod handle;
 mod joining;
+mod own_reach;
+mod reach;
+mod room;
+mod table;
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use futures::StreamExt;
 use libp2p::core::Transport as _;
 use libp2p::core::multiaddr::Protocol;
@@ -18,28 +22,29 @@ use libp2p::kad::{self, GetClosestPeersError, QueryId, QueryResult};
 use libp2p::swarm::SwarmEvent;
 use libp2p::swarm::dial_opts::{DialOpts, PeerCondition};
 use libp2p::{Multiaddr, PeerId, Swarm, identify, swarm};
-use phantom_proto::ident::{ApAddress, NodeId, Operator, Spread};
-use phantom_proto::netdb::{self, Key, Publisher, QUOTA, Region, Shelf, Value};
-use phantom_proto::record::{ApRecord, NodeRecord, Signed};
-use phantom_proto::wire::NodeContact;
+use phantom_proto::ident::{NodeId, Operator, Spread};
+use phantom_proto::netdb::{self, Ended, Publisher, QUOTA, Region, SAMPLE, Sample, Shelf};
+use phantom_proto::record::{NodeRecord, Signed};
+use phantom_proto::wire::{NodeContact, Wire as _};
 use rand::Rng;
-use rand::seq::{IndexedRandom, IteratorRandom, SliceRandom};
-use tokio::sync::{mpsc, oneshot, watch};
+use rand::seq::{IndexedRandom, SliceRandom};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::exchange::{Aim, Exchange};
+use self::handle::Command;
+pub use self::handle::NetDb;
+use self::own_reach::OwnReach;
+pub(super) use self::own_reach::{Asking, asking};
+use super::DatabaseError;
 use super::alone::Alone;
-use super::behaviour::{Behaviour, BehaviourEvent, KAD};
-use super::commands::{CommandState, Commands};
+use super::behaviour::{Behaviour, BehaviourEvent, KAD, QUERY_LIMIT};
+use super::commands::Commands;
+use super::connected::{Connected, ENOUGH};
 use super::rounds::Rounds;
-use super::sample::{SIZE, Sample};
 use super::transport::{LinkTransport, contact, multiaddr, peer_id};
-use super::{Database, DatabaseError};
 use crate::clock::unix_seconds;
 use crate::link::{self, Link};
-
-/// Requests that may wait for the database's task.
-const COMMANDS: usize = 256;
 
 /// How often it is looked which records of the sample are due to be asked for anew, in seconds, and how many are at once: 512 in half an
 /// hour.
@@ -54,6 +59,9 @@ const SILENT_AT_ONCE: usize = 4;
 /// Contacts that are tried at once when nobody is connected, those of the configuration apart.
 const PRIMES: usize = 16;
 
+/// Tries in vain after which whoever is in the sample is tried as well: some five minutes.
+const LAST_RESORT: u32 = 8;
+
 /// When a node's own record is published again after its start, in seconds: early, since its first neighbours know few others.
 const REGISTER_AT: [u64; 5] = [1, 3, 6, 12, 30];
 
@@ -65,10 +73,6 @@ const REGISTER_EVERY: u64 = 3600;
 /// How long a connection stays without a use: longer than the longest wait between two rounds, so that a quiet node is not alone.
 const IDLE: Duration = Duration::from_secs(1800);
 
-/// Connections beyond which those go that have stood for [`TRIED`]: each costs some 40 KiB, and a look-up in a large network opens 20.
-const CONNECTED: usize = 64;
-const TRIED: Duration = Duration::from_secs(60);
-
 /// How often expired records are thrown out, in seconds.
 const SWEEP_EVERY: u64 = 60;
 
@@ -78,16 +82,20 @@ pub struct NetDbConfig {
     pub own: NodeContact,
     /// Nodes of the configuration.
     pub peers: Vec<NodeContact>,
-    /// Nodes known from an earlier run.
+    /// Nodes of an imported bundle, and of the routing table of an earlier run, as [`NetDb::some`] gave them.
     pub known: Vec<NodeContact>,
-    /// Their records, as [`NetDb::records`] gave them.
+    /// Records of the sample of an earlier run, as [`NetDb::records`] gave them.
     pub records: Vec<Vec<u8>>,
+    /// Since when nodes have been reached, as [`NetDb::terms`] gave it.
+    pub terms: Vec<(Vec<u8>, Vec<u8>)>,
     /// Of maintainers, as they were kept.
     pub commands: Commands,
     /// What was kept for others, as [`NetDb::shelf`] gave it.
     pub shelf: Vec<(Vec<u8>, Vec<u8>)>,
     /// Which nodes have one voice.
     pub spread: Spread,
+    /// Whether others can open links to this node, if its operator says so; else that is found out.
+    pub reachable: Option<bool>,
     /// Opens links.
     pub links: Arc<dyn link::Transport>,
     /// Links that others opened for the database.
@@ -109,6 +117,8 @@ pub struct Known {
     pub seen: HashMap<NodeId, u64>,
     /// Nobody is connected, and what is done about it.
     pub alone: Option<Alone>,
+    /// Whether others can open links to this node; none before that is known.
+    pub reachable: Option<bool>,
     /// Who keeps this node's own record; none before its first publication has ended.
     pub stands: Option<Stands>,
 }
@@ -122,158 +132,6 @@ pub struct Stands {
     pub asked: usize,
     /// Since when more than half do, in seconds since 1970. `None`: fewer.
     pub since: Option<u64>,
-}
-
-/// Speaks to the database's task; cheap to clone.
-#[derive(Clone)]
-pub struct NetDb {
-    command_tx: mpsc::Sender<Command>,
-    known_rx: watch::Receiver<Known>,
-}
-
-type Looked = Result<Option<(Value, Vec<u8>)>, DatabaseError>;
-
-enum Command {
-    Join(Vec<NodeContact>),
-    Some { most: usize, some_tx: oneshot::Sender<Vec<NodeContact>> },
-    Register(Vec<u8>),
-    Pin(BTreeSet<NodeId>),
-    Heard(Vec<u8>),
-    Put { key: Key, record: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>> },
-    Get { key: Key, answer_tx: oneshot::Sender<Looked> },
-    Records(oneshot::Sender<Vec<(NodeId, Vec<u8>)>>),
-    Take { command: Vec<u8>, taken_tx: oneshot::Sender<Result<(), String>> },
-    Allow { serial: u64, allowed_tx: oneshot::Sender<Result<bool, String>> },
-    Commands(oneshot::Sender<CommandState>),
-    Shelf(oneshot::Sender<Vec<(Vec<u8>, Vec<u8>)>>),
-}
-
-impl NetDb {
-    /// Starts the database's task. It ends with the last handle.
-    pub fn start(config: NetDbConfig) -> Result<Self, DatabaseError> {
-        let (command_tx, command_rx) = mpsc::channel(COMMANDS);
-        let (known_tx, known_rx) = watch::channel(Known::default());
-        let task = Task::new(config, known_tx)?;
-        tokio::spawn(task.run(command_rx));
-        Ok(Self { command_tx, known_rx })
-    }
-
-    /// Joins through these nodes, now and whenever there are no others.
-    pub async fn join(&self, contacts: Vec<NodeContact>) {
-        let _ = self.command_tx.send(Command::Join(contacts)).await;
-    }
-
-    /// Some nodes that the database would name to anybody, at most `most`.
-    pub async fn some(&self, most: usize) -> Vec<NodeContact> {
-        let (some_tx, some_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Some { most, some_tx }).await;
-        some_rx.await.unwrap_or_default()
-    }
-
-    /// This node's own record, from now on; it is published now and again.
-    pub async fn register(&self, record: &Signed<NodeRecord>) {
-        let _ = self.command_tx.send(Command::Register(record.bytes().to_vec())).await;
-    }
-
-    /// Nodes whose records stay in the sample, whoever else must make room.
-    pub async fn pin(&self, nodes: BTreeSet<NodeId>) {
-        let _ = self.command_tx.send(Command::Pin(nodes)).await;
-    }
-
-    /// What is known of the network, and its changes.
-    pub fn known(&self) -> watch::Receiver<Known> {
-        self.known_rx.clone()
-    }
-
-    /// Records of the sample as they were signed, for the disk.
-    pub async fn records(&self) -> Vec<(NodeId, Vec<u8>)> {
-        let (records_tx, records_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Records(records_tx)).await;
-        records_rx.await.unwrap_or_default()
-    }
-
-    /// Takes a maintainers' command and hands it to all neighbours.
-    ///
-    /// # Errors
-    /// Why it is not taken, in words.
-    pub async fn send_command(&self, command: Vec<u8>) -> Result<(), String> {
-        let (taken_tx, taken_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Take { command, taken_tx }).await;
-        taken_rx.await.unwrap_or_else(|_| Err(stopping().to_string()))
-    }
-
-    /// The operator's word for a command that waits for it. False: none of that serial does.
-    ///
-    /// # Errors
-    /// When the disk does not take it.
-    pub async fn allow_command(&self, serial: u64) -> Result<bool, String> {
-        let (allowed_tx, allowed_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Allow { serial, allowed_tx }).await;
-        allowed_rx.await.unwrap_or_else(|_| Err(stopping().to_string()))
-    }
-
-    /// Maintainers' commands, and what they do here.
-    pub async fn commands(&self) -> CommandState {
-        let (state_tx, state_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Commands(state_tx)).await;
-        state_rx.await.unwrap_or_default()
-    }
-
-    /// What is kept for others, for the disk: keys and entries.
-    pub async fn shelf(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
-        let (shelf_tx, shelf_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Shelf(shelf_tx)).await;
-        shelf_rx.await.unwrap_or_default()
-    }
-
-    /// The record of a node.
-    pub async fn node(&self, id: NodeId) -> Result<Option<NodeRecord>, DatabaseError> {
-        Ok(match self.get(netdb::node_key(&id)).await? {
-            Some((Value::Node(record), _)) => Some(*record),
-            Some((Value::Ap(_), _)) | None => None,
-        })
-    }
-
-    async fn get(&self, key: Key) -> Looked {
-        let (answer_tx, answer_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Get { key, answer_tx }).await;
-        answer_rx.await.unwrap_or_else(|_| Err(stopping()))
-    }
-}
-
-fn stopping() -> DatabaseError {
-    DatabaseError::Unreachable("the daemon is stopping".into())
-}
-
-#[async_trait]
-impl Database for NetDb {
-    async fn publish(&self, record: Vec<u8>) -> Result<(), DatabaseError> {
-        let signed = Signed::<ApRecord>::from_bytes(&record).map_err(phantom_proto::record::RecordError::from)?;
-        let key = netdb::ap_key(&signed.check(unix_seconds())?.address());
-        let (done_tx, done_rx) = oneshot::channel();
-        let _ = self.command_tx.send(Command::Put { key, record, done_tx }).await;
-        done_rx.await.unwrap_or_else(|_| Err(stopping()))
-    }
-
-    async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
-        Ok(match self.get(netdb::ap_key(&address)).await? {
-            Some((Value::Ap(record), bytes)) => Some((record, bytes)),
-            Some((Value::Node(_), _)) | None => None,
-        })
-    }
-
-    async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
-        let of = |record: &&Arc<NodeRecord>| record.contact.node_id() == node;
-        let known = self.known_rx.borrow().nodes.iter().find(of).map(|record| record.contact.clone());
-        match known {
-            Some(contact) => Ok(Some(contact)),
-            None => Ok(self.node(node).await?.map(|record| record.contact)),
-        }
-    }
-
-    async fn heard(&self, record: Vec<u8>) {
-        let _ = self.command_tx.send(Command::Heard(record)).await;
-    }
 }
 
 struct Task {
@@ -294,18 +152,22 @@ struct Task {
     answered: commands::Answered,
     rounds: Rounds,
     asked: HashSet<PeerId>,
-    /// Since when each connected node is.
-    since: HashMap<PeerId, Instant>,
-    /// And where.
-    remotes: HashMap<PeerId, IpAddr>,
+    /// Who is connected, since when and where.
+    nodes: Connected,
     /// The look-up of a random point that is under way.
     point: Option<QueryId>,
+    /// Whether others can open links to this node.
+    own_reach: OwnReach,
+    /// Since the task began.
+    seconds: u64,
     /// Nodes have come since the own record was last published.
     newcomers: bool,
     /// Of the configuration.
     peers: Vec<NodeContact>,
-    /// Of an earlier run, or of the sample when the last connection was lost.
+    /// Of the routing table, now or once, and of bundles.
     contacts: Vec<NodeContact>,
+    /// Of the sample when it was last known: not to be told to anybody without need.
+    sampled: Vec<NodeContact>,
     alone: Option<Alone>,
     known_tx: watch::Sender<Known>,
 }
@@ -322,8 +184,7 @@ impl Task {
         let swarm_config = swarm::Config::with_tokio_executor().with_idle_connection_timeout(IDLE);
         let behaviour = Behaviour::new(own, &config.own.identity).map_err(local)?;
         let mut swarm = Swarm::new(transport, behaviour, own, swarm_config);
-        swarm.listen_on(addr.clone()).map_err(local)?;
-        swarm.add_external_address(addr);
+        swarm.listen_on(addr).map_err(local)?;
         let mut task = Self {
             swarm,
             own,
@@ -338,17 +199,19 @@ impl Task {
                 operator: Operator::of(config.spread, config.own.node_id(), config.own.addr.ip()),
             },
             spread: config.spread,
-            sample: Sample::default(),
+            sample: Sample::new(config.spread),
             commands: config.commands,
             answered: commands::Answered::default(),
             rounds: Rounds::default(),
             asked: HashSet::new(),
-            since: HashMap::new(),
-            remotes: HashMap::new(),
+            nodes: Connected::new(config.spread),
             point: None,
+            own_reach: OwnReach::new(config.reachable),
+            seconds: 0,
             newcomers: false,
             peers: config.peers,
             contacts: config.known,
+            sampled: Vec::new(),
             alone: None,
             known_tx,
         };
@@ -356,30 +219,35 @@ impl Task {
         for (key, entry) in &config.shelf {
             task.shelf.restore(now, key, entry);
         }
+        for (id, term) in config.terms {
+            task.restore_term(now, id, &term);
+        }
         // By chance: there may be more than the sample has room for.
         let mut records = config.records;
         records.shuffle(&mut crate::random());
         records.into_iter().for_each(|bytes| task.remember(bytes));
         task.contacts.clone().iter().chain(&task.peers.clone()).for_each(|contact| task.add(contact));
+        task.take_part();
         task.obey();
         Ok(task)
     }
 
-    /// A record of an earlier run, if it still holds: paths can be planned before anybody has answered.
-    // protocol: J8
+    /// A record of an earlier run, if it still holds: paths can be planned before anybody has answered. It gives no place in the routing
+    /// table.
+    // protocol: J8, D35
     fn remember(&mut self, bytes: Vec<u8>) {
+        self.sampled.extend(contact_in(&bytes));
         if let Ok(record) = Signed::<NodeRecord>::from_bytes(&bytes).map(|signed| signed.check(unix_seconds()))
             && let Ok(record) = record
+            && peer_id(&record.contact.identity) != Some(self.own)
         {
-            self.add(&record.contact);
-            self.learn(record, bytes);
+            self.sample.restore(&mut crate::random(), record, bytes);
         }
     }
 
     async fn run(mut self, mut command_rx: mpsc::Receiver<Command>) {
         let mut second = interval(Duration::from_secs(1));
         second.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut seconds = 0;
         loop {
             tokio::select! {
                 command = command_rx.recv() => match command {
@@ -388,8 +256,8 @@ impl Task {
                 },
                 event = self.swarm.select_next_some() => self.event(event),
                 _ = second.tick() => {
-                    seconds += 1;
-                    self.second(seconds);
+                    self.seconds += 1;
+                    self.second(self.seconds);
                 }
             }
         }
@@ -397,14 +265,6 @@ impl Task {
 
     fn kad(&mut self) -> &mut kad::Behaviour<MemoryStore> {
         &mut self.swarm.behaviour_mut().kad
-    }
-
-    fn add(&mut self, contact: &NodeContact) {
-        if let (Some(peer), Some(addr)) = (peer_id(&contact.identity), multiaddr(contact))
-            && peer != self.own
-        {
-            self.kad().add_address(&peer, addr);
-        }
     }
 
     fn command(&mut self, command: Command) {
@@ -415,10 +275,16 @@ impl Task {
                 self.own_record = Some(record);
                 self.register();
             }
-            Command::Put { key, record, done_tx } => self.publish(key, Self::publication(record, done_tx)),
-            Command::Get { key, answer_tx } => self.inquire(key, Aim::Read(answer_tx)),
+            Command::Put { key, origin, record, done_tx } => {
+                self.publish(key, Self::publication(record, done_tx, self.claim(origin)));
+            }
+            Command::Get { key, origin, answer_tx } => {
+                self.inquire(key, Aim::Read { answer_tx, of: self.claim(origin) })
+            }
             Command::Pin(nodes) => self.sample.pin(nodes),
             Command::Heard(record) => self.heard(record),
+            Command::Moved => self.moved(),
+            Command::Contact(contact) => self.at(contact),
             Command::Take { command, taken_tx } => {
                 let taken = self.take_command(&command).map_err(|error| error.to_string());
                 if taken.is_ok() {
@@ -436,11 +302,19 @@ impl Task {
                 let records = self.sample.signed().map(|(id, bytes)| (id, bytes.to_vec())).collect();
                 let _ = records_tx.send(records);
             }
+            Command::Terms(terms_tx) => {
+                let terms = self.sample.terms().map(|(id, term)| (id.0.to_vec(), term.to_bytes()));
+                let _ = terms_tx.send(terms.collect());
+            }
             Command::Shelf(shelf_tx) => drop(shelf_tx.send(self.shelf.entries().collect())),
         }
     }
 
+    // protocol: Q22
     fn register(&mut self) {
+        if self.own_reach.known() != Some(true) {
+            return;
+        }
         let Some(value) = self.own_record.clone() else { return };
         let Ok(signed) = Signed::<NodeRecord>::from_bytes(&value) else { return };
         let Ok(record) = signed.check(unix_seconds()) else { return };
@@ -452,6 +326,7 @@ impl Task {
         if self.swarm.connected_peers().next().is_none() {
             return self.try_to_return();
         }
+        self.look_at_reach(seconds);
         let newcomers = seconds.is_multiple_of(REGISTER_NEWS) && std::mem::take(&mut self.newcomers);
         if REGISTER_AT.contains(&seconds) || newcomers || seconds.is_multiple_of(REGISTER_EVERY) {
             self.register();
@@ -468,7 +343,7 @@ impl Task {
         }
         if seconds.is_multiple_of(SILENT_EVERY) {
             let silent = self.sample.some_silent(&mut crate::random(), SILENT_AT_ONCE);
-            silent.iter().for_each(|contact| self.dial(contact));
+            silent.iter().for_each(|contact| self.connect(contact));
         }
         if seconds.is_multiple_of(SWEEP_EVERY) {
             self.sweep();
@@ -479,9 +354,7 @@ impl Task {
 
     /// Of too many connections any that have had their use go: which, says nothing.
     fn disconnect_some(&mut self) {
-        let most = self.since.len().saturating_sub(CONNECTED);
-        let tried = self.since.iter().filter(|(_, since)| since.elapsed() >= TRIED).map(|(peer, _)| *peer);
-        for peer in tried.sample(&mut crate::random(), most) {
+        for peer in self.nodes.surplus(&mut crate::random(), Instant::now()) {
             // It may have gone by itself meanwhile.
             let _ = self.swarm.disconnect_peer_id(peer);
         }
@@ -493,16 +366,6 @@ impl Task {
         let mut target = [0; 32];
         crate::random().fill_bytes(&mut target);
         self.point = Some(self.kad().get_closest_peers(target.to_vec()));
-        if !self.sample.is_sparse() {
-            return;
-        }
-        // Nodes of the routing table whose records are missing.
-        let peers: Vec<_> = self
-            .kad()
-            .kbuckets()
-            .flat_map(|bucket| bucket.iter().map(|entry| *entry.node.key.preimage()).collect::<Vec<_>>())
-            .collect();
-        peers.into_iter().for_each(|peer| self.fetch(peer));
     }
 
     /// Asks for newer records of nodes in the sample, whichever are due: those of a plan are no more among them than others.
@@ -512,31 +375,41 @@ impl Task {
         }
     }
 
-    /// Nobody is connected: tries those of the configuration and some of all others that were ever known, from time to time.
+    /// Nobody is connected: tries those of the configuration and some of all others that ever had a place in the routing table, from time
+    /// to time. Whom paths are made of is tried when there are none, or all was in vain, since whoever answers will be told to strangers.
+    // protocol: J9
     fn try_to_return(&mut self) {
         if self.alone.is_some_and(|alone| Instant::now() < alone.next) {
             return;
         }
         // Before the records expire.
-        self.contacts.retain(|contact| !self.sample.contains(&contact.node_id()));
-        self.contacts.splice(0..0, self.sample.records().map(|record| record.contact.clone()));
-        self.contacts.truncate(SIZE);
+        let sampled = self.sample.records().map(|record| record.contact.clone()).collect();
+        renew(&mut self.sampled, sampled);
+        let placed = self.placed();
+        renew(&mut self.contacts, placed);
         let rng = &mut crate::random();
-        let some: Vec<_> = self.contacts.sample(rng, PRIMES).chain(&self.peers).cloned().collect();
+        let mut some: Vec<_> = self.contacts.sample(rng, PRIMES).chain(&self.peers).cloned().collect();
+        if some.is_empty() || self.alone.is_some_and(|alone| alone.tries >= LAST_RESORT) {
+            some.extend(self.sampled.sample(rng, PRIMES).cloned());
+        }
         self.alone = Some(Alone::after(self.alone, rng, Instant::now()));
         some.iter().for_each(|contact| self.dial(contact));
         self.sample.sweep(unix_seconds());
         self.tell();
     }
 
-    /// Connects to a node, if it is not connected yet.
+    /// Connects to a node that may be told to others, if it is not connected yet.
     fn dial(&mut self, contact: &NodeContact) {
+        // Of a node that did not answer the DHT forgets the address.
+        self.add(contact);
+        self.connect(contact);
+    }
+
+    fn connect(&mut self, contact: &NodeContact) {
         let (Some(peer), Some(addr)) = (peer_id(&contact.identity), multiaddr(contact)) else { return };
         if peer == self.own {
             return;
         }
-        // The DHT forgets the address of a node that does not answer.
-        self.kad().add_address(&peer, addr.clone());
         let options = DialOpts::peer_id(peer).addresses(vec![addr]);
         let options = options.condition(PeerCondition::DisconnectedAndNotDialing).build();
         // Connected or being dialed already: nothing to do.
@@ -565,6 +438,7 @@ impl Task {
         match event {
             SwarmEvent::Behaviour(BehaviourEvent::Kad(event)) => self.kad_event(event),
             SwarmEvent::Behaviour(BehaviourEvent::Records(event)) => self.records_event(event),
+            SwarmEvent::Behaviour(BehaviourEvent::Asking(event)) => self.asking_event(event),
             // protocol: D15, D22
             SwarmEvent::Behaviour(BehaviourEvent::Identify(identify::Event::Received { peer_id, info, .. })) => {
                 // A node says where it listens; only its own address counts, and only if it speaks the DHT.
@@ -574,25 +448,29 @@ impl Task {
                 if info.protocols.contains(&KAD)
                     && let Some(addr) = info.listen_addrs.iter().find(own)
                 {
-                    self.kad().add_address(&peer_id, addr.clone());
+                    if let Some(at) = contact(addr) {
+                        self.sample.says(&mut crate::random(), unix_seconds(), &at);
+                    }
+                    self.give_place(&peer_id, addr.clone());
+                }
+                if !info.protocols.contains(&KAD) {
+                    self.kad().remove_peer(&peer_id);
                 }
                 self.ask_if_it_knows(peer_id, &info.protocols);
             }
             SwarmEvent::Behaviour(BehaviourEvent::Commands(event)) => self.flood_event(event),
-            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), .. } => {
-                if let Some(id) = node_id(&peer) {
-                    self.sample.unreachable(&mut crate::random(), unix_seconds(), id);
-                }
-                self.tell();
+            SwarmEvent::OutgoingConnectionError { peer_id: Some(peer), error, connection_id } => {
+                self.not_reached(&peer, &error);
+                self.tried(connection_id);
             }
-            SwarmEvent::ConnectionEstablished { peer_id, endpoint, .. } => {
-                self.since.entry(peer_id).or_insert_with(Instant::now);
-                if let Some(ip) = ip_of(endpoint.get_remote_address()) {
-                    self.remotes.insert(peer_id, ip);
+            SwarmEvent::ConnectionEstablished { peer_id, endpoint, connection_id, .. } => {
+                let ip = ip_of(endpoint.get_remote_address());
+                if let Some(gone) = self.nodes.enter(&mut crate::random(), Instant::now(), peer_id, ip) {
+                    let _ = self.swarm.disconnect_peer_id(gone);
                 }
-                if let Some(id) = node_id(&peer_id) {
-                    self.sample.connected(unix_seconds(), &id);
-                }
+                self.reached(&peer_id, &endpoint);
+                self.tried(connection_id);
+                self.came(&peer_id, &endpoint);
                 // Of one that others keep out all connections end at once, and it is as alone as before.
                 if !self.is_banned() && self.alone.take().is_some() {
                     self.register();
@@ -602,10 +480,9 @@ impl Task {
                 self.tell();
             }
             SwarmEvent::ConnectionClosed { peer_id, num_established: 0, cause, .. } => {
-                self.since.remove(&peer_id);
-                self.remotes.remove(&peer_id);
+                self.nodes.leave(&peer_id);
                 // It let go of us, where nobody has a reason to: the next round finds out whether it is gone.
-                if cause.is_some() && self.sample.len() < CONNECTED {
+                if cause.is_some() && self.sample.len() < ENOUGH {
                     self.rounds.news();
                 }
                 if let Some(id) = node_id(&peer_id) {
@@ -619,31 +496,34 @@ impl Task {
 
     fn kad_event(&mut self, event: kad::Event) {
         match event {
-            kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetClosestPeers(result), .. } => {
-                self.progress(id, result);
+            kad::Event::OutboundQueryProgressed { id, result: QueryResult::GetClosestPeers(result), stats, .. } => {
+                self.progress(id, result, stats.duration());
             }
             kad::Event::RoutingUpdated { peer, is_new_peer, .. } => {
                 self.newcomers |= is_new_peer;
-                // Its record may come a while after itself.
+                // It is not asked for by itself, since it has a place now that strangers are told of: a look-up may meet it.
                 if is_new_peer && node_id(&peer).is_some_and(|id| !self.sample.contains(&id)) {
                     self.rounds.news();
                 }
-                // Above that, who is near is no random draw.
-                if self.sample.is_sparse() {
-                    self.fetch(peer);
-                }
+            }
+            kad::Event::RoutablePeer { peer, address } | kad::Event::PendingRoutablePeer { peer, address } => {
+                self.give_place(&peer, address);
             }
             // The DHT's own records are no table of ours; the rest is told by other events.
             _ => {}
         }
     }
 
-    fn learn(&mut self, record: NodeRecord, bytes: Vec<u8>) {
-        let foreign = peer_id(&record.contact.identity) != Some(self.own);
+    /// Takes a record that was looked up, for the sample or for somebody else.
+    // protocol: J16
+    fn learn(&mut self, record: NodeRecord, bytes: Vec<u8>, for_sample: bool) {
+        let id = record.contact.node_id();
+        let welcome = for_sample || self.sample.is_sparse() || self.sample.knows(&id);
+        let foreign = welcome && peer_id(&record.contact.identity) != Some(self.own);
         if foreign && !self.sample.contains(&record.contact.node_id()) {
             self.rounds.news();
         }
-        if foreign && self.sample.learn(&mut crate::random(), record, bytes) {
+        if foreign && self.sample.learn(&mut crate::random(), unix_seconds(), record, bytes) {
             self.tell();
         }
     }
@@ -657,19 +537,21 @@ impl Task {
     }
 
     /// A look-up has ended, for a key or for the sample.
-    fn progress(&mut self, id: QueryId, result: kad::GetClosestPeersResult) {
-        let (target, peers, complete) = match result {
-            Ok(found) => (found.key, found.peers, true),
+    fn progress(&mut self, id: QueryId, result: kad::GetClosestPeersResult, took: Option<Duration>) {
+        let (target, peers, ended) = match result {
+            // Who is silent has as long as the look-up: one that had to give somebody up has lasted that long, however it ended.
+            Ok(found) if took < Some(QUERY_LIMIT) => (found.key, found.peers, Ended::Whole),
+            Ok(found) => (found.key, found.peers, Ended::Cut),
             // Who answered until then.
-            Err(GetClosestPeersError::Timeout { key, peers }) => (key, peers, false),
+            Err(GetClosestPeersError::Timeout { key, peers }) => (key, peers, Ended::Cut),
         };
         if self.point.take_if(|point| *point == id).is_some() {
-            if complete {
+            if ended == Ended::Whole {
                 self.measure(&target, &peers);
             }
             peers.iter().for_each(|peer| self.fetch(peer.peer_id));
         } else {
-            self.looked(id, peers);
+            self.looked(id, peers, ended);
         }
     }
 
@@ -681,9 +563,24 @@ impl Task {
         let nodes = self.sample.records().filter(free).cloned().collect();
         let silent = self.sample.silent().filter(|id| !connected_to.contains(id)).copied().collect();
         let (connected, alone, seen) = (connected_to.len(), self.alone, self.sample.seen().collect());
-        let stands = self.stands;
-        self.known_tx.send_replace(Known { nodes, connected, connected_to, silent, seen, alone, stands });
+        let (stands, reachable) = (self.stands, self.own_reach.known());
+        let known = Known { nodes, connected, connected_to, silent, seen, alone, reachable, stands };
+        self.known_tx.send_replace(known);
     }
+}
+
+/// Puts these in front of those that were known before, all of them at most [`SAMPLE`].
+fn renew(contacts: &mut Vec<NodeContact>, now: Vec<NodeContact>) {
+    let ids: HashSet<_> = now.iter().map(NodeContact::node_id).collect();
+    contacts.retain(|contact| !ids.contains(&contact.node_id()));
+    contacts.splice(0..0, now);
+    contacts.truncate(SAMPLE);
+}
+
+/// The contact in a record of our own disk, which still helps when the record has expired: behind the version byte. What cannot be
+/// read is only a hint that is lost.
+fn contact_in(record: &[u8]) -> Option<NodeContact> {
+    NodeContact::from_bytes(record.get(1..=NodeContact::LEN)?).ok()
 }
 
 fn node_id(peer: &PeerId) -> Option<NodeId> {
@@ -700,34 +597,4 @@ fn ip_of(addr: &Multiaddr) -> Option<IpAddr> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::link::MemoryNetwork;
-    use crate::netdb::tests::{contact, record};
-
-    // protocol: J2
-    #[tokio::test]
-    async fn the_routing_table_is_asked_only_while_the_sample_is_sparse() {
-        for (known, asked) in [(3, 4), (30, 0)] {
-            let own = contact(1);
-            let config = NetDbConfig {
-                own: own.clone(),
-                peers: (10..14).map(contact).collect(),
-                known: Vec::new(),
-                records: (0..known).map(|number| record(100 + number).bytes().to_vec()).collect(),
-                commands: Commands::nobody(),
-                shelf: Vec::new(),
-                spread: Spread::default(),
-                links: Arc::new(MemoryNetwork::default().join(own)),
-                incoming_rx: mpsc::channel(1).1,
-            };
-            let mut task = Task::new(config, watch::channel(Known::default()).0).unwrap();
-            // As when they had said what they are.
-            for contact in (10..14).map(contact) {
-                task.add(&contact);
-            }
-            task.explore();
-            assert_eq!(task.exchange.len(), asked, "{known} are known");
-        }
-    }
-}
+mod tests;

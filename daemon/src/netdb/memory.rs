@@ -8,7 +8,7 @@ use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::record::{ApRecord, Signed};
 use phantom_proto::wire::NodeContact;
 
-use super::{Database, DatabaseError};
+use super::{Database, DatabaseError, Origin};
 use crate::clock::unix_seconds;
 
 /// AP records by address, and where nodes are.
@@ -39,7 +39,7 @@ impl MemoryDatabase {
 
 #[async_trait]
 impl Database for MemoryDatabase {
-    async fn publish(&self, bytes: Vec<u8>) -> Result<(), DatabaseError> {
+    async fn publish(&self, _: Origin, bytes: Vec<u8>) -> Result<(), DatabaseError> {
         let signed = Signed::<ApRecord>::from_bytes(&bytes).map_err(phantom_proto::record::RecordError::from)?;
         let record = signed.check(unix_seconds())?;
         let records = &mut self.lock().addresses;
@@ -50,12 +50,12 @@ impl Database for MemoryDatabase {
         Ok(())
     }
 
-    async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
+    async fn lookup(&self, _: Origin, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
         let records = self.lock();
         Ok(records.addresses.get(&address).filter(|(record, _)| record.expires > unix_seconds()).cloned())
     }
 
-    async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
+    async fn contact(&self, _: Origin, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
         Ok(self.lock().nodes.get(&node).cloned())
     }
 

@@ -1,7 +1,9 @@
 //! What another implementation says to the database, and what it hears: bytes on streams, as scripts/vectors/dht.py writes them.
 
 mod commands;
+mod crashes;
 mod hostile;
+mod reach;
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -52,7 +54,7 @@ fn node_of(
     started(network, seed, peers, records, Vec::new(), commands)
 }
 
-fn listen(network: &MemoryNetwork, seed: u8) -> (Arc<dyn Transport>, mpsc::Receiver<Link>) {
+pub(super) fn listen(network: &MemoryNetwork, seed: u8) -> (Arc<dyn Transport>, mpsc::Receiver<Link>) {
     let links: Arc<dyn Transport> = Arc::new(network.join(contact(seed)));
     let (incoming_tx, incoming_rx) = mpsc::channel(16);
     let accepting = links.clone();
@@ -74,9 +76,32 @@ fn started(
     shelf: Vec<(Vec<u8>, Vec<u8>)>,
     commands: Commands,
 ) -> NetDb {
+    NetDb::start(config(network, seed, peers, records, shelf, commands)).unwrap()
+}
+
+fn config(
+    network: &MemoryNetwork,
+    seed: u8,
+    peers: Vec<NodeContact>,
+    records: Vec<Vec<u8>>,
+    shelf: Vec<(Vec<u8>, Vec<u8>)>,
+    commands: Commands,
+) -> NetDbConfig {
     let (links, incoming_rx) = listen(network, seed);
     let (own, known, spread) = (contact(seed), Vec::new(), Spread::default());
-    NetDb::start(NetDbConfig { own, peers, known, records, shelf, spread, commands, links, incoming_rx }).unwrap()
+    NetDbConfig {
+        own,
+        peers,
+        known,
+        records,
+        terms: Vec::new(),
+        reachable: Some(true),
+        shelf,
+        spread,
+        commands,
+        links,
+        incoming_rx,
+    }
 }
 
 pub(super) fn record(seed: u8) -> Signed<NodeRecord> {
@@ -93,7 +118,7 @@ fn keyed(seed: u8, dh: u8) -> Signed<NodeRecord> {
 }
 
 /// Some implementation, of which nothing is known but that it opens streams.
-struct Stranger(mpsc::Sender<oneshot::Sender<SubstreamBox>>);
+pub(super) struct Stranger(mpsc::Sender<oneshot::Sender<SubstreamBox>>);
 
 impl Stranger {
     /// Answers nothing: what the node asks, it asks in vain.
@@ -102,8 +127,24 @@ impl Stranger {
     }
 
     /// One that says this of itself when it is asked.
-    async fn dial_as(network: &MemoryNetwork, seed: u8, to: u8, says: Option<Vec<u8>>) -> Self {
-        let link = network.join(contact(seed)).dial(&contact(to), Purpose::Database).await.unwrap();
+    pub(super) async fn dial_as(network: &MemoryNetwork, seed: u8, to: u8, says: Option<Vec<u8>>) -> Self {
+        Self::dial_with(network, contact(seed), to, says, None).await
+    }
+
+    /// One that has this record, and answers no look-up in time.
+    async fn dial_late(network: &MemoryNetwork, seed: u8, to: u8, record: (Vec<u8>, Vec<u8>)) -> Self {
+        let says = identity(seed, &[seed], &["/phantom/kad/1", "/phantom/records/1", "/ipfs/id/1.0.0"]);
+        Self::dial_with(network, contact(seed), to, Some(says), Some(record)).await
+    }
+
+    async fn dial_with(
+        network: &MemoryNetwork,
+        own: NodeContact,
+        to: u8,
+        says: Option<Vec<u8>>,
+        late: Option<(Vec<u8>, Vec<u8>)>,
+    ) -> Self {
+        let link = network.join(own).dial(&contact(to), Purpose::Database).await.unwrap();
         let muxer = yamux::Config::default().upgrade_outbound(link.stream.compat(), "").await.unwrap();
         let (open_tx, open_rx) = mpsc::channel(1);
         let mut connection = Connection {
@@ -111,6 +152,7 @@ impl Stranger {
             open_rx,
             wanted: VecDeque::new(),
             says,
+            late,
             unanswered: Vec::new(),
         };
         tokio::spawn(poll_fn(move |cx| connection.poll(cx)));
@@ -119,18 +161,23 @@ impl Stranger {
 
     /// Says it on a stream of its own, and hears the one message that comes back, behind its length.
     async fn ask(&self, protocol: &'static str, request: &[u8]) -> Vec<u8> {
-        let (mut stream, mut answer, mut length) = (self.tell(protocol, request).await, Vec::new(), 0);
+        self.try_ask(protocol, request).await.unwrap()
+    }
+
+    /// The same; an error when the node has closed the connection, as it does with one of too many.
+    pub(super) async fn try_ask(&self, protocol: &'static str, request: &[u8]) -> std::io::Result<Vec<u8>> {
+        let (mut stream, mut answer, mut length) = (self.try_tell(protocol, request).await?, Vec::new(), 0);
         for shift in [0, 7] {
             let mut byte = [0];
-            stream.read_exact(&mut byte).await.unwrap();
+            stream.read_exact(&mut byte).await?;
             answer.extend(byte);
             length |= usize::from(byte[0] & 127) << shift;
             if byte[0] < 128 {
                 break;
             }
         }
-        stream.take(length as u64).read_to_end(&mut answer).await.unwrap();
-        answer
+        let heard = stream.take(length as u64).read_to_end(&mut answer).await?;
+        if heard == length { Ok(answer) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
     }
 
     /// A request for or with a record, and the answer; nothing: the stream ended without one.
@@ -144,36 +191,53 @@ impl Stranger {
 
     /// As [`Self::ask`], without hearing anything.
     async fn tell(&self, protocol: &'static str, request: &[u8]) -> SubstreamBox {
+        self.try_tell(protocol, request).await.unwrap()
+    }
+
+    async fn try_tell(&self, protocol: &'static str, request: &[u8]) -> std::io::Result<SubstreamBox> {
         let (stream_tx, stream_rx) = oneshot::channel();
-        self.0.send(stream_tx).await.unwrap();
-        let mut stream = stream_rx.await.unwrap();
+        let is_over = || std::io::Error::from(std::io::ErrorKind::ConnectionReset);
+        self.0.send(stream_tx).await.map_err(|_| is_over())?;
+        let mut stream = stream_rx.await.map_err(|_| is_over())?;
         let line = |text: &str| [&[text.len() as u8 + 1], text.as_bytes(), b"\n"].concat();
         let chosen = [line("/multistream/1.0.0"), line(protocol)].concat();
-        stream.write_all(&chosen).await.unwrap();
-        stream.flush().await.unwrap();
+        stream.write_all(&chosen).await?;
+        stream.flush().await?;
         let mut echoed = vec![0; chosen.len()];
-        stream.read_exact(&mut echoed).await.unwrap();
+        stream.read_exact(&mut echoed).await?;
         assert_eq!(echoed, chosen, "it is spoken here");
-        stream.write_all(request).await.unwrap();
-        stream.flush().await.unwrap();
-        stream
+        stream.write_all(request).await?;
+        stream.flush().await?;
+        Ok(stream)
     }
 }
 
-/// Answers Identify, and says of everything else that it is not spoken here.
-async fn identifies(mut stream: SubstreamBox, says: Vec<u8>) -> std::io::Result<()> {
+/// Answers Identify, and says of everything else that it is not spoken here. With a record, it gives it to whoever asks for it, and leaves
+/// look-ups without an answer.
+async fn identifies(mut stream: SubstreamBox, says: Vec<u8>, late: Option<(Vec<u8>, Vec<u8>)>) -> std::io::Result<()> {
     loop {
         let mut length = [0];
         stream.read_exact(&mut length).await?;
         let mut line = vec![0; length[0].into()];
         stream.read_exact(&mut line).await?;
-        let known = [&b"/multistream/1.0.0\n"[..], b"/ipfs/id/1.0.0\n"].contains(&&line[..]);
+        let known = [&b"/multistream/1.0.0\n"[..], b"/ipfs/id/1.0.0\n"].contains(&&line[..])
+            || late.is_some() && [&b"/phantom/kad/1\n"[..], b"/phantom/records/1\n"].contains(&&line[..]);
         let answer = if known { [&length[..], &line].concat() } else { b"\x03na\n".to_vec() };
         stream.write_all(&answer).await?;
         stream.flush().await?;
         if line == b"/ipfs/id/1.0.0\n" {
             stream.write_all(&says).await?;
             return stream.close().await;
+        }
+        if let (b"/phantom/records/1\n", Some((key, record))) = (&line[..], &late) {
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).await?;
+            let has = asked == [&[0], &key[..]].concat();
+            stream.write_all(&if has { [&[1], &record[..]].concat() } else { vec![0] }).await?;
+            return stream.close().await;
+        }
+        if line == b"/phantom/kad/1\n" {
+            return std::future::pending().await;
         }
     }
 }
@@ -193,6 +257,8 @@ struct Connection {
     open_rx: mpsc::Receiver<oneshot::Sender<SubstreamBox>>,
     wanted: VecDeque<oneshot::Sender<SubstreamBox>>,
     says: Option<Vec<u8>>,
+    /// A record and its key.
+    late: Option<(Vec<u8>, Vec<u8>)>,
     /// Streams of which nothing is heard.
     unanswered: Vec<SubstreamBox>,
 }
@@ -209,7 +275,7 @@ impl Connection {
         }
         while let Poll::Ready(Ok(stream)) = self.muxer.poll_inbound_unpin(cx) {
             match self.says.clone() {
-                Some(says) => drop(tokio::spawn(identifies(stream, says))),
+                Some(says) => drop(tokio::spawn(identifies(stream, says, self.late.clone()))),
                 None => self.unanswered.push(stream),
             }
         }
@@ -229,11 +295,11 @@ fn vector(name: &str) -> Vec<u8> {
     vectors(name).pop().unwrap()
 }
 
-fn varint(number: usize) -> Vec<u8> {
+pub(super) fn varint(number: usize) -> Vec<u8> {
     if number < 128 { vec![number as u8] } else { [vec![(number % 128) as u8 | 128], varint(number / 128)].concat() }
 }
 
-fn field(number: usize, bytes: &[u8]) -> Vec<u8> {
+pub(super) fn field(number: usize, bytes: &[u8]) -> Vec<u8> {
     [varint(number * 8 + 2), varint(bytes.len()), bytes.to_vec()].concat()
 }
 
@@ -346,10 +412,10 @@ async fn what_others_push_is_stored_and_stays_out_of_the_sample() {
     assert!(asked.known().borrow().nodes.is_empty());
 }
 
-/// The sample of a node drifted towards those who were near it or stayed connected.
+/// The sample of a node drifted towards those who were near it or stayed connected: a connection brings nobody into it, only news.
 // protocol: J2
 #[tokio::test]
-async fn who_connects_is_asked_for_only_while_the_sample_is_sparse() {
+async fn who_connects_is_met_by_the_next_look_up_and_not_before() {
     for (known, comes) in [(3, true), (30, false)] {
         let network = MemoryNetwork::default();
         let records = (0..known).map(|number| record(100 + number).bytes().to_vec()).collect();
@@ -363,7 +429,7 @@ async fn who_connects_is_asked_for_only_while_the_sample_is_sparse() {
         other.register(&record(2)).await;
         timeout(PATIENCE, seen.wait_for(|known| known.connected > 1)).await.unwrap().unwrap();
         let has = |known: &super::Known| known.nodes.iter().any(|record| record.contact == contact(2));
-        // The next look-up of a random key is half a minute away.
+        // Where few are known it is made within a second, else in half a minute.
         let patience = if comes { PATIENCE } else { Duration::from_millis(2500) };
         let came = timeout(patience, seen.wait_for(has)).await.is_ok();
         assert_eq!(came, comes, "{known} are known");

@@ -167,6 +167,13 @@ impl CellWriter {
     pub async fn flush(&mut self) -> Result<(), RelayError> {
         Ok(self.writer.flush().await?)
     }
+
+    /// As a node does that changes cells.
+    #[cfg(test)]
+    pub(crate) async fn say_noise(&mut self) {
+        self.writer.write(kind::CELL, &[7; CELL_LEN]).await.unwrap();
+        self.flush().await.unwrap();
+    }
 }
 
 /// A tunnel at its terminating node and at its owner, who has one hop; so many bytes are under way at once.

@@ -13,13 +13,15 @@ use super::join::{Joined, carry};
 use super::{Back, Counters, RelayError, Relayed, Steps, Taken};
 use crate::link::LinkPool;
 use crate::link::frame::LinkWriter;
-use crate::netdb::Database;
+use crate::netdb::{Database, Origin};
 
 /// What a terminating node needs of the rest of the daemon.
 #[derive(Clone)]
 pub struct ExitServices {
     /// Finds nodes.
     pub database: Arc<dyn Database>,
+    /// For whom.
+    pub origin: Origin,
     /// Opens links to entry nodes.
     pub links: Arc<LinkPool>,
     /// Counts tunnels of others, those that end here and are used among them: each holds two links, or a look-up.
@@ -38,11 +40,11 @@ impl ExitServices {
 
     /// Where the node itself says that it is: an owner cannot make us dial anything but nodes.
     async fn find(&self, node: NodeId) -> Input {
-        Input::Contact(self.database.contact(node).await.ok().flatten())
+        Input::Contact(self.database.contact(self.origin, node).await.ok().flatten())
     }
 
     async fn look_up(&self, address: ApAddress) -> Input {
-        match self.database.lookup(address).await {
+        match self.database.lookup(self.origin, address).await {
             Ok(Some((_, record))) => Input::Record(record),
             Ok(None) => Input::NoRecord,
             Err(_) => Input::NoAnswer,
@@ -155,7 +157,17 @@ mod tests {
         let entry = contact(2);
         database.add(entry.clone());
         let links = Arc::new(LinkPool::new(Arc::new(network.join(contact(1)))));
-        (ExitServices { database: Arc::new(database), links, counters: Arc::default(), most, back: None }, entry)
+        (
+            ExitServices {
+                database: Arc::new(database),
+                origin: Origin::Own,
+                links,
+                counters: Arc::default(),
+                most,
+                back: None,
+            },
+            entry,
+        )
     }
 
     async fn reason(owner: &mut Tunnel) -> Option<Reason> {
@@ -201,6 +213,7 @@ mod tests {
         links.give_back(reader, writer);
         let services = ExitServices {
             database: Arc::new(database),
+            origin: Origin::Own,
             links: links.clone(),
             counters: Arc::default(),
             most: 2,

@@ -6,6 +6,7 @@ pub mod exit;
 pub mod hop;
 pub mod join;
 mod taken;
+mod watch;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 pub use taken::{Back, Fresh, Taken};
+pub(crate) use watch::Watch;
 
 /// Counts of the data plane, for `phantom status`.
 #[derive(Debug, Default)]

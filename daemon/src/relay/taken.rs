@@ -60,7 +60,9 @@ impl Back {
 
     /// A link that is fresh again: its dialer keeps it for the next use, the other side waits for that.
     // protocol: B4
-    async fn fresh(self, reader: LinkReader, writer: LinkWriter) {
+    async fn fresh(self, mut reader: LinkReader, writer: LinkWriter) {
+        // The next use is of another path.
+        reader.cut_by(None);
         if reader.is_dialed() {
             self.links.give_back(reader, writer);
         } else {
@@ -107,6 +109,7 @@ mod tests {
     use phantom_proto::crypto::SigningKey;
     use phantom_proto::wire::NodeContact;
     use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
 
     use super::*;
     use crate::link::{MemoryNetwork, Purpose, Transport};
@@ -165,6 +168,32 @@ mod tests {
             (kind::TUNNEL, &b"next"[..]),
             "something of the first use is left"
         );
+    }
+
+    /// A path whose neighbour falls silent ends the tunnels that it has then, and not what their links carried or will carry of others.
+    // protocol: A5, B4
+    #[tokio::test(start_paused = true)]
+    async fn what_cuts_a_link_cuts_this_use_alone() {
+        let cut = CancellationToken::new();
+        let World { pool, mut dialed, mut accepted, mut fresh_rx } = World::new().await;
+        dialed.reader.cut_by(Some(cut.clone()));
+        accepted.reader.cut_by(Some(cut.clone()));
+        tokio::join!(dialed.close(false), accepted.close(false));
+        cut.cancel();
+        let Some(Fresh { mut reader, .. }) = fresh_rx.recv().await else { panic!("it is lost") };
+        let (again, mut writer) = pool.take_warm(&contact(2)).expect("its dialer keeps it").into_frames();
+        writer.write(kind::TUNNEL, b"next").await.unwrap();
+        writer.flush().await.unwrap();
+        assert_eq!(reader.read().await.unwrap().unwrap().kind, kind::TUNNEL);
+        // Of this use it breaks, however long it waits already.
+        let cut = CancellationToken::new();
+        let mut taken = Taken { reader: again, writer, back: None };
+        taken.reader.cut_by(Some(cut.clone()));
+        let reads = tokio::spawn(async move { taken.reader.read().await });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(!reads.is_finished());
+        cut.cancel();
+        assert!(reads.await.unwrap().is_err());
     }
 
     /// Who began the next use at once, and the first frame of it comes with CLOSE.

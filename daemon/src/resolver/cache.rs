@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::message::Heard;
-use crate::gate::{Found, Unanswered};
+use crate::far::{Found, Unanswered};
 
 /// Names kept at most: about a quarter of a kilobyte each. A browser's pages name some hundred hosts.
 pub(super) const MAX_NAMES: usize = 1_024;

@@ -4,7 +4,7 @@ use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
 use hickory_proto::rr::{DNSClass, Name, RData, RecordType};
 use phantom_proto::ident::ApAddress;
 
-use crate::gate::Unanswered;
+use crate::far::Unanswered;
 
 /// Names in a row that stand for each other; resolvers stop about there too.
 const MAX_ALIASES: usize = 8;

@@ -20,7 +20,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout};
 
-use crate::gate::{ConnectError, Found, Stream, Unanswered};
+use crate::far::{ConnectError, Found, Stream, Unanswered};
 use cache::{Cache, Look, Outcome};
 use message::Heard;
 pub use this_computer::ThisComputer;

@@ -1,6 +1,6 @@
 //! Names that are made of this computer's own: whoever hears them knows which computer asks.
 
-use rustix::system::uname;
+use crate::os;
 
 /// What this computer is called, and the domains that resolvers add to names that they do not find.
 #[derive(Debug, Default)]
@@ -12,8 +12,8 @@ pub struct ThisComputer {
 impl ThisComputer {
     /// As the kernel and resolv.conf say now.
     pub fn now() -> Self {
-        let settings = std::fs::read("/etc/resolv.conf").unwrap_or_default();
-        Self::new(&uname().nodename().to_string_lossy(), &String::from_utf8_lossy(&settings))
+        let (name, resolv_conf) = os::computer();
+        Self::new(&name, &resolv_conf)
     }
 
     fn new(name: &str, resolv_conf: &str) -> Self {

@@ -56,7 +56,17 @@ fn without_consent_nothing_is_made() {
     let error = refused.unwrap_err();
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("--accept-eula"), "{error}");
-    assert!(!dir.path().join("data/node.key").exists());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "no folder, no lock");
+}
+
+#[test]
+fn a_place_where_no_configuration_can_be_is_said_with_the_option_that_names_it() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    let config = Some(dir.path().join("file/my.toml"));
+    let error = first_start(&Options { config, ..options(dir.path()) }).unwrap_err();
+    let said = error.to_string();
+    assert!(said.contains("file/my.toml") && said.contains("\n  ") && !said.contains("--data-dir"), "{said}");
 }
 
 #[test]
@@ -140,6 +150,7 @@ fn an_implausible_clock_is_said() {
     for seconds in [0, PLAUSIBLE.start - 1, PLAUSIBLE.end] {
         assert!(matches!(check_clock(at(seconds)), Err(StartError::Clock(_))), "{seconds}");
     }
-    assert!(matches!(check_clock(UNIX_EPOCH - Duration::from_secs(1)), Err(StartError::Clock(0))));
+    let none = check_clock(UNIX_EPOCH - Duration::from_secs(1)).unwrap_err();
+    assert!(matches!(none, StartError::Clock(0)) && none.to_string().contains("Thu, 01 Jan 1970"), "{none}");
     check_clock(at(PLAUSIBLE.start)).unwrap();
 }

@@ -11,27 +11,28 @@
 
 mod commands;
 mod process;
-mod sys;
 
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::ops::Range;
+use std::path::{Path, PathBuf, absolute};
 use std::process::Child;
 use std::time::Duration;
 
 use phantom_proto::wire::NodeContact;
-use rand::CryptoRng;
+use rand::{CryptoRng, RngExt as _};
 use serde::{Deserialize, Serialize};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
+use crate::advice::{to_read, to_write};
 use crate::args::Options;
 use crate::client::Client;
 use crate::config::{Folders, SOCKET_NAME};
 use crate::datadir::{DataError, make_private_dir, write_private};
 use crate::eula::Consent;
 use crate::names::Peer;
+use crate::os::interrupted;
 use crate::startup::{self, StartError};
 use process::Process;
 
@@ -50,6 +51,10 @@ const ASK_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a port is tried that may be taken on one of the addresses.
 const PORT_ATTEMPTS: usize = 32;
+
+/// Where the nodes' port is drawn from: below what Linux (from 32768) and Windows (from 49152) give to whoever names none, so
+/// that nobody gets it by chance before a node has it, or while one is started anew.
+const PORTS: Range<u16> = 10_240..32_768;
 
 /// File that says what belongs to the network.
 const STATE: &str = "testnet.json";
@@ -91,8 +96,9 @@ pub struct Network {
 
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct State {
-    /// Whether `up` made the folder itself.
-    made_dir: bool,
+    /// Folders that `up` made itself: its own, and those in which that lies, from within.
+    #[serde(default)]
+    made: Vec<PathBuf>,
     nodes: Vec<Node>,
     processes: Vec<Process>,
 }
@@ -107,7 +113,9 @@ pub enum TestnetError {
     #[error("{0} holds a test network already\n  end it with `phantom testnet down --dir {0}`, or give another folder")]
     Exists(PathBuf),
     /// The folder has none.
-    #[error("{0} holds no test network (there is no {STATE} in it)")]
+    #[error(
+        "{0} holds no test network (there is no {STATE} in it)\n  name the folder that `phantom testnet up --dir` was given"
+    )]
     None(PathBuf),
     /// Its state is unreadable.
     #[error("{0} is damaged: {1}\n  end the processes by hand and remove the folder")]
@@ -119,7 +127,7 @@ pub enum TestnetError {
     #[error("found no port that is free on the addresses of all {0} nodes (127.10.0.1 and so on): {1}")]
     Port(usize, io::Error),
     /// A node could not be made.
-    #[error("node {0}: {1}")]
+    #[error("node {}: {}", .0, here(.1))]
     Init(usize, StartError),
     /// A node ended while starting.
     #[error("node {index} ended while starting ({status}); all were stopped. The end of its log:\n{tail}")]
@@ -145,11 +153,25 @@ pub enum TestnetError {
     #[error("interrupted; all nodes were stopped")]
     Interrupted,
     /// Folder trouble.
-    #[error(transparent)]
-    Data(#[from] DataError),
-    /// File trouble.
-    #[error("{0}: {1}")]
+    #[error("{0}")]
+    Data(String),
+    /// What says what belongs to the network cannot be read.
+    #[error("cannot read {}: {}{}", .0.display(), .1, to_read(.1))]
+    Unreadable(PathBuf, io::Error),
+    /// A file cannot be made.
+    #[error("cannot write {}: {}{}", .0.display(), .1, to_write(.1))]
     Io(PathBuf, io::Error),
+}
+
+impl From<DataError> for TestnetError {
+    fn from(error: DataError) -> Self {
+        Self::Data(here(&error))
+    }
+}
+
+/// What a daemon says, where it is another option that helps.
+fn here(error: &impl std::fmt::Display) -> String {
+    error.to_string().replace("--data-dir", "--dir")
 }
 
 /// Starts a network and returns when every node is ready. `report` hears how many are, and what the next one waits for.
@@ -167,11 +189,11 @@ pub async fn up(
     if plan.dir.join(STATE).exists() {
         return Err(TestnetError::Exists(plan.dir.clone()));
     }
-    let made_dir = !plan.dir.exists();
+    let made = missing(&plan.dir).map_err(|error| TestnetError::Io(plan.dir.clone(), error))?;
     make_private_dir(&plan.dir)?;
     // Whole paths: the nodes and `down` may run elsewhere.
     let dir = plan.dir.canonicalize().map_err(|error| TestnetError::Io(plan.dir.clone(), error))?;
-    let mut state = State { made_dir, ..State::default() };
+    let mut state = State { made, ..State::default() };
     let mut children = Vec::new();
     let result = async {
         commands::create(&dir, rng)?;
@@ -185,7 +207,11 @@ pub async fn up(
     .await;
     if let Err(error) = result {
         end(&dir, &state);
-        children.iter_mut().for_each(|child| drop(child.wait()));
+        for child in &mut children {
+            // One that did not get as far as to be found by its folder.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         return Err(error);
     }
     Ok(Network { nodes: state.nodes })
@@ -212,8 +238,10 @@ pub fn down(dir: &Path) -> Result<Ended, TestnetError> {
     let path = dir.join(STATE);
     let text = match fs::read(&path) {
         Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(TestnetError::None(dir.to_owned())),
-        Err(error) => return Err(TestnetError::Io(path, error)),
+        Err(error) if [io::ErrorKind::NotFound, io::ErrorKind::NotADirectory].contains(&error.kind()) => {
+            return Err(TestnetError::None(dir.to_owned()));
+        }
+        Err(error) => return Err(TestnetError::Unreadable(path, error)),
     };
     let state: State = serde_json::from_slice(&text).map_err(|error| TestnetError::Damaged(path, error))?;
     let dir = dir.canonicalize().map_err(|error| TestnetError::Io(dir.to_owned(), error))?;
@@ -231,27 +259,13 @@ pub fn log_tail(node: &Node) -> String {
     process::tail(&node.data_dir.join("log"))
 }
 
-/// Resolves on Ctrl-C or SIGTERM.
-pub async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut term) => drop(term.recv().await),
-            Err(_) => std::future::pending().await,
-        }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
-    }
-}
-
 fn end(dir: &Path, state: &State) -> Ended {
     let (mut ended, mut running) = (Ended::default(), Vec::new());
     for index in 0..state.nodes.len() {
-        let started = state.processes.get(index).copied().filter(|process| process.lives());
-        let by_hand = Process::holding(&node_dir(dir, index)).filter(|holding| Some(*holding) != started);
-        ended.stopped.extend(started.into_iter().chain(by_hand).map(|process| (index, process.pid())));
-        ended.by_hand.extend(by_hand.map(|process| (index, process.pid())));
+        let started = state.processes.get(index).filter(|process| process.lives()).cloned();
+        let by_hand = Process::holding(&node_dir(dir, index)).filter(|holding| Some(holding) != started.as_ref());
+        ended.stopped.extend(started.iter().chain(&by_hand).map(|process| (index, process.pid())));
+        ended.by_hand.extend(by_hand.iter().map(|process| (index, process.pid())));
         ended.gone.extend((started.is_none() && by_hand.is_none()).then_some(index));
         running.extend(started.into_iter().chain(by_hand));
     }
@@ -261,11 +275,15 @@ fn end(dir: &Path, state: &State) -> Ended {
     }
     let _ = fs::remove_file(dir.join(STATE));
     commands::remove(dir);
-    if state.made_dir {
-        // Only when it is empty: what others put there stays.
-        let _ = fs::remove_dir(dir);
-    }
+    // Only what is empty: what others put there stays, and where it lies.
+    let _ = state.made.iter().try_for_each(fs::remove_dir);
     ended
+}
+
+/// A folder and those in which it lies, from within, as far as they are not there.
+fn missing(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let whole = absolute(folder)?;
+    Ok(whole.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect())
 }
 
 fn node_dir(dir: &Path, index: usize) -> PathBuf {
@@ -278,16 +296,13 @@ fn address(index: usize) -> Ipv4Addr {
 }
 
 /// A port that is free on the addresses of all nodes at this moment.
-fn free_port(nodes: usize) -> Result<u16, TestnetError> {
+fn free_port(nodes: usize, rng: &mut dyn CryptoRng) -> Result<u16, TestnetError> {
     let mut last = io::Error::other("no attempt");
     for _ in 0..PORT_ATTEMPTS {
-        let attempt = TcpListener::bind((address(0), 0)).and_then(|first| {
-            let port = first.local_addr()?.port();
-            let others: io::Result<Vec<_>> = (1..nodes).map(|i| TcpListener::bind((address(i), port))).collect();
-            others.map(|_| port)
-        });
-        match attempt {
-            Ok(port) => return Ok(port),
+        let port = rng.random_range(PORTS);
+        let all: io::Result<Vec<_>> = (0..nodes).map(|i| TcpListener::bind((address(i), port))).collect();
+        match all {
+            Ok(_) => return Ok(port),
             Err(error) => last = error,
         }
     }
@@ -296,7 +311,7 @@ fn free_port(nodes: usize) -> Result<u16, TestnetError> {
 
 /// Makes identity and configuration of every node; the first one's peer string goes to all others.
 fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut Vec<Node>) -> Result<(), TestnetError> {
-    let port = free_port(count)?;
+    let port = free_port(count, rng)?;
     let mut seed = Vec::new();
     for index in 0..count {
         let data_dir = node_dir(dir, index);

@@ -7,8 +7,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 use clap::Parser;
-use rand::SeedableRng;
-use rand::rngs::StdRng;
 
 use super::*;
 use crate::args::Cli;
@@ -82,7 +80,7 @@ impl Place {
 }
 
 async fn start(plan: &Plan) -> Result<Network, TestnetError> {
-    up(plan, &mut StdRng::seed_from_u64(1), &mut |_, _| {}).await
+    up(plan, &mut crate::random(), &mut |_, _| {}).await
 }
 
 #[tokio::test]
@@ -91,7 +89,7 @@ async fn a_network_starts_answers_and_leaves_nothing() {
     let plan = place.plan(3, None);
     let reports = Mutex::new(Vec::new());
     let mut report = |ready: usize, _: &str| reports.lock().unwrap().push(ready);
-    let network = up(&plan, &mut StdRng::seed_from_u64(1), &mut report).await.unwrap();
+    let network = up(&plan, &mut crate::random(), &mut report).await.unwrap();
     assert!(reports.lock().unwrap().iter().all(|&ready| ready < 3));
     for (index, node) in network.nodes.iter().enumerate() {
         assert_eq!(node.listen.ip(), Ipv4Addr::new(127, 10 + u8::try_from(index).unwrap(), 0, 1));
@@ -126,10 +124,11 @@ async fn a_node_that_dies_while_starting_is_shown_and_all_are_stopped() {
 #[tokio::test]
 async fn a_missing_daemon_is_said_and_nothing_is_left() {
     let place = Place::new();
-    let plan = Plan { phantomd: place.dir.path().join("none"), ..place.plan(2, None) };
+    let dir = place.dir.path().join("some/where/net");
+    let plan = Plan { phantomd: place.dir.path().join("none"), dir, ..place.plan(2, None) };
     let error = start(&plan).await.unwrap_err();
     assert!(error.to_string().contains("--phantomd"), "{error}");
-    assert!(!plan.dir.exists());
+    assert!(!place.dir.path().join("some").exists(), "folders in which it was to lie");
 }
 
 #[tokio::test]
@@ -172,7 +171,7 @@ async fn a_killed_node_is_noticed_and_its_place_can_be_used_again() {
     let plan = place.plan(2, None);
     let network = start(&plan).await.unwrap();
     let state: State = serde_json::from_slice(&fs::read(plan.dir.join(STATE)).unwrap()).unwrap();
-    let before = state.processes[1];
+    let before = state.processes[1].clone();
     assert_eq!(process::stop(&[before]), 0);
     assert_eq!(first_dead(&plan.dir), Some(1));
     // The socket file and the lock of the dead one are no obstacle.
@@ -192,7 +191,7 @@ async fn a_killed_node_is_noticed_and_its_place_can_be_used_again() {
     let ended = down(&plan.dir).unwrap();
     let is_over = !again.lives();
     // Else this test would wait for it.
-    process::stop(&[again]);
+    process::stop(std::slice::from_ref(&again));
     assert!(child.wait().unwrap().success() && is_over, "SIGTERM is a clean end");
     let (first, again) = ((0, state.processes[0].pid()), (1, again.pid()));
     let expected = Ended { stopped: vec![first, again], by_hand: vec![again], ..Ended::default() };

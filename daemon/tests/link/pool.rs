@@ -43,6 +43,21 @@ async fn a_link_given_back_is_used_again() {
     }
 }
 
+// protocol: L45
+#[tokio::test]
+async fn a_link_to_where_a_node_was_is_not_handed_out() {
+    for [one, (two, contact)] in pairs() {
+        let pool = pool(&one);
+        let (dialed, _accepted) = join(pool.take(&contact), accept(&two)).await;
+        let (reader, writer) = dialed.unwrap().into_frames();
+        pool.give_back(reader, writer);
+        let moved =
+            NodeContact { addr: SocketAddr::new(contact.addr.ip(), contact.addr.port() ^ 1), ..contact.clone() };
+        assert!(pool.take_warm(&moved).is_none());
+        assert_eq!(pool.ready(&contact), 0, "it is there no more");
+    }
+}
+
 #[tokio::test]
 async fn a_link_with_something_in_flight_is_not_kept() {
     for [one, (two, contact)] in pairs() {

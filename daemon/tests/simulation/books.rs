@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use phantom_daemon::clock;
-use phantom_daemon::netdb::{Database, DatabaseError, MemoryDatabase};
+use phantom_daemon::netdb::{Database, DatabaseError, MemoryDatabase, Origin};
 use phantom_proto::ident::{ApAddress, NodeId};
 use phantom_proto::record::{ApRecord, Signed};
 use phantom_proto::wire::NodeContact;
@@ -72,20 +72,20 @@ impl Books {
 
 #[async_trait]
 impl Database for Books {
-    async fn publish(&self, record: Vec<u8>) -> Result<(), DatabaseError> {
+    async fn publish(&self, origin: Origin, record: Vec<u8>) -> Result<(), DatabaseError> {
         if self.withholds() {
             return Ok(());
         }
         self.reader.read(self.node, &record);
-        self.database.publish(record).await
+        self.database.publish(origin, record).await
     }
 
-    async fn lookup(&self, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
-        if self.withholds() { Ok(None) } else { self.database.lookup(address).await }
+    async fn lookup(&self, origin: Origin, address: ApAddress) -> Result<Option<(ApRecord, Vec<u8>)>, DatabaseError> {
+        if self.withholds() { Ok(None) } else { self.database.lookup(origin, address).await }
     }
 
-    async fn contact(&self, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
-        let mut contact = self.database.contact(node).await;
+    async fn contact(&self, origin: Origin, node: NodeId) -> Result<Option<NodeContact>, DatabaseError> {
+        let mut contact = self.database.contact(origin, node).await;
         if self.wires.conduct(self.node) == Conduct::Lie
             && let Ok(Some(contact)) = &mut contact
         {

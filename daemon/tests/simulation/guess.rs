@@ -25,7 +25,7 @@ const PASSED_ON: u64 = 2_000;
 const SURE: f64 = 0.9;
 
 /// How soon before the record, in milliseconds.
-const WINDOWS: [u64; 4] = [1_000, 5_000, 30_000, 300_000];
+const WINDOWS: [u64; 5] = [1_000, 5_000, 10_000, 30_000, 300_000];
 
 /// When services begin, in seconds: once nodes have the spare paths that they keep, and not all at once.
 const BEGIN: std::ops::Range<u64> = 1800..5400;
@@ -215,7 +215,7 @@ impl Observed {
         let (services, ways) = (self.owners.len(), EYES.len() * WINDOWS.len());
         let chance = 1.0 / (self.nodes as f64 - 4.0);
         let most = most_by_chance(services, chance, 1.0 / (FALSE_ALARMS * ways as f64));
-        // The place of what knows nothing is uniform; its mean over many is normal. 4.0 sigma: once in 16 ways x 1000 runs, and some.
+        // The place of what knows nothing is uniform; its mean over many is normal. 4.0 sigma: once in 20 ways x 1000 runs, and some.
         let margin = 4.0 * (1.0 / 12.0 / services as f64).sqrt();
         let all = self.guesses();
         let wins = |one: &&Result| one.right > most || one.rank < 0.5 - margin;

@@ -11,6 +11,7 @@
 //! | `steps`, `stage` | random lives of a network, of steps of users, nodes and attackers, and how they are played |
 //! | `model` | what must be true of each such life |
 //! | `lives` | plays them from seeds, makes a life that fails smaller, and plays those of `regressions.jsonl` |
+//! | `nat` | nodes to which nobody can open links |
 //! | `renewal` | what neighbours on paths tell each other when an epoch begins |
 //! | `guess` | what a reader of all records who knows the times of all links finds out about owners |
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -22,6 +23,7 @@ mod guess;
 mod hostile;
 mod lives;
 mod model;
+mod nat;
 mod renewal;
 mod scenes;
 mod stage;

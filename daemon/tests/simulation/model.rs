@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use phantom_daemon::gate::ConnectError;
+use phantom_daemon::far::ConnectError;
 use phantom_proto::ident::ApAddress;
 
 use super::books::Publication;

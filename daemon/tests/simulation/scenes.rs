@@ -8,8 +8,8 @@ use async_trait::async_trait;
 use futures::FutureExt;
 use phantom_daemon::connections::Programs;
 use phantom_daemon::driver::{OwnPath, Snapshot};
-use phantom_daemon::gate::{ConnectError, Stream};
-use phantom_daemon::netdb::Database;
+use phantom_daemon::far::{ConnectError, Stream};
+use phantom_daemon::netdb::{Database, Origin};
 use phantom_daemon::relay::cells::Tunnel;
 use phantom_proto::cell::{CELL_LEN, CellKind};
 use phantom_proto::crypto::SigningKey;
@@ -26,7 +26,7 @@ use super::world::{Echo, PATIENCE, World, simulate};
 
 /// Joins an identity's entry path from a node of the network that proves nothing: HELLO's first byte, and silence.
 async fn join_and_say_nothing(world: &World, node: usize, from: ApAddress, to: ApAddress) -> Tunnel {
-    let (record, _) = world.database.lookup(to).await.unwrap().expect("it is published");
+    let (record, _) = world.database.lookup(Origin::Own, to).await.unwrap().expect("it is published");
     let entry = &record.entries[0];
     let open = Open { node: entry.entry_node.node_id(), handle: entry.handle, first: vec![1] };
     let (_, mut tunnel) = world.nodes[node].handle.tunnel(from, Work::Connect, PATIENCE).await.unwrap();
@@ -104,7 +104,8 @@ fn a_reset_after_a_half_close_reaches_the_other_end() {
 
 /// Until nothing of what a connection needed is held open by these nodes.
 async fn all_let_go(world: &World) {
-    let held = || world.nodes.iter().any(|node| node.network.connections().iter().any(|one| one.open && !one.incoming));
+    let held =
+        || world.nodes.iter().any(|node| node.network.connections().iter().any(|(_, one)| one.open && !one.incoming));
     while held() {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -279,8 +280,8 @@ fn a_path_that_retires_ends_when_the_last_connection_over_it_has() {
         let server = world.server(1).await;
         let client = world.identity(2).await;
         let newest = |world: &World| {
-            let open = world.nodes[2].network.connections().into_iter().rev().find(|connection| connection.open);
-            open.unwrap().path.unwrap().no
+            let open = world.nodes[2].network.connections().into_iter().rev().find(|(_, connection)| connection.open);
+            open.unwrap().1.path.unwrap().no
         };
         let mut long = world.connect(2, client, server).await;
         let old = newest(&world);
@@ -379,18 +380,27 @@ fn a_cell_that_does_not_belong_to_a_connection_ends_that_one() {
     });
 }
 
-/// A service is reached from outside by its own owner, who notices when one of its entry nodes is not, and takes another.
-// protocol: K12, K14, K16
+/// A service is reached from outside by its own owner, who notices when one of its entry nodes is not, and takes another; and its record
+/// is found from outside.
+// protocol: K12, K14, K16, K27
 #[test]
 fn an_owner_sees_its_service_from_outside_and_drops_an_entry_that_nobody_reaches() {
     simulate(4, async {
         let mut world = World::new(18, 16).await;
         let server = world.server(1).await;
-        tokio::time::sleep(Duration::from_secs(90 * 60)).await;
         let handle = world.nodes[1].handle.clone();
         let seen = || async { handle.snapshot().await.unwrap().seen.remove(&server).unwrap() };
+        // Whether a spare visits or looks for the record is drawn.
+        let looked = async {
+            while !seen().await.contains("; its record has stood for ") {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+        };
+        tokio::time::sleep(Duration::from_secs(90 * 60)).await;
+        timeout(Duration::from_secs(6 * 3600), looked).await.expect("it looks for its record");
         let words = seen().await;
         assert!(words.starts_with("seen from outside") && !words.contains("not reached"), "{words}");
+        assert!(words.contains("; its record has stood for ") && !words.contains("not found"), "{words}");
         let bad = paths(&world, 1, Work::Serve).await.remove(0);
         let hidden = bad.hops.last().unwrap().node_id();
         // Exits find nobody by this id: each of them says so.
@@ -400,6 +410,7 @@ fn an_owner_sees_its_service_from_outside_and_drops_an_entry_that_nobody_reaches
             while paths(&world, 1, Work::Serve).await.iter().any(|path| path.no == bad.no) {
                 failing |= seen().await.contains("not reached");
                 tokio::time::sleep(Duration::from_secs(30)).await;
+                world.feed().await;
             }
             failing
         };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use phantom_daemon::clock;
-use phantom_daemon::gate::Stream;
+use phantom_daemon::far::Stream;
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::Settings;
@@ -50,7 +50,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) async fn play(life: &Life) -> History {
         let settings = if life.hurried { Settings { unborn: 0, ..Settings::hurried() } } else { Settings::default() };
-        let world = World::with(life.seed, life.nodes, settings).await;
+        let world = World::hiding(life.seed, life.nodes, life.hidden, settings).await;
         let history = History { hostile: life.hostile.clone(), ..History::default() };
         let mut stage = Self {
             world,

@@ -46,6 +46,9 @@ pub(crate) struct Life {
     pub(crate) hurried: bool,
     /// What the last nodes do.
     pub(crate) hostile: Vec<Conduct>,
+    /// To how many of the first nodes nobody can open links.
+    #[serde(default)]
+    pub(crate) hidden: usize,
     pub(crate) steps: Vec<Step>,
 }
 
@@ -72,7 +75,9 @@ impl Life {
             Step::Connect { from: 1, to: 2, listened: true },
         ]);
         steps.extend([Step::Wait(30), Step::Talk { connection: 0, bytes: 5000 }]);
-        Self { seed, nodes, hurried, hostile, steps }
+        // Of those to whom one can there are as many as without the others.
+        let hidden = if rng.random_bool(0.5) { rng.random_range(1..=3) } else { 0 };
+        Self { seed, nodes: nodes + hidden, hurried, hostile, hidden, steps }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use phantom_daemon::gate::ConnectError;
+use phantom_daemon::far::ConnectError;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::Settings;
 use rand::RngExt;

@@ -13,6 +13,7 @@ use futures::task::AtomicWaker;
 use phantom_daemon::clock;
 use phantom_daemon::link::{Link, LinkError, MemoryTransport, Purpose, Stream, Transport};
 use phantom_proto::wire::NodeContact;
+use phantom_proto::wire::link::FRAME_HEADER;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::sleep;
 
@@ -28,6 +29,12 @@ pub(crate) struct Seen {
     pub(crate) at: u64,
     pub(crate) node: usize,
     pub(crate) what: What,
+}
+
+impl Seen {
+    pub(crate) fn is_accepted(&self) -> bool {
+        self.what == What::Accepted
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +55,8 @@ struct Node {
     /// Links know in which life of both nodes they were opened; those of another life are broken.
     life: u64,
     asleep: bool,
+    /// Nobody opens links to it.
+    hidden: bool,
     bells: Vec<Weak<Bell>>,
     /// Bells at which those that are gone are thrown out next.
     sweep_at: usize,
@@ -118,6 +127,15 @@ impl Wires {
         one.ring();
     }
 
+    /// From now on nobody can open a link to this node, which can open links to all; or they can again.
+    pub(crate) fn hide(&self, node: usize, is_hidden: bool) {
+        self.lock().nodes.entry(node).or_default().hidden = is_hidden;
+    }
+
+    pub(crate) fn is_hidden(&self, node: usize) -> bool {
+        self.lock().nodes.get(&node).is_some_and(|node| node.hidden)
+    }
+
     /// Two nodes do not reach each other, or do again.
     pub(crate) fn cut(&self, a: usize, b: usize, cut: bool) {
         let mut state = self.lock();
@@ -141,6 +159,10 @@ impl Wires {
     }
 
     fn see(&self, node: usize, what: What) {
+        // Both ends of a standing connection say it, whatever else happens: an observer leaves it out.
+        if matches!(what, What::Sent(len) | What::Got(len) if len <= FRAME_HEADER) {
+            return;
+        }
         if let Some(seen) = &mut self.lock().seen {
             seen.push(Seen { at: clock::unix_millis(), node, what });
         }
@@ -199,7 +221,7 @@ impl Transport for Wired {
     async fn dial(&self, peer: &NodeContact, purpose: Purpose) -> Result<Link, LinkError> {
         let far = self.wires.lock().at.get(&peer.addr).copied();
         self.wires.see(self.node, What::Dialed);
-        if far.is_some_and(|far| !self.wires.hear(self.node, far)) {
+        if far.is_some_and(|far| self.wires.is_hidden(far) || !self.wires.hear(self.node, far)) {
             sleep(DIAL_LIMIT).await;
             return Err(LinkError::TimedOut);
         }

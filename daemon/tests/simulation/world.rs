@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use phantom_daemon::clock;
 use phantom_daemon::connections::{Network, Programs};
 use phantom_daemon::driver::{self, Handle, Kept, Services};
-use phantom_daemon::gate::Stream;
+use phantom_daemon::far::Stream;
 use phantom_daemon::link::{LinkPool, MemoryNetwork, Transport};
 use phantom_daemon::netdb::MemoryDatabase;
 use phantom_daemon::relay::Counters;
@@ -235,6 +235,11 @@ impl World {
     }
 
     pub(crate) async fn with(seed: u64, count: usize, settings: Settings) -> Self {
+        Self::hiding(seed, count, 0, settings).await
+    }
+
+    /// One to whose first nodes nobody can open links.
+    pub(crate) async fn hiding(seed: u64, count: usize, hidden: usize, settings: Settings) -> Self {
         let mut world = Self {
             nodes: Vec::new(),
             wires: Wires::default(),
@@ -245,6 +250,7 @@ impl World {
             settings,
             rng: StdRng::seed_from_u64(seed),
         };
+        (0..hidden).for_each(|index| world.wires.hide(index, true));
         for index in 0..count {
             let node = world.started(index, 0, 0, Disk::default(), world.settings.clone());
             world.nodes.push(node);
@@ -275,7 +281,10 @@ impl World {
         if !node.running {
             return;
         }
-        let others = || self.nodes.iter().enumerate().filter(|(other, _)| *other != index);
+        node.handle.reachable(!self.wires.is_hidden(index)).await;
+        // Whom nobody can dial publishes no record.
+        let is_other = |other: usize| other != index && !self.wires.is_hidden(other);
+        let others = || self.nodes.iter().enumerate().filter(|(other, _)| is_other(*other));
         let id = |other: &Simulated| other.candidate.contact.node_id();
         let (back, silent): (Vec<_>, Vec<_>) =
             others().partition(|(other, node)| node.running && self.wires.hear(index, *other));

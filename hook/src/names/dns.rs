@@ -51,7 +51,7 @@ pub(crate) fn answer(query: &[u8], directory: &impl Directory) -> Option<Vec<u8>
     Some(match records(&name, kind, directory) {
         Ok(records) => response(header, question, NO_ERROR, &records),
         Err(Unknown::NotFound) => response(header, question, NAME_ERROR, &[]),
-        Err(Unknown::Again | Unknown::Broken) => response(header, question, SERVER_FAILURE, &[]),
+        Err(Unknown::Again) => response(header, question, SERVER_FAILURE, &[]),
     })
 }
 

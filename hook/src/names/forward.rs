@@ -68,7 +68,6 @@ pub(crate) enum Refusal {
     Service,
     SocketType,
     Again,
-    Fail,
 }
 
 impl From<Unknown> for Refusal {
@@ -76,7 +75,6 @@ impl From<Unknown> for Refusal {
         match unknown {
             Unknown::NotFound => Self::NoName,
             Unknown::Again => Self::Again,
-            Unknown::Broken => Self::Fail,
         }
     }
 }

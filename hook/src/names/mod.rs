@@ -16,10 +16,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 pub(crate) enum Unknown {
     /// There is no such name or address.
     NotFound,
-    /// It may work later.
+    /// It may work later: the resolver does not answer, or there is no daemon now. libc says the same when nobody can be asked.
     Again,
-    /// It cannot work: the daemon is not there or refuses.
-    Broken,
 }
 
 /// Where answers come from.

@@ -144,7 +144,6 @@ fn code(refusal: Refusal) -> c_int {
         Refusal::Service => libc::EAI_SERVICE,
         Refusal::SocketType => libc::EAI_SOCKTYPE,
         Refusal::Again => libc::EAI_AGAIN,
-        Refusal::Fail => libc::EAI_FAIL,
     }
 }
 

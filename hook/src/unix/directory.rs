@@ -16,18 +16,18 @@ impl Directory for Daemon {
             return Ok(Addresses { v6: Some(Ipv6Addr::LOCALHOST), v4: Some(Ipv4Addr::LOCALHOST) });
         }
         let name = name.to_owned();
-        match daemon::ask(|identity| Request::Resolve { identity, name }).map_err(unknown)? {
+        match daemon::ask(|identity| Request::Resolve { identity, name }).map_err(|_| Unknown::Again)? {
             Reply::Addresses { v6: None, v4: None } | Reply::NotFound => Err(Unknown::NotFound),
             Reply::Addresses { v6, v4 } => Ok(Addresses { v6: v6.map(Ipv6Addr::from), v4: v4.map(Ipv4Addr::from) }),
-            _ => Err(Unknown::Broken),
+            _ => Err(Unknown::Again),
         }
     }
 
     fn name(&self, address: IpAddr) -> Result<String, Unknown> {
-        match daemon::ask(|identity| Request::Reverse { identity, address }).map_err(unknown)? {
+        match daemon::ask(|identity| Request::Reverse { identity, address }).map_err(|_| Unknown::Again)? {
             Reply::Name(name) => Ok(name),
             Reply::NotFound => Err(Unknown::NotFound),
-            _ => Err(Unknown::Broken),
+            _ => Err(Unknown::Again),
         }
     }
 
@@ -54,13 +54,6 @@ fn is_set_aside(hosts: &str, name: &str) -> bool {
     lines
         .filter(|words| words.clone().next() == Some("127.0.1.1"))
         .any(|words| words.skip(1).any(|own| own.eq_ignore_ascii_case(name)))
-}
-
-fn unknown(errno: i32) -> Unknown {
-    match errno {
-        libc::EAGAIN | libc::ETIMEDOUT => Unknown::Again,
-        _ => Unknown::Broken,
-    }
 }
 
 #[cfg(test)]

@@ -126,7 +126,6 @@ fn code(unknown: Unknown) -> c_int {
     match unknown {
         Unknown::NotFound => NOT_FOUND,
         Unknown::Again => AGAIN,
-        Unknown::Broken => NO_RECOVERY,
     }
 }
 

@@ -22,7 +22,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::process::{Resource, getpid, getrlimit};
 
-use super::{raw, sandbox};
+use super::{raw, sandbox, signals};
 
 /// How long an answer may take while signals wait. Then the socket is asked for as without a line, which may take longer.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -142,13 +142,7 @@ impl Drop for Turn {
 /// A turn in which signals wait, in the process that took it.
 pub(super) struct Quiet<'a> {
     turn: &'a Turn,
-    signals: u64,
-}
-
-impl Drop for Quiet<'_> {
-    fn drop(&mut self) {
-        mask(libc::SIG_SETMASK, self.signals);
-    }
+    _signals: signals::Quiet,
 }
 
 impl Quiet<'_> {
@@ -160,18 +154,10 @@ impl Quiet<'_> {
     }
 }
 
-/// rt_sigprocmask(2): the mask before.
-fn mask(how: c_int, set: u64) -> Option<u64> {
-    let mut before = 0_u64;
-    let arguments = [how.into(), &raw const set as c_long, &raw mut before as c_long, size_of::<u64>() as c_long, 0, 0];
-    // SAFETY: both masks are of the kernel's size and live through the call.
-    raw::split(unsafe { raw::syscall(libc::SYS_rt_sigprocmask, arguments) }).ok().map(|_| before)
-}
-
 impl Turn {
     /// Makes signals wait; none when a handler has forked since the turn began, and this is the child.
     pub(super) fn quiet(&self) -> Option<Quiet<'_>> {
-        let quiet = Quiet { turn: self, signals: mask(libc::SIG_BLOCK, u64::MAX)? };
+        let quiet = Quiet { turn: self, _signals: signals::Quiet::begin()? };
         (self.page.owner.load(Ordering::Relaxed) == self.own).then_some(quiet)
     }
 
@@ -180,8 +166,9 @@ impl Turn {
         self.page.open.number.load(Ordering::Relaxed) != 0
     }
 
-    /// Whether one is to be asked for.
+    /// Whether one is to be asked for; not by a child whose handler forked while this turn lasted.
     pub(super) fn is_due(&self) -> bool {
+        let Some(_quiet) = self.quiet() else { return false };
         let pause = self.page.pause.load(Ordering::Relaxed);
         self.page.pause.store(pause.saturating_sub(1), Ordering::Relaxed);
         pause == 0
@@ -189,6 +176,7 @@ impl Turn {
 
     /// None was to be had.
     pub(super) fn pause(&self) {
+        let Some(_quiet) = self.quiet() else { return };
         self.page.pause.store(PAUSE, Ordering::Relaxed);
     }
 
@@ -209,8 +197,9 @@ impl Turn {
         Ok(())
     }
 
-    /// It leads nowhere any more.
+    /// It leads nowhere any more. A child whose handler forked while this turn lasted still has its parent's to close.
     pub(super) fn drop_line(&self) {
+        let Some(_quiet) = self.quiet() else { return };
         self.page.open.close();
         INHERITED.set(0, 0, 0);
     }
@@ -222,6 +211,7 @@ impl Turn {
 
     /// It was.
     pub(super) fn published(&self) {
+        let Some(_quiet) = self.quiet() else { return };
         self.page.published.store(true, Ordering::Relaxed);
     }
 }

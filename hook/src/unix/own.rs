@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use phantom_ipc::hook::{CallFrame, IdentityRef, Request, SocketFrame, format_session, parse_session};
 use phantom_ipc::publish::Publish;
+use phantom_ipc::reach::{is_the_operators, operators_socket};
 use phantom_ipc::{
     ENV_EMULATE, ENV_IDENTITY, ENV_PATHLESS_SOCKET, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET, can_be_preloaded,
     default_socket,
@@ -32,12 +33,35 @@ pub(super) struct Own {
     pub(super) emulate: bool,
     /// Where the daemon listens; none when that is no path for a socket.
     pub(super) socket: Option<SocketAddrUnix>,
+    /// Where it may listen, too, for its own user and root alone.
+    pub(super) operators: Option<Operators>,
     /// Where it listens too, if the launcher has seen to that: needs no path.
     pub(super) pathless: Option<SocketAddrUnix>,
     /// What was standard error then: device and number of the file; none when it must not be written to.
     pub(super) stderr: Option<(u64, u64)>,
     /// What the programs started get to know.
     pub(super) kept: Kept,
+}
+
+/// The way to the daemon by which other users keep nobody waiting: see [`phantom_ipc::reach`].
+pub(super) struct Operators {
+    /// Its address.
+    pub(super) at: SocketAddrUnix,
+    /// The same as a path, and that for all users.
+    paths: [PathBuf; 2],
+}
+
+impl Operators {
+    fn beside(socket: &Path) -> Option<Self> {
+        let own = operators_socket(socket);
+        Some(Self { at: SocketAddrUnix::new(&own).ok()?, paths: [own, socket.to_owned()] })
+    }
+
+    /// Whether it is the daemon's. Allocates nothing: paths of sockets are short.
+    pub(super) fn is_the_daemons(&self) -> bool {
+        let [own, socket] = &self.paths;
+        is_the_operators(own, socket)
+    }
 }
 
 /// Settings that programs keep, each as the environment has it.
@@ -90,9 +114,11 @@ impl Own {
             pathless: pathless.as_ref().map(|value| entry(ENV_PATHLESS_SOCKET, value)),
             publish: published.as_ref().map(|value| entry(ENV_PUBLISH, value)),
         };
-        let (socket, stderr) = (SocketAddrUnix::new(&path).ok(), complaint::place());
+        let (socket, operators) = (SocketAddrUnix::new(&path).ok(), Operators::beside(&path));
+        let stderr = complaint::place();
         let pathless = pathless.and_then(|name| SocketAddrUnix::new_abstract_name(name.as_bytes()).ok());
-        Self { identity, frame, line, calls, publish, emulate: emulate.is_some(), socket, pathless, stderr, kept }
+        let emulate = emulate.is_some();
+        Self { identity, frame, line, calls, publish, emulate, socket, operators, pathless, stderr, kept }
     }
 }
 

@@ -13,6 +13,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // helpers of tests fail by panic
 #![allow(dead_code, unused_imports)] // each test uses its part
 
+mod midst;
 mod namespace;
 mod server;
 
@@ -33,7 +34,7 @@ use tempfile::TempDir;
 pub(crate) use server::{ADDRESS, IPV4, answer_always};
 
 /// Longest run of a victim.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// What the world saw.
 #[derive(Default)]
@@ -41,6 +42,7 @@ pub(crate) struct Seen {
     requests: Mutex<Vec<Request>>,
     questions: AtomicUsize,
     connections: AtomicUsize,
+    midst: midst::Midst,
 }
 
 /// See the drawing above.
@@ -130,6 +132,11 @@ impl World {
         unsafe { command.pre_exec(move || namespace::enter(namespace, &files)) };
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
+    }
+
+    /// From now on the victim gets SIGUSR1 in the midst of each of its calls, and no line to keep.
+    pub(crate) fn disturb(&self) {
+        self.seen.midst.disturb();
     }
 
     /// Requests so far.

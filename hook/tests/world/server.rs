@@ -7,13 +7,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
-use phantom_ipc::hook::{HEADER, PREAMBLE, Reply, Request, body_length};
+use phantom_ipc::hook::{Call, HEADER, PREAMBLE, Reply, Request, SocketName, body_length};
 use rustix::net::{
-    AddressFamily, Protocol, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, sendmsg,
-    socket_with,
+    AddressFamily, Protocol, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags,
+    SocketType, sendmsg, socket_with,
 };
 
 use super::Seen;
@@ -66,9 +66,10 @@ fn talk(mut line: UnixStream, seen: &Arc<Seen>) {
         let request = Request::decode(&body).unwrap();
         seen.requests.lock().unwrap().push(request.clone());
         let (reply, descriptor) = match request {
-            Request::Line { .. } => kept_line(seen),
+            Request::Line { .. } if !seen.midst.is_wanted() => kept_line(seen),
             request => answer(&request),
         };
+        seen.midst.strike(&line);
         send(&line, &reply, descriptor);
     }
 }
@@ -101,13 +102,14 @@ fn answer(request: &Request) -> (Reply, Option<OwnedFd>) {
             (Reply::Name("web.phantom".to_owned()), None)
         }
         Request::Reverse { .. } => (Reply::NotFound, None),
+        Request::Emulated { call, .. } => emulated(call),
         Request::Info { .. }
         | Request::Enter { .. }
         | Request::Publish { .. }
         | Request::Follow { .. }
         | Request::ProgramSocket { .. }
         | Request::Lend { .. }
-        | Request::Emulated { .. }
+        | Request::Loopback { .. }
         | Request::Line { .. }
         | Request::Hold { .. } => (Reply::failed(libc::ENOSYS, "not in this test"), None),
     }
@@ -120,6 +122,21 @@ fn socket(domain: i32, kind: i32, protocol: i32) -> (Reply, Option<OwnedFd>) {
     match socket_with(AddressFamily::from_raw(domain as u16), kind, flags, protocol) {
         Ok(socket) => (Reply::Descriptor, Some(socket)),
         Err(error) => (Reply::failed(error.raw_os_error(), "no such socket"), None),
+    }
+}
+
+/// A daemon that emulates, and says yes to everything.
+fn emulated(call: &Call) -> (Reply, Option<OwnedFd>) {
+    static SOCKETS: AtomicU64 = AtomicU64::new(1);
+    match call {
+        Call::Open { .. } => {
+            let name = SocketName { socket: SOCKETS.fetch_add(1, Ordering::SeqCst), v6: true, stream: true };
+            let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None).unwrap();
+            rustix::net::bind(&socket, &SocketAddrUnix::new_abstract_name(&name.encode()).unwrap()).unwrap();
+            (Reply::Descriptor, Some(socket))
+        }
+        Call::Name | Call::Peer => (Reply::Address((ADDRESS, 80).into()), None),
+        _ => (Reply::Done, None),
     }
 }
 

@@ -102,3 +102,33 @@ fn nobody_else_decides_what_is_in_it() {
     let second = twin(dir.path());
     assert!(first.own.is_dir() && first.own != second.own);
 }
+
+#[test]
+fn a_folder_that_is_being_made_is_nobody_elses() {
+    let dir = tempfile::tempdir().expect("a folder");
+    // As if under a umask of 0, which other threads of this test must not get.
+    let path = dir.path().join("made");
+    create_private(&path).expect("made");
+    assert_eq!(fs::metadata(&path).expect("it is there").permissions().mode() & 0o777, 0o700);
+    let (own, _held) = fresh(dir.path()).expect("made");
+    assert_eq!(fs::metadata(own).expect("it is there").permissions().mode() & 0o777, 0o700);
+}
+
+#[test]
+fn links_that_programs_make_are_links() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let first = twin(dir.path());
+    fs::create_dir_all(first.own.join("app/below")).expect("a folder");
+    symlink("/", first.own.join("root")).expect("a link");
+    let leads =
+        [dir.path().join(PLACE).join(".."), first.own.join("app/below"), first.own.join("root"), first.own.clone()];
+    for (number, to) in leads.iter().enumerate() {
+        let name = number.to_string();
+        symlink(to, dir.path().join(&name)).expect("a link");
+        let found = about(&open_in(dir.path(), OsStr::new(&name)).expect("it is there")).expect("it is open");
+        assert!(found.is_symlink() && dir.path().join(&name).is_dir(), "{}", to.display());
+    }
+    symlink(first.own.join("app"), dir.path().join("app")).expect("a link");
+    let made = about(&open_in(dir.path(), OsStr::new("app")).expect("it is there")).expect("it is open");
+    assert_eq!(id(&made), id(&fs::metadata(first.own.join("app")).expect("a folder")));
+}

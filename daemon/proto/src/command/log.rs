@@ -85,14 +85,14 @@ impl Entry {
 pub struct Log {
     keys: KeySet,
     entries: BTreeMap<u64, Entry>,
-    /// A second command with the serial of another has come.
-    forked: bool,
+    /// A second command with the serial of another, as it was signed: the proof that there are two.
+    rival: Option<Vec<u8>>,
 }
 
 impl Log {
     /// One of a network with these maintainers.
     pub fn new(keys: KeySet) -> Self {
-        Self { keys, entries: BTreeMap::new(), forked: false }
+        Self { keys, entries: BTreeMap::new(), rival: None }
     }
 
     /// Takes back what [`Entry::to_bytes`] kept.
@@ -111,6 +111,16 @@ impl Log {
         let command = Signed::from_bytes(&bytes)?.check(&self.keys)?;
         let id = command.id();
         self.entries.insert(command.serial, Entry { command, bytes, held, hits, taken, id });
+        Ok(())
+    }
+
+    /// Takes back what [`Self::rival`] gave.
+    ///
+    /// # Errors
+    /// When it is damaged, or other maintainers' than those of this log.
+    pub fn restore_rival(&mut self, bytes: &[u8]) -> Result<(), Refused> {
+        Signed::from_bytes(bytes)?.check(&self.keys)?;
+        self.rival = Some(bytes.to_vec());
         Ok(())
     }
 
@@ -153,7 +163,12 @@ impl Log {
             return Err(Refused::FromTheFuture);
         }
         let id = command.id();
-        self.fits(&command, id)?;
+        if let Err(why) = self.fits(&command, id) {
+            if why == Refused::Forked {
+                self.rival.get_or_insert_with(|| bytes.to_vec());
+            }
+            return Err(why);
+        }
         let (held, hits) = self.weigh(now, &command, ignored, known);
         Ok(Entry { command, bytes: bytes.to_vec(), held, hits, taken: now, id })
     }
@@ -167,12 +182,11 @@ impl Log {
     }
 
     /// Whether it has a place in the chain.
-    fn fits(&mut self, command: &Command, id: Hash32) -> Result<(), Refused> {
+    fn fits(&self, command: &Command, id: Hash32) -> Result<(), Refused> {
         if let Some(standing) = self.entries.get(&command.serial) {
             if standing.id == id {
                 return Err(Refused::Known);
             }
-            self.forked = true;
             return Err(Refused::Forked);
         }
         if command.serial <= self.highest().saturating_sub(KEPT) {
@@ -262,7 +276,12 @@ impl Log {
 
     /// Whether maintainers have signed two commands with one serial.
     pub fn is_forked(&self) -> bool {
-        self.forked
+        self.rival.is_some()
+    }
+
+    /// The second command of some serial, for the disk.
+    pub fn rival(&self) -> Option<&[u8]> {
+        self.rival.as_deref()
     }
 
     /// Whose commands these are.

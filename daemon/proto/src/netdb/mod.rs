@@ -1,20 +1,27 @@
 //! The network database's rules, on top of any DHT: which value may stand under which key, and which of two wins; who keeps a record
-//! (`region`, `shelf`), who is asked about a key (`search`), and what their answers mean (`tally`).
+//! (`region`, `shelf`), who is asked about a key (`search`), for whom (`shares`), and what their answers mean (`tally`); of which nodes paths are made (`sample`);
+//! and whether this node can be reached itself (`reach`).
 //!
 //! A key is `n` ‖ hash of a node id, or `a` ‖ hash of an AP address. A value is a signed record. Every node applies
 //! [`admit`] to what others ask it to store, and again to what others answer: the DHT's own fields prove nothing.
 
 mod place;
+mod reach;
 mod region;
 mod request;
+mod sample;
 mod search;
+mod shares;
 mod shelf;
 mod tally;
 
 pub use place::{Distance, Place, Table};
+pub use reach::{ASKED, Reach, Tried};
 pub use region::Region;
 pub use request::{ANSWER_MAX, Answer, REQUEST_MAX, Request};
-pub use search::{Met, Search};
+pub use sample::{SAMPLE, SPARSE, Sample, Term};
+pub use search::{Ended, Met, Search};
+pub use shares::{Claim, Room, Shares};
 pub use shelf::{NotKept, Publisher, QUOTA, Quota, Shelf};
 pub use tally::{Ballot, Standing, Tally, Verdict, Written};
 

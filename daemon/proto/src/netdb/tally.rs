@@ -42,14 +42,16 @@ pub struct Tally {
     /// Different ones of a node, at most as many as were asked.
     records: Vec<NodeRecord>,
     contradicted: bool,
+    /// Whether those who are asked are the region, and not only some of it.
+    is_whole: bool,
 }
 
 impl Tally {
-    /// These are asked about `key`: whose each is.
-    pub fn new(key: Key, asked: impl Iterator<Item = Operator>) -> Self {
+    /// These are asked about `key`: whose each is. `is_whole`: the search for them has met enough of the region.
+    pub fn new(key: Key, asked: impl Iterator<Item = Operator>, is_whole: bool) -> Self {
         let mut votes: BTreeMap<Operator, Votes> = BTreeMap::new();
         asked.for_each(|operator| votes.entry(operator).or_default().open += 1);
-        Self { key, votes, best: None, records: Vec::new(), contradicted: false }
+        Self { key, votes, best: None, records: Vec::new(), contradicted: false, is_whole }
     }
 
     /// What is known without asking: it counts as a record, and as nobody's word.
@@ -107,12 +109,12 @@ impl Tally {
         }
     }
 
-    /// Nobody is silent, and nine of ten operators say that there is nothing.
-    // protocol: D7
+    /// The region was met, nobody is silent, and nine of ten operators say that there is nothing.
+    // protocol: D7, D40
     fn is_absent(&self) -> bool {
         let silent = self.votes.values().any(|votes| votes.silent > 0);
         let nothing = self.votes.values().filter(|votes| votes.nothing > 0 && votes.other == 0).count();
-        !silent && nothing > 0 && nothing * 10 >= self.votes.len() * OF_TEN
+        self.is_whole && !silent && nothing > 0 && nothing * 10 >= self.votes.len() * OF_TEN
     }
 }
 

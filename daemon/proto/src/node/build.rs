@@ -4,24 +4,36 @@ use std::collections::BTreeSet;
 
 use rand::RngExt;
 
-use super::links::Errand;
+use super::ends::DRAWS;
+use super::links::{Errand, Role};
 use super::pace;
 use super::paths::{Owned, Part, Path};
 use super::{Node, Note, Output, PathNo, Work};
 use crate::chance::exponential;
 use crate::ident::NodeId;
-use crate::path::{self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Step};
+use crate::path::{
+    self, Build, BuildError, BuiltPath, Candidate, Case, Class, How, Persona, Plan, PlanError, Send, Step,
+};
 use crate::tunnel;
 use crate::wire::NodeContact;
 use crate::wire::array::{ArrayFrame, BuildId};
+use crate::wire::frame::Frame;
 
 /// Builds of our own under way at once: more would be a burst that an observer sees.
-const MAX_BUILDS: usize = 6;
+pub(super) const MAX_BUILDS: usize = 6;
+
+/// So many of them are never builds for an identity to come: where nodes die, all would be, while somebody waits.
+pub(super) const KEPT_FREE: usize = 2;
 
 /// How long the owner waits for an array to come home, in milliseconds: five times what sixteen hops across the world take. The
 /// nodes in between wait longer (`BUILD_LIFE`).
 // protocol: Z5
 pub(super) const BUILD_PATIENCE: u64 = 12_000;
+
+/// From then on a build is not counted on, nor is one that came home and has no tunnel yet, in milliseconds: twice what sixteen hops across
+/// the world take. It may still come about.
+// protocol: K33
+pub(super) const LATE: u64 = 5_000;
 
 /// How long a node that did not answer is left out of plans, in milliseconds: in a small network two or three that were
 /// merely slow once leave too few for a circle.
@@ -45,6 +57,8 @@ pub(super) struct Building {
     pub(super) whose: Option<(Persona, Class)>,
     case: Case,
     since: u64,
+    /// Its first array, until there is a way home.
+    waits: Option<Send>,
 }
 
 /// Why a build could not even start.
@@ -70,6 +84,7 @@ impl Node {
     // protocol: J7
     pub(super) fn take_sample(&mut self, now: u64, mut sample: Vec<Candidate>) {
         sample.retain(|candidate| self.bans.of_contact(&candidate.contact).is_none());
+        self.hop.knows(sample.iter().map(|candidate| candidate.contact.node_id()));
         let first = *self.sampled.get_or_insert(now);
         if sample.len() < AMPLE_SAMPLE && now < first + SAMPLE_PATIENCE {
             return;
@@ -104,24 +119,40 @@ impl Node {
         self.builds.values_mut().for_each(|building| building.since = building.since.min(now));
     }
 
-    pub(super) fn may_build(&self) -> bool {
-        self.builds.len() < MAX_BUILDS
+    /// Whether there is room for one more.
+    pub(super) fn may_build(&self, persona: Persona) -> bool {
+        let is_had = self.personas.get(&persona).is_some_and(|own| own.identity.is_some());
+        self.builds.len() < if is_had { MAX_BUILDS } else { MAX_BUILDS - KEPT_FREE }
     }
 
-    /// Builds under way for a class of a persona.
-    pub(super) fn building(&self, persona: Persona, class: Class) -> usize {
-        self.builds.values().filter(|building| building.whose == Some((persona, class))).count()
+    /// Builds under way for a class of a persona that may be counted on.
+    pub(super) fn building(&self, now: u64, persona: Persona, class: Class) -> usize {
+        let counts = |building: &&Building| building.whose == Some((persona, class)) && now < building.since + LATE;
+        self.builds.values().filter(counts).count()
     }
 
     pub(super) fn build(&mut self, now: u64, persona: Persona, class: Class) -> Result<(), CannotBuild> {
         self.away.retain(|_, until| now < *until);
-        let (silent, banned) = (&self.silent, &self.banned);
-        let away = |node: &NodeId| self.away.contains_key(node) || silent.contains(node) || banned.contains(node);
-        let hops = self.settings.hops;
-        let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
+        let (plan, case) = self.draw(now, persona, class)?;
         // On disk as soon as it is met: drawn anew, it would be somebody else.
         self.keep_sets();
         self.start(now, Some((persona, class)), plan, case)
+    }
+
+    /// A circle that ends where a further path may end, if there is one among a few.
+    // protocol: K31
+    pub(super) fn draw(&mut self, now: u64, persona: Persona, class: Class) -> Result<(Plan, Case), PlanError> {
+        let taken = self.taken_ends(now, persona, class);
+        let (silent, banned) = (&self.silent, &self.banned);
+        let away = |node: &NodeId| self.away.contains_key(node) || silent.contains(node) || banned.contains(node);
+        let (hops, mut draws) = (self.settings.hops, 0);
+        loop {
+            let (plan, case) = self.choice.plan(&mut *self.rng, now / 1000, persona, class, hops, &away)?;
+            draws += 1;
+            if draws == DRAWS || plan.end().is_none_or(|end| !taken.contains(&self.operator(end))) {
+                return Ok((plan, case));
+            }
+        }
     }
 
     /// Puts guards to the test when many builds fail, beside all other builds.
@@ -138,15 +169,40 @@ impl Node {
     fn start(&mut self, now: u64, whose: Option<(Persona, Class)>, plan: Plan, case: Case) -> Result<(), CannotBuild> {
         let stamp = self.network_time(now) / 1000;
         let until = stamp + self.rng.random_range(self.settings.path_life.clone());
-        let (build, send) = Build::start(&mut *self.rng, stamp, plan, &self.own, until)?;
+        let last = plan.circle.last().map(|placed| placed.candidate.contact.clone());
+        let (mut build, send) = Build::start(&mut *self.rng, stamp, plan, &self.own, until)?;
+        if !self.reachable {
+            build = build.dialing();
+        }
         let id = build.build_id();
-        self.builds.insert(id, Building { build, whose, case, since: now });
-        self.deliver(send.to, send.frame, Some(id));
+        self.builds.insert(id, Building { build, whose, case, since: now, waits: None });
+        self.set_out(now, id, last.unwrap_or_else(|| send.to.clone()), send);
         Ok(())
     }
 
-    fn deliver(&mut self, to: NodeContact, frame: ArrayFrame, own: Option<BuildId>) {
-        self.dial(to, Errand::Array(Box::new(frame), own));
+    /// A build begins when an array can come home.
+    pub(super) fn wait_for_home(&mut self, build: BuildId, first: Send) {
+        if let Some(building) = self.builds.get_mut(&build) {
+            building.waits = Some(first);
+        }
+    }
+
+    /// Builds that wait until arrays can come home from there.
+    pub(super) fn waiting_for_home(&mut self, last: NodeId) -> Vec<(BuildId, Send)> {
+        let waiting = self.builds.iter_mut().filter(|(_, building)| building.build.nodes().last() == Some(&last));
+        waiting.filter_map(|(id, building)| Some((*id, building.waits.take()?))).collect()
+    }
+
+    /// Sends an array over the link on which its node has arrays brought, if there is one, else over one that is dialed.
+    // protocol: Q19
+    pub(super) fn deliver(&mut self, now: u64, to: NodeContact, frame: ArrayFrame, own: Option<BuildId>) {
+        match self.home_of(to.node_id(), Role::Brings) {
+            Some(link) => {
+                self.touch(now, link);
+                self.send(link, &Frame::Array(frame));
+            }
+            None => self.dial(to, Errand::Array(Box::new(frame), own)),
+        }
     }
 
     /// A node did not answer us: it is left out for a while.
@@ -156,13 +212,17 @@ impl Node {
 
     /// The first node of one of our circles did not answer: that says nothing about the others.
     pub(super) fn first_node_away(&mut self, now: u64, build: BuildId) {
+        let first = self.builds.get(&build).and_then(|building| building.build.nodes().first().copied());
+        first.into_iter().for_each(|first| self.node_away(now, build, first));
+    }
+
+    /// A node of one of our circles that stands beside this one did not answer.
+    pub(super) fn node_away(&mut self, now: u64, build: BuildId, node: NodeId) {
         let Some(building) = self.builds.remove(&build) else { return };
         self.note(now, Note::FirstAway);
-        if let Some(first) = building.build.nodes().first() {
-            self.guard_away(now, *first);
-        }
+        self.guard_away(now, node);
         match building.whose {
-            Some((persona, class)) => self.build_failed(now, persona, class),
+            Some((persona, class)) => self.build_failed(now, building.since, persona, class),
             None => self.choice.went(now / 1000, &building.case, How::Failed),
         }
     }
@@ -211,23 +271,23 @@ impl Node {
         if let Some(path) = done.path {
             self.join_path(now, path);
         }
-        self.deliver(done.send.to, done.send.frame, None);
+        self.deliver(now, done.send.to, done.send.frame, None);
     }
 
     fn array_home(&mut self, now: u64, peer: NodeId, building: Building, frame: ArrayFrame) {
-        let Building { build, whose, case, since } = building;
+        let Building { build, whose, case, since, .. } = building;
         let nodes = build.nodes();
         let stamp = self.network_time(now) / 1000;
         match (build.handle(&mut *self.rng, stamp, peer, frame), whose) {
             (Ok(Step::Send(build, send)), _) => {
                 let id = build.build_id();
-                self.builds.insert(id, Building { build: *build, whose, case, since });
-                self.deliver(send.to, send.frame, Some(id));
+                self.builds.insert(id, Building { build: *build, whose, case, since, waits: None });
+                self.deliver(now, send.to, send.frame, Some(id));
             }
             (Ok(Step::Built(path)), Some((persona, class))) => self.built(now, persona, class, case, path),
             // Its nodes drop it when no tunnel stands on it.
             (Ok(Step::Built(_)), None) => self.choice.went(now / 1000, &case, How::Built),
-            (Err(why), _) => self.failed(now, whose, &case, &nodes, why),
+            (Err(why), _) => self.failed(now, since, whose, &case, &nodes, why),
         }
     }
 
@@ -249,20 +309,29 @@ impl Node {
         }
     }
 
-    fn failed(&mut self, now: u64, whose: Option<(Persona, Class)>, case: &Case, nodes: &[NodeId], why: BuildError) {
+    pub(super) fn failed(
+        &mut self,
+        now: u64,
+        since: u64,
+        whose: Option<(Persona, Class)>,
+        case: &Case,
+        nodes: &[NodeId],
+        why: BuildError,
+    ) {
         self.note(now, Note::BuildFailed(why));
         self.choice.went(now / 1000, case, How::Failed);
         self.look_later(now, nodes);
         if let Some((persona, class)) = whose {
-            self.build_failed(now, persona, class);
+            self.build_failed(now, since, persona, class);
         }
     }
 
-    /// When the next build under way is given up.
+    /// When the next build under way is not counted on any more, or given up.
     pub(super) fn next_late_build(&self, now: u64) -> Option<u64> {
         let late = |building: &Building| {
             let left = building.build.deadline().saturating_mul(1000).saturating_sub(self.network_time(now));
-            (building.since + BUILD_PATIENCE + 1).min(now + left)
+            let over = (building.since + BUILD_PATIENCE + 1).min(now + left);
+            Some(building.since + LATE).filter(|late| now < *late).map_or(over, |late| over.min(late))
         };
         self.builds.values().map(late).min()
     }
@@ -277,7 +346,14 @@ impl Node {
             .collect();
         for id in over {
             if let Some(building) = self.builds.remove(&id) {
-                self.failed(now, building.whose, &building.case, &building.build.nodes(), BuildError::Late);
+                self.failed(
+                    now,
+                    building.since,
+                    building.whose,
+                    &building.case,
+                    &building.build.nodes(),
+                    BuildError::Late,
+                );
             }
         }
     }

@@ -9,6 +9,13 @@ const WINDOW: u64 = 60_000;
 /// their average and more.
 const USES_PER_TUNNEL: usize = 15;
 
+/// Uses within so many milliseconds are one burst: a page asks for all that it is made of.
+const BURST: u64 = 1_000;
+
+/// Without a use for so long, in milliseconds, the like of the largest burst is made ready: set-ups for the next one would hold up those
+/// for which the last of this one still wait.
+const REST: u64 = 3_000;
+
 /// Ready tunnels that this end wants, however many are used: half of what is kept, since the other end counts like this too, and as
 /// many as may be set up at once.
 // protocol: T20
@@ -20,11 +27,30 @@ pub(super) struct Demand {
     /// How much sooner than by the clock its windows begin: all paths of a node would else forget their uses at once.
     phase: u64,
     window: u64,
-    this: usize,
-    last: usize,
+    this: Uses,
+    last: Uses,
+    burst: Burst,
     /// Uses in all, and those of them that broke off before a word had come.
     all: u32,
     broken: u32,
+}
+
+/// Those of one window.
+#[derive(Debug, Clone, Copy, Default)]
+struct Uses {
+    count: usize,
+    /// Those of its largest burst.
+    at_once: usize,
+}
+
+/// Uses that follow each other without a rest.
+#[derive(Debug, Clone, Copy, Default)]
+struct Burst {
+    began: u64,
+    last: u64,
+    uses: usize,
+    /// Uses of the largest one since the last rest.
+    most: usize,
 }
 
 /// Uses that broke off before a word had come, from which on they count: a node that fails takes a few with it.
@@ -39,7 +65,10 @@ impl Demand {
     /// A tunnel is used.
     pub(super) fn used(&mut self, now: u64) {
         self.turn(now);
-        self.this += 1;
+        let Burst { began, uses, most, .. } = self.burst;
+        let (began, uses) = if now.wrapping_sub(began) < BURST { (began, uses + 1) } else { (now, 1) };
+        self.burst = Burst { began, last: now, uses, most: most.max(uses) };
+        self.this.count += 1;
         self.all = self.all.saturating_add(1);
     }
 
@@ -59,7 +88,8 @@ impl Demand {
     pub(super) fn target(&self, now: u64, least: usize) -> usize {
         let mut at = *self;
         at.turn(now);
-        (least + at.this.max(at.last) / USES_PER_TUNNEL).min(MOST.max(least))
+        let of_minute = least + at.this.count.max(at.last.count) / USES_PER_TUNNEL;
+        of_minute.max(at.this.at_once).max(at.last.at_once).min(MOST.max(least))
     }
 
     /// Beyond so many one goes: the other end wants as many as this one.
@@ -73,13 +103,24 @@ impl Demand {
         ((now + self.phase) / WINDOW + 1) * WINDOW - self.phase
     }
 
+    /// When the like of a burst is made ready, if no use comes before.
+    pub(super) fn rests(&self, now: u64) -> Option<u64> {
+        let at = self.burst.last.saturating_add(REST);
+        (self.burst.most > 0 && at > now).then_some(at)
+    }
+
     fn turn(&mut self, now: u64) {
+        // A clock that was set back is a rest, too.
+        if now.wrapping_sub(self.burst.last) >= REST {
+            self.this.at_once = self.this.at_once.max(self.burst.most);
+            self.burst.most = 0;
+        }
         let window = (now + self.phase) / WINDOW;
         if window == self.window {
             return;
         }
-        self.last = if window == self.window + 1 { self.this } else { 0 };
-        (self.window, self.this) = (window, 0);
+        self.last = if window == self.window + 1 { self.this } else { Uses::default() };
+        (self.window, self.this) = (window, Uses::default());
     }
 }
 
@@ -97,10 +138,10 @@ mod tests {
         assert!(demand.is_none());
         assert_eq!(demand.target(begun, LEAST), LEAST);
         for use_ in 0..30 {
-            demand.used(begun + use_);
+            demand.used(begun + use_ * BURST);
         }
         assert!(!demand.is_none());
-        assert_eq!(demand.target(begun + 100, LEAST), LEAST + 2);
+        assert_eq!(demand.target(begun + 30 * BURST, LEAST), LEAST + 2);
         assert_eq!(demand.target(begun + WINDOW, LEAST), LEAST + 2, "a minute is over");
         assert_eq!(demand.surplus(begun + WINDOW, LEAST), 2 * (LEAST + 2));
         assert_eq!(demand.target(begun + 2 * WINDOW, LEAST), LEAST);
@@ -110,6 +151,24 @@ mod tests {
         assert_eq!(demand.target(begun + 3 * WINDOW, LEAST), MOST);
         // The clock is set back: what was, counts no more.
         assert_eq!(demand.target(begun, LEAST), LEAST);
+    }
+
+    /// A page of 30 connections, whose next visit finds as many.
+    // protocol: T20
+    #[test]
+    fn what_is_wanted_at_once_is_ready_for_the_next_time() {
+        let begun = 1_800_000_000_000 / WINDOW * WINDOW;
+        let mut demand = Demand::default();
+        (0..20).for_each(|use_| demand.used(begun + use_));
+        (0..10).for_each(|use_| demand.used(begun + 900 + use_));
+        assert_eq!(demand.target(begun + 909 + REST - 1, LEAST), LEAST + 2, "it may go on");
+        assert_eq!(demand.rests(begun + 1_000), Some(begun + 909 + REST));
+        assert_eq!((demand.target(begun + 909 + REST, LEAST), demand.rests(begun + 909 + REST)), (30, None));
+        (0..20).for_each(|use_| demand.used(begun + 5_000 + use_));
+        assert_eq!(demand.target(begun + WINDOW, LEAST), 30, "another burst adds nothing to it");
+        (0..100).for_each(|_| demand.used(begun + WINDOW));
+        assert_eq!(demand.target(begun + WINDOW + REST, LEAST), MOST);
+        assert_eq!(demand.target(begun + 3 * WINDOW, LEAST), LEAST);
     }
 
     #[test]

@@ -12,7 +12,8 @@ impl Node {
     /// sooner.
     pub fn due(&self, now: u64) -> u64 {
         let limits = [self.next_late_build(now), self.next_late_link(), self.next_late_setup(), self.ready.next_over()];
-        let looks = [self.next_look(now), self.next_turn(now), Some(now + LONGEST)];
+        let rests = self.paths.values().filter_map(|path| path.demand.rests(now)).min();
+        let looks = [self.next_look(now), self.next_turn(now), rests, Some(now + LONGEST)];
         limits.into_iter().chain(looks).chain([self.wakes()]).flatten().min().unwrap_or(now)
     }
 

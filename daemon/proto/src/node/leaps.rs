@@ -1,8 +1,8 @@
 //! The wall clock leaps: the computer slept, or somebody set the clock; or it is in another network. What waits for a time must neither happen all at once, which
 //! would show what belongs together, nor wait until a time is there again that was wrong (docs/protocol.md, section 4.7).
 
+use super::Node;
 use super::paths::Path;
-use super::{Node, Work};
 use crate::chance::exponential;
 
 /// Time between two ticks that is no leap, in milliseconds: a loaded computer may be that late.
@@ -10,9 +10,6 @@ const ASLEEP: u64 = 30_000;
 
 /// How far back the clock may go before it counts, in milliseconds: clocks are corrected by less all the time.
 const BACK: u64 = 2_000;
-
-/// Mean of what each class of a persona waits after a leap, in milliseconds, before its clock goes on.
-const REDRAWN_MEAN: u64 = 60_000;
 
 /// How long a computer must have slept for its paths to be exchanged, in milliseconds: those of its neighbours that had something to say
 /// meanwhile have given it up (an end speaks every ten minutes on average).
@@ -37,27 +34,27 @@ impl Node {
     /// time of its own, too.
     // protocol: K9, K17, K26
     pub(super) fn redraw_clocks(&mut self, now: u64) {
+        let mean = self.settings.redrawn_mean;
         for own in self.personas.values_mut() {
-            let rest = now + exponential(&mut *self.rng, REDRAWN_MEAN);
+            let rest = now + exponential(&mut *self.rng, mean);
             for stock in own.stocks() {
-                stock.redraw(now + exponential(&mut *self.rng, REDRAWN_MEAN), rest);
+                stock.redraw(now + exponential(&mut *self.rng, mean), rest);
             }
         }
         for at in self.looks.values_mut() {
-            *at = now + exponential(&mut *self.rng, REDRAWN_MEAN);
+            *at = now + exponential(&mut *self.rng, mean);
         }
     }
 
     /// Each path of an earlier day gives up its work, and then ends, at times of its own: else all of them would be found dead at once.
     // protocol: K18
     fn exchange_paths(&mut self, now: u64) {
+        let mean = self.settings.redrawn_mean;
         for owned in self.paths.values_mut().filter_map(Path::owned_mut) {
-            let retires = now + exponential(&mut *self.rng, REDRAWN_MEAN);
+            let retires = now + exponential(&mut *self.rng, mean);
             owned.retires = owned.retires.min(retires);
-            if owned.work != Work::Spare {
-                // Its successor may need a while; a spare goes when it is retired.
-                owned.leaves = Some(retires + exponential(&mut *self.rng, 2 * REDRAWN_MEAN));
-            }
+            // Its successor may need a while; a spare goes when it is retired, or takes over for one.
+            owned.leaves = Some(retires + exponential(&mut *self.rng, 2 * mean));
         }
     }
 

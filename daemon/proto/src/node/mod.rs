@@ -16,10 +16,15 @@ mod build;
 mod clock;
 mod demand;
 mod due;
+mod ends;
 mod expected;
+mod home;
+mod inquiry;
 mod leaps;
+mod lending;
 mod links;
 mod notes;
+mod own_record;
 mod pace;
 mod paths;
 mod personas;
@@ -33,8 +38,10 @@ mod vitals;
 mod wakes;
 
 pub use expected::{EXPECTED, EXPECTED_FOR};
+pub use inquiry::{Heard, Inquiry, Verdict};
 pub use notes::{Note, Times, Weight};
 pub use personas::SPARES;
+pub use progress::age;
 pub use ready::{Of, TunnelNo, WantNo};
 pub use service::Serials;
 pub use vitals::Vitals;
@@ -88,6 +95,8 @@ pub enum Work {
     /// Asks the network database for AP records. Never on a path that connects: its node would know who is asked for and, by
     /// what follows, that somebody connects there.
     Ask,
+    /// Asks once more, at another operator's node, where [`Work::Ask`] has not brought what was asked for, and does nothing else.
+    AskAgain,
     /// Carries connections in.
     Serve,
     /// Nothing any more: it ends some time later.
@@ -110,10 +119,14 @@ pub struct Settings {
     pub path_life: RangeInclusive<u64>,
     /// Mean wait before a build out of turn, when a class has nothing in stock, in milliseconds.
     pub urgent_mean: u64,
+    /// Mean of what each class of a persona waits after the clock has leapt, or in another network, before its clock goes on, in
+    /// milliseconds.
+    pub redrawn_mean: u64,
     /// Mean wait before a new set of spares is begun after an identity took one, in milliseconds.
     pub renewal_mean: u64,
-    /// Longest wait before the first record of an identity that begins to listen, in milliseconds, of which half passes before it is
-    /// composed, and up to half, drawn for each path, before it leaves; 0: publish at once.
+    /// Longest wait before the first record of an identity that begins to listen is published, in milliseconds: up to a sixth before it
+    /// is composed, up to a sixth, drawn for each path, before it leaves, and up to two thirds at the terminating node, which is where
+    /// it hides its owner; 0: at once.
     pub publish_within: u64,
     /// Mean wait before a record out of turn, when none of the entries that the last one names is left, in milliseconds.
     pub revive_mean: u64,
@@ -137,6 +150,7 @@ impl Default for Settings {
             ready_tunnels: 4,
             path_life: 72_000..=86_400,
             urgent_mean: 2_000,
+            redrawn_mean: 60_000,
             renewal_mean: 600_000,
             publish_within: 30_000,
             revive_mean: 5_000,
@@ -152,7 +166,15 @@ impl Settings {
     /// Everything as soon as it can be: for private networks, where times need not hide anything.
     // protocol: K10
     pub fn hurried() -> Self {
-        Self { urgent_mean: 20, renewal_mean: 20, publish_within: 0, revive_mean: 20, paced: false, ..Self::default() }
+        Self {
+            urgent_mean: 20,
+            redrawn_mean: 20,
+            renewal_mean: 20,
+            publish_within: 0,
+            revive_mean: 20,
+            paced: false,
+            ..Self::default()
+        }
     }
 
     /// For how long a path of this class is put to work, in seconds; drawn for each. Its nodes keep it for longer, all alike, so
@@ -179,6 +201,8 @@ pub enum Input {
     Frame { link: LinkId, kind: u8, payload: Vec<u8> },
     /// A link that is still ours ended.
     LinkDown { link: LinkId },
+    /// Nothing comes any more on a standing connection ([`crate::alive`]): it is closed.
+    LinkSilent { link: LinkId },
     /// The local sample of the node table, whole.
     Sample(Vec<Candidate>),
     /// Nodes of the sample that are known not to answer, whole: no path is planned over them.
@@ -211,10 +235,15 @@ pub enum Input {
     Unused(PathNo),
     /// How [`Output::Visit`] over this path ended: whether what was said there came in along the entry path, and was answered.
     Visited { path: PathNo, reached: bool },
+    /// What the end of this path said to [`Output::LookUp`]: the serial of a record that holds, or that there is none, or that it is not
+    /// sure. If it said nothing, there is nothing to say.
+    LookedUp { path: PathNo, serial: Option<u64> },
     /// A fresh identity of this daemon reached this service as any client would.
     Seen(ApAddress),
     /// By how many milliseconds the clocks of other nodes are ahead of ours, as far as that is known.
     Clock(Option<i64>),
+    /// Whether others can open links to this node; until this comes they can.
+    Reachable(bool),
     /// This computer has come into another network: links break, and none that is lost is replaced at once.
     Moved,
     /// SERVE came from the owner of a path that ends here.
@@ -223,8 +252,10 @@ pub enum Input {
     JoinEnded { peer: NodeId },
     /// An end of this path broke the protocol over a tunnel, or a node of this own path makes noise of cells: the path is dropped.
     Misused(PathNo),
-    /// A tunnel of this own path broke off at its first use: one for which that is the rule is dropped.
+    /// A tunnel of this own path broke off at its first use, or brought no answer: one for which that is the rule is dropped.
     Broke(PathNo),
+    /// The end of this own path said that there is no record, and another has it.
+    Denied(PathNo),
     /// All keys with which others build paths from now on, what our record now says, and that record, signed.
     Rotate { keys: Vec<PathKeys>, own: Box<Candidate>, record: Vec<u8> },
 }
@@ -242,11 +273,13 @@ pub enum Output {
     /// The link has done its one-shot work; the shell may use it again.
     Release { link: LinkId },
     /// Publish an AP record that an owner gave to us as its entry node.
-    Publish(Vec<u8>),
+    Publish { path: PathNo, record: Vec<u8> },
     /// A neighbour told its own record, which holds.
     Heard(Vec<u8>),
-    /// Carry cells between two links; `ab` is for cells from `a` to `b`.
-    Relay { a: LinkId, b: LinkId, ab: Layer, ba: Layer },
+    /// A link is a standing connection from now on: both sides say ALIVE on it.
+    Standing { link: LinkId },
+    /// Carry cells of a path between two links; `ab` is for cells from `a` to `b`.
+    Relay { path: PathNo, a: LinkId, b: LinkId, ab: Layer, ba: Layer },
     /// A ready tunnel of a path that ends here; both directions are enciphered.
     EndTunnel { path: PathNo, tunnel: TunnelNo, link: LinkId, incoming: Layer, outgoing: Layer },
     /// A ready tunnel of a path of our own.
@@ -273,14 +306,18 @@ pub enum Output {
     /// Connect over a tunnel of this path, which is used for nothing else, to the entry of an own identity; whether that leads home along
     /// the own path `entry` says [`Input::Visited`].
     Visit { path: PathNo, identity: ApAddress, entry: PathNo, node: NodeId, handle: Handle },
+    /// Look up the record of an own identity over a tunnel of this path, which is used for nothing else, and say [`Input::LookedUp`].
+    LookUp { path: PathNo, identity: ApAddress },
     /// An own path stands.
     PathUp { path: PathNo, hops: Vec<NodeContact> },
     /// An own path now does this for an identity.
     PathWorks { path: PathNo, identity: ApAddress, work: Work },
     /// An own path takes no new work. It is wanted to hear [`Input::Unused`] when what runs over it has ended.
     PathRetired { path: PathNo },
-    /// A path that we owned or ended is gone.
+    /// A path that we owned, carried or ended is gone. Its tunnels that stand go on.
     PathDown { path: PathNo },
+    /// The tunnels of a path that stand end.
+    Cut { path: PathNo },
     /// A package was opened; keep it until it expires, before any later output is done.
     Opened(Seen),
     /// The guards changed; keep them.
@@ -294,6 +331,8 @@ pub struct Node {
     own: Candidate,
     /// As it was signed, since it last changed in this run.
     record: Vec<u8>,
+    /// Whether others can open links to this node.
+    reachable: bool,
     settings: Settings,
     rng: Box<dyn CryptoRng + Send>,
     out: VecDeque<Output>,
@@ -305,6 +344,8 @@ pub struct Node {
     paths: BTreeMap<PathNo, Path>,
     seeds: BTreeMap<TunnelId, (PathNo, u64)>,
     setups: BTreeMap<u64, Setup>,
+    /// Links that neighbours lend for answers, and answers that wait for such a link.
+    halves: BTreeMap<(NodeId, TunnelId), lending::Half>,
     ready: Ready,
     /// When the next tunnel is to be started.
     refill_due: Option<u64>,
@@ -369,6 +410,7 @@ impl Node {
         Self {
             own,
             record: Vec::new(),
+            reachable: true,
             joins: Joins::new(settings.joins),
             settings,
             rng,
@@ -382,6 +424,7 @@ impl Node {
             paths: BTreeMap::new(),
             seeds: BTreeMap::new(),
             setups: BTreeMap::new(),
+            halves: BTreeMap::new(),
             ready: Ready::default(),
             refill_due: None,
             waits: BTreeMap::new(),
@@ -421,6 +464,7 @@ impl Node {
             Input::DialFailed { link } => self.dial_failed(now, link),
             Input::Frame { link, kind, payload } => self.frame(now, link, kind, &payload),
             Input::LinkDown { link } => self.link_down(now, link),
+            Input::LinkSilent { link } => self.link_silent(now, link),
             Input::Sample(sample) => self.take_sample(now, sample),
             Input::Silent(silent) => self.take_silent(now, silent),
             Input::Bans(bans) => self.take_bans(now, bans),
@@ -436,8 +480,10 @@ impl Node {
             Input::TunnelGone { tunnel, used } => self.tunnel_gone(now, tunnel, used),
             Input::Unused(path) => self.unused(now, path),
             Input::Visited { path, reached } => self.visited(now, path, reached),
+            Input::LookedUp { path, serial } => self.looked_up(now, path, serial),
             Input::Seen(identity) => self.seen(now, identity),
             Input::Clock(ahead) => self.ahead = ahead,
+            Input::Reachable(reachable) => self.reachable = reachable,
             Input::Moved => self.redraw_clocks(now),
             Input::Served { path, record } => self.serve_record(now, path, record),
             Input::JoinEnded { peer } => self.joins.leave(peer),
@@ -447,8 +493,10 @@ impl Node {
                     self.end_path(now, no, Ending::Mute);
                 }
             }
+            Input::Denied(path) => self.denied(now, path),
             Input::Rotate { keys, own, record } => {
                 self.hop.rotate(keys);
+                self.choice.moves(own.contact.clone());
                 self.own = *own;
                 self.tell_later(now, record);
             }

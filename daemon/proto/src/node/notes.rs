@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
+use super::progress::{age, ago};
 use super::{Node, Output, Work};
 use crate::path::choice::Note as ChoiceNote;
 use crate::path::{BuildError, HopError, How, PlanError};
@@ -35,7 +36,7 @@ pub enum Note {
     NoPlan(PlanError),
     /// An array did not come home, or not as it should.
     BuildFailed(BuildError),
-    /// The first node of a circle, a guard, did not answer.
+    /// A node at an end of a circle, a guard, did not answer.
     FirstAway,
     /// An own path stands, and has had its first tunnel.
     PathUp,
@@ -43,6 +44,8 @@ pub enum Note {
     PathWorks(Work),
     /// An own path ended.
     PathDown(How),
+    /// The end of an own path denied a record that another has.
+    Denied,
     /// A tunnel that this end began came to nothing.
     TunnelInVain,
     /// Tunnels that nobody has used were given up for those of other neighbours.
@@ -96,6 +99,7 @@ impl Note {
             Self::Array(_) => 15,
             Self::Block(_) => 16,
             Self::Frame => 17,
+            Self::Denied => 18,
         }
     }
 
@@ -105,9 +109,11 @@ impl Note {
             Self::NoPlan(_) | Self::LayersLost | Self::PathDown(How::Mute) => Weight::Trouble,
             // What is true for a while is told by who watches, once it has been true for long enough.
             Self::Choice(_) => Weight::Quiet,
-            Self::Guards | Self::BuildFailed(_) | Self::FirstAway | Self::PathDown(How::Failed | How::Died { .. }) => {
-                Weight::Normal
-            }
+            Self::Guards
+            | Self::Denied
+            | Self::BuildFailed(_)
+            | Self::FirstAway
+            | Self::PathDown(How::Failed | How::Died { .. }) => Weight::Normal,
             _ => Weight::Quiet,
         }
     }
@@ -128,7 +134,7 @@ impl Note {
 
     /// Whether it says that something of our own went wrong.
     fn is_trouble(&self) -> bool {
-        matches!(self, Self::BuildFailed(_) | Self::FirstAway | Self::LayersLost)
+        matches!(self, Self::BuildFailed(_) | Self::FirstAway | Self::LayersLost | Self::Denied)
             || matches!(self, Self::PathDown(How::Failed | How::Mute | How::Died { .. }))
     }
 }
@@ -142,15 +148,16 @@ impl fmt::Display for Note {
             Self::Guards => f.write_str("the guards, or their order, have changed"),
             Self::NoPlan(why) => write!(f, "no path can be planned: {why}"),
             Self::BuildFailed(why) => write!(f, "the build of a path failed: {why}"),
-            Self::FirstAway => f.write_str("a build failed, since its first node does not answer"),
+            Self::FirstAway => f.write_str("a build failed, since its first or last node does not answer"),
             Self::PathUp => f.write_str("a path of our own works"),
             Self::PathWorks(work) => write!(f, "a path took over the work: {work:?}"),
             Self::PathDown(How::Failed) => f.write_str("no tunnel stood on a path that was built"),
             Self::PathDown(How::Died { lived, planned }) => {
-                write!(f, "a path was ended by others after {lived} of {planned} s")
+                write!(f, "a path was ended by others after {} of {}", age(*lived), age(*planned))
             }
             Self::PathDown(How::Mute) => f.write_str("a path was given up, since no tunnel stands on it any more"),
             Self::PathDown(How::Built | How::Ended) => f.write_str("a path ended in its time"),
+            Self::Denied => f.write_str("the end of a path denied a record that there is: another path asks"),
             Self::TunnelInVain => f.write_str("a tunnel that we began came to nothing"),
             Self::TunnelsGivenUp => f.write_str("a ready tunnel of others was given up for others'"),
             Self::LayersLost => f.write_str("the stored layers of an identity cannot be read; others are drawn"),
@@ -234,7 +241,7 @@ impl Notes {
                 KEPT => format!(", {KEPT} times or more within an hour"),
                 count => format!(", {count} times within an hour"),
             };
-            format!("{note} ({}{times})", super::progress::ago(now, at))
+            format!("{note} ({}{times})", ago(now, at))
         };
         all.into_iter().take(TOLD).map(say).collect()
     }
@@ -285,7 +292,10 @@ mod tests {
         }
         let kept: usize = notes.0.values().map(|line| line.last.len()).sum();
         assert_eq!(kept, 1 + 2 * KEPT);
-        assert_eq!(notes.news(NOW + 100_000), ["the build of a path failed: the array came home changed (100 s ago)"]);
+        assert_eq!(
+            notes.news(NOW + 100_000),
+            ["the build of a path failed: the array came home changed (1 min 40 s ago)"]
+        );
     }
 
     #[test]
@@ -296,7 +306,10 @@ mod tests {
         }
         notes.add(NOW, Note::PathDown(How::Ended));
         let told = notes.news(NOW + 5_000);
-        assert_eq!(told, ["a build failed, since its first node does not answer (3 s ago, 3 times within an hour)"]);
+        assert_eq!(
+            told,
+            ["a build failed, since its first or last node does not answer (3 s ago, 3 times within an hour)"]
+        );
         assert!(notes.news(NOW + 2_000 + NEWS).is_empty());
     }
 }

@@ -8,11 +8,9 @@ use std::ops::RangeInclusive;
 
 use rand::{CryptoRng, RngExt};
 
-use super::links::Errand;
 use super::tunnels::Stood;
 use super::{LinkId, Node, PathNo};
-use crate::wire::NodeContact;
-use crate::wire::frame::{Block, Frame};
+use crate::wire::frame::{Block, Frame, TunnelFrame};
 
 /// Shortest and longest constant part, in milliseconds: what distances in the world come to.
 // protocol: T13
@@ -30,8 +28,8 @@ pub(super) fn constant(rng: &mut dyn CryptoRng) -> u64 {
 
 /// What an end does when its wait is over.
 pub(super) enum Paced {
-    /// Answers a seed by a new link.
-    Dial(NodeContact, Errand),
+    /// Answers a seed by TUNNEL.
+    Answer { setup: u64, side: usize, frame: TunnelFrame },
     /// Sends Q.
     Confirm(LinkId, Block),
     /// Sends V; then the tunnel stands.
@@ -60,8 +58,7 @@ impl Node {
 
     fn step(&mut self, now: u64, step: Paced) {
         match step {
-            // Its set-up may be gone: then the link is closed as soon as it stands.
-            Paced::Dial(to, errand) => self.dial(to, errand),
+            Paced::Answer { setup, side, frame } => self.answer(setup, side, frame),
             Paced::Confirm(link, q) if self.links.contains_key(&link) => self.send(link, &Frame::Confirm(q)),
             // Its path may have ended meanwhile: a ready tunnel of no path would wait for ever.
             Paced::Stand(_, stood) if !self.paths.contains_key(&stood.path) => self.close(stood.link),

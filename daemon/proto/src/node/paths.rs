@@ -51,6 +51,8 @@ pub(super) struct Path {
 pub(super) enum Ending {
     /// A standing connection is lost.
     Lost,
+    /// Nothing comes any more from a neighbour: what runs over it ends, too.
+    Silent,
     /// Its tunnels fail, or its other end breaks the protocol over them.
     Mute,
     /// It is over, or not needed any more.
@@ -139,9 +141,9 @@ impl Path {
         let planned = self.until.saturating_sub(self.since) / 1000;
         match ending {
             _ if !self.proven => How::Failed,
-            Ending::Lost if now < self.until => How::Died { lived, planned },
+            Ending::Lost | Ending::Silent if now < self.until => How::Died { lived, planned },
             Ending::Mute => How::Mute,
-            Ending::Lost | Ending::Ours => How::Ended,
+            Ending::Lost | Ending::Silent | Ending::Ours => How::Ended,
         }
     }
 
@@ -238,6 +240,7 @@ impl Node {
         let Some((no, side)) = self.segments.get(&segment).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
         path.sides[side].link = Some(link);
+        self.out.push_back(Output::Standing { link });
         true
     }
 
@@ -264,15 +267,16 @@ impl Node {
         }
         self.drop_setups_of(now, no);
         self.ready.close(no);
-        if !matches!(path.part, Part::Middle(_)) {
-            self.out.push_back(Output::PathDown { path: no });
+        if ending == Ending::Silent {
+            self.out.push_back(Output::Cut { path: no });
         }
+        self.out.push_back(Output::PathDown { path: no });
         let how = path.how(now, ending);
         match path.part {
             Part::Own(_, owned) => {
                 self.note(now, Note::PathDown(how));
                 self.unwatch(owned.persona, no);
-                self.path_ended(now, &owned, how);
+                self.path_ended(now, path.since, &owned, how);
             }
             Part::End(_, uses) => {
                 if ending == Ending::Mute {
@@ -320,9 +324,9 @@ impl Node {
     /// path ends.
     // protocol: U12, H8
     pub(super) fn serve_record(&mut self, now: u64, no: PathNo, record: Vec<u8>) {
-        let own = self.own.contact.identity;
+        let (own, hold) = (self.own.contact.identity, self.settings.publish_within * 2 / 3);
         let Some(Part::End(_, uses)) = self.paths.get_mut(&no).map(|path| &mut path.part) else { return };
-        match uses.serve(now, &own, &mut *self.rng, record) {
+        match uses.serve(now, &own, &mut *self.rng, hold, record) {
             Ok(Publication::Now(record)) => self.publish(no, record),
             Ok(Publication::Later) => {}
             Ok(Publication::Withdrawn) => {
@@ -342,7 +346,7 @@ impl Node {
     fn publish(&mut self, no: PathNo, record: Vec<u8>) {
         let Some(handle) = self.uses(no).map(|uses| uses.handle()) else { return };
         self.served.insert(handle, no);
-        self.out.push_back(Output::Publish(record));
+        self.out.push_back(Output::Publish { path: no, record });
     }
 
     /// Publishes the records whose time has come, along paths that stand.
@@ -360,6 +364,11 @@ impl Node {
         }
     }
 
+    /// Of a path that ends here, the standing connection along it: whose neighbour asks for its owner.
+    pub fn end_link(&self, no: PathNo) -> Option<LinkId> {
+        matches!(self.paths.get(&no)?.part, Part::End(..)).then(|| self.standing(no, 0))?
+    }
+
     /// JOIN from an exit node: the handle names the path that serves; the data plane takes the link.
     // protocol: F8, U11
     pub(super) fn join_frame(&mut self, link: LinkId, peer: NodeId, handle: Handle) -> bool {
@@ -373,12 +382,7 @@ impl Node {
     }
 
     /// The standing connection towards one side, while a frame may be sent there.
-    pub(super) fn standing(&self, no: PathNo, side: usize) -> Option<LinkId> {
+    fn standing(&self, no: PathNo, side: usize) -> Option<LinkId> {
         self.paths.get(&no)?.sides.get(side)?.link
-    }
-
-    /// The neighbour at one side.
-    pub(super) fn neighbour(&self, no: PathNo, side: usize) -> Option<NodeContact> {
-        Some(self.paths.get(&no)?.sides.get(side)?.segment.neighbour.clone())
     }
 }

@@ -7,6 +7,8 @@ use std::sync::Arc;
 
 use rand::{CryptoRng, RngExt};
 
+use super::build::LATE;
+use super::ends::Mistrusted;
 use super::paths::{Owned, Path};
 use super::service::{Serials, Service};
 use super::{Node, Note, Output, PathNo, Work};
@@ -15,10 +17,10 @@ use crate::crypto::SigningKey;
 use crate::ident::ApAddress;
 use crate::path::{Class, How, Persona, Sets};
 
-/// Spare paths that class out keeps: what connects and what asks, or one that may die while another takes over its work. Class in keeps as
-/// many as a service has entries: an owner that had to build one when it begins to listen would show its guards when that was.
+/// Spare paths that class out keeps: what connects, what asks and what asks again, or two that may die while others take over their work. Class in
+/// keeps as many as a service has entries: an owner that had to build one when it begins to listen would show its guards when that was.
 // protocol: K4
-pub const SPARES: usize = 2;
+pub const SPARES: usize = 3;
 
 /// Mean time between two builds of a class, in milliseconds. They go on whatever the stock is: that a build happens says nothing.
 const BUILD_MEAN: u64 = 600_000;
@@ -39,6 +41,7 @@ pub(super) struct Own {
     out: Stock,
     incoming: Stock,
     pub(super) service: Option<Service>,
+    pub(super) mistrusted: Mistrusted,
 }
 
 /// What a class of a persona builds for.
@@ -61,12 +64,19 @@ pub(super) struct Stock {
     rest: u64,
     /// The last wait after a failure; 0 after a success.
     wait: u64,
+    /// When that failure was.
+    failed: u64,
 }
 
 impl Stock {
     #[cfg(test)]
     pub(super) fn next(&self) -> u64 {
         self.tick
+    }
+
+    #[cfg(test)]
+    pub(super) fn wait(&self) -> u64 {
+        self.wait
     }
 
     #[cfg(test)]
@@ -80,7 +90,7 @@ impl Stock {
     }
 
     fn new(rng: &mut dyn CryptoRng, now: u64) -> Self {
-        Self { aim: Aim::Spares, tick: now + exponential(rng, BUILD_MEAN), urgent: None, rest: 0, wait: 0 }
+        Self { aim: Aim::Spares, tick: now + exponential(rng, BUILD_MEAN), urgent: None, rest: 0, wait: 0, failed: 0 }
     }
 }
 
@@ -108,7 +118,7 @@ impl Own {
 // protocol: K2
 fn works(class: Class, entries: usize) -> Vec<(Work, usize)> {
     match class {
-        Class::Out => vec![(Work::Connect, 1), (Work::Ask, 1)],
+        Class::Out => vec![(Work::Connect, 1), (Work::Ask, 1), (Work::AskAgain, 1)],
         Class::In => vec![(Work::Serve, entries)],
     }
 }
@@ -134,7 +144,7 @@ impl Node {
         self.want(now, identity, Class::Out);
         let persona = self.want(now, identity, Class::In);
         let time = self.network_time(now);
-        let first = time + self.rng.random_range(0..=self.settings.publish_within / 2);
+        let first = time + self.rng.random_range(0..=self.settings.publish_within / 6);
         if let Some(own) = self.personas.get_mut(&persona) {
             own.service.get_or_insert_with(|| Service::new(key, serials, first));
         }
@@ -210,7 +220,9 @@ impl Node {
             incoming.urgent = Some(now + exponential(&mut *self.rng, self.settings.renewal_mean));
         }
         self.choice.born(persona, Sets::fresh());
-        self.personas.insert(persona, Own { identity: None, lasts: false, idle: None, out, incoming, service: None });
+        let (service, mistrusted) = Default::default();
+        let own = Own { identity: None, lasts: false, idle: None, out, incoming, service, mistrusted };
+        self.personas.insert(persona, own);
         persona
     }
 
@@ -238,13 +250,13 @@ impl Node {
         let classes = [Class::Out, Class::In];
         let all: Vec<_> = self.personas.keys().flat_map(|persona| classes.map(|class| (*persona, class))).collect();
         for (persona, class) in all {
-            if self.is_due(now, persona, class) && self.may_build() {
+            if self.is_due(now, persona, class) && self.may_build(persona) {
                 match self.build(now, persona, class) {
                     Ok(()) => self.problem = None,
                     Err(problem) => {
                         self.problem = Some(problem.to_string());
                         self.note(now, problem.into());
-                        self.build_failed(now, persona, class);
+                        self.build_failed(now, now, persona, class);
                     }
                 }
             }
@@ -254,7 +266,7 @@ impl Node {
     /// Whether a class builds now: at its clock's tick, or out of turn when it has nothing that it could put to work.
     fn is_due(&mut self, now: u64, persona: Persona, class: Class) -> bool {
         let in_stock =
-            self.spares(persona, class).len() + self.unproven(persona, class) + self.building(persona, class);
+            self.spares(persona, class).len() + self.unproven(now, persona, class) + self.building(now, persona, class);
         let lacks = in_stock < self.lacking(now, persona, class);
         let (mean, rng) = (self.settings.urgent_mean, &mut *self.rng);
         let Some(own) = self.personas.get_mut(&persona) else { return false };
@@ -289,17 +301,24 @@ impl Node {
             None | Some((Some(_), Aim::Nothing | Aim::Spares)) => 0,
             Some((None, _)) => self.spares_kept(class),
             Some((Some(_), Aim::Work)) => {
-                let missing = |(work, count): (Work, usize)| count.saturating_sub(self.at_work(now, persona, work));
-                works(class, self.settings.entry_paths).into_iter().map(missing).sum()
+                self.missing(now, persona, class).into_iter().map(|(_, missing)| missing).sum()
             }
         }
     }
 
-    /// Whether an identity lacks a path for its work.
+    /// Paths that are missing at each work of a class.
+    fn missing(&self, now: u64, persona: Persona, class: Class) -> Vec<(Work, usize)> {
+        let missing = |(work, count): (Work, usize)| (work, count.saturating_sub(self.at_work(now, persona, work)));
+        works(class, self.settings.entry_paths).into_iter().map(missing).collect()
+    }
+
+    /// Whether an identity lacks a path for its work. It may have to wait for one that asks again, and does without.
     pub(super) fn someone_lacks(&self, now: u64) -> bool {
-        let named = self.personas.iter().filter(|(_, own)| own.identity.is_some());
-        let mut classes = named.flat_map(|(persona, _)| [Class::Out, Class::In].map(|class| (*persona, class)));
-        classes.any(|(persona, class)| self.lacking(now, persona, class) > 0)
+        let at_work = |(_, own, class): &(Persona, &Own, Class)| own.identity.is_some() && own.aim(*class) == Aim::Work;
+        let all =
+            self.personas.iter().flat_map(|(persona, own)| [Class::Out, Class::In].map(|class| (*persona, own, class)));
+        let lacks = |(work, missing): (Work, usize)| work != Work::AskAgain && missing > 0;
+        all.filter(at_work).any(|(persona, _, class)| self.missing(now, persona, class).into_iter().any(lacks))
     }
 
     /// Paths of a persona that do this work and are not about to end.
@@ -315,16 +334,17 @@ impl Node {
     }
 
     /// Spare paths of a class that work, the oldest first.
-    fn spares(&self, persona: Persona, class: Class) -> Vec<PathNo> {
+    pub(super) fn spares(&self, persona: Persona, class: Class) -> Vec<PathNo> {
         let of = |owned: &Owned| owned.persona == persona && owned.class == class && owned.work == Work::Spare;
         let spare = |path: &Path| path.proven && path.owned().is_some_and(of);
         self.paths.iter().filter(|(_, path)| spare(path)).map(|(no, _)| *no).collect()
     }
 
-    /// Paths of a class that are built and wait for their first tunnel.
-    fn unproven(&self, persona: Persona, class: Class) -> usize {
+    /// Paths of a class that are built, wait for their first tunnel, and may be counted on.
+    fn unproven(&self, now: u64, persona: Persona, class: Class) -> usize {
         let of = |owned: &Owned| owned.persona == persona && owned.class == class;
-        self.paths.values().filter(|path| !path.proven && path.owned().is_some_and(of)).count()
+        let counts = |path: &&Path| !path.proven && now < path.since() + LATE && path.owned().is_some_and(of);
+        self.paths.values().filter(counts).count()
     }
 
     /// Puts spares to the work that nobody does.
@@ -334,11 +354,8 @@ impl Node {
         let Some(identity) = own.identity else { return };
         let aims = [(Class::Out, own.out.aim), (Class::In, own.incoming.aim)];
         for (class, _) in aims.into_iter().filter(|(_, aim)| *aim == Aim::Work) {
-            for (work, count) in works(class, self.settings.entry_paths) {
-                let missing = count.saturating_sub(self.at_work(now, persona, work));
-                // The newest: it lives longest.
-                let spares: Vec<_> = self.spares(persona, class).into_iter().rev().take(missing).collect();
-                for no in spares {
+            for (work, missing) in self.missing(now, persona, class) {
+                for no in self.spares_for(now, persona, class, work).into_iter().take(missing) {
                     if let Some(owned) = self.paths.get_mut(&no).and_then(Path::owned_mut) {
                         owned.work = work;
                         self.look_at = 0;
@@ -388,7 +405,7 @@ impl Node {
     fn retire(&mut self, now: u64) {
         let over = |(no, path): (&PathNo, &Path)| {
             let owned = path.owned().filter(|owned| now >= owned.retires)?;
-            matches!(owned.work, Work::Connect | Work::Ask).then_some((*no, owned.persona, owned.work))
+            matches!(owned.work, Work::Connect | Work::Ask | Work::AskAgain).then_some((*no, owned.persona, owned.work))
         };
         for (path, persona, work) in self.paths.iter().filter_map(over).collect::<Vec<_>>() {
             if self.at_work(now, persona, work) > 0 && self.ready.retire(path) {
@@ -397,10 +414,16 @@ impl Node {
         }
     }
 
-    pub(super) fn build_failed(&mut self, now: u64, persona: Persona, class: Class) {
+    /// A build that began at `since` failed, at once or as a path that never carried a tunnel.
+    pub(super) fn build_failed(&mut self, now: u64, since: u64, persona: Persona, class: Class) {
         let Some(own) = self.personas.get_mut(&persona) else { return };
         self.failures = self.failures.saturating_add(1);
         let stock = own.stock(class);
+        // Of several that were under way together, as where one node dies, the first alone says that waiting did not help.
+        if since < stock.failed && stock.failed <= now {
+            return;
+        }
+        stock.failed = now;
         stock.wait = (stock.wait * 2).clamp(BACKOFF.0, BACKOFF.1);
         // As random as the first: a build that follows a failure at a fixed distance tells whose it was.
         stock.urgent = Some(now + stock.wait / 2 + self.rng.random_range(0..=stock.wait));
@@ -425,10 +448,10 @@ impl Node {
     }
 
     /// An own path ended; one that never carried a tunnel counts as a failed build.
-    pub(super) fn path_ended(&mut self, now: u64, owned: &Owned, how: How) {
+    pub(super) fn path_ended(&mut self, now: u64, since: u64, owned: &Owned, how: How) {
         self.choice.went(now / 1000, &owned.case, how);
         if how == How::Failed {
-            self.build_failed(now, owned.persona, owned.class);
+            self.build_failed(now, since, owned.persona, owned.class);
         }
         self.put_to_work(now, owned.persona);
     }

@@ -43,7 +43,7 @@ impl Node {
                     super::tunnels::MUTE
                 ),
             };
-            return Some(format!("a tunnel of a path that stands since {}: {under_way}", ago(now, path.since())));
+            return Some(format!("a tunnel of a path that has stood for {}: {under_way}", since(now, path.since())));
         }
         let failed = match self.failures {
             0 => String::new(),
@@ -70,9 +70,51 @@ impl Node {
     }
 }
 
-pub(super) fn ago(now: u64, since: u64) -> String {
-    match now.saturating_sub(since) / 1000 {
+/// How long ago a moment was, both in milliseconds.
+pub(super) fn ago(now: u64, then: u64) -> String {
+    match now.saturating_sub(then) / 1000 {
         0 => "just now".to_owned(),
-        seconds => format!("{seconds} s ago"),
+        seconds => format!("{} ago", age(seconds)),
+    }
+}
+
+/// The time from one moment to another, both in milliseconds.
+pub(super) fn since(now: u64, then: u64) -> String {
+    age(now.saturating_sub(then) / 1000)
+}
+
+/// Seconds in the two largest units that say something.
+pub fn age(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86_400);
+    let (whole, rest) = match seconds {
+        0..60 => (format!("{seconds} s"), (0, "s")),
+        60..3600 => (format!("{minutes} min"), (seconds % 60, "s")),
+        3600..86_400 => (format!("{hours} h"), (minutes % 60, "min")),
+        _ => (format!("{days} d"), (hours % 24, "h")),
+    };
+    if rest.0 == 0 { whole } else { format!("{whole} {} {}", rest.0, rest.1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_in_what_people_count_by() {
+        for (seconds, said) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (100, "1 min 40 s"),
+            (3600, "1 h"),
+            (3720, "1 h 2 min"),
+            (86_400, "1 d"),
+            (90_000, "1 d 1 h"),
+        ] {
+            assert_eq!(age(seconds), said);
+        }
+        assert_eq!((ago(5_999, 5_000), ago(70_000, 10_000)), ("just now".to_owned(), "1 min ago".to_owned()));
+        // A clock that was set back.
+        assert_eq!(ago(1, 2), "just now");
     }
 }

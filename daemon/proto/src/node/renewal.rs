@@ -22,9 +22,13 @@ const TOLD: u8 = 16;
 
 impl Node {
     /// This node's record is new: each neighbour that has a standing connection to it hears so.
-    // protocol: L33
+    // protocol: L33, Q22
     pub(super) fn tell_later(&mut self, now: u64, record: Vec<u8>) {
         self.record = record;
+        // One that nobody can dial has none.
+        if !self.reachable {
+            return;
+        }
         for path in self.paths.values_mut() {
             for side in &mut path.sides {
                 side.tell_at = Some(now + self.rng.random_range(TELL));

@@ -46,6 +46,11 @@ impl Serials {
         (u128::from(older) << 64 | u128::from(newer)).to_be_bytes()
     }
 
+    /// The newest of a step. 0: there is none.
+    fn newest(self, step: u64) -> u64 {
+        self.0.into_iter().filter(|serial| serial >> 16 == step).max().unwrap_or_default()
+    }
+
     /// A new one in a step, larger than all before it there.
     fn draw(&mut self, step: u64) -> u64 {
         let Self([older, newer]) = *self;
@@ -71,9 +76,10 @@ pub(super) struct Service {
     step: u64,
     /// When the first record may go out, in milliseconds.
     first: u64,
-    /// What the newest record names. `None`: there is no record of this run yet.
-    named: Option<BTreeSet<Handle>>,
-    /// A record has named as many entries as are wanted.
+    /// What each record names that may be the newest public one, by its step: the one that was made last, and the one before, which is it
+    /// until the terminating nodes publish the next. Empty: there is no record of this run yet.
+    named: BTreeMap<u64, BTreeSet<Handle>>,
+    /// A record has named as many entries as are wanted, since the last one out of turn.
     whole: bool,
     /// When the record of the next step is composed.
     compose: u64,
@@ -88,7 +94,7 @@ pub(super) struct Service {
 impl Service {
     /// `serials` are those of earlier runs.
     pub(super) fn new(key: Arc<SigningKey>, serials: Serials, first: u64) -> Self {
-        let (named, sends) = (None, BTreeMap::new());
+        let (named, sends) = (BTreeMap::new(), BTreeMap::new());
         let watch = Watch::default();
         Self { key, serials, step: 0, first, named, whole: false, compose: u64::MAX, sends, revive: None, watch }
     }
@@ -96,14 +102,27 @@ impl Service {
     /// The clock was set back: what was published bears times to come, and counts for nobody.
     pub(super) fn restart(&mut self, now: u64) {
         self.first = self.first.min(now);
-        (self.named, self.whole, self.revive) = (None, false, None);
+        (self.whole, self.revive) = (false, None);
+        self.named.clear();
         self.sends.clear();
         self.watch.restart();
     }
 
+    /// The newest record is not found from outside: as if no entry of it lived any more, another follows.
+    // protocol: K28
+    pub(super) fn make_anew(&mut self) {
+        self.named.insert(self.step, BTreeSet::new());
+    }
+
+    /// The serial of the newest record.
+    #[cfg(test)]
+    pub(super) fn newest(&self) -> u64 {
+        self.serials.newest(self.step)
+    }
+
     /// When something is to be done for it, by network time.
     pub(super) fn times(&self) -> impl Iterator<Item = u64> {
-        let first = self.named.is_none().then_some(self.first);
+        let first = self.named.is_empty().then_some(self.first);
         first.into_iter().chain(self.revive).chain(self.sends.values().map(|(at, _)| *at))
     }
 
@@ -112,10 +131,11 @@ impl Service {
         [self.compose, (self.step + 1) * STEP_MS].into_iter()
     }
 
-    /// The next record of a step.
-    fn record(&mut self, step: u64, entries: Vec<RoutingEntry>) -> Vec<u8> {
+    /// The next record of a step; one that is sent ahead leaves the one before it public for a while.
+    fn record(&mut self, step: u64, ahead: bool, entries: Vec<RoutingEntry>) -> Vec<u8> {
         self.step = step;
-        self.named = Some(entries.iter().map(|entry| entry.handle).collect());
+        self.named.retain(|of, _| ahead && of + 1 == step);
+        self.named.insert(step, entries.iter().map(|entry| entry.handle).collect());
         let count = self.serials.draw(step) as u16;
         let record = ApRecord::on_grid(self.key.verifying_key(), step, count, entries);
         Signed::sign(&record, &self.key).bytes().to_vec()
@@ -141,7 +161,7 @@ impl Node {
                 Due::Nothing => {}
                 Due::Now => {
                     let step = now / STEP_MS;
-                    let last = (now + self.settings.publish_within / 2).min((step + 1) * STEP_MS - 1);
+                    let last = (now + self.settings.publish_within / 6).min((step + 1) * STEP_MS - 1);
                     self.compose(now, persona, live, step, now..=last.max(now));
                 }
                 Due::Ahead => {
@@ -185,9 +205,11 @@ impl Node {
         if now < service.first || live.is_empty() {
             return Due::Nothing;
         }
-        let Some(named) = &service.named else { return Due::Now };
+        if service.named.is_empty() {
+            return Due::Now;
+        }
         let step = now / STEP_MS;
-        let lost = service.step < step || named.is_disjoint(&standing);
+        let lost = service.step < step || service.named.values().any(|named| named.is_disjoint(&standing));
         if lost {
             return if now >= *service.revive.get_or_insert(now + wait) { Due::Now } else { Due::Nothing };
         }
@@ -216,10 +238,16 @@ impl Node {
         let Some(own) = self.personas.get_mut(&persona) else { return };
         let (Some(identity), Some(service)) = (own.identity, own.service.as_mut()) else { return };
         service.revive = None;
-        service.whole |= live.len() >= wanted;
         service.compose = compose;
-        let record = service.record(step, live.iter().map(|(_, entry)| entry.clone()).collect());
-        service.watch.named(now, step, live.iter().map(|(no, entry)| (*no, entry.entry_node.node_id())));
+        let ahead = step > now / STEP_MS;
+        // What was made when all were lost names the first that came: the others follow, or the service hangs on that one for a step.
+        service.whole = live.len() >= wanted || ahead && service.whole;
+        let record = service.record(step, ahead, live.iter().map(|(_, entry)| entry.clone()).collect());
+        service.watch.named(
+            now,
+            (step, service.serials.newest(step), *when.end()),
+            live.iter().map(|(no, entry)| (*no, entry.entry_node.node_id())),
+        );
         service.sends.clear();
         for (no, _) in live {
             service.sends.insert(no, (self.rng.random_range(when.clone()), record.clone()));

@@ -2,11 +2,15 @@
 
 mod banned;
 mod due;
+mod ends;
 mod expected;
 mod frames;
+mod home;
+mod lending;
 mod owner;
 mod renewal;
 mod serving;
+mod silence;
 mod visits;
 mod wakes;
 
@@ -52,7 +56,7 @@ fn join(node: &mut Node, sides: Sides) {
     node.join_path(NOW, HopPath { secret, sides, until: NOW / 1000 + 3600 });
 }
 
-/// A neighbour that sends seeds without end makes the far end dial without end: only so many are answered at once.
+/// A neighbour that sends seeds without end makes the far end set up without end: only so many are answered at once.
 #[test]
 fn a_flood_of_seeds_is_answered_only_so_often() {
     let mut node = node();
@@ -69,11 +73,10 @@ fn a_flood_of_seeds_is_answered_only_so_often() {
     };
     flood(&mut node, NOW, 0);
     node.refill(NOW + 300);
-    let [_, errands, _, _, setups, ..] = node.load();
-    assert_eq!((errands, setups), (32, 32));
+    assert_eq!(node.load()[4], 32);
     // They make room when they are over, however they end.
-    let dialed: Vec<_> = node.errands.keys().copied().collect();
-    dialed.into_iter().for_each(|link| node.handle(NOW, Input::DialFailed { link }));
+    let begun: Vec<_> = node.setups.keys().copied().collect();
+    begun.into_iter().for_each(|setup| node.drop_setup(NOW, setup));
     flood(&mut node, NOW + 301, 1000);
     assert_eq!(node.load()[4], 32);
 }

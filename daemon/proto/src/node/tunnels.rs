@@ -2,21 +2,21 @@
 //!
 //! ```text
 //!   starter ──SEED──▶ hop ──SEED──▶ far end          over standing connections
-//!   starter ◀─TUNNEL─ hop ◀─TUNNEL─ far end          over new links, dialed towards the starter
+//!   starter ◀─TUNNEL─ hop ◀─TUNNEL─ far end          over new links, which `lending` brings
 //!   starter ─CONFIRM▶ hop ─CONFIRM▶ far end          Q
 //!   starter ◀CONFIRM─ hop ◀CONFIRM─ far end          V, then cells
 //! ```
 
 use rand::RngExt;
 
-use super::links::{Errand, Role};
+use super::links::Role;
 use super::pace::Paced;
 use super::paths::{Ending, Part, Path};
 use super::ready::Met;
 use super::{LinkId, Node, Note, Of, Output, PathNo, TunnelNo, WantNo};
 use crate::cell::{Layer, OwnerCrypt};
 use crate::ident::{NodeId, PathId};
-use crate::tunnel::{self, EndLayers, OwnerLayers, Side, TunnelError, tunnel_id};
+use crate::tunnel::{self, EndLayers, OwnerLayers, Side, TunnelError};
 use crate::wire::frame::{Block, Frame, TunnelFrame};
 
 /// How long a set-up may take, in milliseconds (docs/protocol.md, section "Tunnels").
@@ -46,7 +46,7 @@ pub(super) const MUTE: u32 = 5;
 
 /// A tunnel that is being set up.
 pub(super) struct Setup {
-    path: PathNo,
+    pub(super) path: PathNo,
     since: u64,
     /// This end sent its seed.
     started: bool,
@@ -92,7 +92,10 @@ impl Node {
         let rng = &mut *self.rng;
         let answer = match &mut path.part {
             Part::Middle(hop) => match hop.seed(now, side(from), seed) {
-                Ok(onward) => return self.pass_seed(now, no, 1 - from, onward),
+                Ok(onward) => {
+                    self.send_seed(now, no, 1 - from, onward);
+                    return true;
+                }
                 Err(why) => Err(why),
             },
             Part::End(end, ..) => end.on_seed(rng, seed).map(|(tunnel, frame)| (Phase::End(tunnel), frame)),
@@ -105,16 +108,7 @@ impl Node {
         true
     }
 
-    fn pass_seed(&mut self, now: u64, no: PathNo, to: usize, seed: Block) -> bool {
-        self.seeds.insert(tunnel_id(&seed), (no, now));
-        if let Some(link) = self.standing(no, to) {
-            self.send(link, &Frame::Seed(seed));
-        }
-        true
-    }
-
-    /// Registers a set-up and dials the neighbour at `towards`.
-    // protocol: Q15
+    /// Registers a set-up and answers the neighbour at `towards`.
     fn begin(
         &mut self,
         now: u64,
@@ -126,29 +120,36 @@ impl Node {
     ) -> u64 {
         let setup = self.id();
         self.setups.insert(setup, Setup { path: no, since: now, started: false, phase, links });
-        if let Some(neighbour) = self.neighbour(no, towards) {
-            let errand = Errand::Tunnel { setup, side: towards, frame };
-            self.paced(now, no, Paced::Dial(neighbour, errand));
-        }
+        self.paced(now, no, Paced::Answer { setup, side: towards, frame });
         setup
     }
 
-    /// The link that a set-up dialed stands. False: the set-up is gone.
-    pub(super) fn setup_dialed(&mut self, setup: u64, side: usize, link: LinkId) -> bool {
+    /// A set-up has its link at one side. False: the set-up is gone.
+    pub(super) fn setup_linked(&mut self, setup: u64, side: usize, link: LinkId) -> bool {
         let Some(setup) = self.setups.get_mut(&setup) else { return false };
         setup.links[side] = Some(link);
         true
     }
 
-    /// TUNNEL on a new link: the answer to a seed that we sent or passed on.
-    // protocol: F7, T5
-    pub(super) fn tunnel_frame(&mut self, now: u64, link: LinkId, peer: NodeId, frame: &TunnelFrame) -> bool {
+    /// TUNNEL on a new link, which we dialed or the peer did: the answer to a seed that we sent or passed on.
+    // protocol: F7, F18, T5, Q15
+    pub(super) fn tunnel_frame(
+        &mut self,
+        now: u64,
+        link: LinkId,
+        peer: NodeId,
+        dialed: bool,
+        frame: &TunnelFrame,
+    ) -> bool {
         let id = frame.id;
         let Some((no, _)) = self.seeds.get(&id).copied() else { return false };
         let Some(path) = self.paths.get_mut(&no) else { return false };
         let Some(from) = path.sides.iter().position(|side| side.segment.neighbour.node_id() == peer) else {
             return false;
         };
+        if path.sides[from].segment.dial != dialed {
+            return false;
+        }
         let answer = match &mut path.part {
             Part::Middle(hop) => match hop.tunnel(side(from), frame) {
                 Ok((tunnel, onward)) => {
@@ -208,7 +209,13 @@ impl Node {
                         self.hand_over(a);
                         self.hand_over(b);
                         self.prove(now, setup.path);
-                        self.out.push_back(Output::Relay { a, b, ab: layers.a_to_b, ba: layers.b_to_a });
+                        self.out.push_back(Output::Relay {
+                            path: setup.path,
+                            a,
+                            b,
+                            ab: layers.a_to_b,
+                            ba: layers.b_to_a,
+                        });
                     }
                 }
             }
@@ -407,10 +414,8 @@ impl Node {
             Part::Middle(_) => return,
         };
         // At its bound of pending tunnels: the next tick tries again.
-        let Ok(seed) = seed else { return };
-        if let Some(link) = self.standing(no, 0) {
-            self.seeds.insert(tunnel_id(&seed), (no, now));
-            self.send(link, &Frame::Seed(seed));
+        if let Ok(seed) = seed {
+            self.send_seed(now, no, 0, seed);
         }
     }
 
@@ -472,6 +477,7 @@ impl Node {
             self.drop_setup(now, id);
         }
         self.drop_mute(now);
+        self.expire_halves();
         for path in self.paths.values_mut() {
             match &mut path.part {
                 Part::Middle(hop) => hop.expire(now),

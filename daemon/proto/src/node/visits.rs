@@ -1,12 +1,15 @@
 //! An owner visits its own entries from outside, as any client would: over a spare path that has grown old and would end anyway, at a
 //! time that the Poisson clock of its class has set (docs/protocol.md, section 4.7). An entry node that only pretends to serve, or
-//! whose record never came to be, shows by that, and by nothing else.
+//! whose record never came to be, shows by that, and by nothing else. One such path in three looks the record up instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rand::RngExt;
 use rand::seq::IndexedRandom;
 
+use super::own_record::OwnRecord;
 use super::paths::{Ending, Path};
+use super::progress::ago;
 use super::service::STEP_MS;
 use super::{Node, Output, PathNo, Work};
 use crate::chance::exponential;
@@ -31,7 +34,7 @@ const LIMIT: u64 = 120_000;
 const SETTLED: u64 = 60_000;
 
 /// Exits that must have failed to reach an entry, one after the other, before it counts as one that does not serve: any of them may lie.
-const WITNESSES: usize = 3;
+pub(super) const WITNESSES: usize = 3;
 
 /// What is known of a service from outside.
 #[derive(Default)]
@@ -39,6 +42,8 @@ pub(super) struct Watch {
     entries: BTreeMap<PathNo, Entry>,
     /// When an entry was last reached, in milliseconds since 1970.
     reached: Option<u64>,
+    /// The record that names them.
+    pub(super) record: OwnRecord,
 }
 
 struct Entry {
@@ -49,18 +54,36 @@ struct Entry {
     failed: BTreeSet<NodeId>,
 }
 
-/// A visit under way.
+/// One in so many paths that go looks the record up instead of visiting an entry: of entries there are three.
+const LOOKS_UP: u32 = 3;
+
+/// A look from outside that is under way.
 pub(super) struct Visit {
-    persona: Persona,
-    entry: PathNo,
-    exit: NodeId,
+    pub(super) persona: Persona,
+    pub(super) exit: NodeId,
+    pub(super) to: To,
+}
+
+/// What is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum To {
+    /// An own entry.
+    Entry(PathNo),
+    /// The own record.
+    Record,
 }
 
 impl Watch {
-    /// A record of `step` names these entries.
-    pub(super) fn named(&mut self, now: u64, step: u64, live: impl IntoIterator<Item = (PathNo, NodeId)>) {
+    /// A record of `step` with this serial names these entries; until `last` it is on its way.
+    pub(super) fn named(
+        &mut self,
+        now: u64,
+        (step, serial, last): (u64, u64, u64),
+        live: impl IntoIterator<Item = (PathNo, NodeId)>,
+    ) {
         // The record of a step to come is published somewhere within it.
         let serves = SETTLED + if step > now / STEP_MS { (step + 1) * STEP_MS } else { now };
+        self.record.sent(now, serial, serves.max(last + SETTLED));
         for (no, node) in live {
             self.entries.entry(no).or_insert_with(|| Entry { node, serves, failed: BTreeSet::new() });
         }
@@ -68,20 +91,19 @@ impl Watch {
 
     /// A clock was set back: all serve since long ago.
     pub(super) fn restart(&mut self) {
-        self.entries.clear();
-        self.reached = None;
+        *self = Self::default();
     }
 
     fn in_words(&self, now: u64) -> String {
         let seen = match self.reached {
             None => "not seen from outside yet".to_owned(),
-            Some(at) => format!("seen from outside {} min ago", now.saturating_sub(at) / 60_000),
+            Some(at) => format!("seen from outside {}", ago(now, at)),
         };
         let failing = self.entries.values().filter(|entry| !entry.failed.is_empty());
         let failing = failing.map(|Entry { node, failed, .. }| {
             format!("; entry node {} was not reached by {} of {WITNESSES}", Short(*node), failed.len())
         });
-        std::iter::once(seen).chain(failing).collect()
+        std::iter::once(seen).chain(failing).chain([self.record.in_words(now)]).collect()
     }
 }
 
@@ -123,10 +145,33 @@ impl Node {
         let over = |path: &Path| path.owned().is_some_and(|owned| owned.leaves.is_some_and(|at| now >= at));
         let over: Vec<_> = self.paths.iter().filter(|(_, path)| over(path)).map(|(no, _)| *no).collect();
         for no in over {
-            if self.begin_visit(now, no).is_none() {
+            if self.look_from_outside(now, no).is_none() {
                 self.drop_path(now, no);
             }
         }
+    }
+
+    /// Uses a path once before it ends. `None`: there is nothing to be looked at over it.
+    // protocol: K27
+    fn look_from_outside(&mut self, now: u64, no: PathNo) -> Option<()> {
+        if self.rng.random_ratio(1, LOOKS_UP) {
+            self.begin_look_up(now, no).or_else(|| self.begin_visit(now, no))
+        } else {
+            self.begin_visit(now, no).or_else(|| self.begin_look_up(now, no))
+        }
+    }
+
+    /// A path sets out to look at something.
+    pub(super) fn go_out(&mut self, now: u64, no: PathNo, visit: Visit) {
+        self.visits.insert(no, visit);
+        if let Some(owned) = self.paths.get_mut(&no).and_then(Path::owned_mut) {
+            owned.leaves = Some(now + LIMIT);
+        }
+    }
+
+    /// What it looked at was told: it stays for a while more.
+    pub(super) fn come_home(&mut self, now: u64, no: PathNo) {
+        self.linger(now, no, LINGER_MEAN);
     }
 
     // protocol: K13
@@ -154,10 +199,7 @@ impl Node {
         let first: Vec<_> = fits.iter().filter(first).map(|(no, _)| **no).collect();
         let entry = *first.choose(&mut self.rng)?;
         let (identity, route) = (self.personas.get(&persona)?.identity?, live.get(&entry)?.clone());
-        self.visits.insert(no, Visit { persona, entry, exit });
-        if let Some(owned) = self.paths.get_mut(&no).and_then(Path::owned_mut) {
-            owned.leaves = Some(now + LIMIT);
-        }
+        self.go_out(now, no, Visit { persona, exit, to: To::Entry(entry) });
         let (node, handle) = (route.entry_node.node_id(), route.handle);
         self.out.push_back(Output::Visit { path: no, identity, entry, node, handle });
         Some(())
@@ -166,9 +208,8 @@ impl Node {
     /// How a visit ended. Its path stays for a while more.
     // protocol: K15
     pub(super) fn visited(&mut self, now: u64, no: PathNo, reached: bool) {
-        let Some(Visit { persona, entry, exit }) = self.visits.get(&no) else { return };
-        let (persona, entry, exit) = (*persona, *entry, *exit);
-        self.linger(now, no, LINGER_MEAN);
+        let Some(&Visit { persona, exit, to: To::Entry(entry) }) = self.visits.get(&no) else { return };
+        self.come_home(now, no);
         let Some(service) = self.personas.get_mut(&persona).and_then(|own| own.service.as_mut()) else { return };
         let Some(seen) = service.watch.entries.get_mut(&entry) else { return };
         if reached {

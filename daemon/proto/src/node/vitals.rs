@@ -19,6 +19,8 @@ pub struct Vitals {
     pub failures: u32,
     /// Own services of which no entry was reached from outside at the last visits.
     pub unseen: usize,
+    /// Own services whose records were not found when they were looked up from outside.
+    pub unrecorded: usize,
     /// What has become of builds and paths since the start.
     pub times: Times,
 }
@@ -33,6 +35,7 @@ impl Node {
             problem: self.problem.clone(),
             failures: self.failures,
             unseen: self.unseen(),
+            unrecorded: self.unrecorded(),
             times: self.notes.times(),
         }
     }

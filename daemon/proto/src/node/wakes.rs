@@ -1,6 +1,7 @@
 //! When something happens next that has a time of its own. What was drawn for one identity or path is done at that time, and not with all
 //! that waits for a common tick: what leaves in one moment belongs together (docs/protocol.md, section 4.7).
 
+use super::build::LATE;
 use super::paths::{self, Part, Path};
 use super::{Node, Work};
 
@@ -29,12 +30,15 @@ impl Node {
 impl Path {
     /// When something is to happen to it.
     fn times(&self) -> impl Iterator<Item = u64> {
-        let proof = (!self.proven).then_some(self.since() + paths::STAND_LIMIT + 1);
+        let limits = [LATE, paths::STAND_LIMIT + 1].map(|limit| (!self.proven).then_some(self.since() + limit));
         let own = match &self.part {
-            Part::Own(_, owned) => owned.leaves.or_else(|| (owned.work == Work::Spare).then_some(owned.retires)),
+            Part::Own(_, owned) => {
+                let retires = (owned.work == Work::Spare).then_some(owned.retires);
+                owned.leaves.into_iter().chain(retires).min()
+            }
             Part::End(_, terminating) => terminating.publishes(),
             Part::Middle(_) => None,
         };
-        [Some(self.until.saturating_add(1)), proof, own, self.thin_at].into_iter().flatten().chain(self.tells())
+        [Some(self.until.saturating_add(1)), own, self.thin_at].into_iter().chain(limits).flatten().chain(self.tells())
     }
 }

@@ -13,6 +13,9 @@ pub(super) const OPENS_PER_PEER: u32 = 120;
 /// Packages opened per window in total: about two hundredths of one core.
 pub(super) const OPENS_MAX: u32 = 6000;
 
+/// Of these, for nodes that this one does not know: identities cost nothing, so whoever has fifty could have all.
+pub(super) const OPENS_OF_UNKNOWN: u32 = OPENS_MAX / 4 * 3;
+
 /// Asymmetric operations in the current window.
 #[derive(Default)]
 pub(super) struct Budget {
@@ -25,12 +28,13 @@ pub(super) struct Budget {
 
 impl Budget {
     /// Takes one operation for a peer, or says `None`: it or all together have had theirs.
-    pub(super) fn spend(&mut self, now: u64, peer: NodeId) -> Option<()> {
+    pub(super) fn spend(&mut self, now: u64, peer: NodeId, is_known: bool) -> Option<()> {
         if self.window != now / WINDOW {
             *self = Self { window: now / WINDOW, spent: self.spent, ..Self::default() };
         }
         // Looked at before the entry is made: the table is as bounded as the total.
-        if self.total >= OPENS_MAX || self.peers.get(&peer).is_some_and(|used| *used >= OPENS_PER_PEER) {
+        let most = if is_known { OPENS_MAX } else { OPENS_OF_UNKNOWN };
+        if self.total >= most || self.peers.get(&peer).is_some_and(|used| *used >= OPENS_PER_PEER) {
             return None;
         }
         self.total += 1;

@@ -8,7 +8,7 @@
 //!
 //! Whatever does not fit is dropped without an answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -36,6 +36,9 @@ pub const PENDING_PER_PEER: usize = 64;
 
 /// Builds between their rounds in total: about 2 MB.
 pub const PENDING_MAX: usize = 4096;
+
+/// Of these, for nodes that this one does not know.
+pub const PENDING_OF_UNKNOWN: usize = PENDING_MAX / 4 * 3;
 
 /// Packages remembered against replay. Never full: `OPENS_MAX` in each of the windows that [`EXPIRES_MAX`] touches.
 pub const REPLAYS_MAX: usize = OPENS_MAX as usize * (EXPIRES_MAX / WINDOW + 1) as usize;
@@ -194,6 +197,8 @@ pub struct Hop {
     /// Packages that expire until then may have been opened before the node was started.
     unsure_until: u64,
     budget: Budget,
+    /// For whom a part of all is left.
+    known: BTreeSet<NodeId>,
     swept: u64,
 }
 
@@ -214,6 +219,7 @@ impl Hop {
             pending: BTreeMap::new(),
             replays: BTreeMap::new(),
             budget: Budget::default(),
+            known: BTreeSet::new(),
             swept: 0,
         }
     }
@@ -221,6 +227,12 @@ impl Hop {
     /// From now on these are the path keys; those until now are wiped.
     pub fn rotate(&mut self, keys: impl IntoIterator<Item = PathKeys>) {
         self.keys = keys.into_iter().map(|keys| Keyed::new(&self.identity, keys)).collect();
+    }
+
+    /// From now on these are the nodes that this one knows: whoever fills what there is for all leaves a quarter to them.
+    // protocol: P20
+    pub fn knows(&mut self, nodes: impl IntoIterator<Item = NodeId>) {
+        self.known = nodes.into_iter().collect();
     }
 
     /// Packages that were opened with these keys before the node was started: they are refused as replays.
@@ -284,7 +296,7 @@ impl Hop {
         }
     }
 
-    // protocol: P4, P8, P18
+    // protocol: P4, P8, P18, P20
     fn first_round(
         &mut self,
         rng: &mut dyn CryptoRng,
@@ -294,10 +306,12 @@ impl Hop {
     ) -> Result<Done, HopError> {
         let (own, keyed) = find_first(&self.keys, &frame).ok_or(HopError::NoSlot)?;
         let pending = self.pending.range((from, BuildId([0; 16]))..=(from, BuildId([0xff; 16]))).count();
-        if self.pending.len() >= PENDING_MAX || pending >= PENDING_PER_PEER {
+        let is_known = self.known.contains(&from);
+        let most = if is_known { PENDING_MAX } else { PENDING_OF_UNKNOWN };
+        if self.pending.len() >= most || pending >= PENDING_PER_PEER {
             return Err(HopError::Busy);
         }
-        self.budget.spend(now, from).ok_or(HopError::Busy)?;
+        self.budget.spend(now, from, is_known).ok_or(HopError::Busy)?;
         let opened = open_first(&self.identity, &keyed.keys, &frame.setup[own])?;
         let Opened { package, handshake, ct_hash } = opened;
         self.admit(now, &package, ct_hash)?;

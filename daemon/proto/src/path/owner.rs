@@ -114,6 +114,8 @@ struct Circle {
     build_ids: Vec<BuildId>,
     /// End of the path's life (Unix seconds).
     until: u64,
+    /// Nobody can dial the owner, so it dials.
+    dials: bool,
 }
 
 enum Round {
@@ -149,10 +151,16 @@ impl Build {
         check_terms(now, &plan, until)?;
         // protocol: P16
         let build_ids = (0..=plan.circle.len()).map(|_| BuildId::random(rng)).collect();
-        let circle = Circle { plan, own: own.contact.clone(), build_ids, until };
+        let circle = Circle { plan, own: own.contact.clone(), build_ids, until, dials: false };
         let (weave, asked) = circle.first_round(rng, now, own)?;
         let (send, expected) = circle.depart(weave);
         Ok((Self { circle, deadline: now + BUILD_LIFE, expected, round: Round::First(asked) }, send))
+    }
+
+    /// Of an owner that nobody can dial: it dials the nearest X-node.
+    pub fn dialing(mut self) -> Self {
+        self.circle.dials = true;
+        self
     }
 
     /// The id with which the array comes home, in both rounds.
@@ -267,7 +275,10 @@ impl Circle {
         shared: &[Shared],
         reply_index: [usize; SLOTS],
     ) -> Result<(Weave, Way), BuildError> {
-        let way = Way::new(rng, &self.plan, &self.own);
+        let mut way = Way::new(rng, &self.plan, &self.own);
+        if self.dials {
+            way.owner_dials();
+        }
         let keys = shared.iter().map(|node| ArrayKey::new(&node.array_key)).collect();
         let replies = noise_replies(rng);
         let mut weave = Weave::new(rng, keys, reply_index, replies);

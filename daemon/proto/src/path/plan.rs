@@ -70,6 +70,15 @@ impl Plan {
     pub fn nodes(&self) -> Vec<NodeId> {
         self.circle.iter().map(|placed| placed.candidate.contact.node_id()).collect()
     }
+
+    /// The terminating node.
+    pub fn end(&self) -> Option<&NodeContact> {
+        let position = |placed: &&Placed| match placed.role {
+            Role::X { position } => Some(position),
+            Role::Y => None,
+        };
+        self.circle.iter().max_by_key(position).map(|placed| &placed.candidate.contact)
+    }
 }
 
 /// Of which nodes there are not enough.

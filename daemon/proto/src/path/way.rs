@@ -32,6 +32,12 @@ impl Way {
         Self { chain, between }
     }
 
+    /// Nobody can dial the owner. Of all other segments who dials is drawn as ever.
+    // protocol: Q18
+    pub(super) fn owner_dials(&mut self) {
+        self.between.first_mut().into_iter().for_each(|(_, dial)| *dial = true);
+    }
+
     /// The X-nodes from the nearest on: contact, place in the circle, and the segment towards the owner.
     pub(super) fn hops(&self) -> impl Iterator<Item = (&NodeContact, usize, PathId)> {
         let hops = self.chain.iter().filter_map(|(contact, stage)| Some((contact, (*stage)?)));

@@ -89,7 +89,8 @@ pub struct Uses {
     address: Option<ApAddress>,
     /// How many records came in which step.
     records: (u64, u32),
-    /// The record of the next step, and when to publish it, in milliseconds since 1970.
+    /// The record of the present step and that of the next, while they wait, and when to publish each, in milliseconds since 1970.
+    held: Option<(u64, Vec<u8>)>,
     next: Option<(u64, Vec<u8>)>,
     /// Entry nodes to which it has led.
     led: BTreeSet<NodeId>,
@@ -98,7 +99,7 @@ pub struct Uses {
 impl Uses {
     /// Of a path that was not used yet.
     pub fn new(handle: Handle) -> Self {
-        Self { handle, used_for: None, address: None, records: (0, 0), next: None, led: BTreeSet::new() }
+        Self { handle, used_for: None, address: None, records: (0, 0), held: None, next: None, led: BTreeSet::new() }
     }
 
     /// Its name in records and in JOIN.
@@ -139,20 +140,22 @@ impl Uses {
     }
 
     /// The owner wants this record served and published by the node `own`, or, when it is empty, no more. Of the next step, it is
-    /// published at a moment of that step drawn by `rng`. Times are milliseconds since 1970.
-    // protocol: U5, U12, H5, H6, H7, H8
+    /// published at a moment of that step drawn by `rng`; of the present one, within `hold` milliseconds. Times are milliseconds since
+    /// 1970.
+    // protocol: U5, U12, H5, H6, H7, H8, H9
     pub fn serve(
         &mut self,
         now: u64,
         own: &VerifyingKey,
         rng: &mut dyn CryptoRng,
+        hold: u64,
         record: Vec<u8>,
     ) -> Result<Publication, RecordRefused> {
         if !self.may(Use::Serve) || !self.takes_record(now) {
             return Err(RecordRefused::Misused);
         }
         if record.is_empty() {
-            self.next = None;
+            (self.held, self.next) = (None, None);
             return Ok(Publication::Withdrawn);
         }
         let checked = checked_ahead(now / 1000, &record).map_err(RecordRefused::Record)?;
@@ -164,23 +167,29 @@ impl Uses {
         let issued = checked.issued * 1000;
         if issued <= now {
             self.next = None;
-            return Ok(Publication::Now(record));
+            if hold == 0 {
+                return Ok(Publication::Now(record));
+            }
+            // Whoever sees all links would find who sent something just before.
+            self.held = Some((now + rng.random_range(0..=hold), record));
+            return Ok(Publication::Later);
         }
         // Anywhere in its step, by our clock: nobody learns from it when its owner did anything.
         self.next = Some((issued + rng.random_range(0..STEP * 1000), record));
         Ok(Publication::Later)
     }
 
-    /// When the next record is published, in milliseconds since 1970.
+    /// When a record is published, in milliseconds since 1970.
     pub fn publishes(&self) -> Option<u64> {
-        self.next.as_ref().map(|(at, _)| *at)
+        self.held.iter().chain(&self.next).map(|(at, _)| *at).min()
     }
 
     /// The record whose time has come, if one's has; of one that expired meanwhile, while this computer slept, why it is not
     /// published: then the path ends.
     // protocol: H9
     pub fn due(&mut self, now: u64) -> Option<Result<Vec<u8>, RecordError>> {
-        let (_, record) = self.next.take_if(|(at, _)| now >= *at)?;
+        let (_, record) =
+            self.held.take_if(|(at, _)| now >= *at).or_else(|| self.next.take_if(|(at, _)| now >= *at))?;
         Some(checked_ahead(now / 1000, &record).map(|_| record))
     }
 

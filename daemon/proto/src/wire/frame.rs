@@ -35,6 +35,8 @@ pub const RECORD_MAX: usize = 4096;
 pub mod kind {
     /// A setup array with its reply array.
     pub const ARRAY: u8 = 0x01;
+    /// Arrays for the link's dialer may come on this link; and the answer to that.
+    pub const HOME: u8 = 0x02;
     /// This link is the standing connection of a segment.
     pub const ATTACH: u8 = 0x10;
     /// Answer to [`ATTACH`].
@@ -43,10 +45,14 @@ pub mod kind {
     pub const SEED: u8 = 0x12;
     /// The sender's own node record, on a standing connection.
     pub const RECORD: u8 = 0x13;
+    /// The sender is there: on a standing connection, and on a joined link.
+    pub const ALIVE: u8 = 0x14;
     /// Tunnel id and blocks R and P: this link is one segment of that tunnel.
     pub const TUNNEL: u8 = 0x20;
     /// Tunnel block Q or V.
     pub const CONFIRM: u8 = 0x21;
+    /// Tunnel id: this link is for the TUNNEL that answers that seed.
+    pub const AWAIT: u8 = 0x22;
     /// One cell.
     pub const CELL: u8 = 0x30;
     /// An exit node asks an entry node for a tunnel.
@@ -128,6 +134,8 @@ impl Wire for TunnelFrame {
 pub enum Frame<'a> {
     /// [`kind::ARRAY`].
     Array(ArrayFrame),
+    /// [`kind::HOME`].
+    Home,
     /// [`kind::ATTACH`].
     Attach(PathId),
     /// [`kind::ATTACHED`].
@@ -136,10 +144,14 @@ pub enum Frame<'a> {
     Seed(Block),
     /// [`kind::RECORD`], 1 to [`RECORD_MAX`] bytes.
     Record(&'a [u8]),
+    /// [`kind::ALIVE`].
+    Alive,
     /// [`kind::TUNNEL`].
     Tunnel(TunnelFrame),
     /// [`kind::CONFIRM`].
     Confirm(Block),
+    /// [`kind::AWAIT`].
+    Await(TunnelId),
     /// [`kind::CELL`], of [`CELL_LEN`] bytes.
     Cell(&'a [u8]),
     /// [`kind::JOIN`].
@@ -160,11 +172,14 @@ impl<'a> Frame<'a> {
         let mut reader = Reader::new(payload);
         let frame = match kind {
             kind::ARRAY => Self::Array(ArrayFrame::read(&mut reader)?),
+            kind::HOME => Self::Home,
             kind::ATTACH => Self::Attach(PathId(reader.array()?)),
             kind::ATTACHED => Self::Attached,
             kind::SEED => Self::Seed(reader.array()?),
+            kind::ALIVE => Self::Alive,
             kind::TUNNEL => Self::Tunnel(TunnelFrame::read(&mut reader)?),
             kind::CONFIRM => Self::Confirm(reader.array()?),
+            kind::AWAIT => Self::Await(TunnelId(reader.array()?)),
             kind::CELL => Self::Cell(reader.bytes(CELL_LEN)?),
             kind::JOIN => Self::Join(reader.array()?),
             kind::REFUSED => Self::Refused(Reason::from_byte(reader.u8()?)),
@@ -182,12 +197,15 @@ impl<'a> Frame<'a> {
     pub fn kind(&self) -> u8 {
         match self {
             Self::Array(_) => kind::ARRAY,
+            Self::Home => kind::HOME,
             Self::Attach(_) => kind::ATTACH,
             Self::Attached => kind::ATTACHED,
             Self::Seed(_) => kind::SEED,
             Self::Record(_) => kind::RECORD,
+            Self::Alive => kind::ALIVE,
             Self::Tunnel(_) => kind::TUNNEL,
             Self::Confirm(_) => kind::CONFIRM,
+            Self::Await(_) => kind::AWAIT,
             Self::Cell(_) => kind::CELL,
             Self::Join(_) => kind::JOIN,
             Self::Refused(_) => kind::REFUSED,
@@ -202,9 +220,10 @@ impl<'a> Frame<'a> {
         match self {
             Self::Array(frame) => Cow::Owned(frame.to_bytes()),
             Self::Attach(PathId(name)) => Cow::Borrowed(name),
-            Self::Attached | Self::End | Self::Close => Cow::Borrowed(&[]),
+            Self::Home | Self::Attached | Self::Alive | Self::End | Self::Close => Cow::Borrowed(&[]),
             Self::Seed(block) | Self::Confirm(block) => Cow::Borrowed(block),
             Self::Tunnel(frame) => Cow::Owned(frame.to_bytes()),
+            Self::Await(TunnelId(id)) => Cow::Borrowed(id),
             Self::Join(handle) => Cow::Borrowed(handle),
             Self::Refused(reason) => Cow::Owned(vec![*reason as u8]),
             Self::Cell(bytes) | Self::Bytes(bytes) | Self::Record(bytes) => Cow::Borrowed(bytes),
@@ -258,13 +277,16 @@ mod tests {
         for [name, header, payload] in lines().filter(|[name, ..]| !name.starts_with("bad-")) {
             let (kind, payload) = whole(header, payload);
             let expected = match name {
+                "home" => Frame::Home,
                 "attach" => Frame::Attach(path),
                 "attached" => Frame::Attached,
                 "seed" => Frame::Seed(seed),
                 "record" => Frame::Record(b"record"),
+                "alive" => Frame::Alive,
                 "largest-record" => Frame::Record(&[9; RECORD_MAX]),
                 "tunnel" => Frame::Tunnel(TunnelFrame { id, r, p }),
                 "confirm" => Frame::Confirm(seed),
+                "await" => Frame::Await(id),
                 "cell" => Frame::Cell(&cell),
                 "join" => Frame::Join([0x17; 16]),
                 "refused" => Frame::Refused(Reason::Busy),
@@ -280,7 +302,7 @@ mod tests {
             assert_eq!((read.kind(), &*read.payload()), (kind, &payload[..]), "{name}");
             seen += 1;
         }
-        assert_eq!(seen, 15, "one of each kind, and the largest BYTES and RECORD");
+        assert_eq!(seen, 18, "one of each kind, and the largest BYTES and RECORD");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -17,7 +17,8 @@ use hyper::header::{
     REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
 };
 use hyper::{Method, Request, Response, StatusCode};
-use rustix::fs::{Dir, FileType, Mode, OFlags, ResolveFlags, fstat, openat2};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, accessat, fstat, openat2};
+use rustix::io::Errno;
 use tokio::task::spawn_blocking;
 
 use crate::percent::{decoded, encoded};
@@ -36,7 +37,7 @@ pub(super) struct Site(Arc<OwnedFd>);
 /// What lies under a path.
 enum Found {
     File(File, u64),
-    /// With its entries, folders marked by a slash.
+    /// With its entries, folders marked by a slash; one more than are listed where there are more.
     Folder(Vec<String>),
     /// A folder that was asked for without the slash at its end: links within it would lead elsewhere.
     NoSlash,
@@ -48,7 +49,7 @@ impl Site {
     /// # Errors
     /// When it is none, or the kernel cannot keep a walk inside it.
     pub(super) fn open(folder: &Path) -> anyhow::Result<Self> {
-        let hint = "it takes a folder, as in: phantom serve ./public; `phantom forward` lists what is offered now";
+        let hint = "it takes a folder, as in: phantom serve ./public; `phantom forward list` shows what is offered now";
         // The system's word first: the hint is a line of its own, and the last.
         let opened = File::open(folder);
         let opened = opened.map_err(|error| anyhow::anyhow!("cannot read {}: {error}\n  {hint}", folder.display()))?;
@@ -80,10 +81,27 @@ impl Site {
     }
 }
 
+/// No link leads out.
+const WITHIN: ResolveFlags = ResolveFlags::BENEATH.union(ResolveFlags::NO_MAGICLINKS);
+
 /// Opens what a path names, never outside `root`. A pipe that nobody writes to is not waited for.
 fn beneath(root: &OwnedFd, path: &Path) -> rustix::io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    openat2(root, path, flags, Mode::empty(), ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS)
+    openat2(root, path, flags, Mode::empty(), WITHIN)
+}
+
+/// Of which kind it is, without opening it: that would start a device, or wake who writes into a pipe. None, where it may not be read.
+fn named(root: &OwnedFd, path: &Path) -> Option<FileType> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let named = openat2(root, path, flags, Mode::empty(), WITHIN).ok()?;
+    let kind = kind(&named)?;
+    let wanted = if kind == FileType::Directory { Access::READ_OK | Access::EXEC_OK } else { Access::READ_OK };
+    let itself = format!("/proc/self/fd/{}", named.as_raw_fd());
+    match accessat(CWD, itself, wanted, AtFlags::EACCESS) {
+        Err(Errno::ACCESS) => None,
+        // A computer that cannot say has it listed.
+        _ => Some(kind),
+    }
 }
 
 fn find(root: &OwnedFd, asked: &str) -> Option<Found> {
@@ -100,7 +118,7 @@ fn find(root: &OwnedFd, asked: &str) -> Option<Found> {
         FileType::Directory if !decoded.ends_with('/') => Some(Found::NoSlash),
         FileType::Directory => match beneath(root, &Path::new(path).join("index.html")) {
             Ok(index) if kind(&index) == Some(FileType::RegularFile) => file(index),
-            _ => entries(&opened).map(Found::Folder),
+            _ => entries(root, Path::new(path), &opened).map(Found::Folder),
         },
         _ => None,
     }
@@ -116,14 +134,23 @@ fn file(opened: OwnedFd) -> Option<Found> {
     Some(Found::File(file, length))
 }
 
-fn entries(folder: &OwnedFd) -> Option<Vec<String>> {
+/// What the folder at `path` shows.
+fn entries(root: &OwnedFd, path: &Path, folder: &OwnedFd) -> Option<Vec<String>> {
     let mut names = Vec::new();
     for entry in Dir::read_from(folder).ok()?.flatten() {
         let Ok(name) = entry.file_name().to_str() else { continue };
-        if name.starts_with('.') || names.len() >= LISTED {
+        if name.starts_with('.') {
             continue;
         }
-        let slash = if entry.file_type() == FileType::Directory { "/" } else { "" };
+        if names.len() > LISTED {
+            break;
+        }
+        // What cannot be had is not named either: links that lead out, pipes, what is not for this user.
+        let slash = match named(root, &path.join(name)) {
+            Some(FileType::Directory) => "/",
+            Some(FileType::RegularFile) => "",
+            _ => continue,
+        };
         names.push(format!("{name}{slash}"));
     }
     names.sort_by_key(|name| (!name.ends_with('/'), name.to_lowercase()));
@@ -150,7 +177,7 @@ fn content(mut file: File, length: u64, path: &str, asked: &HeaderMap) -> Respon
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
         header(&mut response, CONTENT_RANGE, &format!("bytes {first}-{}/{length}", first + count - 1));
     }
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(kind_of(path)));
+    header(&mut response, CONTENT_TYPE, &kind_of(path));
     response.headers_mut().insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
     response.headers_mut().insert(CONTENT_LENGTH, count.into());
     response
@@ -197,31 +224,23 @@ fn listing(path: &str, entries: &[String]) -> String {
     let title = escaped(&decoded(path).unwrap_or_default());
     let up = if path == "/" { "" } else { "<li><a href=\"../\">../</a>\n" };
     let one = |name: &String| format!("<li><a href=\"./{}\">{}</a>\n", encoded(name), escaped(name));
-    let list: String = entries.iter().map(one).collect();
+    let list: String = entries.iter().take(LISTED).map(one).collect();
+    let more = if entries.len() > LISTED { format!("<p>Only {LISTED} are listed.\n") } else { String::new() };
     format!(
         "<!doctype html>\n<meta charset=\"utf-8\">\n<meta name=\"viewport\" content=\"width=device-width\">\n\
-         <title>{title}</title>\n<h1>{title}</h1>\n<ul>\n{up}{list}</ul>\n"
+         <title>{title}</title>\n<h1>{title}</h1>\n<ul>\n{up}{list}</ul>\n{more}"
     )
 }
 
-fn kind_of(path: &str) -> &'static str {
+/// What a file is, by its name. Text that browsers have no use for but to show it is plain text, else they would save it.
+fn kind_of(path: &str) -> String {
     let name = if path.ends_with('/') { "index.html" } else { path };
-    match name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase()).as_deref() {
-        Some("html" | "htm") => "text/html; charset=utf-8",
-        Some("css") => "text/css",
-        Some("js" | "mjs") => "text/javascript",
-        Some("json") => "application/json",
-        Some("txt" | "md" | "log") => "text/plain; charset=utf-8",
-        Some("png") => "image/png",
-        Some("jpg" | "jpeg") => "image/jpeg",
-        Some("gif") => "image/gif",
-        Some("webp") => "image/webp",
-        Some("svg") => "image/svg+xml",
-        Some("ico") => "image/x-icon",
-        Some("pdf") => "application/pdf",
-        Some("mp4") => "video/mp4",
-        Some("mp3") => "audio/mpeg",
-        _ => "application/octet-stream",
+    let Some(kind) = mime_guess::from_path(name).first_raw() else { return "application/octet-stream".to_owned() };
+    match kind.strip_prefix("text/") {
+        // It says itself how it is written.
+        Some("xml") | None => kind.to_owned(),
+        Some(text) if text == "markdown" || text.starts_with("x-") => "text/plain; charset=utf-8".to_owned(),
+        Some(_) => format!("{kind}; charset=utf-8"),
     }
 }
 
@@ -279,7 +298,7 @@ mod tests {
         symlink("../secret", site.join("relative")).unwrap();
         symlink("..", site.join("up")).unwrap();
         symlink("sub dir", site.join("within")).unwrap();
-        rustix::fs::mknodat(rustix::fs::CWD, site.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+        rustix::fs::mknodat(CWD, site.join("pipe"), FileType::Fifo, Mode::RUSR, 0).unwrap();
         dir
     }
 
@@ -333,6 +352,10 @@ mod tests {
         assert_eq!(status, StatusCode::OK);
         assert!(body.contains("<a href=\"./a%26%3Cb%3E.txt\">a&amp;&lt;b&gt;.txt</a>"), "{body}");
         assert!(body.contains("./sub%20dir/") && !body.contains(".env"), "{body}");
+        assert!(body.contains("./within/"), "{body}");
+        for name in ["absolute", "relative", "\"./up", "pipe"] {
+            assert!(!body.contains(name), "{name} cannot be had: {body}");
+        }
         for name in ["date", "server", "last-modified", "etag"] {
             assert!(!headers.contains_key(name), "{name}");
         }
@@ -361,6 +384,74 @@ mod tests {
         for range in ["bytes=10-", "bytes=5-4", "bytes=-0"] {
             assert_eq!(ask(&site, Method::GET, name, Some(range)).await.0.as_u16(), 416, "{range}");
         }
+    }
+
+    #[test]
+    fn what_may_not_be_read_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let mode = |name: &str, mode| {
+            let permissions = std::os::unix::fs::PermissionsExt::from_mode(mode);
+            fs::set_permissions(dir.path().join(name), permissions).unwrap();
+        };
+        for folder in ["open", "shut", "unnamed"] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        for file in ["mine", "public", "open/public"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        for (name, own) in
+            [("", 0o755), ("open", 0o755), ("shut", 0), ("unnamed", 0o111), ("mine", 0), ("public", 0o644)]
+        {
+            mode(name, own);
+        }
+        let listed = || {
+            let root = OwnedFd::from(File::open(dir.path()).unwrap());
+            let opened = beneath(&root, Path::new(".")).unwrap();
+            entries(&root, Path::new("."), &opened).unwrap()
+        };
+        // Root may read all, so a thread of its own is somebody else.
+        let somebody = || {
+            let nobody = rustix::process::Uid::from_raw(65_534);
+            if rustix::process::geteuid().is_root() {
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            listed()
+        };
+        let listed = std::thread::scope(|scope| scope.spawn(somebody).join().unwrap());
+        assert_eq!(listed, ["open/", "public"]);
+    }
+
+    #[test]
+    fn browsers_are_told_what_files_are() {
+        for (name, kind) in [
+            ("/", "text/html; charset=utf-8"),
+            ("/a/INDEX.HTML", "text/html; charset=utf-8"),
+            ("/app.wasm", "application/wasm"),
+            ("/a.mjs", "application/javascript"),
+            ("/a.js", "text/javascript; charset=utf-8"),
+            ("/film.webm", "video/webm"),
+            ("/font.woff2", "font/woff2"),
+            ("/a.avif", "image/avif"),
+            ("/a.svg", "image/svg+xml"),
+            ("/a.csv", "text/csv; charset=utf-8"),
+            ("/feed.xml", "text/xml"),
+            ("/README.md", "text/plain; charset=utf-8"),
+            ("/main.c", "text/plain; charset=utf-8"),
+            ("/a.log", "text/plain; charset=utf-8"),
+            ("/a.tar.gz", "application/gzip"),
+            ("/none", "application/octet-stream"),
+            ("/.html", "application/octet-stream"),
+        ] {
+            assert_eq!(kind_of(name), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_not_all_says_so() {
+        let entries = |count: usize| (0..count).map(|n| n.to_string()).collect::<Vec<_>>();
+        let (all, some) = (listing("/", &entries(LISTED)), listing("/", &entries(LISTED + 1)));
+        assert!(!all.contains("Only") && some.contains("Only 10000 are listed"));
+        assert_eq!([&all, &some].map(|page| page.matches("<li>").count()), [LISTED; 2]);
     }
 
     proptest! {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -9,19 +10,23 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::UnixStream;
 use tokio::time::{Sleep, sleep};
 
+use super::crowd::Taken;
+
 /// How long a visitor may take nothing of what is said.
 const TAKING: Duration = Duration::from_secs(120);
 
 /// See the module.
 pub(super) struct Visitor {
     stream: UnixStream,
+    taken: Taken,
     /// While nothing is taken.
     due: Option<Pin<Box<Sleep>>>,
 }
 
 impl Visitor {
-    pub(super) fn new(stream: UnixStream) -> Self {
-        Self { stream, due: None }
+    /// It counts what is taken.
+    pub(super) fn new(stream: UnixStream, taken: Taken) -> Self {
+        Self { stream, taken, due: None }
     }
 
     /// The same, unless it has been pending for too long.
@@ -44,6 +49,9 @@ impl AsyncRead for Visitor {
 impl AsyncWrite for Visitor {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(count)) = written {
+            self.taken.fetch_add(count as u64, Ordering::Relaxed);
+        }
         self.within(cx, written)
     }
 
@@ -66,7 +74,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_takes_nothing_is_left_and_who_takes_slowly_is_not() {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
-        let mut visitor = Visitor::new(ours);
+        let counted = Taken::default();
+        let mut visitor = Visitor::new(ours, counted.clone());
         let writing = tokio::spawn(async move { visitor.write_all(&vec![7; 8 << 20]).await });
         let begun = Instant::now();
         // Nearly all that the socket holds: the kernel does not say earlier that there is room.
@@ -78,5 +87,6 @@ mod tests {
         let end = timeout(TAKING * 10, writing).await.expect("it is left").unwrap();
         assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert!(begun.elapsed() >= TAKING * 2, "it was waited for as long as something was taken");
+        assert!(counted.load(Ordering::Relaxed) >= 3 * 192 * 1024);
     }
 }

@@ -15,12 +15,16 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use phantom_ipc::admin::{Peer, Request};
-use ratatui::crossterm::event::{self, Event, KeyEvent};
-use tokio::signal::unix::{SignalKind, signal};
+use ratatui::backend::CrosstermBackend;
+use ratatui::crossterm::event::{self, Event, KeyCode, KeyEvent, KeyModifiers};
+use ratatui::crossterm::execute;
+use ratatui::crossterm::terminal::{Clear, ClearType, EnterAlternateScreen, disable_raw_mode, enable_raw_mode};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, sleep};
 
+use super::wait;
 use crate::client::{Client, ClientError};
+use crate::os::{Continued, Signals, suspend};
 use view::{Sample, View};
 
 /// How often the daemon is asked.
@@ -45,34 +49,42 @@ pub(super) async fn run(socket: &Path) -> anyhow::Result<()> {
         bail!("`phantom top` needs a terminal\n  for scripts: phantom --json status, path list, connection list");
     }
     let mut view = View::new(socket);
-    view.take(Instant::now(), Source::open(socket).await?.sample().await?);
-    let mut ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
+    let first = async { Source::open(socket).await?.sample().await };
+    view.take(Instant::now(), wait::shown("waiting for the daemon", first).await?);
+    let mut signals = Signals::new()?;
     // From here to its end the screen is ours; a panic gives it back as well.
     let mut terminal = ratatui::try_init().context("the terminal cannot be taken over")?;
-    let [interrupt, terminate, hangup] = &mut ends;
     let shown = tokio::select! {
         shown = show(&mut terminal, &mut view, socket) => shown,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
+        _ = signals.next() => Ok(()),
     };
     ratatui::restore();
     shown
 }
 
 async fn show(terminal: &mut ratatui::DefaultTerminal, view: &mut View, socket: &Path) -> anyhow::Result<()> {
-    let mut typed = keys()?;
-    let mut ticks = interval(ASK_EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut source = Source { socket: socket.to_owned(), client: None };
+    let (mut typed, mut continued) = (keys()?, Continued::new()?);
+    let source = Source { socket: socket.to_owned(), client: None };
+    // Beside the keys: whoever wants to end does not wait for a daemon that is silent.
+    let mut asking = Box::pin(source.next());
     loop {
         terminal.draw(|frame| draw::draw(frame, view))?;
         tokio::select! {
-            _ = ticks.tick() => match source.sample().await {
-                Ok(sample) => view.take(Instant::now(), sample),
-                Err(error) => view.lose(&error.to_string()),
-            },
+            (source, said) = &mut asking => {
+                match said {
+                    Ok(sample) => view.take(Instant::now(), sample),
+                    Err(error) => view.lose(&error.to_string()),
+                }
+                asking.set(source.next());
+            }
+            // The shell had the terminal meanwhile, and left its own ways of it.
+            () = continued.next() => *terminal = taken_again()?,
             key = typed.recv() => match key {
+                Some(Typed::Key(key)) if is_suspend(key) => {
+                    ratatui::restore();
+                    suspend().await?;
+                    *terminal = taken_again()?;
+                }
                 Some(Typed::Key(key)) => if !view.key(key) { return Ok(()) },
                 Some(Typed::Redraw) => {}
                 // The terminal is gone.
@@ -80,6 +92,20 @@ async fn show(terminal: &mut ratatui::DefaultTerminal, view: &mut View, socket: 
             },
         }
     }
+}
+
+/// Ctrl-Z: no signal comes of it while the screen is ours.
+fn is_suspend(key: KeyEvent) -> bool {
+    key.code == KeyCode::Char('z') && key.modifiers.contains(KeyModifiers::CONTROL)
+}
+
+/// The terminal, after somebody else had it: as new, whatever is on it.
+fn taken_again() -> io::Result<ratatui::DefaultTerminal> {
+    // What is believed to be set is not set again.
+    disable_raw_mode()?;
+    enable_raw_mode()?;
+    execute!(io::stdout(), EnterAlternateScreen, Clear(ClearType::All))?;
+    ratatui::Terminal::new(CrosstermBackend::new(io::stdout()))
 }
 
 /// What is typed, read by a thread of its own: it ends with the process.
@@ -111,6 +137,13 @@ impl Source {
         Ok(Self { socket: socket.to_owned(), client: Some(Client::connect(socket).await?) })
     }
 
+    /// A sample after the pause between two, and what asks for the one after it.
+    async fn next(mut self) -> (Self, Result<Sample, ClientError>) {
+        sleep(ASK_EVERY).await;
+        let said = self.sample().await;
+        (self, said)
+    }
+
     async fn sample(&mut self) -> Result<Sample, ClientError> {
         let mut client = match self.client.take() {
             Some(client) => client,
@@ -119,8 +152,9 @@ impl Source {
         let status = client.status().await?;
         let paths = client.ask(&Request::PathList).await?;
         let connections = client.ask(&Request::Connections).await?;
+        let forwards = client.ask(&Request::ForwardList).await?;
         let known = client.ask::<Vec<Peer>>(&Request::PeerList).await?.len();
         self.client = Some(client);
-        Ok(Sample { status, paths, connections, known })
+        Ok(Sample { status, paths, connections, forwards, known })
     }
 }

@@ -4,18 +4,22 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::Path as File;
 
-use phantom_ipc::admin::{Connection, ConnectionState, Direction, Path, PathKind, Status};
+use phantom_ipc::admin::{Connection, ConnectionState, Direction, Forward, Path, PathKind, Published, Status};
+use phantom_proto::node::age;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use tokio::time::Instant;
 
-use super::super::show::{age, path_kind, short};
-use super::super::table::{bytes, clean};
+use super::super::show::{path_kind, short};
+use super::super::table::bytes;
+use crate::say::clean;
 
 /// What a daemon answered at one moment.
+#[derive(Clone)]
 pub(super) struct Sample {
     pub(super) status: Status,
     pub(super) paths: Vec<Path>,
     pub(super) connections: Vec<Connection>,
+    pub(super) forwards: Vec<Forward>,
     /// Nodes to choose from.
     pub(super) known: usize,
 }
@@ -27,11 +31,42 @@ pub(super) struct Rates {
     pub(super) received: u64,
 }
 
-/// One of the two tables.
+/// One of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pane {
     Connections,
     Paths,
+    Published,
+}
+
+impl Pane {
+    const ALL: [Self; 3] = [Self::Connections, Self::Paths, Self::Published];
+
+    fn head(self) -> &'static [&'static str] {
+        match self {
+            Self::Connections => &CONNECTIONS,
+            Self::Paths => &PATHS,
+            Self::Published => &PUBLISHED,
+        }
+    }
+
+    /// Its columns, what matters most first: a narrow terminal leaves the last out.
+    pub(super) fn by_weight(self) -> &'static [usize] {
+        match self {
+            Self::Connections => &[3, 1, 8, 7, 5, 4, 10, 9, 6, 2, 0],
+            Self::Paths => &[1, 5, 4, 3, 2, 0],
+            Self::Published => &[0, 1, 3, 2, 4],
+        }
+    }
+
+    /// The column that may be cut.
+    pub(super) fn longest(self) -> usize {
+        match self {
+            Self::Connections => 3,
+            Self::Paths => 5,
+            Self::Published => 3,
+        }
+    }
 }
 
 /// How a table is looked at.
@@ -58,7 +93,7 @@ pub(super) struct View {
     /// Why there is no newer answer.
     pub(super) lost: Option<String>,
     pub(super) pane: Pane,
-    looks: [Look; 2],
+    looks: [Look; Pane::ALL.len()],
     pub(super) help: bool,
 }
 
@@ -81,9 +116,10 @@ fn text(text: impl Into<String>) -> Cell {
     Cell(Key::Text(text.clone()), text)
 }
 
-const CONNECTIONS: [&str; 10] =
-    ["id", "way", "identity", "peer", "port", "state", "age", "sent/s", "received/s", "in all"];
+const CONNECTIONS: [&str; 11] =
+    ["id", "way", "identity", "peer", "port", "state", "age", "sent/s", "received/s", "in all", "moved"];
 const PATHS: [&str; 6] = ["id", "kind", "identity", "age", "tunnels", "hops, from here outwards"];
+const PUBLISHED: [&str; 5] = ["identity", "ports", "leads to", "from outside", "name"];
 
 impl View {
     /// Of the daemon at that socket, with no answer yet: what moves most comes first.
@@ -96,7 +132,7 @@ impl View {
             relayed: 0,
             lost: None,
             pane: Pane::Connections,
-            looks: [busiest, Look::default()],
+            looks: [busiest, Look::default(), Look::default()],
             help: false,
         }
     }
@@ -134,10 +170,7 @@ impl View {
 
     /// What a key does; false when that is the end.
     pub(super) fn key(&mut self, key: KeyEvent) -> bool {
-        let columns = match self.pane {
-            Pane::Connections => CONNECTIONS.len(),
-            Pane::Paths => PATHS.len(),
-        };
+        let columns = self.pane.head().len();
         let last = self.rows(self.pane).saturating_sub(1);
         let look = &mut self.looks[self.pane as usize];
         match key.code {
@@ -146,9 +179,8 @@ impl View {
             KeyCode::Esc if self.help => self.help = false,
             KeyCode::Esc => return false,
             KeyCode::Char('?' | 'h') => self.help = !self.help,
-            KeyCode::Tab | KeyCode::BackTab => {
-                self.pane = if self.pane == Pane::Paths { Pane::Connections } else { Pane::Paths };
-            }
+            KeyCode::Tab => self.turn(1),
+            KeyCode::BackTab => self.turn(Pane::ALL.len() - 1),
             KeyCode::Right | KeyCode::Char('s') => look.column = (look.column + 1) % columns,
             KeyCode::Left => look.column = (look.column + columns - 1) % columns,
             KeyCode::Char('r') => look.descending = !look.descending,
@@ -163,27 +195,30 @@ impl View {
         true
     }
 
-    fn rows(&self, pane: Pane) -> usize {
+    /// The table so many further on; where nothing is published none of that is shown.
+    fn turn(&mut self, by: usize) {
+        let at = |steps: usize| Pane::ALL[(self.pane as usize + steps) % Pane::ALL.len()];
+        let is_shown = |pane: &Pane| *pane != Pane::Published || self.rows(*pane) > 0;
+        self.pane = Some(at(by)).filter(is_shown).unwrap_or_else(|| at(2 * by));
+    }
+
+    pub(super) fn rows(&self, pane: Pane) -> usize {
         self.sample().map_or(0, |sample| match pane {
             Pane::Connections => sample.connections.len(),
             Pane::Paths => sample.paths.len(),
+            Pane::Published => sample.status.published.len(),
         })
     }
 
     /// A table, sorted as is wanted.
     pub(super) fn sheet(&self, pane: Pane) -> Sheet {
         let look = self.looks[pane as usize];
-        let (head, mut rows): (&[&str], Vec<Vec<Cell>>) = match (pane, self.sample()) {
-            (Pane::Connections, sample) => (
-                &CONNECTIONS,
-                sample
-                    .map(|sample| sample.connections.iter().map(|one| self.connection(one)).collect())
-                    .unwrap_or_default(),
-            ),
-            (Pane::Paths, sample) => {
-                (&PATHS, sample.map(|sample| sample.paths.iter().map(path).collect()).unwrap_or_default())
-            }
-        };
+        let rows = self.sample().map(|sample| match pane {
+            Pane::Connections => sample.connections.iter().map(|one| self.connection(one)).collect(),
+            Pane::Paths => sample.paths.iter().map(path).collect(),
+            Pane::Published => sample.status.published.iter().map(|one| published(one, &sample.forwards)).collect(),
+        });
+        let mut rows: Vec<Vec<Cell>> = rows.unwrap_or_default();
         let by = |row: &Vec<Cell>, other: &Vec<Cell>| -> Ordering {
             let order = row[look.column].0.cmp(&other[look.column].0);
             // What is equal stays where it is while numbers change around it.
@@ -197,7 +232,7 @@ impl View {
             (true, true) => format!("{name} ▼"),
         };
         Sheet {
-            head: head.iter().enumerate().map(mark).collect(),
+            head: pane.head().iter().enumerate().map(mark).collect(),
             selected: look.selected.min(rows.len().saturating_sub(1)),
             rows: rows.into_iter().map(|row| row.into_iter().map(|cell| cell.1).collect()).collect(),
         }
@@ -223,8 +258,26 @@ impl View {
             number(rates.sent, bytes(rates.sent)),
             number(rates.received, bytes(rates.received)),
             number(in_all, bytes(in_all)),
+            number(one.moves.into(), if one.moves == 0 { "-".to_owned() } else { one.moves.to_string() }),
         ]
     }
+}
+
+/// Where others reach something of this computer.
+fn published(one: &Published, forwards: &[Forward]) -> Vec<Cell> {
+    let ports: Vec<_> = one.ports.iter().map(ToString::to_string).collect();
+    let leads = forwards.iter().filter(|forward| forward.address == one.address && one.ports.contains(&forward.port));
+    let leads: Vec<_> = leads
+        .map(|forward| format!("{}{}", forward.to, if forward.listens { "" } else { " (nothing listens)" }))
+        .collect();
+    let or_dash = |said: String| if said.is_empty() { "-".to_owned() } else { said };
+    vec![
+        text(one.identity.clone().unwrap_or_else(|| "-".to_owned())),
+        number(one.ports.first().copied().unwrap_or_default().into(), ports.join(", ")),
+        text(or_dash(leads.join(", "))),
+        text(or_dash(one.seen.clone())),
+        text(one.phantom_name.clone()),
+    ]
 }
 
 fn path(one: &Path) -> Vec<Cell> {
@@ -299,12 +352,14 @@ pub(super) mod tests {
             received_bytes: *received_bytes,
             moves: 0,
             last_move: None,
+            own_path: None,
             own_hops: Vec::new(),
             far_node: None,
             far_hops: None,
         };
         let paths = [("10", PathKind::Spare), ("9", PathKind::Exit)].map(path).to_vec();
-        Sample { status, paths, connections: connections.iter().map(connection).collect(), known: 40 }
+        let connections = connections.iter().map(connection).collect();
+        Sample { status, paths, connections, forwards: Vec::new(), known: 40 }
     }
 
     pub(in super::super) fn view(connections: &[(u64, u64)]) -> View {
@@ -340,8 +395,8 @@ pub(super) mod tests {
         let mut view = view(&[(1, 0)]);
         view.take(Instant::now() + Duration::from_secs(1), sample(&[(1, 9000)]));
         assert!(view.rates[&1].received > 0);
-        view.lose("no daemon listens\n  start one");
-        assert_eq!(view.lost.as_deref(), Some("no daemon listens"));
+        view.lose("no daemon answers\n  start one");
+        assert_eq!(view.lost.as_deref(), Some("no daemon answers"));
         assert!(view.rates.is_empty() && ids(&view, Pane::Connections) == ["1"]);
         view.take(Instant::now(), sample(&[]));
         assert_eq!(view.lost, None);
@@ -362,6 +417,51 @@ pub(super) mod tests {
             press(&mut view, KeyCode::Left);
         }
         assert!(view.sheet(Pane::Paths).head.last().unwrap().ends_with('▼'));
+    }
+
+    #[test]
+    fn what_is_published_is_shown_with_where_it_leads_and_by_its_key() {
+        let mut sample = sample(&[]);
+        let address = "fd70::2".parse().unwrap();
+        let phantom_name = "x.phantom".to_owned();
+        let at = |ports: &[u16]| Published {
+            identity: Some("shop".to_owned()),
+            address,
+            phantom_name: phantom_name.clone(),
+            ports: ports.to_vec(),
+            seen: "seen from outside just now".to_owned(),
+        };
+        sample.status.published = vec![at(&[80, 443])];
+        sample.forwards = vec![Forward {
+            port: 443,
+            to: "127.0.0.1:8443".to_owned(),
+            identity: Some("shop".to_owned()),
+            address,
+            phantom_name: phantom_name.clone(),
+            keep: true,
+            listens: false,
+            new_identity: false,
+        }];
+        let mut view = view(&[]);
+        press(&mut view, KeyCode::BackTab);
+        assert_eq!(view.pane, Pane::Paths, "there is nothing published");
+        view.take(Instant::now(), sample);
+        let rows = view.sheet(Pane::Published).rows;
+        let row = ["shop", "80, 443", "127.0.0.1:8443 (nothing listens)", "seen from outside just now", "x.phantom"];
+        assert_eq!(rows, [row]);
+        press(&mut view, KeyCode::Tab);
+        assert_eq!(view.pane, Pane::Published);
+        press(&mut view, KeyCode::Tab);
+        assert_eq!(view.pane, Pane::Connections);
+    }
+
+    #[test]
+    fn every_column_has_its_weight() {
+        for pane in Pane::ALL {
+            let mut columns = pane.by_weight().to_vec();
+            columns.sort_unstable();
+            assert!(columns.into_iter().eq(0..pane.head().len()), "{pane:?}");
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ WantedBy=multi-user.target
 
 fn computer(files: &[(&str, &str)]) -> tempfile::TempDir {
     let root = tempfile::tempdir().unwrap();
-    for (path, text) in files {
+    for (path, text) in files.iter().chain(&[("usr/lib/systemd/system/phantomd.service", "")]) {
         let path = root.path().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -35,7 +35,7 @@ fn options(unit: &str, identity: Option<&str>) -> UnitOptions {
 const LAUNCHER: &str = "/usr/bin/phantom-run";
 
 fn added(root: &Path, unit: &str, identity: Option<&str>) -> Result<String> {
-    add(root, &options(unit, identity), Path::new(LAUNCHER))?;
+    add(root, &options(unit, identity), Path::new(LAUNCHER), None)?;
     Ok(fs::read_to_string(drop_in(root, &full(unit)))?)
 }
 
@@ -65,7 +65,7 @@ fn who_publishes_nothing_is_told_that_nobody_reaches_it() {
     let root = computer(&[("usr/lib/systemd/system/ssh.service", "[Service]\nExecStart=/usr/sbin/sshd -D\n")]);
     let said = |publish: &[&str]| {
         let publish = publish.iter().map(|ports| (*ports).to_owned()).collect();
-        add(root.path(), &UnitOptions { publish, ..options("ssh", None) }, Path::new(LAUNCHER)).unwrap()
+        add(root.path(), &UnitOptions { publish, ..options("ssh", None) }, Path::new(LAUNCHER), None).unwrap()
     };
     let mind = said(&[]);
     assert!(mind.contains("others reach nothing of it") && mind.contains("unit add ssh --publish"), "{mind}");
@@ -99,20 +99,69 @@ fn units_that_cannot_be_wrapped_are_refused() {
     let root = computer(&[
         ("lib/systemd/system/named.service", "[Service]\nExecStart=@/bin/a b\n"),
         ("lib/systemd/system/two.service", "[Service]\nExecStart=/bin/a ; /bin/b\n"),
-        ("lib/systemd/system/user.service", "[Service]\nUser=www-data\nExecStart=/bin/a\n"),
+        ("lib/systemd/system/nobody.service", "[Service]\nUser=nobody\nExecStart=/bin/a\n"),
+        ("lib/systemd/system/dynamic.service", "[Service]\nDynamicUser=yes\nExecStart=/bin/a\n"),
         ("lib/systemd/system/none.service", "[Service]\nUser=root\n"),
     ]);
     for (unit, says) in [
         ("named", "a name of its own"),
         ("two", "several commands"),
-        ("user", "lasting identities are root's"),
+        ("nobody", "no one in particular"),
+        ("dynamic", "no one in particular"),
         ("none", "starts nothing"),
         ("gone", "no unit gone.service"),
         ("a.socket", "is no service"),
+        ("phantomd", "over itself"),
     ] {
         let error = added(root.path(), unit, Some("web")).unwrap_err().to_string();
         assert!(error.contains(says), "{unit}: {error}");
         assert!(!drop_in(root.path(), &full(unit)).exists());
     }
-    assert!(added(root.path(), "user", None).is_ok(), "a fresh identity is everybody's");
+    assert!(added(root.path(), "dynamic", None).is_ok(), "a fresh identity is everybody's");
+    let at_a_name = UnitOptions { publish: vec!["80:web".to_owned()], ..options("dynamic", None) };
+    assert!(
+        add(root.path(), &at_a_name, Path::new(LAUNCHER), None).is_err(),
+        "the next to have its number would be reached there"
+    );
+}
+
+#[test]
+fn a_unit_of_another_user_needs_that_users_name() {
+    let root = computer(&[
+        ("lib/systemd/system/user.service", "[Service]\nUser=www-data\nExecStart=/bin/a\n"),
+        ("lib/systemd/system/root.service", "[Service]\nUser=root\nExecStart=/bin/a\n"),
+    ]);
+    let said = |unit, identity| add(root.path(), &options(unit, identity), Path::new(LAUNCHER), None).unwrap();
+    let mind = said("user", Some("web"));
+    assert!(
+        mind.contains("setpriv --reuid www-data --regid www-data --clear-groups phantom identity new web"),
+        "{mind}"
+    );
+    assert!(!said("user", None).contains("mind"));
+    assert!(said("root", Some("web")).contains("mind: no daemon says now whether there is an identity web"));
+    // Root's own are known, where the daemon says them.
+    let known = |names: &[&str]| {
+        let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+        add(root.path(), &options("root", Some("web")), Path::new(LAUNCHER), Some(&names)).unwrap()
+    };
+    assert!(known(&["mail"]).contains("mind: there is no identity web yet: phantom identity new web"));
+    assert!(!known(&["mail", "web"]).contains("mind"));
+}
+
+#[test]
+fn where_the_daemon_is_no_service_nothing_is_bound_to_it() {
+    let root = computer(&[("lib/systemd/system/a.service", "[Service]\nExecStart=/bin/a\n")]);
+    fs::remove_file(root.path().join("usr/lib/systemd/system/phantomd.service")).unwrap();
+    let error = added(root.path(), "a", None).unwrap_err().to_string();
+    assert!(error.contains("no phantomd.service") && !drop_in(root.path(), "a.service").exists(), "{error}");
+}
+
+#[test]
+fn a_launcher_of_an_odd_path_is_one_word() {
+    for (path, word) in [("/a/b-c", "/a/b-c"), ("/my programs/50%", "\"/my programs/50%%\""), ("/50%", "/50%%")] {
+        assert_eq!(quoted(Path::new(path)).unwrap(), word);
+    }
+    for odd in ["/a\"b", "/a\\b", "/$HOME/b", "/a\nb"] {
+        assert!(quoted(Path::new(odd)).is_err(), "{odd:?}");
+    }
 }

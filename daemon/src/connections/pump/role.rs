@@ -14,7 +14,7 @@ use super::super::stream::SessionStream;
 use super::super::unproven::Place;
 use super::super::{Connection, ConnectionEntry, Network, Programs, Traffic};
 use crate::driver::OwnPath;
-use crate::gate::ConnectError;
+use crate::far::ConnectError;
 use crate::relay::RelayError;
 
 /// Whether a program listens; or nobody could say in time.

@@ -98,7 +98,7 @@ async fn open_identities_are_bounded() {
     for n in 0..MAX_OPEN {
         let mut token = [0; 16];
         token[..8].copy_from_slice(&n.to_be_bytes());
-        world.control.spaces().open(&IdentityRef::Session(token), Owner::own(), &mut rng).await.unwrap();
+        world.control.spaces().open(&Which::Session(token), Owner::own(), &mut rng).await.unwrap();
     }
     let reply = world.hook().await.ask(&hook::Request::Info { identity: session(0xff) }).await.0;
     assert_eq!(errno_of(&reply), libc::EAGAIN);
@@ -143,7 +143,7 @@ async fn sessions_belong_to_the_user_who_began_them() {
 }
 
 #[tokio::test]
-async fn named_identities_are_not_for_other_users() {
+async fn names_of_the_operator_are_not_those_of_other_users() {
     let world = world();
     let _: Address = world.client().await.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
     let mut alice = world.hook_of(ALICE).await;
@@ -158,6 +158,82 @@ async fn named_identities_are_not_for_other_users() {
         }
     }
     assert_eq!(world.daemon.opened.load(Ordering::SeqCst), 0);
+}
+
+#[tokio::test]
+async fn each_user_has_names_of_their_own() {
+    let world = world();
+    let new = || admin::Request::AddressNew { name: "web".into() };
+    let mut made = Vec::new();
+    for mut client in [world.client().await, world.client_of(ALICE).await, world.client_of(BOB).await] {
+        made.push(client.ask::<Address>(&new()).await.unwrap());
+        let listed: Vec<Address> = client.ask(&admin::Request::AddressList).await.unwrap();
+        assert_eq!(listed, made[made.len() - 1..], "none of the others'");
+    }
+    let web = || IdentityRef::Named("web".into());
+    let programs = [world.hook().await, world.hook_of(ALICE).await, world.hook_of(BOB).await];
+    for (mut program, made) in programs.into_iter().zip(&made) {
+        assert_eq!(program.address(&web()).await, made.address.octets());
+        assert_eq!(program.ask(&hook::Request::Enter { identity: web() }).await.1.len(), 2);
+    }
+    let owner = |uid| Owner { uid, gid: uid };
+    assert_eq!(*world.daemon.owners.lock().unwrap(), [Owner::own(), owner(ALICE), owner(BOB)]);
+    // What is published at a name without an identity makes one, the user's.
+    let mut alice = world.hook_of(ALICE).await;
+    alice.ask(&hook::Request::Enter { identity: session(1) }).await;
+    let at = Some("shop".into());
+    let publish = hook::Request::Publish { identity: session(1), ports: Ports::One(80), at, stays: false };
+    let hook::Reply::Published { address, .. } = alice.ask(&publish).await.0 else { panic!() };
+    let shown = async |mut client: Client| {
+        client
+            .ask::<Address>(&admin::Request::AddressShow { name: "shop".into() })
+            .await
+            .map(|one| one.address.octets())
+    };
+    assert_eq!(shown(world.client_of(ALICE).await).await.unwrap(), address);
+    assert!(shown(world.client_of(BOB).await).await.is_err() && shown(world.client().await).await.is_err());
+    // A worker that became somebody else is hers by the token that was lent, and hers alone.
+    let mut worker = world.hook_of(BOB).await;
+    alice.ask(&hook::Request::Enter { identity: web() }).await;
+    alice.ask(&hook::Request::Lend { identity: web(), token: [9; 16] }).await;
+    assert_eq!(worker.address(&session(9)).await, made[1].address.octets());
+    let enter = hook::Request::Enter { identity: session(9) };
+    assert_eq!(errno_of(&worker.ask(&enter).await.0), libc::ENETDOWN, "its namespaces are hers");
+    let mut nobody = world.hook_of(65_534).await;
+    assert_eq!(errno_of(&nobody.ask(&hook::Request::Info { identity: web() }).await.0), libc::ENETDOWN);
+    let refused = world.client_of(65_534).await.ask::<Address>(&new()).await.unwrap_err();
+    assert!(refused.to_string().contains("only root"), "{refused}");
+}
+
+#[tokio::test]
+async fn of_one_user_one_request_at_a_time_seals() {
+    let world = world();
+    let export =
+        || admin::Request::IdentityExport { name: "web".into(), passphrase: admin::Passphrase::new("correct horse") };
+    let made =
+        async |mut client: Client| client.ask::<Address>(&admin::Request::AddressNew { name: "web".into() }).await;
+    made(world.client().await).await.unwrap();
+    made(world.client_of(ALICE).await).await.unwrap();
+    made(world.client_of(BOB).await).await.unwrap();
+    let turn = world.control.sealing.lock().await;
+    let mut waits = world.client_of(ALICE).await;
+    let first = tokio::spawn(async move { waits.ask::<String>(&export()).await });
+    let waiting = async {
+        while world.control.sealing_for.lock().unwrap().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(REQUEST_TIME, waiting).await.expect("one is counted");
+    let mut more = world.client_of(ALICE).await;
+    let second = timeout(REQUEST_TIME, more.ask::<String>(&export())).await.expect("at once").unwrap_err();
+    assert!(second.to_string().contains("another export"), "{second}");
+    let (mut bob, mut root) = (world.client_of(BOB).await, world.client().await);
+    let others = tokio::spawn(async move { (bob.ask::<String>(&export()).await, root.ask::<String>(&export()).await) });
+    drop(turn);
+    first.await.unwrap().expect("sealed");
+    let (bobs, roots) = others.await.unwrap();
+    bobs.and(roots).expect("sealed, one after the other");
+    world.client_of(ALICE).await.ask::<String>(&export()).await.expect("the next one");
 }
 
 #[tokio::test]
@@ -196,7 +272,7 @@ async fn a_user_of_many_groups_and_numbers_has_one_share_and_root_keeps_its_own(
     let mut rng = StdRng::seed_from_u64(2);
     let mut tokens = 0u128..;
     let mut open = async |owner| {
-        let token = IdentityRef::Session(tokens.next().unwrap().to_be_bytes());
+        let token = Which::Session(tokens.next().unwrap().to_be_bytes());
         world.control.spaces().open(&token, owner, &mut rng).await.map(drop)
     };
     let own = u32::try_from(MAX_OPEN_BY_OTHERS).unwrap();

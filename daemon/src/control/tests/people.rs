@@ -1,5 +1,7 @@
 //! The admin dialect: what people and scripts ask.
 
+use phantom_ipc::absent::Absence;
+
 use super::*;
 
 #[tokio::test]
@@ -24,10 +26,10 @@ async fn refusals_say_what_to_do() {
     let mut client = world.client().await;
     let _: Address = client.ask(&admin::Request::AddressNew { name: "web".into() }).await.unwrap();
     for (request, says) in [
-        (admin::Request::AddressNew { name: "web".into() }, "address list"),
+        (admin::Request::AddressNew { name: "web".into() }, "identity list"),
         (admin::Request::AddressNew { name: "../web".into() }, "another name"),
-        (admin::Request::AddressShow { name: "mail".into() }, "address new"),
-        (admin::Request::NetdbLookup { address: "::1".into() }, "address list"),
+        (admin::Request::AddressShow { name: "mail".into() }, "identity new"),
+        (admin::Request::NetdbLookup { address: "::1".into() }, "identity list"),
     ] {
         let Err(error @ ClientError::Refused(_)) = client.ask::<serde_json::Value>(&request).await else {
             panic!("{request:?}")
@@ -62,7 +64,7 @@ async fn stop_is_answered_before_it_happens() {
     world.client().await.ask::<()>(&admin::Request::Stop).await.unwrap();
     timeout(REQUEST_TIME, world.server).await.expect("ends").unwrap();
     assert!(!world.path.exists());
-    assert!(matches!(Client::connect(&world.path).await, Err(ClientError::NoDaemon(_))));
+    assert!(matches!(Client::connect(&world.path).await, Err(ClientError::Absent(Absence::Nobody(..)))));
 }
 
 #[tokio::test]
@@ -147,6 +149,25 @@ async fn what_is_offered_ends_with_the_connection_that_offered_it() {
     assert_eq!((offered.to.as_str(), offered.keep), ("/run/site", false));
     let Ports::One(taken) = TAKEN else { panic!() };
     assert!(client.ask::<Forward>(&offer(taken)).await.is_err());
+    // A name that was made for it says so, and goes again with what does not come about.
+    let forward = |port, name: &str| admin::Request::ForwardNew {
+        port,
+        to: "127.0.0.1:1".parse().unwrap(),
+        identity: Some(name.into()),
+        keep: false,
+    };
+    for is_new in [true, false] {
+        let made: Forward = client.ask(&forward(if is_new { 81 } else { 82 }, "shop")).await.unwrap();
+        assert_eq!(made.new_identity, is_new);
+    }
+    assert!(client.ask::<Forward>(&forward(taken, "vain")).await.is_err());
+    let named: Vec<Address> = client.ask(&admin::Request::AddressList).await.unwrap();
+    assert_eq!(named.iter().map(|one| &*one.name).collect::<Vec<_>>(), ["shop"]);
+    for port in [81, 82] {
+        let gone: Forward = client.ask(&admin::Request::ForwardRemove { port, identity: None }).await.unwrap();
+        assert_eq!((gone.port, gone.identity.as_deref()), (port, Some("shop")));
+        assert!(client.ask::<Forward>(&admin::Request::ForwardRemove { port, identity: None }).await.is_err());
+    }
     let _: Forward = other.ask(&offer(80)).await.unwrap();
     drop(client);
     let one_left = async {

@@ -53,7 +53,7 @@ impl Run {
 async fn programs_get_what_they_need_by_a_door() {
     let run = Run::start().await;
     let mut program = run.program().await;
-    let web = run.world.control.identities.find("web").unwrap();
+    let web = run.world.control.identities.find(Whose::Operator, "web").unwrap();
     assert_eq!(program.address(&session(TOKEN)).await, web.address().octets());
     let kind = libc::SOCK_STREAM;
     let socket = hook::Request::Socket { identity: session(TOKEN), domain: libc::AF_INET6, kind, protocol: 0 };

@@ -58,3 +58,24 @@ async fn a_resolver_that_does_not_answer_may_answer_later() {
     let request = hook::Request::Resolve { identity: session(1), name: "unanswered.example".into() };
     assert_eq!(errno_of(&world.hook().await.ask(&request).await.0), libc::EAGAIN);
 }
+
+#[tokio::test]
+async fn a_listener_on_loopback_lasts_as_long_as_its_connection() {
+    let world = world();
+    let mut program = world.hook().await;
+    let call = |call| hook::Request::Loopback { identity: session(1), call };
+    let (local, at) = ("0.0.0.0:80".parse().unwrap(), "127.0.0.1:7000".parse().unwrap());
+    let listen = call(hook::Loopback::Listen { local, at });
+    assert_eq!(program.ask(&listen).await.0, hook::Reply::Address(local));
+    assert_eq!(errno_of(&program.ask(&listen).await.0), libc::EMFILE, "each has a connection of its own");
+    assert_eq!(program.ask(&call(hook::Loopback::Peer { source: at })).await.0, hook::Reply::NotFound);
+    let to = "[fd70::1]:80".parse().unwrap();
+    let refused = program.ask(&call(hook::Loopback::Connect { to, from: at })).await.0;
+    assert_eq!(errno_of(&refused), libc::ECONNREFUSED);
+    let listeners = || world.daemon.listeners.load(Ordering::SeqCst);
+    assert_eq!(listeners(), 1);
+    drop(program);
+    while listeners() > 0 {
+        tokio::task::yield_now().await;
+    }
+}

@@ -26,21 +26,25 @@ async fn ports_are_published_as_long_as_the_connection() {
     program.ask(&hook::Request::Enter { identity: session(1) }).await;
     let own = program.address(&session(1)).await;
     let (reply, _) = program.ask(&publish(80, None)).await;
-    assert!(matches!(&reply, hook::Reply::Info { address, ipv4, .. } if *address == own && *ipv4 == OWN.octets()));
+    assert!(matches!(&reply, hook::Reply::Published { address, is_new: false, .. } if *address == own));
     let (reply, _) = program.ask(&publish(443, Some("shop"))).await;
-    let shop = world.control.identities.find("shop").expect("made");
-    let told = hook::Reply::Info {
+    let shop = world.control.identities.find(Whose::Operator, "shop").expect("made");
+    let told = |is_new| hook::Reply::Published {
         address: shop.address().octets(),
-        ipv4: ALIAS.octets(),
         name: shop.phantom_name().to_string(),
+        is_new,
     };
-    assert_eq!(reply, told);
+    assert_eq!(reply, told(true));
+    assert_eq!(program.ask(&publish(8443, Some("shop"))).await.0, told(false));
     assert_eq!(*world.daemon.created.lock().unwrap(), [shop.address()]);
     let own = ApAddress::from_bytes(own).unwrap();
-    published(&world, &[(80, own), (443, shop.address())]).await;
-    for (port, name, errno) in [(13, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL)] {
+    published(&world, &[(80, own), (443, shop.address()), (8443, shop.address())]).await;
+    for (port, name, errno) in
+        [(13, None, libc::EADDRINUSE), (1, Some("A b"), libc::EINVAL), (13, Some("vain"), libc::EADDRINUSE)]
+    {
         assert_eq!(errno_of(&program.ask(&publish(port, name)).await.0), errno);
     }
+    assert!(world.control.identities.find(Whose::Operator, "vain").is_none(), "made for nothing");
     drop(program);
     published(&world, &[]).await;
     let mut program = world.hook().await;
@@ -59,10 +63,10 @@ async fn the_status_shows_what_the_asking_user_publishes() {
     program.ask(&hook::Request::Enter { identity: session(1) }).await;
     alice.ask(&hook::Request::Enter { identity: session(2) }).await;
     for request in [publish(1, 443, None), publish(1, 80, None), publish(1, 80, Some("shop"))] {
-        assert!(matches!(program.ask(&request).await.0, hook::Reply::Info { .. }));
+        assert!(matches!(program.ask(&request).await.0, hook::Reply::Published { .. }));
     }
-    assert!(matches!(alice.ask(&publish(2, 22, None)).await.0, hook::Reply::Info { .. }));
-    let shop = world.control.identities.find("shop").expect("made");
+    assert!(matches!(alice.ask(&publish(2, 22, None)).await.0, hook::Reply::Published { .. }));
+    let shop = world.control.identities.find(Whose::Operator, "shop").expect("made");
     let own = program.address(&session(1)).await;
 
     let mut client = world.client().await;
@@ -85,14 +89,17 @@ async fn who_keeps_no_connection_publishes_as_long_as_the_identity_is_open() {
     let world = world();
     for _ in 0..2 {
         let (reply, _) = world.hook().await.ask(&publish(1, Ports::One(80), None, true)).await;
-        assert!(matches!(reply, hook::Reply::Info { .. }), "{reply:?}");
+        assert!(matches!(reply, hook::Reply::Published { .. }), "{reply:?}");
     }
     let told = world.client().await.status().await.unwrap().published;
     assert!(matches!(&told[..], [one] if one.ports == [80]), "{told:?}");
-    // Others may not, and have no names.
+    // Others may not; a name at which they publish is theirs.
     let mut bob = world.hook_of(BOB).await;
     assert_eq!(errno_of(&bob.ask(&publish(1, Ports::All, None, true)).await.0), libc::ENETDOWN);
-    assert_eq!(errno_of(&bob.ask(&publish(2, Ports::All, Some("shop"), true)).await.0), libc::ENETDOWN);
+    let reply = bob.ask(&publish(2, Ports::One(80), Some("shop"), true)).await.0;
+    assert!(matches!(reply, hook::Reply::Published { .. }), "{reply:?}");
+    let has_shop = |whose| world.control.identities.find(whose, "shop").is_some();
+    assert!(has_shop(Whose::User(BOB)) && !has_shop(Whose::Operator));
 }
 
 #[tokio::test]
@@ -131,7 +138,7 @@ async fn services_of_this_computer_are_offered_by_who_may_administer() {
         keep: false,
     };
     let named: Forward = client.ask(&new(80, Some("shop"))).await.unwrap();
-    let shop = world.control.identities.find("shop").expect("made");
+    let shop = world.control.identities.find(Whose::Operator, "shop").expect("made");
     assert_eq!((named.address, named.identity.as_deref()), (shop.address().ipv6(), Some("shop")));
     let fresh: Forward = client.ask(&new(80, None)).await.unwrap();
     assert!(fresh.identity.is_none() && fresh.address != named.address);
@@ -139,8 +146,8 @@ async fn services_of_this_computer_are_offered_by_who_may_administer() {
     assert!(taken.is_err());
     let remove =
         |identity: Option<&str>| admin::Request::ForwardRemove { port: 80, identity: identity.map(str::to_owned) };
-    assert!(client.ask::<u64>(&remove(Some("nobody"))).await.is_err());
-    assert_eq!(client.ask::<u64>(&remove(Some("shop"))).await.unwrap(), 1);
-    assert_eq!(client.ask::<Vec<Forward>>(&admin::Request::ForwardList).await.unwrap(), [fresh]);
-    assert_eq!(client.ask::<u64>(&remove(None)).await.unwrap(), 1);
+    assert!(client.ask::<Forward>(&remove(Some("nobody"))).await.is_err());
+    assert_eq!(client.ask::<Forward>(&remove(Some("shop"))).await.unwrap().address, named.address);
+    assert_eq!(client.ask::<Vec<Forward>>(&admin::Request::ForwardList).await.unwrap(), std::slice::from_ref(&fresh));
+    assert_eq!(client.ask::<Forward>(&remove(None)).await.unwrap(), fresh);
 }

@@ -17,6 +17,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::gulp::{GULP, Gulps};
 use opening::{End, Opener};
+pub(super) use sealing::KEY_LIMIT;
 use sealing::Sealer;
 
 /// Of a record: kind, version, length of what follows.
@@ -54,11 +55,12 @@ pub(super) fn length(header: &[u8; HEADER]) -> usize {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Records<S> {
-    /// Goes on where rustls stops: its handshake is over, nothing of it waits to leave, and it has begun no record.
+    /// Goes on where rustls stops: its handshake is over, nothing of it waits to leave, and it has begun no record. This side's key
+    /// seals `key_bytes` at most.
     ///
     /// # Errors
     /// When that is not so, or rustls does not give the keys.
-    pub(super) fn after(gulps: Gulps<S>, mut tls: Connection) -> io::Result<Self> {
+    pub(super) fn after(gulps: Gulps<S>, mut tls: Connection, key_bytes: u64) -> io::Result<Self> {
         let mut plain = Vec::new();
         match tls.reader().read_to_end(&mut plain) {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -68,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Records<S> {
         let (inner, arrived, held) = gulps.into_parts().ok_or(io::ErrorKind::InvalidData)?;
         let secrets = tls.dangerous_extract_secrets().map_err(io::Error::other)?;
         let opener = Opener::new(secrets.rx).ok_or(io::ErrorKind::Unsupported)?;
-        let sealer = Sealer::new(secrets.tx).ok_or(io::ErrorKind::Unsupported)?;
+        let sealer = Sealer::new(secrets.tx, key_bytes).ok_or(io::ErrorKind::Unsupported)?;
         let (plain, leaving) = (BytesMut::from(&plain[..]), BytesMut::new());
         Ok(Self { inner, opener, sealer, arrived, plain, end: None, leaving, ended: false, _held: held })
     }

@@ -15,10 +15,10 @@ const AROUND: usize = HEADER + 1 + TAG;
 
 const TAG: usize = 16;
 
-/// Bytes on the wire under one key. RFC 8446, section 5.5, allows AES-GCM 2^24.5 full records, which are 2^34.5 calls of the cipher: as
-/// many as these bytes cost when each record has a single one.
+/// Bytes on the wire under one key at most. RFC 8446, section 5.5, allows AES-GCM 2^24.5 full records, which are 2^34.5 calls of the
+/// cipher: as many as these bytes cost when each record has a single one.
 // protocol: L42
-const KEY_LIMIT: u64 = 1 << 38;
+pub(in super::super) const KEY_LIMIT: u64 = 1 << 38;
 
 /// Seals what leaves with one key.
 pub(super) struct Sealer {
@@ -28,6 +28,8 @@ pub(super) struct Sealer {
     next: u64,
     /// Bytes on the wire so far.
     pub(super) sealed: u64,
+    /// How many there may be.
+    limit: u64,
 }
 
 /// The key has sealed as much as it may, or a record could not be sealed.
@@ -36,8 +38,8 @@ pub(super) struct Sealer {
 pub(super) struct UsedUp;
 
 impl Sealer {
-    /// `None`: it is a cipher that is never offered.
-    pub(super) fn new((next, secrets): (u64, ConnectionTrafficSecrets)) -> Option<Self> {
+    /// For so many bytes on the wire. `None`: it is a cipher that is never offered.
+    pub(super) fn new((next, secrets): (u64, ConnectionTrafficSecrets), limit: u64) -> Option<Self> {
         use ConnectionTrafficSecrets::{Aes128Gcm, Aes256Gcm, Chacha20Poly1305};
         let (algorithm, key, iv) = match secrets {
             Aes128Gcm { key, iv } => (&AES_128_GCM, key, iv),
@@ -45,13 +47,13 @@ impl Sealer {
             Chacha20Poly1305 { key, iv } => (&CHACHA20_POLY1305, key, iv),
             _ => return None,
         };
-        Some(Self::with(UnboundKey::new(algorithm, key.as_ref()).ok()?, iv, next))
+        Some(Self::with(UnboundKey::new(algorithm, key.as_ref()).ok()?, iv, next, limit))
     }
 
-    pub(super) fn with(key: UnboundKey, iv: Iv, next: u64) -> Self {
+    pub(super) fn with(key: UnboundKey, iv: Iv, next: u64, limit: u64) -> Self {
         // What rustls has sealed counts as if its records had been full.
         let sealed = next.saturating_mul((CONTENT_MAX + AROUND) as u64);
-        Self { key: LessSafeKey::new(key), iv, next, sealed }
+        Self { key: LessSafeKey::new(key), iv, next, sealed, limit: limit.min(KEY_LIMIT) }
     }
 
     /// Appends content in as few records as it needs.
@@ -62,7 +64,7 @@ impl Sealer {
     pub(super) fn content(&mut self, content: &[u8], out: &mut BytesMut) -> Result<(), UsedUp> {
         out.reserve(content.len() + content.len().div_ceil(CONTENT_MAX) * AROUND);
         for part in content.chunks(CONTENT_MAX) {
-            if self.sealed + (part.len() + AROUND) as u64 > KEY_LIMIT {
+            if self.sealed + (part.len() + AROUND) as u64 > self.limit {
                 return Err(UsedUp);
             }
             self.record(ContentType::ApplicationData, part, out)?;

@@ -9,20 +9,22 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use libp2p::kad::{K_VALUE, KBucketKey};
 use libp2p::request_response::{self, Message, OutboundRequestId};
 use libp2p::{Multiaddr, PeerId, kad};
 use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::ident::{NodeId, Operator};
 use phantom_proto::netdb::{
-    self, Answer, Ballot, Key, Met, NotKept, Place, Publisher, Request, Search, Standing, Tally, Value, Verdict,
-    Written,
+    self, Answer, Ballot, Claim, Ended, Key, Met, NotKept, Place, Publisher, Request, Search, Standing, Tally, Value,
+    Verdict, Written,
 };
 use phantom_proto::record::NodeRecord;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::super::transport::{contact, identity_key, peer_id};
-use super::{DatabaseError, Looked, QueryId, Stands, Task, local};
+use super::handle::Looked;
+use super::{DatabaseError, QueryId, Stands, Task, local};
 use crate::clock::unix_seconds;
 
 /// Whom a look-up of an AP record asks at most, and a publication.
@@ -33,32 +35,29 @@ const REGION_MOST: usize = 128;
 const NODE_MOST: usize = 20;
 const SAMPLE_MOST: usize = 5;
 
-/// Inquiries under way at once, those that are tried again later among them: what comes on top is refused.
-const INQUIRIES: usize = 512;
-
-/// Look-ups for the sample among them: what is met beyond that is met again.
+/// Look-ups for the sample at once: what is met beyond that is met again.
 const FOR_SAMPLE: usize = 24;
 
 /// When a record that too few keep is written again; each wait is twice the one before it.
 const AGAIN: Duration = Duration::from_secs(5);
 const AGAIN_MOST: Duration = Duration::from_secs(600);
 
-/// What an inquiry is for.
+/// What an inquiry is for; `of` whose, if it is not this node's.
 pub(super) enum Aim {
     /// A record that somebody waits for.
-    Read(oneshot::Sender<Looked>),
+    Read { answer_tx: oneshot::Sender<Looked>, of: Option<Claim> },
     /// A node's record, for the sample.
     Sample,
     /// An AP record of somebody who uses a path that ends here.
-    Publish { record: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>>, wait: Duration },
+    Publish { record: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>>, wait: Duration, of: Option<Claim> },
     /// This node's own record.
     Own { record: Vec<u8>, wait: Duration },
 }
 
 /// One key that is asked about.
-struct Inquiry {
+pub(super) struct Inquiry {
     key: Key,
-    aim: Aim,
+    pub(super) aim: Aim,
     search: Search,
     /// Where the nodes are that were found.
     addresses: HashMap<PeerId, Vec<Multiaddr>>,
@@ -78,16 +77,16 @@ enum Votes {
 #[derive(Default)]
 pub(super) struct Exchange {
     last: u64,
-    inquiries: HashMap<u64, Inquiry>,
+    pub(super) inquiries: HashMap<u64, Inquiry>,
     lookups: HashMap<QueryId, u64>,
     requests: HashMap<OutboundRequestId, (u64, Operator)>,
     /// Publications that too few confirmed.
-    again: Vec<(Instant, Key, Aim)>,
+    pub(super) again: Vec<(Instant, Key, Aim)>,
 }
 
 impl Exchange {
     /// Whether a node's record may be asked for, for the sample: not twice at once, and not more than a round's.
-    fn has_room_for(&self, key: &Key) -> bool {
+    pub(super) fn has_room_for(&self, key: &Key) -> bool {
         let mut asked = self.inquiries.values().filter(|inquiry| matches!(inquiry.aim, Aim::Sample));
         asked.clone().count() < FOR_SAMPLE && !asked.any(|inquiry| inquiry.key == *key)
     }
@@ -96,34 +95,39 @@ impl Exchange {
     pub(super) fn len(&self) -> usize {
         self.inquiries.len()
     }
+
+    #[cfg(test)]
+    pub(super) fn wait(&mut self, at: Instant, key: Key, aim: Aim) {
+        self.again.push((at, key, aim));
+    }
 }
 
 impl Aim {
     fn most(&self, key: &Key) -> usize {
         match self {
             Self::Sample => SAMPLE_MOST,
-            Self::Read(_) if netdb::Table::of(key) == Some(netdb::Table::Nodes) => NODE_MOST,
-            Self::Read(_) | Self::Publish { .. } | Self::Own { .. } => REGION_MOST,
+            Self::Read { .. } if netdb::Table::of(key) == Some(netdb::Table::Nodes) => NODE_MOST,
+            Self::Read { .. } | Self::Publish { .. } | Self::Own { .. } => REGION_MOST,
         }
     }
 
-    fn votes(&self, key: Key, asked: impl Iterator<Item = Operator>) -> Votes {
+    fn votes(&self, key: Key, asked: impl Iterator<Item = Operator>, is_whole: bool) -> Votes {
         match self {
-            Self::Read(_) | Self::Sample => Votes::Tally(Tally::new(key, asked)),
+            Self::Read { .. } | Self::Sample => Votes::Tally(Tally::new(key, asked, is_whole)),
             Self::Publish { .. } | Self::Own { .. } => Votes::Ballot(Ballot::new(asked)),
         }
     }
 
     fn request(&self, key: Key) -> Request {
         match self {
-            Self::Read(_) | Self::Sample => Request::Get(key),
+            Self::Read { .. } | Self::Sample => Request::Get(key),
             Self::Publish { record, .. } | Self::Own { record, .. } => Request::Put(key, record.clone()),
         }
     }
 
-    fn fail(self, error: DatabaseError) {
+    pub(super) fn fail(self, error: DatabaseError) {
         match self {
-            Self::Read(answer_tx) => drop(answer_tx.send(Err(error))),
+            Self::Read { answer_tx, .. } => drop(answer_tx.send(Err(error))),
             Self::Publish { done_tx, .. } => drop(done_tx.send(Err(error))),
             Self::Own { .. } => tracing::warn!(%error, "this node's record could not be published"),
             Self::Sample => {}
@@ -134,11 +138,8 @@ impl Aim {
 impl Task {
     /// Begins to ask about a key.
     pub(super) fn inquire(&mut self, key: Key, aim: Aim) {
-        if self.exchange.inquiries.len() + self.exchange.again.len() >= INQUIRIES {
+        if !self.exchange.makes_room(&mut crate::random(), &key, &aim) {
             return aim.fail(local("too much is asked for at once"));
-        }
-        if matches!(aim, Aim::Sample) && !self.exchange.has_room_for(&key) {
-            return;
         }
         let query = self.kad().get_closest_peers(key.to_vec());
         let search = Search::new(&key, self.region.writers());
@@ -173,11 +174,11 @@ impl Task {
 
     /// A look-up of Kademlia has ended with these. False: it was for no inquiry.
     // protocol: D31
-    pub(super) fn looked(&mut self, query: QueryId, peers: Vec<kad::PeerInfo>) -> bool {
+    pub(super) fn looked(&mut self, query: QueryId, peers: Vec<kad::PeerInfo>, ended: Ended) -> bool {
         let Some(number) = self.exchange.lookups.remove(&query) else { return false };
         let met: Vec<_> = peers.iter().filter_map(|peer| self.met(peer)).collect();
         let Some(inquiry) = self.exchange.inquiries.get_mut(&number) else { return true };
-        inquiry.search.found(met);
+        inquiry.search.found(met, ended);
         inquiry.addresses.extend(peers.into_iter().map(|peer| (peer.peer_id, peer.addrs)));
         inquiry.lookups -= 1;
         if !std::mem::replace(&mut inquiry.has_looked_further, true) {
@@ -199,17 +200,30 @@ impl Task {
         let identity = identity_key(&peer.peer_id)?;
         let own_addr = |addr: &Multiaddr| contact(addr).filter(|contact| contact.identity == identity);
         let said = || peer.addrs.iter().find_map(own_addr).map(|contact| contact.addr.ip());
-        let ip = self.remotes.get(&peer.peer_id).copied().or_else(said)?;
+        let ip = self.nodes.ip(&peer.peer_id).or_else(said)?;
         Some(Met { identity, operator: Operator::of(self.spread, NodeId::of(&identity), ip) })
     }
 
-    /// Asks whom the search has found.
+    /// The nearest nodes of the routing table with which a connection stands.
+    fn neighbours(&mut self, key: &Key) -> Vec<Met> {
+        let place = KBucketKey::new(key.to_vec());
+        let near: Vec<_> = self.kad().get_closest_local_peers(&place).map(|peer| *peer.preimage()).collect();
+        let connected = near.into_iter().filter(|peer| self.swarm.is_connected(peer));
+        let met = |peer_id| self.met(&kad::PeerInfo { peer_id, addrs: Vec::new() });
+        connected.filter_map(met).take(K_VALUE.get()).collect()
+    }
+
+    /// Asks whom the search has found, and neighbours that are near.
+    // protocol: D39
     fn ask(&mut self, number: u64) {
+        let Some(key) = self.exchange.inquiries.get(&number).map(|inquiry| inquiry.key) else { return };
+        let neighbours = self.neighbours(&key);
         let Some(inquiry) = self.exchange.inquiries.get_mut(&number) else { return };
-        let (key, now) = (inquiry.key, unix_seconds());
-        let chosen = inquiry.search.chosen(inquiry.aim.most(&key));
+        inquiry.search.knows(neighbours);
+        let now = unix_seconds();
+        let chosen = inquiry.search.chosen(&mut crate::random(), inquiry.aim.most(&key));
         let request = inquiry.aim.request(key);
-        inquiry.votes = inquiry.aim.votes(key, chosen.iter().map(|met| met.operator));
+        inquiry.votes = inquiry.aim.votes(key, chosen.iter().map(|met| met.operator), inquiry.search.is_whole());
         if let (Votes::Tally(tally), Some(record)) = (&mut inquiry.votes, self.shelf.get(now, &key)) {
             tally.know(now, record.to_vec());
         }
@@ -248,7 +262,7 @@ impl Task {
             }
             Request::Put(key, record) => {
                 let publisher = identity_key(peer).and_then(|identity| {
-                    let ip = *self.remotes.get(peer)?;
+                    let ip = self.nodes.ip(peer)?;
                     Some(Publisher { identity, operator: Operator::of(self.spread, NodeId::of(&identity), ip) })
                 });
                 let Some(publisher) = publisher.filter(|_| !self.bars(&key, &record)) else { return Answer::Refused };
@@ -301,7 +315,8 @@ impl Task {
             Verdict::Found(found) => {
                 let (value, bytes) = *found;
                 if let Value::Node(record) = &value {
-                    self.learn(NodeRecord::clone(record), bytes.clone());
+                    let for_sample = matches!(inquiry.aim, Aim::Sample);
+                    self.learn(NodeRecord::clone(record), bytes.clone(), for_sample);
                 }
                 Ok(Some((value, bytes)))
             }
@@ -315,7 +330,7 @@ impl Task {
                 Err(DatabaseError::Contradicted)
             }
         };
-        if let Aim::Read(answer_tx) = inquiry.aim {
+        if let Aim::Read { answer_tx, .. } = inquiry.aim {
             let _ = answer_tx.send(looked);
         }
     }
@@ -337,15 +352,15 @@ impl Task {
         match (inquiry.aim, written) {
             (Aim::Publish { done_tx, .. }, Written::Stands(_)) => drop(done_tx.send(Ok(()))),
             (aim @ Aim::Publish { .. }, Written::Refused(_)) => aim.fail(local("other nodes refuse the record")),
-            (Aim::Publish { record, done_tx, wait }, Written::TooFew(_)) => {
-                let next = Aim::Publish { record, done_tx, wait: AGAIN_MOST.min(wait * 2) };
+            (Aim::Publish { record, done_tx, wait, of }, Written::TooFew(_)) => {
+                let next = Aim::Publish { record, done_tx, wait: AGAIN_MOST.min(wait * 2), of };
                 self.exchange.again.push((Instant::now() + wait, key, next));
             }
             (Aim::Own { record, wait }, Written::Refused(_) | Written::TooFew(_)) => {
                 let next = Aim::Own { record, wait: AGAIN_MOST.min(wait * 2) };
                 self.exchange.again.push((Instant::now() + wait, key, next));
             }
-            (Aim::Own { .. } | Aim::Read(_) | Aim::Sample, _) => {}
+            (Aim::Own { .. } | Aim::Read { .. } | Aim::Sample, _) => {}
         }
     }
 
@@ -366,7 +381,7 @@ impl Task {
                 Aim::Publish { record, done_tx, .. } => {
                     !done_tx.is_closed() && netdb::check(unix_seconds(), &key, record).is_ok()
                 }
-                Aim::Read(_) | Aim::Sample => false,
+                Aim::Read { .. } | Aim::Sample => false,
             };
             if wanted {
                 self.publish(key, aim);
@@ -377,8 +392,12 @@ impl Task {
     }
 
     /// The first wait before a record is written again.
-    pub(super) fn publication(record: Vec<u8>, done_tx: oneshot::Sender<Result<(), DatabaseError>>) -> Aim {
-        Aim::Publish { record, done_tx, wait: AGAIN }
+    pub(super) fn publication(
+        record: Vec<u8>,
+        done_tx: oneshot::Sender<Result<(), DatabaseError>>,
+        of: Option<Claim>,
+    ) -> Aim {
+        Aim::Publish { record, done_tx, wait: AGAIN, of }
     }
 
     /// This node's record, from the beginning: what waited to be written again waits no more.

@@ -3,19 +3,16 @@
 use phantom_proto::wire::NodeContact;
 use rand::seq::{IndexedRandom, IteratorRandom};
 
-use super::super::transport::contact;
-use super::{PRIMES, SIZE, Task};
+use phantom_proto::netdb::SAMPLE;
+
+use super::{PRIMES, Task};
 
 impl Task {
     /// Some nodes, at most `most`: of the routing table, which every stranger may ask for, and not of what else is known: of that paths are made.
     // protocol: J13
     pub(super) fn some(&mut self, most: usize) -> Vec<NodeContact> {
         let bans = self.commands.in_force();
-        let buckets = self.kad().kbuckets();
-        let addresses: Vec<_> = buckets
-            .flat_map(|bucket| bucket.iter().map(|entry| entry.node.value.first().clone()).collect::<Vec<_>>())
-            .collect();
-        let contacts = addresses.iter().filter_map(contact).filter(|contact| bans.of_contact(contact).is_none());
+        let contacts = self.placed().into_iter().filter(|contact| bans.of_contact(contact).is_none());
         contacts.sample(&mut crate::random(), most)
     }
 
@@ -26,6 +23,6 @@ impl Task {
         some.iter().for_each(|contact| self.dial(contact));
         self.contacts.retain(|known| !contacts.contains(known));
         self.contacts.splice(0..0, contacts);
-        self.contacts.truncate(SIZE);
+        self.contacts.truncate(SAMPLE);
     }
 }

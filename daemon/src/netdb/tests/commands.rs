@@ -19,7 +19,7 @@ fn key(number: u8) -> SigningKey {
     SigningKey::from_seed(&[200 + number; 32])
 }
 
-fn keys() -> KeySet {
+pub(super) fn keys() -> KeySet {
     KeySet::new(2, (1..=3).map(|number| key(number).verifying_key()).collect()).unwrap()
 }
 
@@ -30,7 +30,7 @@ fn signed(command: &Command) -> Vec<u8> {
 }
 
 /// So many commands, one behind the other; each bans a node that there is not, the last one these.
-fn chain(count: u64, last: &[Action]) -> Vec<Vec<u8>> {
+pub(super) fn chain(count: u64, last: &[Action]) -> Vec<Vec<u8>> {
     let (mut predecessor, issued) = (keys().root(), unix_seconds());
     let link = |serial| {
         let nobody = Action::Ban(Target::Node(contact(100 + serial as u8).node_id()));
@@ -42,7 +42,7 @@ fn chain(count: u64, last: &[Action]) -> Vec<Vec<u8>> {
     (1..=count).map(link).collect()
 }
 
-fn ban(seed: u8) -> Action {
+pub(super) fn ban(seed: u8) -> Action {
     Action::Ban(Target::Node(contact(seed).node_id()))
 }
 
@@ -219,4 +219,30 @@ async fn an_inserted_record_is_found() {
         one.send_command(command).await.unwrap();
     }
     assert!(one.node(contact(40).node_id()).await.unwrap().is_some());
+}
+
+/// A neighbour that keeps commands back shows by a later one that there are some, and another has them.
+// protocol: M11, M15
+#[tokio::test]
+async fn commands_that_are_kept_back_are_missed_and_asked_for_elsewhere() {
+    let network = MemoryNetwork::default();
+    let (one, dir) = maintained(&network, 1, Vec::new());
+    let all = chain(5, &[]);
+    let withholding = Stranger::dial(&network, 1).await;
+    let _said = withholding.tell(GOSSIP, &gossip(&all[4])).await;
+    has(&one, 1).await;
+    assert_eq!(one.commands().await.missing, 4);
+    // It stays so for as long as nobody else is there, also after a restart.
+    drop(one);
+    let restarted = until(async || Store::open(&dir.path().join("store")).ok()).await;
+    let kept = Commands::restore(keys(), BTreeSet::new(), Arc::new(restarted), unix_seconds()).unwrap();
+    assert_eq!(kept.state().missing, 4);
+    let network = MemoryNetwork::default();
+    let again = node_of(&network, 1, Vec::new(), Vec::new(), kept);
+    let (honest, _dir2) = maintained(&network, 2, vec![contact(1)]);
+    for command in &all {
+        let _ = honest.send_command(command.clone()).await;
+    }
+    until(async || (again.commands().await.missing == 0).then_some(())).await;
+    assert_eq!(again.commands().await.entries.len(), 5);
 }

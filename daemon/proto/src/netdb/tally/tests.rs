@@ -33,7 +33,7 @@ fn node_record(keys: u8, revision: u16) -> (Key, Vec<u8>) {
 /// What comes out of these answers, all of different operators.
 fn after(key: Key, answers: Vec<Option<Answer>>) -> Option<Verdict> {
     let asked = operators(answers.len() as u8);
-    let mut tally = Tally::new(key, asked.iter().copied());
+    let mut tally = Tally::new(key, asked.iter().copied(), true);
     asked.iter().zip(answers).for_each(|(operator, answer)| tally.hear(NOW, *operator, answer));
     tally.verdict()
 }
@@ -50,7 +50,7 @@ fn newest(verdict: Option<Verdict>) -> Option<Vec<u8>> {
 fn the_newest_wins_once_more_than_half_have_answered() {
     let ((key, old), (_, new)) = (record(1), record(2));
     let asked = operators(4);
-    let mut tally = Tally::new(key, asked.iter().copied());
+    let mut tally = Tally::new(key, asked.iter().copied(), true);
     tally.hear(NOW, asked[0], Some(Answer::Record(old)));
     tally.hear(NOW, asked[1], Some(Answer::Nothing));
     assert_eq!(tally.verdict(), None, "half is not more than half: a stale record does not win by being fast");
@@ -82,18 +82,35 @@ fn there_is_none_only_when_nine_of_ten_say_so_and_nobody_is_silent() {
     assert_eq!(after(key, Vec::new()), Some(Verdict::Unsure), "nobody was asked");
 }
 
+/// Who answered the look-up in time were hostile nodes alone, and all of them say so.
+// protocol: D40
+#[test]
+fn there_is_none_only_where_the_region_was_met() {
+    let (key, record) = record(1);
+    let asked = operators(10);
+    let after = |is_whole, last: Answer| {
+        let mut tally = Tally::new(key, asked.iter().copied(), is_whole);
+        asked[1..].iter().for_each(|operator| tally.hear(NOW, *operator, Some(Answer::Nothing)));
+        tally.hear(NOW, asked[0], Some(last));
+        tally.verdict()
+    };
+    assert_eq!(after(true, Answer::Nothing), Some(Verdict::Absent));
+    assert_eq!(after(false, Answer::Nothing), Some(Verdict::Unsure));
+    assert_eq!(newest(after(false, Answer::Record(record.clone()))), Some(record), "what is there is there");
+}
+
 /// Of two nodes of one operator both must say it; and a thousand of one operator say it once.
 // protocol: D7
 #[test]
 fn an_operator_has_one_voice() {
     let (key, _) = record(1);
     let [one, other] = [Operator::V4([10, 1]), Operator::V4([10, 2])];
-    let mut tally = Tally::new(key, [one; 1000].into_iter().chain([other]));
+    let mut tally = Tally::new(key, [one; 1000].into_iter().chain([other]), true);
     (0..1000).for_each(|_| tally.hear(NOW, one, Some(Answer::Nothing)));
     assert_eq!(tally.verdict(), None);
     tally.hear(NOW, other, Some(Answer::Stands));
     assert_eq!(tally.verdict(), Some(Verdict::Unsure), "half of the operators said no such thing");
-    let mut tally = Tally::new(key, [one; 2].into_iter());
+    let mut tally = Tally::new(key, [one; 2].into_iter(), true);
     tally.hear(NOW, one, Some(Answer::Nothing));
     assert_eq!(tally.verdict(), None);
     tally.hear(NOW, one, Some(Answer::Nothing));
@@ -110,7 +127,7 @@ fn different_keys_for_one_epoch_are_noticed_and_none_is_taken() {
     assert_eq!(after(key, both), Some(Verdict::Contradicted));
     assert_eq!(newest(after(key, vec![found(&one), found(&moved), None])), Some(moved), "another address is none");
     let asked = operators(3);
-    let mut tally = Tally::new(key, asked.iter().copied());
+    let mut tally = Tally::new(key, asked.iter().copied(), true);
     tally.know(NOW, other);
     asked[..2].iter().for_each(|operator| tally.hear(NOW, *operator, Some(Answer::Nothing)));
     assert_eq!(tally.verdict(), None, "the last one may have another");

@@ -14,11 +14,27 @@ enum State {
     Early,
     Attaching,
     Standing,
+    Lent,
+    Awaiting,
+    Homing,
+    Home,
+    Brings,
     Tunnel,
 }
 
-const STATES: [State; 6] =
-    [State::Fresh, State::Arrays, State::Early, State::Attaching, State::Standing, State::Tunnel];
+const STATES: [State; 11] = [
+    State::Fresh,
+    State::Arrays,
+    State::Early,
+    State::Attaching,
+    State::Standing,
+    State::Lent,
+    State::Awaiting,
+    State::Homing,
+    State::Home,
+    State::Brings,
+    State::Tunnel,
+];
 
 fn outputs(node: &mut Node) -> Vec<Output> {
     std::iter::from_fn(|| node.poll()).collect()
@@ -39,9 +55,13 @@ fn dialed(node: &mut Node) -> LinkId {
     link
 }
 
-fn array() -> Vec<u8> {
+pub(super) fn array_frame() -> ArrayFrame {
     let (setup, replies) = (Box::new([[3; SLOT_LEN]; SLOTS]), Box::new([[4; REPLY_LEN]; SLOTS]));
-    ArrayFrame { build: BuildId([1; 16]), setup, replies }.to_bytes()
+    ArrayFrame { build: BuildId([1; 16]), setup, replies }
+}
+
+fn array() -> Vec<u8> {
+    array_frame().to_bytes()
 }
 
 /// A node with one link in this state, to its neighbour 2.
@@ -74,10 +94,37 @@ fn with_link(state: State) -> (Node, LinkId) {
             frame(&mut node, link, kind::ATTACH, vec![7; 16]);
             link
         }
+        State::Lent => {
+            let link = accepted(&mut node);
+            frame(&mut node, link, kind::AWAIT, vec![8; 16]);
+            link
+        }
+        State::Awaiting => {
+            join(&mut node, end(true));
+            let standing = dialed(&mut node);
+            frame(&mut node, standing, kind::ATTACHED, Vec::new());
+            // An end starts a tunnel when its wait is over.
+            node.refill(NOW);
+            node.refill(NOW + 20);
+            dialed(&mut node)
+        }
+        State::Homing | State::Home => {
+            node.dial(neighbour(2), Errand::Home(neighbour(2).node_id()));
+            let link = dialed(&mut node);
+            if state == State::Home {
+                frame(&mut node, link, kind::HOME, Vec::new());
+            }
+            link
+        }
+        State::Brings => {
+            let link = accepted(&mut node);
+            frame(&mut node, link, kind::HOME, Vec::new());
+            link
+        }
         State::Tunnel => {
-            join(&mut node, end(false));
-            let standing = accepted(&mut node);
-            frame(&mut node, standing, kind::ATTACH, vec![7; 16]);
+            join(&mut node, end(true));
+            let standing = dialed(&mut node);
+            frame(&mut node, standing, kind::ATTACHED, Vec::new());
             frame(&mut node, standing, kind::SEED, vec![5; BLOCK_LEN]);
             // An end takes its time.
             node.refill(NOW + 300);
@@ -94,7 +141,9 @@ fn good_payload(frame_kind: u8) -> Vec<u8> {
     match frame_kind {
         kind::ARRAY => array(),
         kind::ATTACH => vec![9; 16],
+        kind::AWAIT => vec![8; 16],
         kind::SEED | kind::CONFIRM => vec![6; BLOCK_LEN],
+        kind::RECORD => renewal::record(2, 2, NOW),
         kind::TUNNEL => vec![6; 16 + 2 * BLOCK_LEN],
         kind::CELL => vec![6; 4092],
         kind::JOIN => vec![6; 16],
@@ -126,10 +175,18 @@ fn a_frame_that_does_not_belong_closes_its_link_in_every_state() {
     let accepted = [
         (State::Fresh, kind::ARRAY),
         (State::Fresh, kind::ATTACH),
+        (State::Fresh, kind::AWAIT),
+        (State::Fresh, kind::HOME),
         (State::Arrays, kind::ARRAY),
         (State::Arrays, kind::ATTACH),
+        (State::Arrays, kind::AWAIT),
+        (State::Arrays, kind::HOME),
+        (State::Homing, kind::HOME),
+        (State::Home, kind::ARRAY),
         (State::Attaching, kind::ATTACHED),
         (State::Standing, kind::SEED),
+        (State::Standing, kind::RECORD),
+        (State::Standing, kind::ALIVE),
     ];
     for state in STATES {
         for frame_kind in 0..=u8::MAX {

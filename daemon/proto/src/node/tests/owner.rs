@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::node::build::{KEPT_FREE, LATE, MAX_BUILDS};
 use crate::node::paths::{Ending, Owned, Part, Path};
 use crate::path::plan::Role;
 use crate::path::{Case, Class, How, Persona};
@@ -20,9 +21,15 @@ pub(super) fn owner(seed: u64, settings: Settings) -> Node {
 
 /// A path of our own, as when it had been built and had had a tunnel.
 pub(super) fn build(node: &mut Node, now: u64, persona: Persona, class: Class) -> PathNo {
+    let end = neighbour(node.next as u8 | 1);
+    build_to(node, now, persona, class, end)
+}
+
+/// The same, ending there.
+pub(super) fn build_to(node: &mut Node, now: u64, persona: Persona, class: Class, end: NodeContact) -> PathNo {
     let number = node.next as u8;
     let secrets = [1, 2, 3].map(|hop| PathSecret(Zeroizing::new([number ^ hop; 32])));
-    let (end, handle) = (neighbour(number | 1), crate::path::handle(&secrets[2]));
+    let handle = crate::path::handle(&secrets[2]);
     let owned = Owned {
         persona,
         class,
@@ -79,12 +86,13 @@ fn an_identity_takes_the_persona_that_is_ready_with_its_spares() {
     let mut node = owner(1, Settings::default());
     node.tick(NOW);
     let ready = unborn(&node)[0];
-    for class in [Class::Out, Class::Out, Class::In, Class::In] {
+    for class in [Class::Out, Class::Out, Class::Out, Class::In, Class::In] {
         build(&mut node, NOW, ready, class);
     }
     node.handle(NOW, Input::WantExit(address(1)));
     let of = |node: &Node, work| works(node).into_iter().filter(|(_, other)| *other == work).count();
-    assert_eq!((of(&node, Work::Connect), of(&node, Work::Ask), of(&node, Work::Serve)), (1, 1, 0));
+    let works_of = [Work::Connect, Work::Ask, Work::AskAgain, Work::Serve].map(|work| of(&node, work));
+    assert_eq!(works_of, [1, 1, 1, 0]);
     node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
     assert_eq!((of(&node, Work::Serve), of(&node, Work::Spare)), (2, 0));
     assert!(works(&node).iter().all(|(persona, _)| *persona == ready), "one identity, one persona");
@@ -104,16 +112,17 @@ fn lost_work_passes_to_a_spare_at_once_and_the_oldest_of_many_spares_goes() {
     node.tick(NOW);
     node.handle(NOW, Input::WantExit(address(1)));
     let persona = node.persona_of(address(1)).unwrap();
-    let paths: Vec<_> = (0..5).map(|n| build(&mut node, NOW + n, persona, Class::Out)).collect();
+    let paths: Vec<_> = (0..7).map(|n| build(&mut node, NOW + n, persona, Class::Out)).collect();
     let work = |node: &Node, no: &PathNo| node.paths.get(no).and_then(Path::owned).map(|owned| owned.work);
     assert_eq!(work(&node, &paths[0]), Some(Work::Connect));
     assert_eq!(work(&node, &paths[1]), Some(Work::Ask));
-    assert_eq!(work(&node, &paths[2]), Some(Work::Leaving), "the oldest of three spares");
+    assert_eq!(work(&node, &paths[2]), Some(Work::AskAgain));
+    assert_eq!(work(&node, &paths[3]), Some(Work::Leaving), "the oldest of four spares");
     (NOW..NOW + 3_600_000).step_by(10_000).for_each(|now| node.leave(now));
-    assert_eq!(work(&node, &paths[2]), None, "some time later");
+    assert_eq!(work(&node, &paths[3]), None, "some time later");
     node.drop_path(NOW + 10, paths[0]);
-    assert_eq!(work(&node, &paths[4]), Some(Work::Connect), "the newest spare");
-    assert_eq!(work(&node, &paths[3]), Some(Work::Spare));
+    assert_eq!(work(&node, &paths[6]), Some(Work::Connect), "the newest spare");
+    assert_eq!(work(&node, &paths[4]), Some(Work::Spare));
     // It has nothing to do with what happened when the next build comes: there is a spare.
     assert!(!node.is_due_now(NOW + 20, persona, Class::Out));
 }
@@ -122,7 +131,7 @@ impl Node {
     fn is_due_now(&mut self, now: u64, persona: Persona, class: Class) -> bool {
         let before = self.problem.take();
         self.pursue(now);
-        let tried = self.problem.is_some() || self.building(persona, class) > 0;
+        let tried = self.problem.is_some() || self.building(now, persona, class) > 0;
         self.problem = before;
         tried
     }
@@ -197,6 +206,62 @@ fn a_record_out_of_turn_leaves_only_when_no_entry_of_the_last_one_lives() {
     assert!(revived.iter().all(|(_, _, record)| record.step_of() == NOW / STEP_MS && record.serial as u16 > 0));
 }
 
+/// The record of the next step is made, and names an entry that lives; but until it is published, others find the one of this step.
+// protocol: H3
+#[test]
+fn a_record_that_others_still_find_is_replaced_when_none_of_its_entries_lives() {
+    let mut node = owner(4, Settings { publish_within: 0, entry_paths: 2, ..Settings::default() });
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    let paths: Vec<_> = (0..3).map(|_| build(&mut node, NOW, persona, Class::In)).collect();
+    node.serve(NOW);
+    sent(&mut node, NOW);
+    node.drop_path(NOW + 1, paths[0]);
+    let step = NOW / STEP_MS;
+    let mut at = NOW + 1;
+    while !sent(&mut node, at).iter().any(|(_, _, record)| record.step_of() == step + 1) {
+        at += 10_000;
+        node.serve(at);
+    }
+    node.drop_path(at, paths[1]);
+    while !sent(&mut node, at).iter().any(|(_, _, record)| record.step_of() == step) {
+        at += 100;
+        assert!(at / STEP_MS == step, "nobody is reached until the next record appears");
+        node.serve(at);
+    }
+}
+
+/// The first path that serves again is named at once, and the others when they do, not in the next step.
+// protocol: H3
+#[test]
+fn a_service_that_was_lost_names_all_its_entries_again_once_they_serve() {
+    let mut node = owner(4, Settings { publish_within: 0, entry_paths: 3, ..Settings::default() });
+    node.handle(NOW, Input::WantEntry(key(1), Serials::default()));
+    let persona = node.persona_of(address(1)).unwrap();
+    let lost: Vec<_> = (0..3).map(|_| build(&mut node, NOW, persona, Class::In)).collect();
+    node.serve(NOW);
+    sent(&mut node, NOW);
+    lost.into_iter().for_each(|path| node.drop_path(NOW + 1, path));
+    build(&mut node, NOW + 2, persona, Class::In);
+    let mut at = NOW + 2;
+    let served = |node: &mut Node, at: &mut u64| {
+        for _ in 0..1000 {
+            *at += 100;
+            node.serve(*at);
+            if let Some((_, _, record)) = sent(node, *at).pop() {
+                return Some(record.entries.len());
+            }
+        }
+        None
+    };
+    assert_eq!(served(&mut node, &mut at), Some(1), "in the next step only");
+    for _ in 0..2 {
+        build(&mut node, at, persona, Class::In);
+    }
+    assert_eq!(served(&mut node, &mut at), Some(3));
+    assert_eq!(served(&mut node, &mut at), None, "what is whole stays as it is");
+}
+
 // protocol: H4
 #[test]
 fn serials_grow_within_a_step_over_restarts_and_when_the_next_step_was_ahead() {
@@ -244,7 +309,7 @@ fn a_node_says_what_its_first_path_waits_for() {
     node.paths.get_mut(&no).unwrap().proven = true;
     node.paths.get_mut(&no).unwrap().vain = 2;
     let said = node.progress(NOW + 64_000).unwrap();
-    assert!(said.contains("a path that stands since 4 s") && said.contains("2 in a row in vain; after 5"), "{said}");
+    assert!(said.contains("a path that has stood for 4 s") && said.contains("2 in a row in vain; after 5"), "{said}");
     node.ready.put(no, TunnelNo(1));
     assert_eq!(node.progress(NOW + 64_000), None);
     // One for what comes in serves nobody who wants out.
@@ -264,7 +329,7 @@ fn what_went_wrong_is_noted_and_told() {
     let lost = build(&mut node, NOW + 3_000, persona, Class::Out);
     node.end_path(NOW + 63_000, lost, Ending::Lost);
     let said = node.notes(NOW + 65_000).join("\n");
-    assert!(said.contains("a path was ended by others after 60 of") && said.contains("(2 s ago)"), "{said}");
+    assert!(said.contains("a path was ended by others after 1 min of") && said.contains("(2 s ago)"), "{said}");
     let logged = |node: &mut Node| {
         let note = |output| if let Output::Note(note) = output { Some(note) } else { None };
         std::iter::from_fn(|| node.poll()).filter_map(note).collect::<Vec<_>>()
@@ -463,7 +528,7 @@ fn nothing_is_built_out_of_turn_while_a_path_waits_for_its_first_tunnel() {
     let mut node = owner(9, Settings { unborn: 0, ..Settings::default() });
     node.handle(NOW, Input::WantExit(address(1)));
     let persona = node.persona_of(address(1)).unwrap();
-    for _ in 0..2 {
+    for _ in 0..3 {
         let no = build(&mut node, NOW, persona, Class::Out);
         let path = node.paths.get_mut(&no).unwrap();
         path.proven = false;
@@ -471,8 +536,58 @@ fn nothing_is_built_out_of_turn_while_a_path_waits_for_its_first_tunnel() {
             owned.work = Work::Spare;
         }
     }
-    let tried = (0..150).any(|tick| node.is_due_now(NOW + tick * 100, persona, Class::Out));
-    assert!(!tried, "both works have a path that is about to do them");
+    let mut tried = |ticks: std::ops::Range<u64>| {
+        ticks.into_iter().find(|tick| node.is_due_now(NOW + tick * 100, persona, Class::Out)).is_some()
+    };
+    assert!(!tried(0..LATE / 100), "all works have a path that is about to do them");
+    assert!(tried(LATE / 100..LATE / 100 + 300), "they may wait for ever");
+}
+
+/// Where a node dies, all that was under way over it fails, one after the other.
+// protocol: K33
+#[test]
+fn builds_that_fail_together_count_once() {
+    let mut node = owner(10, Settings { unborn: 0, ..Settings::default() });
+    node.handle(NOW, Input::WantExit(address(1)));
+    let persona = node.persona_of(address(1)).unwrap();
+    let wait = |node: &mut Node, began: u64, now: u64| {
+        node.build_failed(now, began, persona, Class::Out);
+        node.personas.get_mut(&persona).unwrap().stocks()[0].wait()
+    };
+    assert_eq!(wait(&mut node, NOW, NOW + 100), 500);
+    for later in 101..105 {
+        assert_eq!(wait(&mut node, NOW + 50, NOW + later), 500, "it was under way at the first failure");
+    }
+    assert_eq!(wait(&mut node, NOW + 100, NOW + 200), 1000);
+    // The clock is set back.
+    assert_eq!(wait(&mut node, NOW - STEP_MS, NOW - STEP_MS + 10), 2000);
+}
+
+/// Six builds that hang for somebody who may come would hold up who is there.
+// protocol: K33
+#[test]
+fn who_is_to_come_leaves_room_for_who_is_there() {
+    let mut node = owner(11, Settings::hurried());
+    let sample: Vec<_> = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() }).collect();
+    node.handle(NOW, Input::Sample(sample));
+    // Nobody answers, and no build is over before its patience is.
+    let most = |node: &mut Node, from: u64| {
+        let builds = |now| {
+            node.tick(now);
+            node.builds.len()
+        };
+        (from..from + 4_000).step_by(10).map(builds).max().unwrap()
+    };
+    assert_eq!(most(&mut node, NOW + 2_000), MAX_BUILDS - KEPT_FREE);
+    let counted_on = |now| {
+        let all = node.personas.keys().flat_map(|persona| [(*persona, Class::Out), (*persona, Class::In)]);
+        all.map(|(persona, class)| node.building(now, persona, class)).sum::<usize>()
+    };
+    let late = NOW + 6_000 + LATE;
+    assert_eq!([counted_on(NOW + 6_000), counted_on(late)], [MAX_BUILDS - KEPT_FREE, 0], "others are built for them");
+    node.handle(NOW + 6_000, Input::WantExit(address(1)));
+    node.handle(NOW + 6_000, Input::WantExit(address(2)));
+    assert_eq!(most(&mut node, NOW + 6_000), MAX_BUILDS);
 }
 
 /// A fixed time between what one lacks and its build, or between two tries, would tell whose both are.
@@ -648,6 +763,43 @@ fn one_by_one(woken: u64, wake: impl Fn(&mut Node)) {
     let soon = first.iter().filter(|after| **after < 10_000).count();
     assert!(soon <= 8, "{soon} of 20 within ten seconds: {first:?}");
     assert!((30_000..120_000).contains(&(first.iter().sum::<u64>() / first.len() as u64)), "{first:?}");
+}
+
+/// B5: within seconds of a build that failed its owner looked at its guards: whoever had killed it saw by that whose it was.
+// protocol: O19
+#[test]
+fn the_guards_of_a_build_that_failed_are_looked_at_at_times_of_their_own() {
+    let begin = NOW + 2 * STEP_MS;
+    let mut after = Vec::new();
+    for seed in 100..120 {
+        let mut node = owner(seed, Settings::default());
+        let sample = (2..80).map(|number| Candidate { contact: neighbour(number), ..node.own.clone() });
+        let sample: Vec<_> = sample.collect();
+        for now in [NOW, begin] {
+            node.handle(now, Input::Sample(sample.clone()));
+        }
+        while node.poll().is_some() {}
+        let guards: Vec<_> = node.choice.guards().collect();
+        node.failed(begin, begin, None, &Case::nobody(), &guards, crate::path::BuildError::Late);
+        let mut looked = BTreeSet::new();
+        for now in (begin..begin + 900_000).step_by(100) {
+            node.look_at_guards(now);
+            for output in std::iter::from_fn(|| node.poll()) {
+                if let Output::Dial { to, .. } = output
+                    && looked.insert(to.node_id())
+                {
+                    after.push(now - begin);
+                }
+            }
+        }
+        assert!(guards.iter().all(|guard| looked.contains(guard)), "a dead guard would fail every build");
+    }
+    let mean = after.iter().sum::<u64>() / after.len() as u64;
+    assert!((40_000..90_000).contains(&mean), "{mean} ms on average");
+    let soon = after.iter().filter(|after| **after < 10_000).count();
+    assert!(soon * 3 < after.len(), "{soon} of {} within ten seconds", after.len());
+    let moments: BTreeSet<_> = after.iter().collect();
+    assert!(moments.len() * 10 > after.len() * 9, "each at a time of its own: {after:?}");
 }
 
 /// A guard that was away for a week with a look or two was as one that had been dialed in vain for ages.

@@ -8,7 +8,7 @@ use crate::record::{EPOCH, Epoch, Extensions, MAX_RECORD_LEN, NodeRecord, Public
 use crate::wire::frame::RECORD_MAX;
 
 /// The record of neighbour `number` at a time in milliseconds, signed by `signer`.
-fn record(number: u8, signer: u8, at: u64) -> Vec<u8> {
+pub(super) fn record(number: u8, signer: u8, at: u64) -> Vec<u8> {
     let keys = PublicPathKeys { dh: [1; 32], kem: Arc::new([2; KEM_PUBLIC_LEN]) };
     let contact = neighbour(number);
     let epoch = Epoch::at(&contact.node_id(), at / 1000);

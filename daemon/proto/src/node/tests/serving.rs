@@ -4,9 +4,10 @@ use super::*;
 use crate::path::handle;
 use crate::record::{ApRecord, RoutingEntry, STEP, Signed};
 use crate::terminating::First;
+use crate::tunnel::tunnel_id;
 use crate::wire::Wire;
 use crate::wire::cells::{Lookup, Open, Word};
-use crate::wire::frame::TunnelFrame;
+use crate::wire::frame::{Block, TunnelFrame};
 
 const STEP_MS: u64 = STEP * 1000;
 
@@ -24,9 +25,10 @@ fn record(owner: u8, step: u64, count: u16, entries: Vec<RoutingEntry>) -> Vec<u
     Signed::sign(&ApRecord::on_grid(key.verifying_key(), step, count, entries), &key).bytes().to_vec()
 }
 
-/// A node at which one path ends.
+/// A node at which one path ends, and that publishes without a wait.
 fn terminating() -> (Node, PathNo) {
     let mut node = node();
+    node.settings.publish_within = 0;
     join(&mut node, Sides::End(segment(2, 7, false)));
     let no = *node.paths.keys().next().unwrap();
     node.handle(NOW, Input::LinkUp { link: LinkId(1), peer: neighbour(2).node_id() });
@@ -40,8 +42,17 @@ fn outputs(node: &mut Node) -> Vec<Output> {
     std::iter::from_fn(|| node.poll()).collect()
 }
 
+/// The neighbour sends a seed, and a link for its answer.
+fn lend(node: &mut Node, now: u64, link: u64, seed: &Block) -> LinkId {
+    node.handle(now, Input::Frame { link: LinkId(1), kind: kind::SEED, payload: seed.to_vec() });
+    let link = LinkId(link);
+    node.handle(now, Input::LinkUp { link, peer: neighbour(2).node_id() });
+    node.handle(now, Input::Frame { link, kind: kind::AWAIT, payload: tunnel_id(seed).0.to_vec() });
+    link
+}
+
 fn published(node: &mut Node) -> Vec<Vec<u8>> {
-    let record = |output| if let Output::Publish(record) = output { Some(record) } else { None };
+    let record = |output| if let Output::Publish { record, .. } = output { Some(record) } else { None };
     outputs(node).into_iter().filter_map(record).collect()
 }
 
@@ -159,7 +170,7 @@ fn an_own_path_hears_of_connections_only_where_it_serves_or_did() {
         assert_eq!(says(Class::In, work, &incoming), First::Incoming(b"first".to_vec()));
         assert_eq!(says(Class::Out, work, &incoming), First::Misused);
     }
-    for work in [Work::Spare, Work::Connect, Work::Ask] {
+    for work in [Work::Spare, Work::Connect, Work::Ask, Work::AskAgain] {
         assert_eq!(says(Class::In, work, &incoming), First::Misused);
         assert_eq!(says(Class::Out, work, &incoming), First::Misused);
         assert_eq!(says(Class::Out, work, &Word::Padding), First::Control);
@@ -199,6 +210,29 @@ fn the_record_of_the_next_step_is_published_at_a_random_moment_of_it() {
     assert!(published(&mut node).is_empty(), "nobody publishes for a path that is gone");
 }
 
+/// A record of the present step appears neither when it came nor at a time that two nodes share: who sees all links would find who
+/// sent something a second before.
+// protocol: H9
+#[test]
+fn a_record_of_the_present_step_is_published_at_a_random_moment_soon() {
+    let mut moments = BTreeSet::new();
+    for seed in 0..40 {
+        let (mut node, path) = terminating();
+        node.settings.publish_within = Settings::default().publish_within;
+        node.rng = Box::new(StdRng::seed_from_u64(seed));
+        node.handle(NOW, Input::Served { path, record: record(9, NOW / STEP_MS, 0, vec![entry(&node)]) });
+        assert!(published(&mut node).is_empty() && node.served.is_empty(), "at once");
+        let publishes = |node: &mut Node, at: &u64| {
+            node.publish_due(*at);
+            !published(node).is_empty()
+        };
+        moments
+            .insert((NOW..=NOW + 20_000).step_by(100).find(|at| publishes(&mut node, at)).expect("within 20 s") - NOW);
+        assert!(joins(&mut node, NOW + 20_000, 11), "it serves from then on");
+    }
+    assert!(moments.len() > 20 && moments.first() < Some(&4_000) && moments.last() > Some(&16_000), "{moments:?}");
+}
+
 /// A12: the time from SEED to TUNNEL was the way to this end and back. Now most of it is a constant of the path, whatever the stock,
 /// and what is drawn anew averages to nothing that a hop does not have already.
 // protocol: Q15, T13
@@ -210,12 +244,14 @@ fn an_end_answers_a_seed_after_its_paths_own_time() {
     let mut waits = Vec::new();
     for number in 0..40_u8 {
         let begun = NOW + 20_000 * u64::from(number);
-        node.handle(begun, Input::Frame { link: LinkId(1), kind: kind::SEED, payload: vec![number + 1; 64] });
-        let dialed = |node: &mut Node| outputs(node).iter().any(|output| matches!(output, Output::Dial { .. }));
-        assert!(!dialed(&mut node), "it answers at once");
+        lend(&mut node, begun, 3 + 2 * u64::from(number), &[number + 1; 64]);
+        let answers = |node: &mut Node| {
+            outputs(node).iter().any(|output| matches!(output, Output::Send { kind: kind::TUNNEL, .. }))
+        };
+        assert!(!answers(&mut node), "it answers at once");
         let answered = (begun..begun + 1000).find(|now| {
             node.refill(*now);
-            dialed(&mut node)
+            answers(&mut node)
         });
         waits.push(answered.unwrap() - begun);
         // The set-up goes nowhere; the next one begins with the same stock.
@@ -232,14 +268,8 @@ fn a_tunnel_does_not_stand_after_its_path_has_ended() {
     let mut rng = StdRng::seed_from_u64(7);
     let mut owner = crate::tunnel::Owner::new(vec![(secret(), PathId([7; 16]))]);
     let seed = owner.start(&mut rng, NOW).unwrap();
-    node.handle(NOW, Input::Frame { link: LinkId(1), kind: kind::SEED, payload: seed.to_vec() });
+    let link = lend(&mut node, NOW, 3, &seed);
     node.refill(NOW + 400);
-    let dialed = outputs(&mut node).iter().find_map(|output| match output {
-        Output::Dial { link, .. } => Some(*link),
-        _ => None,
-    });
-    let link = dialed.unwrap();
-    node.handle(NOW + 400, Input::LinkUp { link, peer: neighbour(2).node_id() });
     let tunnel = outputs(&mut node).into_iter().find_map(|output| match output {
         Output::Send { kind: kind::TUNNEL, payload, .. } => Some(payload),
         _ => None,

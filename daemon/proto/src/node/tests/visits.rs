@@ -6,6 +6,7 @@ use super::owner::{address, build, key, owner};
 use super::*;
 use crate::node::paths::Path;
 use crate::path::{Case, Class};
+use crate::record::{ApRecord, Signed};
 
 const HOUR: u64 = 3_600_000;
 
@@ -17,8 +18,8 @@ fn service(seed: u64) -> (Node, Persona, Vec<PathNo>) {
     let persona = node.persona_of(address(1)).unwrap();
     let entries: Vec<_> = (0..3).map(|_| built(&mut node, NOW, persona, Class::In, 1)).collect();
     node.serve(NOW);
-    // Connect, ask, and two spares: the next is one too many.
-    for _ in 0..4 {
+    // Connect, ask, ask again, and three spares: the next is one too many.
+    for _ in 0..6 {
         built(&mut node, NOW, persona, Class::Out, 2);
     }
     while node.poll().is_some() {}
@@ -32,8 +33,14 @@ fn built(node: &mut Node, now: u64, persona: Persona, class: Class, guard: u8) -
     no
 }
 
-/// When the visit begins that a new spare leads to, over which path and to which entry.
-fn next_visit(node: &mut Node, mut now: u64, persona: Persona) -> Option<(u64, PathNo, PathNo)> {
+/// What a spare that goes is used for.
+enum Outing {
+    Visit(PathNo),
+    LookUp,
+}
+
+/// What a new spare leads to, and when: over which path and to what.
+fn next_outing(node: &mut Node, mut now: u64, persona: Persona) -> Option<(u64, PathNo, Outing)> {
     built(node, now, persona, Class::Out, 2);
     let until = now + HOUR;
     while now < until {
@@ -42,13 +49,56 @@ fn next_visit(node: &mut Node, mut now: u64, persona: Persona) -> Option<(u64, P
         node.note_time(now);
         node.leave(now);
         while let Some(output) = node.poll() {
-            if let Output::Visit { path, entry, identity, .. } = output {
-                assert_eq!(identity, address(1));
-                return Some((now, path, entry));
-            }
+            let (path, identity, outing) = match output {
+                Output::Visit { path, entry, identity, .. } => (path, identity, Outing::Visit(entry)),
+                Output::LookUp { path, identity } => (path, identity, Outing::LookUp),
+                _ => continue,
+            };
+            assert_eq!(identity, address(1));
+            return Some((now, path, outing));
         }
     }
     None
+}
+
+/// The next visit, where each look-up finds nobody who answers.
+fn next_visit(node: &mut Node, now: u64, persona: Persona) -> Option<(u64, PathNo, PathNo)> {
+    let mut at = now;
+    loop {
+        match next_outing(node, at, persona)? {
+            (now, path, Outing::Visit(entry)) => return Some((now, path, entry)),
+            (now, path, Outing::LookUp) => {
+                node.drop_path(now, path);
+                at = now;
+            }
+        }
+    }
+}
+
+/// The next look-up, where each visit reaches its entry.
+fn next_look_up(node: &mut Node, now: u64, persona: Persona) -> Option<(u64, PathNo)> {
+    let mut at = now;
+    loop {
+        match next_outing(node, at, persona)? {
+            (now, path, Outing::LookUp) => return Some((now, path)),
+            (now, path, Outing::Visit(_)) => {
+                node.handle(now, Input::Visited { path, reached: true });
+                at = now;
+            }
+        }
+    }
+}
+
+/// The serials of records that left at this time or before.
+fn served(node: &mut Node, now: u64) -> Vec<u64> {
+    node.serve(now);
+    let served = std::iter::from_fn(|| node.poll()).filter_map(|output| match output {
+        Output::Serve { record, .. } => {
+            Some(Signed::<ApRecord>::from_bytes(&record).unwrap().check(now / 1000).unwrap().serial)
+        }
+        _ => None,
+    });
+    served.collect()
 }
 
 // protocol: K15
@@ -100,7 +150,101 @@ fn an_entry_that_one_exit_reaches_stays() {
     assert_eq!(seen.len(), 3, "each has its turn");
     let words = node.seen_from_outside(now + 5 * 60_000).remove(0);
     assert_eq!(words.0, address(1));
-    assert!(words.1.starts_with("seen from outside ") && words.1.contains(" min ago"), "{words:?}");
+    assert!(words.1.starts_with("seen from outside ") && words.1.contains(" ago"), "{words:?}");
+}
+
+/// What the nodes of the database keep back from everybody is noticed by whoever looks, and by nobody else.
+// protocol: K27, K28
+#[test]
+fn a_record_that_three_ends_do_not_find_is_made_anew() {
+    let (mut node, persona, entries) = service(10);
+    let (mut now, mut ends) = (NOW + 60_000, BTreeSet::new());
+    let newest = node.personas[&persona].service.as_ref().unwrap().newest();
+    assert!(served(&mut node, now).is_empty(), "it has left before");
+    let words = |node: &Node, now| node.seen_from_outside(now).remove(0).1;
+    for missed in 0..3 {
+        assert_eq!(node.vitals(now).unrecorded, 0);
+        let (at, path) = next_look_up(&mut node, now, persona).expect("it is looked up");
+        assert!(served(&mut node, at).is_empty());
+        ends.insert(node.paths[&path].owned().unwrap().end.node_id());
+        // One that has an older record is as one that has none.
+        node.handle(at, Input::LookedUp { path, serial: (missed == 1).then_some(newest - 1) });
+        now = at;
+        if missed < 2 {
+            let said = words(&node, now);
+            assert!(said.contains(&format!("record was not found by {} of 3", missed + 1)), "{said}");
+        }
+    }
+    assert_eq!((ends.len(), node.vitals(now).unrecorded), (3, 1), "three of them");
+    assert!(words(&node, now).ends_with("its record was not found, and was made anew"));
+    let sent: Vec<_> = (now..now + 60_000).step_by(500).flat_map(|now| served(&mut node, now)).collect();
+    assert_eq!(sent, vec![newest + 1; entries.len()], "once along each path");
+    // Whoever finds it later ends that.
+    let (at, path) = next_look_up(&mut node, now + 60_000, persona).unwrap();
+    node.handle(at, Input::LookedUp { path, serial: Some(newest) });
+    assert_eq!(node.vitals(at).unrecorded, 1, "the old one");
+    let (at, path) = next_look_up(&mut node, at, persona).unwrap();
+    node.handle(at, Input::LookedUp { path, serial: Some(newest + 1) });
+    assert_eq!(node.vitals(at).unrecorded, 0);
+    assert!(words(&node, at + 300_000).ends_with("; its record has stood for 5 min, looked up 5 min ago"));
+}
+
+/// `phantom status` says since when each look has found it.
+// protocol: K28
+#[test]
+fn a_record_that_one_end_finds_stands() {
+    let (mut node, persona, _) = service(11);
+    let newest = node.personas[&persona].service.as_ref().unwrap().newest();
+    let (mut now, mut first) = (NOW + 60_000, None);
+    for round in 0..12 {
+        let (at, path) = next_look_up(&mut node, now, persona).expect("it is looked up");
+        let found = round % 3 != 2;
+        node.handle(at, Input::LookedUp { path, serial: found.then_some(newest) });
+        first.get_or_insert(at);
+        now = at;
+        assert!(served(&mut node, at).iter().all(|serial| serial >> 16 > newest >> 16), "none is made anew");
+    }
+    let words = node.seen_from_outside(now).remove(0).1;
+    let since = format!("; its record has stood for {}, looked up ", age((now - first.unwrap()) / 1000));
+    assert!(words.contains(&since) && words.ends_with("; its record was not found by 1 of 3"), "{words}, {since}");
+}
+
+/// Its entry nodes have it whether the database has it or not; and before it has had its time nobody need have it.
+// protocol: K27, K29
+#[test]
+fn no_entry_node_is_asked_for_the_record_nor_anybody_before_it_must_be_there() {
+    let (mut node, persona, entries) = service(12);
+    let path = built(&mut node, NOW, persona, Class::Out, 2);
+    node.let_go(NOW, path);
+    assert_eq!(node.begin_look_up(NOW + 59_000, path), None, "it is on its way");
+    let end = node.paths[&path].owned().unwrap().end.clone();
+    let entry = node.paths[&entries[0]].owned().unwrap().end.clone();
+    node.paths.get_mut(&path).and_then(Path::owned_mut).unwrap().end = entry;
+    assert_eq!(node.begin_look_up(NOW + 60_000, path), None, "an entry node");
+    node.paths.get_mut(&path).and_then(Path::owned_mut).unwrap().end = end;
+    assert_eq!(node.begin_look_up(NOW + 60_000, path), Some(()));
+    assert_eq!(node.begin_look_up(NOW + 60_000, path), None, "a path asks once");
+}
+
+/// One in three looks the record up, and which one says nothing.
+// protocol: K27
+#[test]
+fn a_third_of_the_spares_that_go_look_the_record_up() {
+    let (mut node, persona, _) = service(13);
+    let (mut now, mut looked) = (NOW + 60_000, 0);
+    let newest = node.personas[&persona].service.as_ref().unwrap().newest();
+    for _ in 0..60 {
+        let (at, path, outing) = next_outing(&mut node, now, persona).expect("it is used");
+        match outing {
+            Outing::Visit(_) => node.handle(at, Input::Visited { path, reached: true }),
+            Outing::LookUp => {
+                looked += 1;
+                node.handle(at, Input::LookedUp { path, serial: Some(newest + (1 << 20)) });
+            }
+        }
+        now = at;
+    }
+    assert!((10..32).contains(&looked), "{looked} of 60");
 }
 
 /// Which entry is due when says nothing of when anything was done: a visit waits for a clock, and then some time of its own.
@@ -110,9 +254,12 @@ fn visits_come_at_times_of_their_own() {
     let mut waits = Vec::new();
     let mut now = NOW + 60_000;
     for _ in 0..60 {
-        let (at, path, _) = next_visit(&mut node, now, persona).unwrap();
+        let (at, path, outing) = next_outing(&mut node, now, persona).unwrap();
         waits.push(at - now);
-        node.handle(at, Input::Visited { path, reached: true });
+        match outing {
+            Outing::Visit(_) => node.handle(at, Input::Visited { path, reached: true }),
+            Outing::LookUp => node.handle(at, Input::LookedUp { path, serial: Some(u64::MAX) }),
+        }
         now = at;
     }
     let mean = waits.iter().sum::<u64>() / 60;
@@ -131,7 +278,10 @@ fn no_visit_leads_past_one_guard_twice_nor_to_an_entry_that_may_not_serve_yet() 
         owned.case = Case::beside(NodeId([2; 32]));
     }
     for _ in 0..5 {
-        assert_eq!(next_visit(&mut node, NOW + 60_000, persona), None);
+        if let Some((at, path, outing)) = next_outing(&mut node, NOW + 60_000, persona) {
+            assert!(matches!(outing, Outing::LookUp), "a look-up meets no entry path");
+            node.drop_path(at, path);
+        }
     }
     let (mut node, persona, _) = service(4);
     built(&mut node, NOW, persona, Class::Out, 2);
@@ -169,9 +319,9 @@ fn the_paths_of_an_identity_that_is_gone_end_one_by_one() {
         node.leave(now);
         ends.extend(std::iter::repeat_n(now - NOW, had - own(&node)));
     }
-    assert_eq!((before, ends.len()), (7, 7));
+    assert_eq!((before, ends.len()), (9, 9));
     assert_eq!(ends.iter().collect::<BTreeSet<_>>().len(), ends.len(), "two at once: {ends:?}");
-    let mean = ends.iter().sum::<u64>() / 7;
+    let mean = ends.iter().sum::<u64>() / 9;
     assert!((20_000..180_000).contains(&mean), "{ends:?}");
 }
 
@@ -217,8 +367,8 @@ fn after_a_long_sleep_paths_are_exchanged_one_by_one() {
         ends
     };
     let all = ends(8 * HOUR);
-    assert_eq!(all.len(), 7, "{all:?}");
-    assert!(all.iter().collect::<BTreeSet<_>>().len() == 7 && all[0] > 1_000, "{all:?}");
+    assert_eq!(all.len(), 9, "{all:?}");
+    assert!(all.iter().collect::<BTreeSet<_>>().len() == 9 && all[0] > 1_000, "{all:?}");
     // After a short one they are as good as before.
     assert!(ends(120_000).is_empty());
 }

@@ -68,6 +68,11 @@ pub const BANNED_PAUSE: u64 = DAY;
 // protocol: O8
 const SETTLE: (u64, u64) = (600, 3600);
 
+/// How often a newcomer's guards are drawn anew before that, when no three of them work together: who kills all builds stands next to the owner
+/// already, and nothing else would come about for an hour.
+// protocol: O22
+const REDRAWS: u8 = 2;
+
 /// Nodes that make a sample ample.
 const AMPLE_SAMPLE: usize = 64;
 
@@ -111,6 +116,8 @@ pub(super) struct Guards {
     settled: bool,
     /// When the first sample came.
     first: Option<u64>,
+    /// How often provisional ones were drawn anew.
+    redrawn: u8,
     /// Who is banned, and since when.
     banned: BTreeMap<NodeId, u64>,
 }
@@ -141,6 +148,17 @@ impl Guards {
         self.let_go(now, pool.bounded);
         let drawn = self.draw(rng, now, pool);
         self.settled && (settles || drawn || self.list.len() < before)
+    }
+
+    /// No three of them work together. True: others are drawn by the next sample.
+    // protocol: O22
+    pub(super) fn give_up(&mut self) -> bool {
+        let may = !self.settled && self.redrawn < REDRAWS;
+        if may {
+            self.redrawn += 1;
+            self.list.clear();
+        }
+        may
     }
 
     fn settles(&mut self, now: u64, sample: usize) -> bool {
@@ -355,7 +373,7 @@ impl Wire for Guards {
         }
         let list = read_some(reader, GUARDS_MAX, Guard::read)?;
         let met = read_some(reader, MET_MAX, |reader| Ok((NodeId(reader.array()?), reader.u64()?)))?;
-        Ok(Self { settled: !list.is_empty(), list, met, first: None, banned: BTreeMap::new() })
+        Ok(Self { settled: !list.is_empty(), list, met, first: None, redrawn: 0, banned: BTreeMap::new() })
     }
 }
 

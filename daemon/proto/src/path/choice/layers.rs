@@ -100,6 +100,15 @@ impl Set {
         shape.size.saturating_sub(self.members.len())
     }
 
+    /// Somebody goes, whoever it is, if one more may before the time.
+    fn replace_one(&mut self, rng: &mut dyn CryptoRng, View { now, pool, .. }: View<'_>, shape: &Shape) {
+        self.early.retain(|at| now < at.saturating_add(shape.window));
+        if !self.members.is_empty() && (!pool.bounded || self.early.len() < shape.early) {
+            self.members.remove(rng.random_range(..self.members.len()));
+            self.early.push(now);
+        }
+    }
+
     fn add(&mut self, rng: &mut dyn CryptoRng, now: u64, shape: &Shape, drawn: Vec<(NodeId, Candidate)>) {
         for (id, node) in drawn {
             let mut life = || rng.random_range(shape.life.clone());
@@ -139,11 +148,18 @@ impl Set {
     }
 }
 
+/// Builds of a class in a row of which none stood, while others of this node stood, after which a member of layer 2 is replaced: where three of
+/// its five kill all builds every circle has one of them, and no account tells who they are, since nobody has earned anything.
+// protocol: O23
+const VAIN: u32 = 20;
+
 /// Both sets of one class.
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Layers {
     second: Set,
     third: Set,
+    /// Builds that failed since the last one that stood.
+    vain: u32,
 }
 
 /// The sets of one identity.
@@ -215,6 +231,10 @@ impl Sets {
         guards: &Guards,
     ) {
         let layers = self.of_mut(class);
+        if layers.vain >= VAIN {
+            layers.vain = 0;
+            layers.second.replace_one(rng, view, &SECOND);
+        }
         let second = layers.second.make_room(view, &SECOND, need.0);
         let third = layers.third.make_room(view, &THIRD, need.1);
         if second + third == 0 {
@@ -259,6 +279,12 @@ impl Sets {
         let layers = self.of_mut(class);
         layers.second.credit(id, credit);
         layers.third.credit(id, credit);
+    }
+
+    /// How a build of a class went.
+    pub(super) fn built(&mut self, class: Class, stands: bool) {
+        let layers = self.of_mut(class);
+        layers.vain = if stands { 0 } else { layers.vain + 1 };
     }
 
     pub(super) fn contains(&self, id: &NodeId) -> bool {
@@ -314,7 +340,7 @@ impl Wire for Layers {
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Self, WireError> {
-        Ok(Self { second: Set::read_of(reader, &SECOND)?, third: Set::read_of(reader, &THIRD)? })
+        Ok(Self { second: Set::read_of(reader, &SECOND)?, third: Set::read_of(reader, &THIRD)?, vain: 0 })
     }
 }
 

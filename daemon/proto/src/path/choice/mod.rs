@@ -50,6 +50,9 @@ const TRIAL_HOPS: usize = 2;
 /// cut off, knows few nodes; it must not therefore do without layers.
 const LARGE: u64 = 24 * 3600;
 
+/// A build that fails counts against an identity's layers only when another stood so many seconds before.
+const STANDS_NEAR: u64 = 60;
+
 /// Whom a plan put where, to be handed back with what became of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Case {
@@ -133,6 +136,8 @@ pub struct Choice {
     large: Option<u64>,
     /// Whether the last trial found no three guards that work together.
     no_three_work: bool,
+    /// When a circle stood last.
+    stood: Option<u64>,
 }
 
 impl Choice {
@@ -147,6 +152,7 @@ impl Choice {
             trials: Trials::default(),
             large: None,
             no_three_work: false,
+            stood: None,
         }
     }
 
@@ -181,6 +187,13 @@ impl Choice {
             (self.trials, self.no_three_work) = (Trials::default(), false);
         }
         changed
+    }
+
+    /// The owner is there from now on: its operator is in no circle.
+    // protocol: O1
+    pub fn moves(&mut self, own: NodeContact) {
+        let nodes = std::mem::take(&mut self.pool.nodes).into_values().collect();
+        self.pool = Pool::new(self.pool.spread, own, nodes);
     }
 
     /// An identity begins to have paths.
@@ -224,7 +237,10 @@ impl Choice {
                 sets.refill(rng, view, class, need, &self.guards);
                 sets.pick(rng, view, class, need, &mut operators)
             }
-            false => self.small.draw(rng, view, need, &mut operators),
+            false => {
+                let convicted = self.guards.convicted(now).collect();
+                self.small.draw(rng, view, need, &mut operators, &convicted)
+            }
         };
         let (have, need) = (second.len() + third.len(), need.0 + need.1);
         if have < need {
@@ -270,7 +286,11 @@ impl Choice {
             return None;
         }
         let need = places(TRIAL_HOPS, Layer::Second) + places(TRIAL_HOPS, Layer::Third);
-        let free = |id: &NodeId, _: &Candidate| !away(id) && !self.personas.values().any(|sets| sets.contains(id));
+        // Nor other guards: one that kills builds would have good ones found guilty.
+        let guards: BTreeSet<NodeId> = self.guards.ids().collect();
+        let free = |id: &NodeId, _: &Candidate| {
+            !away(id) && !guards.contains(id) && !self.personas.values().any(|sets| sets.contains(id))
+        };
         let others: Vec<_> =
             self.pool.draw(rng, need, &mut operators, free).into_iter().map(|(_, node)| node).collect();
         let (second, third) = others.split_at_checked(places(TRIAL_HOPS, Layer::Second))?;
@@ -285,9 +305,17 @@ impl Choice {
 
     /// What became of a plan.
     pub fn went(&mut self, now: u64, case: &Case, how: How) {
+        // Where nothing else stands either, the network or a guard is to blame.
+        let others_stand = self.stood.is_some_and(|at| (at..=at + STANDS_NEAR).contains(&now));
+        if how == How::Built {
+            self.stood = Some(now);
+        }
         let Some((persona, class)) = case.of else {
             return self.judge(now, &case.guards, how != How::Failed);
         };
+        if how == How::Built || how == How::Failed && others_stand {
+            self.personas.get_mut(&persona).into_iter().for_each(|sets| sets.built(class, how == How::Built));
+        }
         let mut note = |ids: &[NodeId], credit: u32| {
             for id in ids {
                 self.small.credit(&self.pool, id, credit);
@@ -301,7 +329,10 @@ impl Choice {
             How::Died { .. } | How::Mute | How::Ended => note(&case.x, worth(how)),
         }
         match how {
-            How::Failed | How::Built => self.trials.note(how == How::Failed),
+            How::Failed | How::Built => {
+                self.trials.note(how == How::Failed);
+                self.small.built(how == How::Built);
+            }
             How::Died { .. } | How::Mute | How::Ended => self.guards.credit(&case.nearest, worth(how)),
         }
     }
@@ -313,6 +344,9 @@ impl Choice {
                 guilty.iter().for_each(|guard| self.guards.convict(now, guard));
                 self.no_three_work = false;
             }
+            // protocol: O21
+            Some(Verdict::Works { good }) => self.guards.prefer(&good),
+            Some(Verdict::None) if self.guards.give_up() => self.trials = Trials::default(),
             Some(Verdict::None) => self.no_three_work = true,
             None => {}
         }

@@ -34,11 +34,11 @@ impl rand::TryRng for Given {
     type Error = std::convert::Infallible;
 
     fn try_next_u32(&mut self) -> Result<u32, Self::Error> {
-        unimplemented!("slots and keys are filled at once")
+        unreachable!("slots and keys are filled at once")
     }
 
     fn try_next_u64(&mut self) -> Result<u64, Self::Error> {
-        unimplemented!("slots and keys are filled at once")
+        unreachable!("slots and keys are filled at once")
     }
 
     fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), Self::Error> {

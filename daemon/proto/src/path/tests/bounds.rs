@@ -7,7 +7,7 @@ use rand::Rng;
 
 use super::*;
 use crate::path::array::{first_tag, slot_key};
-use crate::path::budget::{OPENS_MAX, OPENS_PER_PEER, WINDOW};
+use crate::path::budget::{OPENS_MAX, OPENS_OF_UNKNOWN, OPENS_PER_PEER, WINDOW};
 use crate::path::hop::PENDING_PER_PEER;
 use crate::wire::Wire;
 use crate::wire::array::{BuildId, REPLY_LEN, SLOT_LEN, TAG_LEN, empty};
@@ -167,7 +167,7 @@ fn garbage_costs_no_asymmetric_operation() {
     assert_eq!((hop.opened(), hop.pending(), hop.deadline()), (0, 0, None));
 }
 
-// protocol: P4
+// protocol: P4, P20
 #[test]
 fn fitting_garbage_costs_one_operation_each_and_then_none() {
     let mut world = World::new(55, 5);
@@ -184,9 +184,15 @@ fn fitting_garbage_costs_one_operation_each_and_then_none() {
         assert_eq!(give(node, NOW, peer(0)), Some(expected));
     }
     assert_eq!(node.hop.opened(), u64::from(OPENS_PER_PEER));
-    for n in OPENS_PER_PEER..OPENS_MAX + 50 {
-        let expected = if n < OPENS_MAX { HopError::Sealed } else { HopError::Busy };
+    for n in OPENS_PER_PEER..OPENS_OF_UNKNOWN + 50 {
+        let expected = if n < OPENS_OF_UNKNOWN { HopError::Sealed } else { HopError::Busy };
         assert_eq!(give(node, NOW, peer(n)), Some(expected));
+    }
+    // As many free identities as somebody likes leave the rest to those that are known.
+    node.hop.knows((10_000..12_000).map(peer));
+    for n in 0..OPENS_MAX - OPENS_OF_UNKNOWN + 50 {
+        let expected = if n < OPENS_MAX - OPENS_OF_UNKNOWN { HopError::Sealed } else { HopError::Busy };
+        assert_eq!(give(node, NOW, peer(10_000 + n)), Some(expected));
     }
     assert_eq!(node.hop.opened(), u64::from(OPENS_MAX));
     assert_eq!(give(node, NOW + WINDOW, peer(0)), Some(HopError::Sealed), "a new window");

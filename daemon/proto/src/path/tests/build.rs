@@ -117,6 +117,28 @@ fn sides_and_dialing_do_not_point_to_the_owner() {
     assert!((140..=260).contains(&first) && (140..=260).contains(&dialed), "{first} {dialed}");
 }
 
+/// I1: who dials is told of nothing but of the segment beside an owner that nobody can dial.
+// protocol: Q18
+#[test]
+fn an_owner_that_nobody_can_dial_dials_its_own_segment_and_no_other_differs() {
+    let mut world = World::new(5, 10);
+    let plan = world.plan(3);
+    let mut inner = 0;
+    for _ in 0..40 {
+        let (build, send) = world.start(&plan);
+        let outcome = world.drive(&plan, build.dialing(), send, |_, _, _| ()).unwrap();
+        assert!(outcome.path.segment.dial);
+        let own = world.own.contact.node_id();
+        let all = segments(&world.own.contact, &outcome);
+        let others = all.iter().filter(|(from, segment)| *from != own && segment.neighbour.node_id() != own);
+        // Each segment is in there from both ends: of nearest, middle and last this is the middle one's view.
+        let middle = outcome.path.hops[1].contact.node_id();
+        inner += others.filter(|(from, segment)| *from == middle && segment.dial).count();
+    }
+    // 80 fair coins: 40, give or take 27 (six standard deviations).
+    assert!((13..=67).contains(&inner), "{inner} of 80");
+}
+
 /// I1: the last node can test tags with public keys; it finds one for its successor, as every other node does.
 // protocol: P14, Q9
 #[test]

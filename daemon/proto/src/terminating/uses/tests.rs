@@ -43,7 +43,14 @@ fn record(owner: u8, ahead: u64, count: u16) -> Vec<u8> {
 }
 
 fn serve(uses: &mut Uses, now: u64, record: Vec<u8>) -> Result<Publication, RecordRefused> {
-    uses.serve(now, &key(1).verifying_key(), &mut rng(), record)
+    uses.serve(now, &key(1).verifying_key(), &mut rng(), 0, record)
+}
+
+/// How long a record of the present step may be held.
+const HOLD: u64 = 10_000;
+
+fn serve_held(uses: &mut Uses, now: u64, record: Vec<u8>) -> Result<Publication, RecordRefused> {
+    uses.serve(now, &key(1).verifying_key(), &mut rng(), HOLD, record)
 }
 
 fn says(uses: &mut Uses, word: &Word<'_>) -> First {
@@ -145,6 +152,27 @@ fn a_record_of_this_step_is_published_at_once_and_one_of_the_next_within_it() {
     }
 }
 
+/// What is held keeps its moment when the record of the next step comes meanwhile, and goes when it is withdrawn.
+// protocol: U12, H9
+#[test]
+fn a_record_that_is_held_is_published_whatever_follows_it() {
+    let mut uses = Uses::new(HANDLE);
+    assert_eq!(serve_held(&mut uses, NOW, record(9, 0, 0)), Ok(Publication::Later));
+    let at = uses.publishes().unwrap();
+    assert!((NOW..=NOW + HOLD).contains(&at));
+    assert_eq!(serve_held(&mut uses, NOW, record(9, 1, 0)), Ok(Publication::Later));
+    assert_eq!(uses.publishes(), Some(at));
+    assert_eq!(uses.due(at), Some(Ok(record(9, 0, 0))));
+    assert_eq!(uses.due(NOW + 2 * STEP_MS), Some(Ok(record(9, 1, 0))));
+    // A newer one of the present step takes its place.
+    assert_eq!(serve_held(&mut uses, NOW, record(9, 0, 1)), Ok(Publication::Later));
+    assert_eq!(serve_held(&mut uses, NOW, record(9, 0, 2)), Ok(Publication::Later));
+    assert_eq!(uses.due(NOW + HOLD), Some(Ok(record(9, 0, 2))));
+    assert_eq!(serve_held(&mut uses, NOW, record(9, 0, 3)), Ok(Publication::Later));
+    assert_eq!(serve_held(&mut uses, NOW, Vec::new()), Ok(Publication::Withdrawn));
+    assert_eq!((uses.publishes(), uses.due(NOW + HOLD)), (None, None));
+}
+
 /// This computer slept through the step of a record, and through its life.
 // protocol: H9
 #[test]
@@ -165,7 +193,7 @@ fn what_does_not_hold_or_belongs_elsewhere_is_refused() {
     assert_eq!(refused(forged), Err(RecordRefused::Record(RecordError::Signature)));
     let mut elsewhere = Uses::new([8; 16]);
     assert_eq!(serve(&mut elsewhere, NOW, record(9, 0, 0)), Err(RecordRefused::Misused), "it names another path");
-    let another = Uses::new(HANDLE).serve(NOW, &key(2).verifying_key(), &mut rng(), record(9, 0, 0));
+    let another = Uses::new(HANDLE).serve(NOW, &key(2).verifying_key(), &mut rng(), 0, record(9, 0, 0));
     assert_eq!(another, Err(RecordRefused::Misused), "it names another node");
     let mut uses = Uses::new(HANDLE);
     assert!(serve(&mut uses, NOW, record(9, 1, 0)).is_ok());
@@ -234,7 +262,8 @@ proptest! {
                 },
                 Op::Serve(record) => {
                     let empty = record.is_empty();
-                    match serve(&mut uses, now, record) {
+                    let taken = if now % 2 == 0 { serve(&mut uses, now, record) } else { serve_held(&mut uses, now, record) };
+                    match taken {
                         Ok(Publication::Now(record)) => published.push(record),
                         Ok(Publication::Withdrawn) => prop_assert!(empty),
                         Ok(Publication::Later) | Err(_) => {}

@@ -4,6 +4,7 @@ use phantom_proto::session::asked;
 
 use super::silence::TAKES;
 use super::*;
+use crate::clock;
 use crate::connections::sessions::{Resumption, Share, WAITING_SESSIONS};
 use crate::connections::{ForIdentity, Network, again, lock};
 use crate::driver::Arrival;
@@ -218,6 +219,24 @@ async fn a_session_whose_client_does_not_come_again_ends() {
             let mut far = served.arrives(resumes(&mut session)).await;
             assert_eq!(got(&mut session, &mut far, count).await.len(), count);
         }
+    }
+}
+
+/// A computer that sleeps waits no longer than one that is awake: timers stand still meanwhile, and a client is long gone.
+// protocol: S40
+#[tokio::test(start_paused = true)]
+async fn a_servers_sleep_counts_as_time_in_which_its_client_did_not_come() {
+    for (count, slept, gives_up) in [(200_000, 80, false), (200_000, 3600, true), (10, 3600, false), (10, 90_000, true)]
+    {
+        let mut served = Served::new();
+        let (_session, mut program, far) = served.connected().await;
+        program.write_all(&vec![7; count]).await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        drop(far);
+        sleep(Duration::from_secs(1)).await;
+        clock::sleep_for(Duration::from_secs(slept));
+        let end = timeout(LATE_LOOK + Duration::from_secs(1), program.read(&mut [0])).await;
+        assert_eq!(end.is_ok(), gives_up, "{count} bytes, {slept} s");
     }
 }
 

@@ -144,7 +144,7 @@ async fn a_reset_within_a_record_is_an_error() {
 fn records_are_those_of_the_rfc() {
     let key = hex::decode("17422dda596ed5d9acd890e3c63f5051").unwrap();
     let iv = <[u8; 12]>::try_from(hex::decode("5b78923dee08579033e523d9").unwrap()).unwrap();
-    let mut sealer = Sealer::with(UnboundKey::new(&AES_128_GCM, &key).unwrap(), iv.into(), 0);
+    let mut sealer = Sealer::with(UnboundKey::new(&AES_128_GCM, &key).unwrap(), iv.into(), 0, KEY_LIMIT);
     let (mut out, content) = (BytesMut::new(), (0..50).collect::<Vec<u8>>());
     sealer.content(&content, &mut out).unwrap();
     let record = "1703030043a23f7054b62c94d0affafe8228ba55cbefacea42f914aa66bcab3f2b9819a8a5b46b395bd54a9a20441e2b62974e1f5a\

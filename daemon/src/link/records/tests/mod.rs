@@ -69,12 +69,12 @@ async fn say(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result
 
 fn of_client<S: AsyncRead + AsyncWrite + Unpin>(tls: client::TlsStream<Gulps<S>>) -> Records<S> {
     let (gulps, tls) = tls.into_inner();
-    Records::after(gulps, tls.into()).unwrap()
+    Records::after(gulps, tls.into(), KEY_LIMIT).unwrap()
 }
 
 fn of_server<S: AsyncRead + AsyncWrite + Unpin>(tls: server::TlsStream<Gulps<S>>) -> Records<S> {
     let (gulps, tls) = tls.into_inner();
-    Records::after(gulps, tls.into()).unwrap()
+    Records::after(gulps, tls.into(), KEY_LIMIT).unwrap()
 }
 
 async fn records(room: usize) -> (Records<DuplexStream>, Records<DuplexStream>) {
@@ -88,7 +88,7 @@ fn keys() -> (Sealer, Opener) {
         let (key, iv) = (AeadKey::from([1; 32]), Iv::from([2; 12]));
         (7, ConnectionTrafficSecrets::Aes256Gcm { key, iv })
     };
-    (Sealer::new(secrets()).unwrap(), Opener::new(secrets()).unwrap())
+    (Sealer::new(secrets(), KEY_LIMIT).unwrap(), Opener::new(secrets()).unwrap())
 }
 
 fn much() -> Vec<u8> {
@@ -183,5 +183,5 @@ async fn within_a_record_of_rustls_no_link_begins() {
     far.inner.write_all(&far.leaving[..50]).await.unwrap();
     assert!(futures::poll!(pin!(client.read_u8())).is_pending());
     let (gulps, tls) = client.into_inner();
-    assert_eq!(Records::after(gulps, tls.into()).err().unwrap().kind(), io::ErrorKind::InvalidData);
+    assert_eq!(Records::after(gulps, tls.into(), KEY_LIMIT).err().unwrap().kind(), io::ErrorKind::InvalidData);
 }

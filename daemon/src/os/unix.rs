@@ -1,0 +1,225 @@
+//! Unix: owners and modes, signals.
+
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
+use rustix::net::sockopt;
+use rustix::process::{Resource, Rlimit, getrlimit, kill_current_process_group, setrlimit};
+use rustix::termios::tcgetwinsize;
+use tokio::io::Interest;
+use tokio::net::tcp::ReadHalf;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::timeout;
+
+use super::{Owner, Shared};
+
+/// Descriptors wanted, as far as the system's hard limit goes: two links per relayed tunnel, one for each connection of the
+/// programs of all users. What systemd allows; where there is no limit to speak of, a bound for what others may use up.
+const DESCRIPTORS: u64 = 524_288;
+
+/// How long a process may take to stop.
+const STOPS_WITHIN: Duration = Duration::from_millis(300);
+
+/// Whether programs can be put into networks of their own, where the computer lets them.
+pub(crate) const HAS_NAMESPACES: bool = true;
+
+pub(super) fn own_user() -> Owner {
+    Owner { uid: rustix::process::geteuid().as_raw(), gid: rustix::process::getegid().as_raw() }
+}
+
+/// How long this computer has been up, its sleep included, in full seconds.
+pub(crate) fn uptime() -> Option<Duration> {
+    u64::try_from(rustix::system::sysinfo().uptime).ok().map(Duration::from_secs)
+}
+
+/// How many columns a terminal has; of what is none, nothing.
+pub(crate) fn columns(out: impl AsFd) -> Option<usize> {
+    let size = tcgetwinsize(out).ok()?;
+    // A line to another computer may not know it (a serial console).
+    let said = || std::env::var("COLUMNS").ok()?.parse().ok();
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0).or_else(said)
+}
+
+/// Makes a file that nobody else may read, where there is none.
+pub(crate) fn new_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Opens a file, to be read and written; makes one that nobody else may read where there is none.
+pub(crate) fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+}
+
+/// Makes a folder that nobody else may enter, and those in which it lies.
+pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Whether a folder is this user's, and nobody else may write into it.
+pub(crate) fn folder_is_ours(about: &Metadata) -> Result<(), Shared> {
+    if about.uid() != own_user().uid {
+        return Err(Shared { what: "belongs to another user", hint: "give a folder of your own" });
+    }
+    if about.mode() & 0o022 != 0 {
+        let hint = "run `chmod go-w` on it, or give another";
+        return Err(Shared { what: "can be written by other users", hint });
+    }
+    Ok(())
+}
+
+/// Whether nobody else may read a file.
+pub(crate) fn file_is_ours(about: &Metadata) -> Result<(), Shared> {
+    if about.mode() & 0o077 != 0 {
+        let hint = "run `chmod 600` on it if that was a mistake";
+        return Err(Shared { what: "can be read by other users", hint });
+    }
+    Ok(())
+}
+
+/// Gives a file another name, if nothing has that.
+pub(crate) fn rename_to_new(from: &Path, to: &Path) -> io::Result<()> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+        // A file system that cannot say it in one step.
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) if !to.try_exists()? => fs::rename(from, to),
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS) => Err(ErrorKind::AlreadyExists.into()),
+        renamed => Ok(renamed?),
+    }
+}
+
+/// Makes a new file that of the user and the group who have another one.
+pub(crate) fn give_to_owner_of(old: &Metadata, new: &File) -> io::Result<()> {
+    fchown(new, Some(old.uid()), Some(old.gid()))
+}
+
+/// Makes names in a folder outlive a crash.
+pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Bytes that are free on the disk of a folder.
+pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
+    let disk = rustix::fs::statvfs(folder)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+}
+
+/// Whether files can be made in a folder; nothing is.
+pub(crate) fn writable(folder: &Path) -> io::Result<()> {
+    Ok(rustix::fs::access(folder, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Asks the other end of a connection that has been silent for so long, and ends it when there is no answer for as long again.
+pub(crate) fn ask_after_silence(tcp: &TcpStream, time: Duration) -> io::Result<()> {
+    sockopt::set_socket_keepalive(tcp, true)?;
+    sockopt::set_tcp_keepidle(tcp, time)?;
+    sockopt::set_tcp_keepintvl(tcp, time / 4)?;
+    Ok(sockopt::set_tcp_keepcnt(tcp, 4)?)
+}
+
+/// Ends a connection when what was sent stays unacknowledged for so long.
+pub(crate) fn give_up_after(tcp: &TcpStream, time: Duration) -> io::Result<()> {
+    let milliseconds = u32::try_from(time.as_millis()).unwrap_or(u32::MAX);
+    Ok(sockopt::set_tcp_user_timeout(tcp, milliseconds)?)
+}
+
+/// Resolves when whoever has sent the last byte of a connection resets it.
+pub(crate) async fn resets(tcp: &ReadHalf<'_>) -> io::Error {
+    match tcp.ready(Interest::ERROR).await {
+        Ok(_) => ErrorKind::ConnectionReset.into(),
+        Err(error) => error,
+    }
+}
+
+/// Lets a socket have a port from which connections of another are still in TIME_WAIT: a restarted daemon need not wait for those.
+pub(crate) fn take_port_again(socket: &TcpSocket) -> io::Result<()> {
+    socket.set_reuseaddr(true)
+}
+
+/// What this computer is called, and how its resolver is set, as resolv.conf has it.
+pub(crate) fn computer() -> (String, String) {
+    let settings = fs::read("/etc/resolv.conf").unwrap_or_default();
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    (name, String::from_utf8_lossy(&settings).into_owned())
+}
+
+/// What asks a process to end.
+pub(crate) struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    /// From now on they are heard, and end nothing by themselves.
+    pub(crate) fn new() -> io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// The next one's name.
+    pub(crate) async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.term.recv() => "SIGTERM",
+            _ = self.int.recv() => "SIGINT",
+            _ = self.hup.recv() => "SIGHUP",
+        }
+    }
+}
+
+/// Resolves when a command is to end. What becomes of one whose terminal is gone is for the system, and whoever started it, to say.
+pub(crate) async fn interrupted() {
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut term) => drop(term.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+/// Stops this process and those that were started with it, as a terminal's Ctrl-Z does; resolves when it goes on. Where no shell is there
+/// that could continue them the kernel stops nothing.
+pub(crate) async fn suspend() -> io::Result<()> {
+    let mut goes_on = signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw()))?;
+    kill_current_process_group(rustix::process::Signal::TSTP)?;
+    // Another thread may be the one that takes the signal: this one could run on for a moment.
+    let _ = timeout(STOPS_WITHIN, goes_on.recv()).await;
+    Ok(())
+}
+
+/// Resolves when the process goes on after it was stopped, by whomever.
+pub(crate) struct Continued(Signal);
+
+impl Continued {
+    /// From now on it is heard.
+    pub(crate) fn new() -> io::Result<Self> {
+        signal(SignalKind::from_raw(rustix::process::Signal::CONT.as_raw())).map(Self)
+    }
+
+    pub(crate) async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+/// The usual soft limit of 1024 is for programs that use select(); a relay has more connections than that.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(DESCRIPTORS, |hard| hard.min(DESCRIPTORS));
+    if limit.current.is_some_and(|soft| soft < wanted) {
+        let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!("cannot raise the limit of open files: {error}");
+        }
+    }
+}

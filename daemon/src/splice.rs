@@ -1,0 +1,182 @@
+//! Joins a program's connection with the stream that leads to the far end: bytes, half-close, resets.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Notify;
+
+use crate::far::Stream;
+use crate::os;
+
+/// Bytes in hand per direction: large enough that system calls cost little, small enough for thousands of connections.
+const BUFFER: usize = 128 * 1024;
+
+/// First buffer of a direction; it grows when reads fill it, so that quiet connections stay cheap.
+const FIRST_BUFFER: usize = 8 * 1024;
+
+/// Keep-alives show the reflector that a quiet connection lives, and us that the program's kernel does.
+const KEEP_ALIVE: Duration = Duration::from_secs(300);
+
+/// Carries bytes between a program and the far end until both directions are closed or one end resets.
+///
+/// A half-close of one end becomes a half-close of the other; a reset of one end resets the other, also when that end had
+/// half-closed before.
+pub async fn splice(tcp: TcpStream, far: Box<dyn Stream>) {
+    prepare(&tcp);
+    let mut tcp = tcp;
+    let result = {
+        let (mut tcp_read, mut tcp_write) = tcp.split();
+        let (mut far_read, mut far_write) = tokio::io::split(far);
+        // Each direction is told when the other has ended: until then its own end may still become a reset.
+        let (up_over, down_over) = (Notify::new(), Notify::new());
+        let up = async {
+            carry(&mut tcp_read, &mut far_write).await?;
+            up_over.notify_one();
+            until(&down_over, os::resets(&tcp_read)).await
+        };
+        let down = async {
+            carry(&mut far_read, &mut tcp_write).await?;
+            down_over.notify_one();
+            until(&up_over, far_resets(&mut far_read)).await
+        };
+        // The first error ends both directions; the far end is dropped right here, before both have ended: a reset.
+        tokio::try_join!(up, down)
+    };
+    if result.is_ok() {
+        let _ = rustix::net::sockopt::set_socket_linger(&tcp, None);
+    }
+}
+
+/// Waits for the other direction's end, or for an error of this one.
+async fn until(other_over: &Notify, breaks: impl Future<Output = io::Error>) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        () = other_over.notified() => Ok(()),
+        error = breaks => Err(error),
+    }
+}
+
+/// Resolves when the far end, which has sent its last byte, resets the connection: see [`Stream`].
+async fn far_resets(far: &mut (impl AsyncRead + Unpin)) -> io::Error {
+    match far.read(&mut [0]).await {
+        Err(error) => error,
+        // It has no more to say.
+        Ok(_) => std::future::pending().await,
+    }
+}
+
+fn prepare(tcp: &TcpStream) {
+    use rustix::net::sockopt;
+    // Closing is a reset until both directions have ended well: also when this task is cut short, for a program must
+    // never take that for the end of its data.
+    let _ = sockopt::set_socket_linger(tcp, Some(Duration::ZERO));
+    // The far end has its own idea of packets: waiting for more bytes here would only add delay. All are best effort.
+    let _ = tcp.set_nodelay(true);
+    let _ = sockopt::set_socket_keepalive(tcp, true);
+    let _ = sockopt::set_tcp_keepidle(tcp, KEEP_ALIVE);
+    let _ = sockopt::set_tcp_keepintvl(tcp, KEEP_ALIVE / 10);
+}
+
+/// Carries one direction to its end, and ends the other side of it.
+pub(crate) async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
+    let mut buffer = vec![0; FIRST_BUFFER];
+    loop {
+        let length = from.read(&mut buffer).await?;
+        if length == 0 {
+            return to.shutdown().await;
+        }
+        to.write_all(&buffer[..length]).await?;
+        to.flush().await?;
+        if length == buffer.len() && length < BUFFER {
+            buffer.resize(BUFFER, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::{Interest, ReadBuf};
+    use tokio::net::TcpListener;
+    use tokio::sync::oneshot;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    /// A far end that has half-closed: takes bytes, and resets when it is told to.
+    struct HalfClosed {
+        ended: bool,
+        reset: oneshot::Receiver<()>,
+    }
+
+    impl AsyncRead for HalfClosed {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            if !std::mem::replace(&mut self.ended, true) {
+                return Poll::Ready(Ok(()));
+            }
+            Pin::new(&mut self.reset).poll(cx).map(|_| Err(io::ErrorKind::ConnectionReset.into()))
+        }
+    }
+
+    impl AsyncWrite for HalfClosed {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    async fn tcp() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (program, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        (program.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_reset_after_the_programs_half_close_drops_the_far_end() {
+        let (mut program, gate) = tcp().await;
+        let (far, mut other) = tokio::io::duplex(1024);
+        let spliced = tokio::spawn(splice(gate, Box::new(far)));
+        program.shutdown().await.unwrap();
+        assert_eq!(other.read(&mut [0]).await.unwrap(), 0);
+        rustix::net::sockopt::set_socket_linger(&program, Some(Duration::ZERO)).unwrap();
+        drop(program);
+        // Nothing was written: the reset alone ends it.
+        timeout(PATIENCE, spliced).await.expect("the reset is noticed").unwrap();
+        assert_eq!(other.write(b"x").await.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[tokio::test]
+    async fn a_reset_after_the_far_ends_half_close_resets_the_program() {
+        let (program, gate) = tcp().await;
+        let (reset, told) = oneshot::channel();
+        let spliced = tokio::spawn(splice(gate, Box::new(HalfClosed { ended: false, reset: told })));
+        let (mut read, _write) = program.into_split();
+        assert_eq!(timeout(PATIENCE, read.read(&mut [0])).await.unwrap().unwrap(), 0);
+        reset.send(()).unwrap();
+        timeout(PATIENCE, spliced).await.expect("the reset ends it").unwrap();
+        timeout(PATIENCE, read.ready(Interest::ERROR)).await.expect("the program is reset").unwrap();
+    }
+
+    #[tokio::test]
+    async fn both_ends_in_order_are_no_reset() {
+        let (mut program, gate) = tcp().await;
+        let (_never, told) = oneshot::channel();
+        let spliced = tokio::spawn(splice(gate, Box::new(HalfClosed { ended: false, reset: told })));
+        assert_eq!(program.read(&mut [0]).await.unwrap(), 0);
+        program.shutdown().await.unwrap();
+        timeout(PATIENCE, spliced).await.expect("both ends end it").unwrap();
+        assert_eq!(program.read(&mut [0]).await.unwrap(), 0);
+    }
+}

@@ -1,0 +1,82 @@
+//! The command line of `phantom-run` on Windows.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use phantom_ipc::name::{NameError, check};
+use phantom_ipc::publish::Publish;
+use phantom_ipc::release::release;
+use phantom_ipc::{ENV_IDENTITY, ENV_PUBLISH};
+
+/// Starts a program so that its network is Phantom.
+///
+/// Whatever the program connects to goes through the phantom network; whatever is no phantom address is refused; names
+/// are resolved by Phantom alone. The program needs no settings for it. Others reach those of its ports that --publish names,
+/// and nothing else. Only 64-bit programs (x64) can be carried; one that means to get out does, see docs/windows.md.
+#[derive(Debug, Parser)]
+#[command(name = "phantom-run", version = release(), after_long_help = EXAMPLES, override_usage = USAGE, max_term_width = 100)]
+pub(super) struct Options {
+    /// Identity to run as, made by `phantom identity new NAME` [default: PHANTOM_IDENTITY, else a fresh one for this run]
+    // Not clap's `env`: an empty variable counts as unset, an empty name is a mistake.
+    #[arg(long, value_name = "NAME", value_parser = name)]
+    identity: Option<String>,
+
+    /// The file that leads to the daemon [default: PHANTOM_SOCKET, else that of your own daemon]
+    #[arg(long = "daemon", value_name = "FILE")]
+    pub(super) socket: Option<PathBuf>,
+
+    /// Let others reach these ports of the program, or all that it listens on. With :NAME they reach it at the persistent
+    /// identity NAME, made if there is none. May be repeated [default: PHANTOM_PUBLISH, else nothing]
+    #[arg(long, value_name = "PORT[,PORT...][:NAME]|all[:NAME]")]
+    publish: Vec<Publish>,
+
+    /// Say nothing but errors
+    #[arg(long, short)]
+    pub(super) quiet: bool,
+
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, value_name = "PROGRAM")]
+    pub(super) command: Vec<OsString>,
+}
+
+impl Options {
+    /// As whom the program is to run; none for a fresh identity.
+    pub(super) fn identity(&self) -> Result<Option<String>> {
+        if self.identity.is_some() {
+            return Ok(self.identity.clone());
+        }
+        let Some(set) = env::var_os(ENV_IDENTITY).filter(|set| !set.is_empty()) else { return Ok(None) };
+        name(&set.to_string_lossy()).map(Some).with_context(|| format!("the variable {ENV_IDENTITY} holds no name"))
+    }
+
+    /// What others are to reach.
+    pub(super) fn publish(&self) -> Result<Vec<Publish>> {
+        if !self.publish.is_empty() {
+            return Ok(self.publish.clone());
+        }
+        let set = env::var_os(ENV_PUBLISH).unwrap_or_default();
+        let publish: Result<Vec<_>, _> = set.to_string_lossy().split_whitespace().map(str::parse).collect();
+        publish.with_context(|| format!("the variable {ENV_PUBLISH}"))
+    }
+}
+
+/// A name that the daemon would take.
+fn name(text: &str) -> Result<String, NameError> {
+    check(text).map(|()| text.to_owned())
+}
+
+const USAGE: &str = "phantom-run [OPTIONS] [--] PROGRAM [ARGUMENT]...";
+
+const EXAMPLES: &str = "\
+Examples:
+  phantom-run curl http://NAME.phantom/
+  phantom-run --publish 80:web python -m http.server 80
+                                           others reach port 80 at the address `web`, which lasts
+
+Environment: PHANTOM_SOCKET, PHANTOM_IDENTITY and PHANTOM_PUBLISH stand for --daemon, --identity and --publish; PHANTOM_LIBRARY says where \
+phantom.dll is, if not beside phantom-run.
+
+Exit status: the program's own; 125 if phantom-run failed, 126 if the program cannot be executed, 127 if it was not found.";
