@@ -33,6 +33,11 @@ pub fn system_rng() -> anyhow::Result<StdRng> {
     StdRng::try_from_rng(&mut SysRng).map_err(|error| anyhow::anyhow!("the system gives no randomness: {error}"))
 }
 
+/// Whether this is a simulation, in which nothing may depend on how fast another thread is.
+pub(crate) fn follows_seed() -> bool {
+    SEEDED.with_borrow(Option::is_some)
+}
+
 impl Random {
     fn draw<T>(
         seeded: impl FnOnce(&mut StdRng) -> Result<T, Infallible>,

@@ -42,7 +42,9 @@ pub(super) use role::ForProgram;
 pub use role::Incoming;
 use role::{Role, Server, Verdict};
 use silence::{ACK_WITHIN, CARRIED, DOUBLED_MOST, SILENCE, STILL_THERE, drawn};
-use waits::{search, until, until_evicted, until_given_up, until_known, until_resumed, until_stopped, write};
+use waits::{
+    Came, either, search, until, until_evicted, until_given_up, until_known, until_resumed, until_stopped, when, write,
+};
 pub(super) use way::Over;
 use way::{Run, Way, arrive, directions, flush};
 
@@ -72,9 +74,6 @@ const UNREAD_LIMIT: Duration = Duration::from_secs(120);
 
 /// When sessions that all together keep too much look whether others have become smaller.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-
-/// How long the server may take to answer an attempt, as an entry node while another has not been tried.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(15);
 
 /// How long a session waits for another tunnel when much waits to be taken, or nothing but the other end's word that all has come.
 // protocol: S40
@@ -172,6 +171,8 @@ struct Pump {
     /// Says when the daemon stops, which waits until all of these are gone.
     stop_rx: Option<watch::Receiver<bool>>,
     stopping: bool,
+    /// Whose turn it is when both the far end and the program have said something.
+    far_is_next: bool,
     /// Bytes of the session that came with the tunnel.
     first: Vec<u8>,
     to_app: Run,
@@ -212,6 +213,7 @@ impl Pump {
             share: Share::default(),
             stop_rx: None,
             stopping: false,
+            far_is_next: true,
             first: Vec::new(),
             to_app: Run::default(),
             faulty: false,
@@ -279,35 +281,18 @@ impl Pump {
         let lingers = self.app.ended && !self.session.is_over();
         let for_app = !self.to_app.rest().is_empty() || self.session.app_is_over();
         let due = self.due();
+        if due.is_some_and(|due| due <= Instant::now()) {
+            return self.was_due();
+        }
         let (incoming, outgoing) = directions(&mut self.way);
         let (listed, asked) = self.role.waits();
+        let far = when(hears, arrive(incoming));
+        let app = when(room && !self.app.ended, self.app.read.read(chunk));
+        // First what is rare, then what makes room, then what fills it, from the far end and the program by turns.
         tokio::select! {
-            arrived = arrive(incoming), if hears => {
-                arrived?;
-                self.hear().await?;
-            }
-            flushed = flush(outgoing), if flushes => {
-                flushed?;
-                if let Some(way) = &mut self.way {
-                    way.unflushed = false;
-                    way.silence.took();
-                    way.end_left = way.end_said.then(Instant::now);
-                }
-            }
-            count = self.app.read.read(chunk), if room && !self.app.ended => self.app_said(&chunk[..count?])?,
-            count = write(self.app.write.as_mut(), self.to_app.rest()), if for_app && self.app.write.is_some() => self.app_took(count),
-            // It has half-closed or reset; what it does until the far end has ended, too, is a reset.
-            () = self.app.ends.gone(), if lingers => self.session.app_abort(),
-            listens = until_known(self.verdict.as_mut()), if self.verdict.is_some() => {
-                self.verdict = None;
-                self.judged(listens?)?;
-            }
-            (redial, found) = search(self.searching.as_mut()), if self.searching.is_some() => {
-                self.searching = None;
-                self.found(redial, found)?;
-            }
-            resumption = until_resumed(listed) => return self.resumed(resumption),
+            biased;
             () = until_given_up(asked) => return self.given_up(),
+            resumption = until_resumed(listed) => return self.resumed(resumption),
             () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
             () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
                 self.stopping = true;
@@ -317,9 +302,38 @@ impl Pump {
                     return Err(RelayError::Ended);
                 }
             }
+            listens = until_known(self.verdict.as_mut()), if self.verdict.is_some() => {
+                self.verdict = None;
+                self.judged(listens?)?;
+            }
+            (redial, found) = search(self.searching.as_mut()), if self.searching.is_some() => {
+                self.searching = None;
+                self.found(redial, found)?;
+            }
             () = until(self.ack_at) => {
                 self.ack_at = None;
                 self.session.acknowledge_all();
+            }
+            flushed = flush(outgoing), if flushes => {
+                flushed?;
+                if let Some(way) = &mut self.way {
+                    way.unflushed = false;
+                    way.silence.took();
+                    way.end_left = way.end_said.then(Instant::now);
+                }
+            }
+            count = write(self.app.write.as_mut(), self.to_app.rest()), if for_app && self.app.write.is_some() => self.app_took(count),
+            // It has half-closed or reset; what it does until the far end has ended, too, is a reset.
+            () = self.app.ends.gone(), if lingers => self.session.app_abort(),
+            came = either(self.far_is_next, far, app) => {
+                self.far_is_next = matches!(came, Came::App(_));
+                match came {
+                    Came::Far(arrived) => {
+                        arrived?;
+                        self.hear().await?;
+                    }
+                    Came::App(count) => self.app_said(&chunk[..count?])?,
+                }
             }
             () = until(due) => return self.was_due(),
             () = sleep(LOOK_AGAIN), if !(keeps && takes) => {}
@@ -382,7 +396,7 @@ impl Pump {
                 }
                 Ok(Word::Padding) => {}
                 Ok(Word::End) if self.session.is_over() => way.end_heard = true,
-                Ok(Word::End) => return Err(RelayError::Ended),
+                Ok(Word::End) => return Err(RelayError::Aborted(Reason::Unreachable)),
                 Ok(Word::Abort(reason)) => {
                     self.role.say(Err(refusal(reason)));
                     return Err(RelayError::Aborted(reason));
@@ -433,7 +447,7 @@ impl Pump {
         match &self.role {
             _ if way.end_said => way.end_left.map(|left| left + LINGER),
             Role::Server(server) if server.entry.is_none() && self.verdict.is_none() => Some(server.proof_due),
-            Role::Client { .. } if self.lost.is_some() => Some(way.begun + ANSWER_PATIENCE),
+            Role::Client { redial: Some(redial), .. } if self.lost.is_some() => Some(way.begun + redial.patience()),
             _ => self.suspected_at(way),
         }
     }
@@ -475,6 +489,7 @@ impl Pump {
         tracing::debug!(%error, "a session has lost its tunnel");
         self.left.get_or_insert_with(|| what_came(&error));
         way.blame(&error).await;
+        let without_word = matches!(error, RelayError::Link(_) | RelayError::Ended | RelayError::Noise);
         tokio::spawn(async move { way.abort(&error).await });
         self.session.far_lost();
         if self.stopping || !self.session.wants_tunnel() {
@@ -483,7 +498,8 @@ impl Pump {
         self.lost.get_or_insert_with(Since::now);
         match &mut self.role {
             Role::Client { redial, .. } => {
-                let redial = redial.take().ok_or(RelayError::Ended)?;
+                let mut redial = redial.take().ok_or(RelayError::Ended)?;
+                redial.lost(without_word);
                 self.searching = Some(Box::pin(redial.next()));
                 Ok(Turn::Goes)
             }
@@ -551,6 +567,7 @@ impl Pump {
             self.share.hold(self.session.unread());
             let due = self.app.ends.is_reset().then(|| Instant::now() + UNREAD_LIMIT);
             tokio::select! {
+                biased;
                 count = write(self.app.write.as_mut(), self.to_app.rest()) => self.app_took(count),
                 () = until(due) => return,
                 () = until_stopped(self.stop_rx.as_mut()) => {

@@ -35,6 +35,10 @@ pub(super) const AGAIN: Duration = Duration::from_secs(5);
 // protocol: S42
 const STOOD: Duration = Duration::from_secs(10);
 
+/// How long the answer to the first try may take, and how much longer that to each of the next two.
+// protocol: S42
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
 /// How long a newer record may take.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
 
@@ -51,6 +55,8 @@ pub(super) struct Redial {
     record: ApRecord,
     /// Entries that did not lead on, the present one last.
     tried: Vec<EntryHandle>,
+    /// One that is not to blame for the loss of what led over it.
+    sound: Option<EntryHandle>,
     tries: u32,
     /// Since when the other end has been heard of on the present tunnel, if it has.
     answered: Option<Instant>,
@@ -72,7 +78,7 @@ impl Redial {
         entry: EntryHandle,
     ) -> Self {
         let (again, records) = (records.again(), Arc::downgrade(records));
-        Self { handle, records, again, from, record, tried: vec![entry], tries: 0, answered: None }
+        Self { handle, records, again, from, record, tried: vec![entry], sound: None, tries: 0, answered: None }
     }
 
     /// Whom a path of these belongs to.
@@ -86,20 +92,33 @@ impl Redial {
         (self.answered, self.tried) = (Some(Instant::now()), present.into_iter().collect());
     }
 
-    /// The tunnel is lost; when it has carried for a while, that is nothing that goes on.
+    /// The tunnel is lost; when it has carried for a while, that is nothing that goes on. Without a word of the exit node it broke before
+    /// it: an entry node that the other end has been heard of by is as good as before, and the others may be dead.
     // protocol: S42
-    fn lost(&mut self) {
-        if self.answered.take().is_some_and(|since| since.elapsed() >= STOOD) {
+    pub(super) fn lost(&mut self, without_word: bool) {
+        self.sound = None;
+        let Some(since) = self.answered.take() else { return };
+        if without_word {
+            self.sound = self.tried.pop();
+        }
+        if since.elapsed() >= STOOD {
             self.tries = 0;
         }
+    }
+
+    /// How long the answer over the present tunnel may take: one that comes, comes within a round trip, and another try tells more than
+    /// waiting, until all of them seem slow.
+    // protocol: S42
+    pub(super) fn patience(&self) -> Duration {
+        ANSWER_PATIENCE * self.tries.clamp(1, 3)
     }
 
     /// The next way, when its time has come. `None`: the identity is gone.
     // protocol: S42, S49
     pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
-        self.lost();
         let pause = self.pause();
         tokio::select! {
+            biased;
             () = sleep(pause) => {}
             // As if it had just been lost: what failed until now failed without a network.
             () = self.again.notified() => {
@@ -165,7 +184,10 @@ impl Redial {
     }
 
     fn untried(&self) -> Option<RoutingEntry> {
-        usable(&self.record).into_iter().find(|entry| !self.tried.contains(&entry.handle))
+        let mut left = usable(&self.record);
+        left.retain(|entry| !self.tried.contains(&entry.handle));
+        let first = left.iter().position(|entry| Some(entry.handle) == self.sound).unwrap_or(0);
+        (!left.is_empty()).then(|| left.swap_remove(first))
     }
 }
 
@@ -173,6 +195,7 @@ impl Redial {
 mod tests {
     use async_trait::async_trait;
     use phantom_proto::crypto::SigningKey;
+    use phantom_proto::wire::NodeContact;
     use tokio::sync::mpsc;
     use tokio::time::timeout;
 
@@ -215,14 +238,61 @@ mod tests {
         let from = ApAddress::of(&key.verifying_key());
         let mut redial = Redial::new(lone.handle.clone(), &Arc::default(), from, record, [0; 16]);
         for tries in 0..8 {
-            redial.lost();
+            redial.lost(false);
             assert_eq!(redial.pause() >= PAUSES[0], tries >= BURST, "{tries}");
             redial.tries += 1;
             redial.answered();
         }
         tokio::time::advance(STOOD).await;
-        redial.lost();
+        redial.lost(false);
         assert!(redial.pause().is_zero(), "that one carried");
+    }
+
+    fn entry(number: u8) -> RoutingEntry {
+        let identity = SigningKey::from_seed(&[number; 32]).verifying_key();
+        let entry_node = NodeContact { identity, addr: ([10, number, 0, 1], 443).into(), link_secret: [0; 32] };
+        RoutingEntry { entry_node, handle: [number; 16], until: u64::MAX }
+    }
+
+    /// When a node of the own path was lost, the other two entries were asked before the one that had led on, and dead ones among them cost 10 s each.
+    // protocol: S50
+    #[tokio::test(start_paused = true)]
+    async fn an_entry_is_not_left_for_what_broke_before_it() {
+        let lone = lone::driver();
+        let key = SigningKey::from_seed(&[1; 32]);
+        let entries = (1..4).map(entry).collect();
+        let record = ApRecord { key: key.verifying_key(), serial: 1, issued: 0, expires: u64::MAX, entries };
+        let from = ApAddress::of(&key.verifying_key());
+        for _ in 0..32 {
+            let redial = || Redial::new(lone.handle.clone(), &Arc::default(), from, record.clone(), [1; 16]);
+            let next = |redial: &Redial| redial.untried().map(|entry| entry.handle[0]);
+            let mut broke = redial();
+            broke.answered();
+            broke.lost(true);
+            assert_eq!(next(&broke), Some(1));
+            let mut unheard = redial();
+            unheard.lost(true);
+            assert_ne!(next(&unheard), Some(1), "nothing says that it leads on");
+            let mut given_up = redial();
+            given_up.answered();
+            given_up.lost(false);
+            assert_ne!(next(&given_up), Some(1), "the exit node says that it does not");
+        }
+    }
+
+    // protocol: S50
+    #[tokio::test(start_paused = true)]
+    async fn each_try_waits_longer_for_its_answer() {
+        let lone = lone::driver();
+        let key = SigningKey::from_seed(&[1; 32]);
+        let record = ApRecord { key: key.verifying_key(), serial: 1, issued: 0, expires: 0, entries: Vec::new() };
+        let from = ApAddress::of(&key.verifying_key());
+        let mut redial = Redial::new(lone.handle.clone(), &Arc::default(), from, record, [0; 16]);
+        let waits = [1, 2, 3, 4, 60].map(|tries| {
+            redial.tries = tries;
+            redial.patience().as_secs()
+        });
+        assert_eq!(waits, [5, 10, 15, 15, 15]);
     }
 
     /// Without a network for hours, a session would have waited for half an hour more.

@@ -11,9 +11,9 @@ use phantom_proto::node::{Input, Of, PathNo, Vitals, Work};
 use phantom_proto::path::{Candidate, PathKeys};
 use phantom_proto::record::{NodeRecord, Signed};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_blocking;
 use zeroize::Zeroizing;
 
+use super::order::beside;
 use super::ready::Given;
 use super::{Event, Kept, OwnPath, ReadyError, want};
 use crate::link::Link;
@@ -81,7 +81,7 @@ impl Handle {
     pub async fn want_entry(&self, key: Arc<SigningKey>) {
         let (kept, identity) = (self.kept.clone(), ApAddress::of(&key.verifying_key()));
         self.settle(&key, identity).await;
-        let serials = spawn_blocking(move || kept.serials(identity)).await.unwrap_or_default();
+        let serials = beside(move || kept.serials(identity)).await.unwrap_or_default();
         self.input(Input::WantEntry(key, serials)).await;
     }
 
@@ -110,8 +110,7 @@ impl Handle {
         sets: impl FnOnce() -> Option<Vec<u8>> + Send + 'static,
     ) {
         let kept = self.kept.clone();
-        let sets = spawn_blocking(move || kept.lasts(identity).then(sets));
-        if let Ok(Some(sets)) = sets.await {
+        if let Ok(Some(sets)) = beside(move || kept.lasts(identity).then(sets)).await {
             let secret = derive("phantom v1 identity secret", &[key.seed()]);
             self.input(Input::Lasting { identity, secret: Zeroizing::new(secret), sets }).await;
         }

@@ -1,9 +1,16 @@
-//! Work that takes the time of disk accesses, one piece after the other, beside the control task.
+//! Work that takes the time of disk accesses, beside the control task.
 
 use futures::FutureExt;
 use futures::future::Shared;
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
+use tokio::task::{JoinError, spawn_blocking};
+
+use crate::random::follows_seed;
+
+/// Does `work` on a thread of its own; in a simulation, which has one, at once.
+pub(super) async fn beside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    if follows_seed() { Ok(work()) } else { spawn_blocking(work).await }
+}
 
 /// Pieces of work in the order in which they came.
 #[derive(Default)]
@@ -19,7 +26,7 @@ impl Order {
                 let _ = before.await;
             }
             // Work that panicked is over, too.
-            let _ = spawn_blocking(work).await;
+            let _ = beside(work).await;
             let _ = done_tx.send(());
         });
     }

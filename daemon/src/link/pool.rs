@@ -154,6 +154,7 @@ async fn keep(shared: Arc<Shared>) {
     sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         tokio::select! {
+            biased;
             _ = sweep.tick() => shared.lock().sweep(),
             () = shared.bell.notified() => {}
             Some(dialed) = dials.join_next() => {

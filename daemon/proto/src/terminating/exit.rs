@@ -20,8 +20,9 @@ use crate::wire::frame::{Handle, Reason};
 /// How long a database look-up may take, in milliseconds.
 const FIND_LIMIT: u64 = 15_000;
 
-/// How long a link may take, in milliseconds: as long as all steps of its handshake together may, which have limits of their own.
-const DIAL_LIMIT: u64 = 60_000;
+/// How long a link may take, in milliseconds: the handshake's round trips after two lost SYN, which are said again after 1 s and 3 s. Who
+/// waits there has other entry nodes to try, and one that is switched off answers nothing.
+const DIAL_LIMIT: u64 = 6_000;
 
 /// How long an entry node may take to take JOIN, and an owner its answer, in milliseconds.
 const SEND_LIMIT: u64 = 10_000;
@@ -277,7 +278,7 @@ mod tests {
         let record = Input::Record(b"record".to_vec());
         let steps = [
             (opened(), vec![], 15_000, Output::Abort(Reason::Unreachable)),
-            (opened(), vec![found()], 60_000, Output::Abort(Reason::Unreachable)),
+            (opened(), vec![found()], 6_000, Output::Abort(Reason::Unreachable)),
             (opened(), vec![found(), Input::Dialed(true)], 10_000, Output::Abort(Reason::Unreachable)),
             (looks_up(), vec![], 15_000, Output::Abort(Reason::Unreachable)),
             (looks_up(), vec![record], 10_000, Output::Drop),

@@ -14,6 +14,30 @@ use super::Searching;
 use super::role::{Asked, Verdict};
 use crate::relay::RelayError;
 
+/// What has come from either side.
+pub(super) enum Came<F, A> {
+    Far(F),
+    App(A),
+}
+
+/// The first of both that is there; when both are, this one.
+pub(super) async fn either<F, A>(
+    far_is_next: bool,
+    far: impl Future<Output = F>,
+    app: impl Future<Output = A>,
+) -> Came<F, A> {
+    tokio::pin!(far, app);
+    if far_is_next {
+        tokio::select! { biased; came = far => Came::Far(came), came = app => Came::App(came) }
+    } else {
+        tokio::select! { biased; came = app => Came::App(came), came = far => Came::Far(came) }
+    }
+}
+
+pub(super) async fn when<T>(wanted: bool, what: impl Future<Output = T>) -> T {
+    if wanted { what.await } else { pending().await }
+}
+
 /// Some of these bytes; without any, the end of the stream.
 pub(super) async fn write(write: Option<&mut WriteHalf<DuplexStream>>, bytes: &[u8]) -> io::Result<usize> {
     match write {
