@@ -10,6 +10,7 @@
 //! other. The tunnel is a field like any: when it is lost, a client's pump looks for another while the program waits, a server's is
 //! brought one.
 
+mod moves;
 mod role;
 mod silence;
 mod waits;
@@ -29,10 +30,10 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::redial::{self, Redial};
-use super::sessions::{Resumption, Share};
+use super::sessions::Share;
 use super::stream::{Ends, pair};
 use super::unproven::Place;
-use super::{Programs, Traffic, opening};
+use super::{Programs, Traffic};
 use crate::clock::Since;
 use crate::far::{ConnectError, Stream};
 use crate::relay::RelayError;
@@ -75,19 +76,8 @@ const UNREAD_LIMIT: Duration = Duration::from_secs(120);
 /// When sessions that all together keep too much look whether others have become smaller.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-/// How long a session waits for another tunnel when much waits to be taken, or nothing but the other end's word that all has come.
-// protocol: S40
-const RESUME_LIMIT: Duration = Duration::from_secs(120);
-
-/// How long when little waits: a computer sleeps for an hour, or overnight.
-// protocol: S40
-const SLEEP_LIMIT: Duration = Duration::from_secs(24 * 3600);
-
 /// How often a session that waits so looks how late it is: its timer stands still while the computer sleeps.
 const LATE_LOOK: Duration = Duration::from_secs(30);
-
-/// What is little.
-const LITTLE: u64 = 64 * 1024;
 
 /// Carries a client's session; resolves when the far end has answered.
 pub(super) async fn connect(
@@ -431,16 +421,6 @@ impl Pump {
         way.silence.is_too_long_at(limit * (1 << self.silences.min(DOUBLED_MOST)))
     }
 
-    /// Whether the other end has been heard of on this tunnel.
-    fn answered(&mut self) {
-        if self.lost.is_some() && self.session.is_proven() {
-            self.lost = None;
-            if let Role::Client { redial: Some(redial), .. } = &mut self.role {
-                redial.answered();
-            }
-        }
-    }
-
     /// When something must have happened: a proof, an answer, another tunnel, or the other end's END.
     fn due(&self) -> Option<Instant> {
         let Some(way) = &self.way else { return Some(Instant::now() + self.left_to_wait()?.min(LATE_LOOK)) };
@@ -464,99 +444,6 @@ impl Pump {
             None if self.left_to_wait().is_some_and(|left| !left.is_zero()) => Ok(Turn::Goes),
             None => Err(RelayError::TimedOut),
         }
-    }
-
-    /// How long a session without a tunnel still waits.
-    // protocol: S40
-    fn left_to_wait(&self) -> Option<Duration> {
-        Some(self.patience().saturating_sub(self.lost?.elapsed()))
-    }
-
-    /// How long a session without a tunnel waits.
-    fn patience(&self) -> Duration {
-        let ends = self.session.is_over() || (self.app.ended && self.session.app_is_over());
-        let much = self.session.held().max(self.session.unread()) > LITTLE;
-        if ends || much { RESUME_LIMIT } else { SLEEP_LIMIT }
-    }
-
-    /// The tunnel is lost, or there was none in time. An error: that is the end.
-    // protocol: S15, S37, U25
-    async fn lose(&mut self, error: RelayError) -> Result<Turn, RelayError> {
-        if self.faulty || self.session.secret().is_none() {
-            return Err(error);
-        }
-        let Some(mut way) = self.way.take() else { return Err(error) };
-        tracing::debug!(%error, "a session has lost its tunnel");
-        self.left.get_or_insert_with(|| what_came(&error));
-        way.blame(&error).await;
-        let without_word = matches!(error, RelayError::Link(_) | RelayError::Ended | RelayError::Noise);
-        tokio::spawn(async move { way.abort(&error).await });
-        self.session.far_lost();
-        if self.stopping || !self.session.wants_tunnel() {
-            return Ok(Turn::Over);
-        }
-        self.lost.get_or_insert_with(Since::now);
-        match &mut self.role {
-            Role::Client { redial, .. } => {
-                let mut redial = redial.take().ok_or(RelayError::Ended)?;
-                redial.lost(without_word);
-                self.searching = Some(Box::pin(redial.next()));
-                Ok(Turn::Goes)
-            }
-            // It is told when it comes: that is a client's to do.
-            Role::Server(_) if self.session.is_over() => Ok(Turn::Over),
-            Role::Server(Server { listed: Some(listed), .. }) => {
-                self.waiting = Some(listed.waits());
-                Ok(Turn::Goes)
-            }
-            Role::Server(_) => Err(RelayError::Ended),
-        }
-    }
-
-    /// Another tunnel is there.
-    fn found(&mut self, found_by: Box<Redial>, found: Option<redial::Found>) -> Result<(), RelayError> {
-        let found = found.map(|found| (found_by.over(found.path.no), found));
-        if let Role::Client { redial, .. } = &mut self.role {
-            *redial = Some(found_by);
-        }
-        let (over, redial::Found { tunnel, path, entry }) = found.ok_or(RelayError::Ended)?;
-        self.session.resume().map_err(|_| RelayError::TimedOut)?;
-        let (open, rest) = opening(&mut self.session, entry.entry_node.node_id(), entry.handle);
-        let mut way = Way::new(tunnel, Some(over));
-        way.to_far = Run { bytes: rest, gone: 0 };
-        self.role.moved(Some(path), Some(entry.entry_node), self.left.take().unwrap_or_default());
-        self.way.insert(way).tunnel.outgoing.queue(&Word::Open(open))
-    }
-
-    /// Somebody comes over another tunnel, perhaps the client.
-    // protocol: S34
-    fn resumed(&mut self, resumption: Option<Resumption>) -> Result<Turn, RelayError> {
-        let Role::Server(server) = &mut self.role else { return Ok(Turn::Goes) };
-        let Some(resumption) = resumption else {
-            // The identity is gone: what stands may go on, and nothing comes again.
-            server.listed = None;
-            return if self.way.is_some() { Ok(Turn::Goes) } else { Err(RelayError::Ended) };
-        };
-        let Resumption { tunnel, path, attempt, bytes } = resumption;
-        let before = self.session.attempt();
-        let taken = self.session.resume_on(attempt, &bytes);
-        if self.session.attempt() == before {
-            tokio::spawn(tunnel.abort(Reason::Protocol));
-            return Ok(Turn::Goes);
-        }
-        let handle = &server.incoming.network.handle;
-        let over = path.as_ref().map(|path| Over { handle: handle.clone(), path: path.no });
-        if let Some(listed) = &server.listed {
-            listed.moved(attempt);
-        }
-        self.role.moved(path, None, self.left.take().unwrap_or("the other end came another way"));
-        let way = Way { heard: true, ..Way::new(tunnel, over) };
-        if let Some(before) = self.way.replace(way) {
-            tokio::spawn(before.tunnel.abort(Reason::GoingAway));
-        }
-        (self.lost, self.waiting) = (None, None);
-        self.far_took(taken)?;
-        Ok(Turn::Goes)
     }
 
     /// Gives the program what there is for it, and its end.
@@ -710,16 +597,6 @@ fn refusal(reason: Reason) -> ConnectError {
     match reason {
         Reason::NoSuchAddress | Reason::Unreachable | Reason::Protocol => ConnectError::Unreachable,
         Reason::Busy | Reason::GoingAway | Reason::Expired => ConnectError::TimedOut,
-    }
-}
-
-/// For who asks why a connection moved.
-fn what_came(error: &RelayError) -> &'static str {
-    match error {
-        RelayError::Link(_) | RelayError::Ended => "a node on the way was lost",
-        RelayError::Noise | RelayError::Misbehaved(_) => "bytes were changed on the way",
-        RelayError::Aborted(_) => "the way was given up at its far end",
-        RelayError::TimedOut => "nothing came any more",
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) const AGAIN: Duration = Duration::from_secs(5);
 const STOOD: Duration = Duration::from_secs(10);
 
 /// How long the answer to the first try may take, and how much longer that to each of the next two.
-// protocol: S42
+// protocol: S50
 const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long a newer record may take.
@@ -94,7 +94,7 @@ impl Redial {
 
     /// The tunnel is lost; when it has carried for a while, that is nothing that goes on. Without a word of the exit node it broke before
     /// it: an entry node that the other end has been heard of by is as good as before, and the others may be dead.
-    // protocol: S42
+    // protocol: S42, S50
     pub(super) fn lost(&mut self, without_word: bool) {
         self.sound = None;
         let Some(since) = self.answered.take() else { return };
@@ -108,7 +108,7 @@ impl Redial {
 
     /// How long the answer over the present tunnel may take: one that comes, comes within a round trip, and another try tells more than
     /// waiting, until all of them seem slow.
-    // protocol: S42
+    // protocol: S50
     pub(super) fn patience(&self) -> Duration {
         ANSWER_PATIENCE * self.tries.clamp(1, 3)
     }

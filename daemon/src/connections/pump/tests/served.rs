@@ -2,6 +2,7 @@
 
 use phantom_proto::session::asked;
 
+use super::moves::RESUME_LIMIT;
 use super::silence::TAKES;
 use super::*;
 use crate::clock;
