@@ -67,10 +67,6 @@ const HOME_DEPUTIES: [&str; 6] = [
 /// Folders outside /run that are theirs alone.
 const FOLDERS_OF_THEIRS: [&str; 2] = ["/var/lib/lxd", "/var/snap/lxd/common/lxd"];
 
-/// Devices that act outside for whoever may open them: keyboards that type into other windows, and a machine that speaks to this one's
-/// services (vsock). Desktops open the first to whoever sits there, for game controllers.
-const DEVICES: [&str; 4] = ["/dev/uinput", "/dev/input/uinput", "/dev/uhid", "/dev/vhost-vsock"];
-
 /// Which daemons' sockets the program must not see.
 pub(crate) enum Masked<'a> {
     /// That of the daemon in use, and those at the known places.
@@ -127,16 +123,6 @@ pub(crate) fn deputies(hidden: &Hidden<'_>) -> Result<Vec<PathBuf>> {
     everywhere(found, is_socket)
 }
 
-/// The devices that are to be masked, each once.
-///
-/// # Errors
-/// As for [`deputies`].
-pub(crate) fn devices() -> Result<Vec<PathBuf>> {
-    let is_device = |path: &Path| fs::metadata(path).is_ok_and(|about| about.file_type().is_char_device());
-    let found = DEVICES.iter().filter_map(|path| fs::canonicalize(path).ok()).filter(|path| is_device(path));
-    everywhere(found.collect(), is_device)
-}
-
 /// Most places that are looked at again and again: others of this computer can listen at as many as they like.
 const MOST_AWAITED: usize = 4096;
 
@@ -170,7 +156,7 @@ pub(crate) fn come(places: &[PathBuf]) -> Result<Vec<PathBuf>> {
 }
 
 /// All places of these files, as far as they are such there.
-fn everywhere(mut found: Vec<PathBuf>, is_such: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+pub(crate) fn everywhere(mut found: Vec<PathBuf>, is_such: fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
     let mounts = mountinfo::own().context("reading what is mounted")?;
     let again: Vec<PathBuf> = found.iter().flat_map(|path| elsewhere(path, &mounts)).filter(|at| is_such(at)).collect();
     found.extend(again);

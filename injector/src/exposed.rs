@@ -17,7 +17,7 @@ use crate::awaited::Awaited;
 use crate::host::Cover;
 use crate::link::Spaces;
 use crate::mounts::{RESOLV_CONF, Seen, settings};
-use crate::{anew, deputies, host, mountinfo, services};
+use crate::{anew, deputies, devices, host, mountinfo, services};
 
 /// A thread that starts processes now and then.
 const STACK: usize = 256 * 1024;
@@ -125,7 +125,7 @@ impl Watched {
             self.cover(over)?;
         }
         let points = self.points()?;
-        let devices = deputies::devices().unwrap_or_default();
+        let devices = devices::devices().unwrap_or_default();
         let sockets = self.come().unwrap_or_default();
         for bare in devices.iter().chain(&sockets).filter(|file| !points.contains(*file)) {
             // What cannot be done may be next time.

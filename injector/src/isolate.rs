@@ -11,7 +11,7 @@ use crate::apart::Walls;
 use crate::control::Namespaces;
 use crate::filter::Doors;
 use crate::mounts::{self, View};
-use crate::{apart, doors, privileges, run_folder, sys};
+use crate::{apart, devices, doors, privileges, run_folder, sys};
 
 /// Moves this process into the namespaces for good. On any error the program must not be started.
 ///
@@ -91,7 +91,7 @@ const HARMLESS: [&str; 5] = ["[eventfd]", "[eventpoll]", "[signalfd]", "[timerfd
 fn is_foreign(number: RawFd, target: &Path) -> bool {
     let target = target.to_string_lossy();
     match target.split_once(':') {
-        _ if target.starts_with('/') => target == "/dev/net/tun",
+        _ if target.starts_with('/') => devices::acts_outside(number, Path::new(&*target)),
         Some(("socket", _)) => sys::is_foreign_socket(number),
         Some(("anon_inode", kind)) => !HARMLESS.contains(&kind),
         Some(("pipe", _)) => false,

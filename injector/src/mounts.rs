@@ -14,7 +14,8 @@ use rustix::mount::{
     open_tree,
 };
 
-use crate::deputies::{Hidden, Masked, deputies, devices, known_places};
+use crate::deputies::{Hidden, Masked, deputies, known_places};
+use crate::devices::devices;
 use crate::host::{self, Cover};
 use crate::mountinfo::{self, Mount};
 use crate::reason::{self, Passing};

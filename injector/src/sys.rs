@@ -354,6 +354,13 @@ pub(crate) fn is_place(number: RawFd) -> bool {
     is_directory || rustix::fs::fcntl_getfl(fd).is_ok_and(|flags| flags.contains(OFlags::PATH))
 }
 
+/// The number of the device that a descriptor is open to; none if it is something else.
+pub(crate) fn device(number: RawFd) -> Option<u64> {
+    // SAFETY: as in `is_inherited`.
+    let about = rustix::fs::fstat(unsafe { BorrowedFd::borrow_raw(number) }).ok()?;
+    FileType::from_raw_mode(about.st_mode).is_char_device().then_some(about.st_rdev)
+}
+
 /// Puts what lies at `path` now in the place of the descriptor, if that is the same file or may be another one.
 pub(crate) fn open_anew(number: RawFd, path: &Path, may_differ: bool) -> bool {
     // SAFETY: as in `is_inherited`.

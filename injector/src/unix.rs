@@ -10,6 +10,7 @@ pub(crate) mod awaited;
 pub(crate) mod control;
 pub(crate) mod crashes;
 pub(crate) mod deputies;
+pub(crate) mod devices;
 pub(crate) mod dispositions;
 pub(crate) mod doors;
 pub(crate) mod enclose;
@@ -53,9 +54,10 @@ pub(crate) mod unix_diag;
 pub(crate) mod ways;
 pub(crate) mod working_folder;
 
+use std::fs::{self, OpenOptions};
 use std::process::exit;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use clap::Parser;
 
 use control::Contact;
@@ -83,7 +85,16 @@ pub(crate) fn main() {
     }
 }
 
+/// What every step needs, and a folder that somebody made a root of may lack: each would fail at it in words of its own.
+fn look_around() -> Result<()> {
+    fs::metadata("/proc/self/ns/net").context("no /proc is to be seen here (`mount -t proc proc /proc` makes one)")?;
+    let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+    null.context("no /dev/null can be opened here (`mknod -m 666 /dev/null c 1 3` makes one)")?;
+    Ok(())
+}
+
 fn launch(options: &Options) -> Result<()> {
+    look_around()?;
     let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
     let identity = control::identity(options.identity()?)?;
     let contact = Contact { socket, identity };

@@ -270,7 +270,7 @@ for mode in itertools.cycle((0o700, 0o755)):
     Ok(())
 }
 
-/// What is written to a made-up keyboard is typed into other windows.
+/// What is written to a made-up keyboard is typed into other windows; what is written to a macvtap's device leaves by its network card.
 #[test]
 fn devices_that_act_outside_are_masked() -> Result<()> {
     let alone = Alone::shared()?;
@@ -279,10 +279,12 @@ fn devices_that_act_outside_are_masked() -> Result<()> {
         "mount -t tmpfs -o mode=755 none '{place}'; cd '{place}'
         cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty .; mkdir net pts shm input; mount --bind /dev/pts pts
         mknod -m 666 net/tun c 10 200; mknod -m 666 uinput c 10 223; mknod -m 666 uhid c 10 239; mknod -m 666 vhost-vsock c 10 241
-        mknod -m 666 input/uinput c 10 223; mknod -m 666 input/js0 c 13 0; ln -s /proc/self/fd fd; mount --move . /dev; cd /"
+        mknod -m 666 input/uinput c 10 223; mknod -m 666 input/js0 c 13 0; mknod -m 666 nvme-fabrics c 10 120
+        mknod -m 666 tap7 c 511 7; mknod -m 666 vhost-vdpa-0 c 510 0; mknod -m 666 tape c 511 8; ln -s /proc/self/fd fd; mount --move . /dev; cd /"
     );
-    let look = "cd /dev; stat -c '%n %t:%T' uinput input/uinput uhid vhost-vsock input/js0";
-    let expected = "uinput 1:3\ninput/uinput 1:3\nuhid 1:3\nvhost-vsock 1:3\ninput/js0 d:0\n";
+    let look = "cd /dev; stat -c '%n %t:%T' uinput input/uinput uhid vhost-vsock nvme-fabrics tap7 vhost-vdpa-0 tape input/js0";
+    let expected = "uinput 1:3\ninput/uinput 1:3\nuhid 1:3\nvhost-vsock 1:3\n\
+                    nvme-fabrics 1:3\ntap7 1:3\nvhost-vdpa-0 1:3\ntape 1ff:8\ninput/js0 d:0\n";
     alone.everywhere(|kind, way| {
         let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", look])).output()?)?;
         ensure!(said == expected, "{said}");

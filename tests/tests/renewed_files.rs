@@ -101,13 +101,13 @@ fn names_go_on_when_resolv_conf_is_removed() -> Result<()> {
     })
 }
 
-/// Says when what is a keyboard that others make up is none any more.
+/// Says when what is a keyboard that others make up, and what is a network card, are none any more.
 const TYPES: &str = "
-def kind(): return os.stat('/dev/uinput').st_rdev if os.path.exists('/dev/uinput') else 0
-print(kind() == os.makedev(1, 3))
+def kinds(): return {os.stat(device).st_rdev for device in ('/dev/uinput', '/dev/tap7') if os.path.exists(device)}
+print(kinds() == {os.makedev(1, 3)})
 pathlib.Path(sys.argv[1]).touch()
 print(wait(lambda: os.path.exists(sys.argv[1] + '-done')))
-print(wait(lambda: kind() == os.makedev(1, 3)))
+print(wait(lambda: kinds() == {os.makedev(1, 3)}))
 ";
 
 #[test]
@@ -122,7 +122,7 @@ fn devices_that_come_anew_are_masked() -> Result<()> {
             cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty .; mkdir net pts shm; mount --bind /dev/pts pts
             mknod -m 666 net/tun c 10 200; mknod -m 666 uinput c 10 223; ln -s /proc/self/fd fd; mount --move . /dev; cd /"
         );
-        let script = changes(&asked, &devices, "rm /dev/uinput; mknod -m 666 /dev/uinput c 10 223");
+        let script = changes(&asked, &devices, "rm /dev/uinput; mknod -m 666 /dev/tap7 c 511 7; mknod -m 666 /dev/uinput c 10 223");
         let types = format!("{WAIT}{TYPES}");
         let output = with_mounts(&script, &alone.run(kind, way, &["python3", "-c", &types, &asked])).output()?;
         ensure!(stdout(&output)? == "True\nTrue\nTrue\n", "{output:?}");

@@ -172,6 +172,39 @@ fn signals_that_are_ignored_stay_so_for_the_program() -> Result<()> {
     })
 }
 
+/// What waits until a supervisor, or a shell's wrapper, lets it through, waits in the program too.
+#[test]
+fn signals_that_are_blocked_stay_so_for_the_program() -> Result<()> {
+    let alone = Alone::shared()?;
+    let begin = "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM, signal.SIGCHLD, signal.SIGUSR2])";
+    let script = "grep SigBlk /proc/self/status; kill -TERM $$; echo lives on; exit 7";
+    alone.everywhere(|kind, way| {
+        let mut without = alone.command(kind, "bash");
+        let without = begun_by(begin, without.args(["-c", script])).output()?;
+        let output = begun_by(begin, &alone.run(kind, way, &["bash", "-c", script])).output()?;
+        ensure!(output.status.code() == Some(7) && output.stderr.is_empty(), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(said.contains("lives on") && output.stdout == without.stdout, "{output:?}, {without:?}");
+        Ok(())
+    })
+}
+
+/// A folder that somebody made a root of, or a container, without what every system has.
+#[test]
+fn a_computer_without_proc_or_null_is_told_what_it_lacks() -> Result<()> {
+    let alone = Alone::shared()?;
+    alone.everywhere(|kind, way| {
+        let shut = "mount --bind /dev/null /dev/null; mount -o remount,bind,nodev /dev/null";
+        for (lack, advice) in [("mount -t tmpfs none /proc", "mount -t proc"), (shut, "mknod")] {
+            let output = with_mounts(lack, &alone.run(kind, way, &["echo", "runs"])).output()?;
+            let told = stderr(&output);
+            ensure!(output.status.code() == Some(125) && output.stdout.is_empty(), "{lack}: {output:?}");
+            ensure!(told.contains(advice) && told.lines().count() == 1, "{lack}: {told}");
+        }
+        Ok(())
+    })
+}
+
 /// Our own lines, which the kernel answers with SIGPIPE, are not the program's.
 #[test]
 fn whoever_no_longer_reads_what_is_said_does_not_harm_the_program() -> Result<()> {
@@ -336,14 +369,19 @@ fn crashes_are_handed_to_nobody_outside() -> Result<()> {
     })
 }
 
-/// Files, pipes and what tells its owner of time and events; then a process, its mounts, and an object of which nothing is known.
+/// Files, pipes and what tells its owner of time and events; then a process, its mounts, an object of which nothing is known, and a
+/// network card by another name than its own.
 const OPENED: &str = "
-import ctypes, select
+import ctypes, select, shutil, stat, tempfile
 rules = ctypes.CDLL(None).syscall(444, ctypes.byref(ctypes.c_uint64(1)), 8, 0)
 assert rules >= 0
 events = select.epoll()
 kept = [os.open('/dev/null', os.O_RDONLY), os.pipe()[0], os.eventfd(0), events.fileno()]
-for number, opened in enumerate(kept + [os.pidfd_open(os.getpid()), os.open('/proc/self/ns/mnt', os.O_RDONLY), rules], 50):
+card = f'{tempfile.mkdtemp()}/card'
+os.mknod(card, 0o600 | stat.S_IFCHR, os.makedev(10, 200))
+gone = [os.pidfd_open(os.getpid()), os.open('/proc/self/ns/mnt', os.O_RDONLY), rules, os.open(card, os.O_RDWR)]
+shutil.rmtree(os.path.dirname(card))
+for number, opened in enumerate(kept + gone, 50):
     os.dup2(opened, number)
 ";
 
@@ -351,7 +389,7 @@ for number, opened in enumerate(kept + [os.pidfd_open(os.getpid()), os.open('/pr
 #[test]
 fn of_what_was_open_before_only_what_is_known_to_be_harmless_stays() -> Result<()> {
     let alone = Alone::shared()?;
-    let look = "import os; print([n for n in range(50, 57) if os.path.exists('/proc/self/fd/%d' % n)])";
+    let look = "import os; print([n for n in range(50, 58) if os.path.exists('/proc/self/fd/%d' % n)])";
     alone.everywhere(|kind, way| {
         let said = stdout(&begun_by(OPENED, &alone.run(kind, way, &["python3", "-c", look])).output()?)?;
         ensure!(said == "[50, 51, 52, 53]\n", "{said}");
