@@ -1,4 +1,5 @@
-//! What `scripts/setup` says and does, by purpose, on a machine whose packages are told by the test: no network, nothing installed.
+//! What `scripts/setup` says and does, by purpose, on a machine whose packages are told by the test: no network, nothing installed. And what
+//! the `.tar.gz` leaves behind.
 #![allow(missing_docs)]
 
 use std::fs::{self, Permissions};
@@ -141,5 +142,59 @@ fn the_distributions_rust_is_taken_where_it_is_new_enough() -> Result<()> {
     old.program("cargo", "#!/bin/sh\necho cargo 1.80.1\n")?;
     let words = said(&old.setup(&["demo"])?);
     ensure!(words.contains("there is 1.80.1"), "{words}");
+    Ok(())
+}
+
+/// Files that a `.tar.gz` has, beside a document of this name.
+const PACKED: [&str; 12] = [
+    "bin/phantom",
+    "bin/phantomd",
+    "bin/phantom-run",
+    "lib/phantom/libphantom.so",
+    "lib/user/phantomd.service",
+    "doc/README.md",
+    "doc/LICENSE",
+    "share/man/man1/phantom.1",
+    "share/bash-completion/completions/phantom",
+    "share/fish/vendor_completions.d/phantom.fish",
+    "share/zsh/vendor-completions/_phantom",
+    "share/phantomd.toml",
+];
+
+/// An unpacked `.tar.gz`, but for its programs, with one document.
+fn unpacked(folder: &Path, document: &str) -> Result<()> {
+    for file in PACKED.iter().map(|file| (*file).to_owned()).chain([format!("doc/docs/{document}")]) {
+        let file = folder.join(file);
+        fs::create_dir_all(file.parent().context("no folder")?)?;
+        fs::write(file, "")?;
+    }
+    for script in ["install", "uninstall"] {
+        let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../scripts/packaging").join(script);
+        fs::copy(own, folder.join(script))?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_an_older_version_had_and_a_newer_has_not_goes_with_the_upgrade_and_all_with_the_removal() -> Result<()> {
+    let dir = tempfile::tempdir()?;
+    let (home, prefix) = (dir.path().join("home"), dir.path().join("home/prefix"));
+    let run = |script: PathBuf, words: &[&Path]| -> Result<()> {
+        let output = Command::new("sh").arg(script).args(words).env("HOME", &home).output()?;
+        ensure!(output.status.success(), "{output:?}");
+        Ok(())
+    };
+    let documents = prefix.join("share/doc/phantom/docs");
+    for (version, document) in [("older", "old.md"), ("newer", "new.md")] {
+        let tree = dir.path().join(version);
+        unpacked(&tree, document)?;
+        run(tree.join("install"), &[Path::new("--prefix"), &prefix])?;
+        let there: Vec<_> =
+            fs::read_dir(&documents)?.map(|one| one.map(|one| one.file_name())).collect::<Result<_, _>>()?;
+        ensure!(there == [document], "{there:?}");
+    }
+    run(prefix.join("lib/phantom/uninstall"), &[])?;
+    let left = Command::new("find").arg(&prefix).args(["-type", "f"]).output()?;
+    ensure!(left.stdout.is_empty(), "{left:?}");
     Ok(())
 }
