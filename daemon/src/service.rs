@@ -37,6 +37,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// The longest of these.
 const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Target of warnings in the log: how it is around the daemon is told apart from what the daemon itself cannot do.
+const WARNINGS: &str = "phantom_daemon::health";
+
 /// Runs a prepared node until a signal or a request to stop. `start` makes the node itself.
 ///
 /// # Errors
@@ -141,14 +144,15 @@ impl Told {
         for about in now.difference(&self.warnings).filter_map(|code| health::about(code)) {
             let (code, title, advice) = (about.code, about.title, about.help());
             match about.severity {
-                Severity::Info => tracing::info!("{title} ({code}): {advice}"),
-                Severity::Warning | Severity::Error => tracing::warn!("{title} ({code}): {advice}"),
+                Severity::Info => tracing::info!(target: WARNINGS, "{title} ({code}): {advice}"),
+                Severity::Warning => tracing::warn!(target: WARNINGS, "{title} ({code}): {advice}"),
+                Severity::Error => tracing::error!(target: WARNINGS, "{title} ({code}): {advice}"),
             }
         }
         for code in self.warnings.difference(&now) {
             // An effect whose cause shows now is not over.
             if status.warnings.iter().all(|warning| warning.code != *code) {
-                tracing::info!("over: {code}");
+                tracing::info!(target: WARNINGS, "over: {code}");
             }
         }
         self.warnings = now;

@@ -117,7 +117,7 @@ fn a_warning_comes_and_goes_in_status_doctor_and_log() -> Result<()> {
             Ok(())
         })
     };
-    logs("no other node answers (no-peers)")?;
+    logs("ERROR phantom_daemon::health: no other node answers (no-peers)")?;
     let peer = said["peer"].as_str().context("no peer string")?;
     let joined = daemon(&other, "127.252.1.1", Some(peer))?;
     logs("over: no-peers")?;

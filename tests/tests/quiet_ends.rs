@@ -41,7 +41,9 @@ fn whoever_ends_is_no_error() -> Result<()> {
     })?;
     for node in &network.nodes {
         let log = fs::read_to_string(node.data_dir.join("log"))?;
-        let errors: Vec<_> = log.lines().filter(|line| line.contains(" ERROR ")).collect();
+        // Warnings tell how it is around the daemon, such as a disk that is almost full: no end of a program makes that.
+        let is_fault = |line: &&str| line.contains(" ERROR ") && !line.contains(" ERROR phantom_daemon::health: ");
+        let errors: Vec<_> = log.lines().filter(is_fault).collect();
         ensure!(errors.is_empty(), "{errors:?}");
     }
     Ok(())
