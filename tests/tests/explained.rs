@@ -1,10 +1,10 @@
 //! Whatever does not come about is explained by phantom-run: which step, which cause, what to do.
 #![allow(missing_docs)]
 
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Way, phantom_run};
+use anyhow::{Context, Result, ensure};
+use phantom_tests::{Alone, CLIENT, Kind, Network, SERVER, Server, Way, phantom_run};
 
 /// What phantom-run and the program say on standard error, which fails.
 fn said(network: &Network, way: Way, options: &[&str], program: &[&str]) -> Result<String> {
@@ -43,6 +43,21 @@ fn failed_connections_and_names_are_explained() -> Result<()> {
         let often = format!("for i in 1 2 3 4 5; do curl -sS -m 80 http://{name}:81/ 2>/dev/null; done; exit 1");
         let heard = said(&network, way, &[], &["sh", "-c", &often])?;
         ensure!(heard.matches("no connection to port 81").count() == 1, "{way:?}: {heard}");
+    }
+    Ok(())
+}
+
+/// Where no other node is known, a program would see a minute pass without a word.
+#[test]
+fn whoever_waits_for_a_connection_is_told_what_it_waits_for() -> Result<()> {
+    let alone = Alone::shared()?;
+    for way in Way::ALL {
+        let run = alone.tool(Kind::Root, "phantom-run");
+        let mut heard = Command::new("sh");
+        heard.args(["-c", "exec \"$@\" 2>&1", "sh"]).arg(run.get_program()).args(run.get_args());
+        heard.args(["--isolation", way.flag(), "--", "curl", "-sS", "http://[fd70::1]/"]);
+        let waits = "a connection waits until the network database can be asked for the address (the daemon waits for ";
+        Server::start_heard(&mut heard, waits).with_context(|| format!("{way:?}"))?;
     }
     Ok(())
 }

@@ -12,6 +12,9 @@ use tokio::time::Instant;
 use crate::connections::Step;
 use crate::far::ConnectError;
 
+/// How long a connection may take before it is said what it waits for: where all is well none takes as long.
+pub(super) const LONG: Duration = Duration::from_secs(10);
+
 /// How long the same is not said again.
 const AGAIN: Duration = Duration::from_secs(60);
 
@@ -23,6 +26,8 @@ const MOST: usize = 8;
 pub(super) enum Trouble {
     /// A connection to a port of an address, in this step.
     Connect { to: String, port: u16, step: Step, cause: Cause },
+    /// A connection waits long for this step; whichever it is, so that many waiting ones are told as one.
+    Waits { step: Step },
     /// An address that is none of this network.
     Outside { address: IpAddr },
     /// A name that nobody here knows; whether others could have been asked.
@@ -68,6 +73,10 @@ impl Trouble {
             Self::Connect { to, port, step, cause } => {
                 format!("no connection to port {port} of {to}: {}", why(*step, *cause, waits_for))
             }
+            Self::Waits { step } => {
+                let waits = waits_for.map(|what| format!(" (the daemon waits for {what})"));
+                format!("a connection waits {}{}", what_for(*step), waits.unwrap_or_default())
+            }
             Self::Outside { address } => format!(
                 "no connection to {address}: that address is none of this network, and nothing leaves it; use a `.phantom` name"
             ),
@@ -109,6 +118,15 @@ fn label(name: &str) -> &str {
 /// Names have no case, and may end with the dot of the root.
 fn ends_with(name: &str, suffix: &str) -> bool {
     name.trim_end_matches('.').to_ascii_lowercase().ends_with(suffix)
+}
+
+/// A step that is not done yet.
+fn what_for(step: Step) -> &'static str {
+    match step {
+        Step::Record => "until the network database can be asked for the address",
+        Step::Path => "for a path of this run's own",
+        Step::Answer => "for the other end to answer",
+    }
 }
 
 fn why(step: Step, cause: Cause, waits_for: Option<&str>) -> String {
@@ -222,7 +240,9 @@ mod tests {
         let phantom = format!("{}.phantom", "n".repeat(247));
         let mistyped = Trouble::NoSuchName { name: phantom, has_resolver: false }.line(None);
         let outside = Trouble::Outside { address: [192, 0, 2, 1].into() }.line(None);
-        let mut lines: Vec<String> = all.chain(names).chain([refused, silent, mistyped, outside]).collect();
+        let waits = steps.map(|step| Trouble::Waits { step }.line(Some("a path")));
+        let mut lines: Vec<String> =
+            all.chain(names).chain(waits).chain([refused, silent, mistyped, outside]).collect();
         assert!(
             lines.iter().all(|line| line.len() <= phantom_ipc::hook::MAX_MESSAGE && !line.contains('\n')),
             "{lines:?}"
@@ -230,6 +250,6 @@ mod tests {
         lines.sort();
         lines.dedup();
         // A path either stands or not.
-        assert_eq!(lines.len(), 11, "{lines:#?}");
+        assert_eq!(lines.len(), 14, "{lines:#?}");
     }
 }

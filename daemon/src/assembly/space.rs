@@ -1,5 +1,7 @@
 //! One open identity: what its programs reach, and what reaches them.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Weak};
@@ -25,7 +27,7 @@ use crate::resolver::{Dial, Resolver, ThisComputer};
 use crate::startup::Setup;
 
 use super::arrivals::{Arrivals, Taken};
-use super::explain::{Explains, Trouble};
+use super::explain::{Explains, LONG, Trouble};
 use super::published::{Own, Published, TooMany};
 use super::sockets::Sockets;
 use super::unpublished::{self, Listening, Look};
@@ -99,13 +101,22 @@ impl Outside {
         }
         let Some(left_out) = self.explains.is_due(&trouble, Instant::now()) else { return };
         let waits_for = match trouble {
-            Trouble::Connect { .. } => self.usage.network().handle().snapshot().await.and_then(|now| now.waiting_for),
+            Trouble::Connect { .. } | Trouble::Waits { .. } => {
+                self.usage.network().handle().snapshot().await.and_then(|now| now.waiting_for)
+            }
             _ => None,
         };
         let more = if left_out > 0 { format!(" ({left_out} others were left out)") } else { String::new() };
         let line = format!("{}{more}", trouble.line(waits_for.as_deref()));
         // Whoever followed may be gone.
         let _ = self.notes.send(Note::new(About::Hint, &line));
+    }
+
+    /// Says what a connection waits for when it waits long: its program says nothing meanwhile.
+    async fn explain_waiting(&self, steps: &Steps) -> Infallible {
+        sleep(LONG).await;
+        self.explain(Trouble::Waits { step: steps.now() }).await;
+        pending().await
     }
 
     async fn known(&self, name: &str) -> Result<Option<Found>, Unanswered> {
@@ -155,7 +166,10 @@ impl far::Network for Outside {
         self.usage.begin().await;
         let steps = Steps::default();
         let network = self.usage.network();
-        let connected = network.connect_by(from, source_port, destination, port, &steps).await;
+        let connected = tokio::select! {
+            connected = network.connect_by(from, source_port, destination, port, &steps) => connected,
+            never = self.explain_waiting(&steps) => match never {},
+        };
         if let Err(error) = &connected {
             let to = self.names.name_of(destination).unwrap_or_else(|| destination.ipv6().to_string());
             self.explain(Trouble::Connect { to, port, step: steps.now(), cause: (*error).into() }).await;
