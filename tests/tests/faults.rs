@@ -171,6 +171,15 @@ fn a_node_without_peers_says_what_it_waits_for() -> Result<()> {
     let waiting = status["waiting_for"].as_str().context("nothing is waited for")?;
     ensure!(status["ready"] == false && waiting.contains("none of the known ones answers"), "{status}");
     ensure!(daemon.stop()? == Some(0));
+    // Whom nobody was ever named to is not told that others do not answer.
+    let first = Home::new()?;
+    let daemon = first.start(&[])?;
+    eventually(|| {
+        let waiting = first.status()?["waiting_for"].as_str().context("nothing is waited for")?.to_owned();
+        ensure!(waiting.contains("this one knows none") && waiting.contains("phantom peer import"), "{waiting}");
+        Ok(())
+    })?;
+    ensure!(daemon.stop()? == Some(0));
     Ok(())
 }
 

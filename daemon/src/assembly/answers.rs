@@ -144,13 +144,20 @@ pub(super) fn ready_tunnels(snapshot: &Snapshot) -> usize {
 
 fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: usize) -> String {
     if known.connected == 0 && (exit_paths == 0 || tunnels == 0) {
+        if known.alone.is_some_and(|alone| alone.called == 0) {
+            return "another node: this one knows none; `phantom setup --peer PEER` (the daemon stopped) or `phantom peer import FILE` \
+                    joins a network"
+                .to_owned();
+        }
         let tries = known.alone.map(|alone| {
             let next = alone.next.saturating_duration_since(Instant::now()).as_secs();
             let times = if alone.tries == 1 { "once".to_owned() } else { format!("{} times", alone.tries) };
             format!("; tried {times}, again in {}", age(next))
         });
         let tries = tries.unwrap_or_default();
-        return format!("another node: none of the known ones answers{tries} (give one with --peer)");
+        return format!(
+            "another node: none of the known ones answers{tries} (give one that does: `phantom peer import FILE`)"
+        );
     }
     if exit_paths == 0 || tunnels == 0 {
         // The node names a step whenever there is something to wait for; the counts are of a moment later.

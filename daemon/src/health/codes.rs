@@ -105,7 +105,7 @@ pub(super) static NO_PEERS: About = About {
     causes: &[],
     title: "no other node answers",
     does: "the daemon goes on calling those that it knows",
-    advice: "look whether this computer is online; give the peer string of a node that runs: phantomd --peer PEER",
+    advice: "look whether this computer is online; name a node that runs: `phantom peer import FILE`, or with the daemon stopped `phantom setup --peer PEER`",
 };
 
 /// Others refuse what we stamp.
@@ -141,7 +141,7 @@ pub(super) static NO_PLAN: About = About {
     causes: &[&NO_PEERS],
     title: "no path can be planned: too few other nodes are known, or its guards are away",
     does: "the daemon looks for more nodes, calls its guards, and plans again by itself",
-    advice: "wait some minutes; in a private network start more nodes, in the open one give more peers: phantomd --peer PEER",
+    advice: "wait some minutes; in a private network start more nodes, in the open one name more of them: `phantom peer import FILE`, or with the daemon stopped `phantom setup --peer PEER`",
 };
 
 /// Guards fail together.

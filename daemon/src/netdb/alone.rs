@@ -16,17 +16,19 @@ const LONGEST: Duration = Duration::from_secs(300);
 pub struct Alone {
     /// Tries so far.
     pub tries: u32,
+    /// How many nodes were called by the last one: none where nobody was ever named to it.
+    pub called: usize,
     /// When the next one is due.
     pub next: Instant,
 }
 
 impl Alone {
-    /// One more try is made at `now`. Waits differ by chance, or all that were cut off together would come back together.
+    /// One more try is made at `now`, by which so many nodes are called. Waits differ by chance, or all that were cut off together would come back together.
     // protocol: J9
-    pub(super) fn after(before: Option<Self>, rng: &mut impl Rng, now: Instant) -> Self {
+    pub(super) fn after(before: Option<Self>, called: usize, rng: &mut impl Rng, now: Instant) -> Self {
         let tries = before.map_or(0, |alone| alone.tries);
         let wait = LONGEST.min(FIRST * 2u32.pow(tries.min(16)));
-        Self { tries: tries.saturating_add(1), next: now + wait.mul_f64(rng.random_range(0.5..1.0)) }
+        Self { tries: tries.saturating_add(1), called, next: now + wait.mul_f64(rng.random_range(0.5..1.0)) }
     }
 }
 
@@ -43,7 +45,7 @@ mod tests {
         let (mut rng, mut now, mut alone) = (StdRng::seed_from_u64(1), Instant::now(), None);
         let mut waits = Vec::new();
         for tries in 1..=1000 {
-            let after = Alone::after(alone, &mut rng, now);
+            let after = Alone::after(alone, 1, &mut rng, now);
             assert_eq!(after.tries, tries);
             waits.push(after.next - now);
             (now, alone) = (after.next, Some(after));

@@ -392,7 +392,7 @@ impl Task {
         if some.is_empty() || self.alone.is_some_and(|alone| alone.tries >= LAST_RESORT) {
             some.extend(self.sampled.sample(rng, PRIMES).cloned());
         }
-        self.alone = Some(Alone::after(self.alone, rng, Instant::now()));
+        self.alone = Some(Alone::after(self.alone, some.len(), rng, Instant::now()));
         some.iter().for_each(|contact| self.dial(contact));
         self.sample.sweep(unix_seconds());
         self.tell();
