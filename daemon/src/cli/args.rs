@@ -1,6 +1,6 @@
 //! The command line of `phantom`.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -267,7 +267,7 @@ pub struct Forward {
     /// What else is done about them.
     #[command(subcommand)]
     pub command: Option<Forwarded>,
-    /// On which port others reach it, and where it listens on the loopback device, as in 80=127.0.0.1:8080
+    /// On which port others reach it, and where it listens on the loopback device, as in 80=127.0.0.1:8080; a port alone is one of 127.0.0.1
     #[arg(value_name = "PORT=ADDRESS:PORT")]
     pub what: Option<What>,
     /// At which address, made if there is none of that name [default: a fresh one, which ends with the daemon]
@@ -333,12 +333,18 @@ impl FromStr for What {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let parts = text.split_once('=').and_then(|(port, to)| Some((port.parse().ok()?, to.parse().ok()?)));
+        let parts = text.split_once('=').and_then(|(port, to)| Some((port.parse().ok()?, on_loopback(to)?)));
         let what = parts.map(|(port, to)| Self { port, to }).filter(|what: &Self| what.port != 0);
         what.ok_or(
-            "this takes a port and where the service listens, by number, as in 80=127.0.0.1:8080 or 80=[::1]:8080",
+            "this takes a port and where the service listens, by number, as in 80=8080, 80=127.0.0.1:8080 or 80=[::1]:8080",
         )
     }
+}
+
+/// An address of this computer, or a port of 127.0.0.1.
+fn on_loopback(text: &str) -> Option<SocketAddr> {
+    let port = || Some(SocketAddr::from((Ipv4Addr::LOCALHOST, text.parse().ok()?)));
+    text.parse().ok().or_else(port)
 }
 
 /// A command that only lists.
@@ -442,6 +448,30 @@ mod tests {
                     panic!("phantom {example}: {error}");
                 }
             }
+        }
+    }
+
+    /// Whatever a line end stands in is not folded as a whole, so on a narrow terminal each of its lines would leave a rest.
+    #[test]
+    fn what_help_ends_with_is_broken_by_the_terminal_or_fits_each() {
+        let mut open = vec![Cli::command()];
+        while let Some(command) = open.pop() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            for paragraph in help.split("\n\n").filter(|paragraph| paragraph.contains('\n')) {
+                let long: Vec<_> = paragraph.lines().filter(|line| line.chars().count() > 80).collect();
+                assert!(long.is_empty(), "{}: {long:#?}", command.get_name());
+            }
+            open.extend(command.get_subcommands().cloned());
+        }
+    }
+
+    #[test]
+    fn a_forward_leads_to_an_address_or_to_a_port_of_this_computer() {
+        let to = |text: &str| text.parse::<What>().ok().map(|what| (what.port, what.to.to_string()));
+        assert_eq!(to("80=8080"), Some((80, "127.0.0.1:8080".to_owned())));
+        assert_eq!(to("80=[::1]:8080"), Some((80, "[::1]:8080".to_owned())));
+        for text in ["80", "0=80", "80=", "80=:8080", "80=localhost:80", "80=65536"] {
+            assert_eq!(to(text), None, "{text}");
         }
     }
 

@@ -66,9 +66,9 @@ From somebody who is in the network to somebody who is not yet:
   phantom peer import bundle --signed-by ID   here, with the node id that she
                                               told you on another way
 
-Whoever makes a bundle could name nothing but nodes of his own, and a computer that knows nobody else would believe him: take one from
-people whom you trust. It tells nothing of its maker that her node would not tell anybody. It is of use as long as one of its nodes
-answers.";
+Whoever makes a bundle could name nothing but nodes of his own, and a computer that knows nobody else would believe him: take one \
+from people whom you trust. It tells nothing of its maker that her node would not tell anybody. It is of use as long as one of its \
+nodes answers.";
 
 pub(super) const CONNECTION: &str = "\
 Examples:

@@ -1,9 +1,14 @@
 //! What may have been meant by words that are no commands: what is only spelt alike leads whoever says them astray.
 
 /// Words that are no commands, and what whoever says them wants.
-const MEANT: [(&[&str], &str); 6] = [
+const MEANT: [(&[&str], &str); 13] = [
     (&["run", "exec"], "`phantom-run PROGRAM` starts a program"),
-    (&["start", "daemon"], "`phantomd` is the daemon, `phantom-run PROGRAM` starts a program"),
+    (&["shell", "bash"], "`phantom-run bash` is a shell whose only network is Phantom, and that of all that it starts"),
+    (
+        &["start", "daemon", "up", "login"],
+        "`phantom setup` the first time; then `phantomd` is the daemon, `phantom-run PROGRAM` starts a program",
+    ),
+    (&["down", "quit", "exit", "kill", "logout"], "`phantom stop` ends the daemon"),
     (&["init", "install", "config"], "`phantom setup` makes what a first start needs"),
     (
         &["join", "connect"],
@@ -14,6 +19,23 @@ const MEANT: [(&[&str], &str); 6] = [
         "`phantom-run --publish 80:web PROGRAM` offers a program's port, `phantom forward` what runs already, `phantom serve` a folder",
     ),
     (&["lookup", "resolve"], "`phantom netdb lookup NAME.phantom` asks the network database"),
+    (
+        &["ping", "check", "test"],
+        "`phantom doctor` looks at this computer, `phantom netdb lookup NAME.phantom` whether an address is published",
+    ),
+    (
+        &["new", "create", "ip", "whoami", "export", "import", "backup"],
+        "`phantom identity` makes, shows, exports and imports addresses that last; each run without one has a fresh one",
+    ),
+    (
+        &["newnym", "renew", "rotate"],
+        "each start by `phantom-run PROGRAM` has a fresh identity and paths of its own: start the program anew",
+    ),
+    (
+        &["circuit", "circuits", "route", "trace", "hops"],
+        "`phantom path list` shows the daemon's paths, `phantom connection list` the way of each connection",
+    ),
+    (&["update", "upgrade", "uninstall"], "docs/install.md says how Phantom is upgraded and removed"),
 ];
 
 /// What may have been meant by a word that is no command.

@@ -60,7 +60,12 @@ pub(super) fn own_record(record: &OwnRecord) -> String {
 /// A step of the start, with the time that it took.
 fn start_step(step: &StartStep) -> String {
     let took = format!("{}.{} s", step.milliseconds / 1000, step.milliseconds % 1000 / 100);
-    if step.done { format!("{}: after {took}", step.what) } else { format!("{}: not yet, for {took}", step.what) }
+    match (step.done, step.milliseconds) {
+        (true, _) => format!("{}: after {took}", step.what),
+        // It has not begun: one before it is not done.
+        (false, 0) => format!("{}: not yet", step.what),
+        (false, _) => format!("{}: not yet, for {took}", step.what),
+    }
 }
 
 /// How grave it is; what is wrong, with its code, and what to do.
@@ -372,6 +377,7 @@ mod tests {
             start: vec![
                 StartStep { what: "a first peer".into(), done: true, milliseconds: 1_250 },
                 StartStep { what: "guards".into(), done: false, milliseconds: 60_000 },
+                StartStep { what: "a first path".into(), done: false, milliseconds: 0 },
             ],
             published: vec![
                 Published {
@@ -405,6 +411,7 @@ mod tests {
         assert!(status.contains("note              a path was lost\n"), "{status}");
         assert!(status.contains("start             a first peer: after 1.2 s\n"), "{status}");
         assert!(status.contains("start             guards: not yet, for 60.0 s\n"), "{status}");
+        assert!(status.contains("start             a first path: not yet\n"), "{status}");
         let warned = "error             nobody answers (no-peers, connections suffer, for 1 min 5 s): go online\n";
         assert!(status.contains(warned) && !status.contains("no-path"), "an effect is not told: {status}");
         assert!(status.contains("3 paths, 12 tunnels; 5.0 MB so far") && status.contains("1 min 1 s"), "{status}");

@@ -11,7 +11,7 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, Clear, Paragraph, Row, Table, TableState};
 
 use super::super::show::{own_record, short};
-use super::super::table::bytes;
+use super::super::table::{bytes, counted};
 use super::view::{Pane, View};
 use crate::say::clean;
 
@@ -120,18 +120,18 @@ fn summary(view: &View, width: usize) -> Vec<Line<'static>> {
     let stands = status.own_record.as_ref().map_or_else(|| "not published yet".to_owned(), own_record);
     let others = [
         format!(
-            "{} peers, {} nodes known; {} paths out, {} in, {} tunnels ready; {} connections",
-            status.peers,
-            sample.known,
-            status.exit_paths,
+            "{}, {} known; {} out, {} in, {} ready; {}",
+            counted(status.peers, "peer"),
+            counted(sample.known, "node"),
+            counted(status.exit_paths, "path"),
             status.entry_paths,
-            status.ready_tunnels,
-            status.open_connections
+            counted(status.ready_tunnels, "tunnel"),
+            counted(status.open_connections, "connection")
         ),
         format!(
-            "for others: {} paths, {} tunnels, {} so far, {}/s now; own record {stands}",
-            status.relayed_paths,
-            status.relayed_tunnels,
+            "for others: {}, {}, {} so far, {}/s now; own record {stands}",
+            counted(status.relayed_paths, "path"),
+            counted(status.relayed_tunnels, "tunnel"),
             bytes(status.relayed_bytes),
             bytes(view.relayed)
         ),
@@ -308,6 +308,7 @@ mod tests {
         for part in ["ready; phantom 1.2.3, node abababababab, running for 1 h 1 min", "11 peers, 40 nodes known"] {
             assert!(text.contains(part), "{part}: {text}");
         }
+        assert!(text.contains("5 tunnels ready; 1 connection ") && !text.contains("1 connections"), "{text}");
         for part in ["2.0 MB so far, 0 B/s now", "connections: 1", "fd70::1", "paths: 2", "1111 → 2222", "q quit"] {
             let part = part.replace("1111", &"1".repeat(12)).replace("2222", &"2".repeat(12));
             assert!(text.contains(&part), "{part}: {text}");
