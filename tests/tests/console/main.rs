@@ -461,6 +461,23 @@ fn of_two_paths_over_the_same_nodes_the_one_that_carries_is_shown_busy() -> Resu
     console.end()
 }
 
+/// A tunnel outlives its path when a node beside it on that is lost: bytes flowed, and nothing moved.
+#[test]
+fn a_path_that_has_ended_is_drawn_while_a_connection_is_on_it() -> Result<()> {
+    let mut answers = twins();
+    answers["connections"][0]["own_path"] = "3".into();
+    let (user, daemon) = (user()?, Scripted::start(answers)?);
+    let console = Console::start(&user, &daemon.socket, &[])?;
+    let mut browser = Chromium::start(&user)?;
+    browser.open(&console.link)?;
+    browser.until(
+        "return [...document.querySelectorAll('#picture .lane')].filter(lane => \
+         lane.dataset.state === 'ended' && lane.textContent.includes('1 connection')).length === 1",
+    )?;
+    browser.until("return document.querySelectorAll('#picture .lane').length === 3")?;
+    console.end()
+}
+
 #[test]
 fn paths_of_a_real_daemon_move_while_bytes_flow() -> Result<()> {
     let network = Network::up_as(phantom_tests::NODES, Some(User::new()?))?;

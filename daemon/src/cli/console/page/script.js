@@ -117,6 +117,16 @@
     }
     return result;
   };
+  // A connection goes on over its tunnel when a node of the path is lost, and the path is in no list any more.
+  const with_ended = ({ paths, connections }) => {
+    const there = new Set(paths.shown.map(path => path.id));
+    const ended = connections.shown.filter(one =>
+      paths.more === 0 && one.state !== "closed" && one.own_path !== null && !there.has(one.own_path));
+    const drawn = new Map(ended.map(one => [one.own_path, {
+      id: one.own_path, kind: one.direction === "incoming" ? "entry" : "exit", state: "ended", identity: one.identity,
+      ready_tunnels: 0, hops: one.own_hops }]));
+    return { shown: [...paths.shown, ...drawn.values()], more: paths.more };
+  };
   const on_path = (rate, path) => rate.paths.get(path.id) || { sent: 0, received: 0, open: 0 };
 
   // ---- The drawing ----
@@ -150,7 +160,8 @@
       busy(other) - busy(one) || on_path(rate, other).open - on_path(rate, one).open).slice(0, LANES);
     const drawn = paths.shown.filter(path => wanted.includes(path));
     by("drawing").classList.toggle("empty", drawn.length === 0);
-    const hidden = paths.shown.length + paths.more - drawn.length;
+    const listed = some => some.filter(path => path.state !== "ended").length;
+    const hidden = listed(paths.shown) + paths.more - listed(drawn);
     say(by("drawing-more"), hidden > 0 ? `and ${hidden} more in the table` : "");
 
     const width = Math.max(280, Math.round(picture.getBoundingClientRect().width || 900));
@@ -347,7 +358,7 @@
     const warnings = show_warnings(status);
     document.title = `Phantom: ${status.ready ? "ready" : "waiting"}${warnings ? `, ${counted(warnings, "warning")}` : ""}`;
     show_now(daemon, rate);
-    draw(daemon.paths, rate);
+    draw(with_ended(daemon), rate);
     show_lists(daemon, rate);
     show_database(daemon);
     show_commands(daemon);
