@@ -144,9 +144,9 @@ fn without_the_tun_device() -> Result<()> {
 }
 
 /// The computer's folders below one that is no mount, unless it is made one: what `debootstrap` and `chroot` make.
-const PLAIN_CHROOT: &str = "mount -t tmpfs tmpfs PLACE && mkdir PLACE/root && BEFORE && for one in /*; do
-    if [ -h \"$one\" ]; then cp -a \"$one\" PLACE/root/
-    elif [ -d \"$one\" ]; then mkdir \"PLACE/root$one\" && mount --rbind \"$one\" \"PLACE/root$one\" || exit 99; fi
+const PLAIN_CHROOT: &str = "mount -t tmpfs tmpfs PLACE && mkdir PLACE/bare && BEFORE && for one in /*; do
+    if [ -h \"$one\" ]; then cp -a \"$one\" PLACE/bare/
+    elif [ -d \"$one\" ]; then mkdir \"PLACE/bare$one\" && mount --rbind \"$one\" \"PLACE/bare$one\" || exit 99; fi
 done";
 
 #[test]
@@ -155,8 +155,8 @@ fn a_plain_chroot_is_said_with_what_gives_it_all_ways() -> Result<()> {
     let place = alone.folder.make("chroot")?;
     let run = alone.run(Kind::Root, Way::Namespace, &["true"]);
     let mut within = Command::new("chroot");
-    within.arg(format!("{place}/root")).arg(run.get_program()).args(run.get_args());
-    for (before, works) in [("true", false), ("mount --bind PLACE/root PLACE/root", true)] {
+    within.arg(format!("{place}/bare")).arg(run.get_program()).args(run.get_args());
+    for (before, works) in [("true", false), ("mount --bind PLACE/bare PLACE/bare", true)] {
         let script = PLAIN_CHROOT.replace("BEFORE", before).replace("PLACE", &place);
         let output = with_mounts(&script, &within).stdin(Stdio::null()).output()?;
         let said = String::from_utf8(output.stderr)?;
