@@ -79,6 +79,11 @@ impl Aliases {
         slot
     }
 
+    /// Whom they stand for, in their own order: asked for in it, all get the same again.
+    pub(crate) fn all(&self) -> Vec<ApAddress> {
+        self.slots.clone()
+    }
+
     /// The AP address that `alias` stands for.
     pub(crate) fn behind(&self, alias: Ipv4Addr) -> Option<ApAddress> {
         let slot = u32::from(alias).checked_sub(RANGE + RESERVED)?;

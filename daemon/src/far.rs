@@ -1,15 +1,18 @@
 //! The far end, as those see it who serve programs: a stream that leads there, why there is none, what a name means.
 
 mod found;
+mod parking;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use phantom_proto::ident::ApAddress;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
 
 pub use found::{Found, Unanswered};
+pub use parking::{Parked, Parking};
 
 /// The kernel gives a SYN up after 127 s; the far end gets no longer.
 pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
@@ -17,9 +20,15 @@ pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
 /// What a connection through the network looks like: shutdown is a half-close, dropping before both directions have ended
 /// is a reset, and the read error `ConnectionReset` is a reset by the far end. After the far end's half-close another read
 /// either says the end again, or waits until both directions have ended or the far end resets.
-pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {}
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
+    /// Where the program's connection is left when this process hands over, if the stream outlives it. Whoever leaves one reads what there
+    /// is up to the end before.
+    fn parking(&self) -> Option<Arc<Parking>> {
+        None
+    }
+}
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Stream for T {}
+impl Stream for DuplexStream {}
 
 /// Why a connection did not come about; becomes the program's errno.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

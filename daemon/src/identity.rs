@@ -35,7 +35,7 @@ pub const MAX_NAMED_OF_USERS: usize = MAX_NAMED / 4 * 3;
 const NOBODY: u32 = 65_534;
 
 /// Whose a name is. What two of them call the same are two identities, and neither learns that the other has one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Whose {
     /// The daemon's own user's, and root's.
     Operator,
@@ -147,6 +147,11 @@ impl ApIdentity {
     /// A fresh one, unlinkable to any other.
     pub fn fresh(rng: &mut dyn CryptoRng) -> Self {
         Self { name: None, whose: Whose::Operator, key: SigningKey::generate(rng) }
+    }
+
+    /// A fresh one of the process before.
+    pub fn of_seed(seed: &[u8; 32]) -> Self {
+        Self { name: None, whose: Whose::Operator, key: SigningKey::from_seed(seed) }
     }
 
     /// What the operator reads: the name, and whose it is unless it is the operator's.

@@ -23,6 +23,8 @@ pub mod eula;
 pub mod far;
 #[cfg(unix)]
 pub mod gate;
+#[cfg(unix)]
+pub mod handover;
 pub mod health;
 pub mod identity;
 #[cfg(unix)]

@@ -10,7 +10,7 @@ use phantom_daemon::control::SocketError;
 use phantom_daemon::logging;
 use phantom_daemon::names::Peer;
 use phantom_daemon::random::system_rng;
-use phantom_daemon::service::{self, complain, is_broken_pipe};
+use phantom_daemon::service::{self, After, complain, is_broken_pipe};
 use phantom_daemon::startup::{self, Initialized, StartError};
 use phantom_daemon::{command_line, laid_out};
 use phantom_proto::wire::NodeContact;
@@ -20,6 +20,8 @@ fn main() -> ExitCode {
     if let Some(code) = errand() {
         return code;
     }
+    #[cfg(unix)]
+    phantom_daemon::handover::remember_executable();
     let cli: Cli = command_line(|_| None);
     let result = match &cli.command {
         _ if cli.check_config => check(&cli.options),
@@ -133,5 +135,12 @@ fn run(options: &Options) -> anyhow::Result<()> {
     let ready = init(options)?;
     logging::start(logging::parse(&ready.config.log)?)?;
     let setup = startup::prepare(ready)?;
-    service::block_on(service::run(setup, assembly::start))
+    match service::block_on(service::run(setup, assembly::start))? {
+        After::Nothing => Ok(()),
+        #[cfg(unix)]
+        After::Next(handover) => {
+            let error = phantom_daemon::handover::become_next(*handover);
+            Err(anyhow::Error::new(error).context("the daemon ends, for the next one could not be started"))
+        }
+    }
 }

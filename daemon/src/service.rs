@@ -11,7 +11,7 @@ use std::time::Duration;
 use phantom_ipc::admin::{Severity, Status};
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::control::{self, Control, Daemon, Listener};
+use crate::control::{self, Control, Daemon, Listener, Served};
 use crate::health;
 use crate::os::{self, Signals};
 use crate::startup::Setup;
@@ -40,11 +40,20 @@ const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 /// Target of warnings in the log: how it is around the daemon is told apart from what the daemon itself cannot do.
 const WARNINGS: &str = "phantom_daemon::health";
 
+/// What comes after the daemon.
+pub enum After {
+    /// Nothing.
+    Nothing,
+    /// The next process, in its place.
+    #[cfg(unix)]
+    Next(Box<crate::handover::Handover>),
+}
+
 /// Runs a prepared node until a signal or a request to stop. `start` makes the node itself.
 ///
 /// # Errors
 /// When the local socket cannot be offered or the node does not start.
-pub async fn run<F, Started>(setup: Setup, start: F) -> anyhow::Result<()>
+pub async fn run<F, Started>(setup: Setup, start: F) -> anyhow::Result<After>
 where
     F: FnOnce(Arc<Setup>) -> Started,
     Started: Future<Output = anyhow::Result<Arc<dyn Daemon>>>,
@@ -64,15 +73,29 @@ where
         started = start(Arc::clone(&setup)) => started?,
         name = signals.next() => {
             tracing::info!("stopped by {name} while starting");
-            return Ok(());
+            return Ok(After::Nothing);
         }
     };
     let control = Control::new(Arc::clone(&daemon), Arc::clone(&setup.identities), Arc::clone(&setup.names));
-    tokio::select! {
-        () = control::serve(listener, Arc::clone(&control)) => tracing::info!("stopped by request"),
-        name = signals.next() => tracing::info!("stopped by {name}"),
-        never = tell(&*daemon, &setup) => match never {},
+    #[cfg(unix)]
+    if let Some(left) = crate::handover::take() {
+        control.go_on(left.programs).await;
+        daemon.go_on_with_sessions(left.sessions).await;
     }
+    let served = tokio::select! {
+        served = control::serve(listener, Arc::clone(&control)) => served,
+        name = signals.next() => {
+            tracing::info!("stopped by {name}");
+            Served::Stops
+        }
+        never = tell(&*daemon, &setup) => match never {},
+    };
+    #[cfg(unix)]
+    if served == Served::Restarts {
+        tracing::info!("starts anew");
+        return Ok(After::Next(Box::new(leave(&*daemon, &control).await)));
+    }
+    debug_assert_eq!(served, Served::Stops);
     let ended = timeout(STOP_TIME, async {
         control.close().await;
         daemon.stop().await;
@@ -80,7 +103,24 @@ where
     if ended.await.is_err() {
         tracing::warn!("some connections did not close in time and were cut");
     }
-    Ok(())
+    Ok(After::Nothing)
+}
+
+/// Ends the node, and what its programs have not.
+#[cfg(unix)]
+async fn leave(daemon: &dyn Daemon, control: &Control) -> crate::handover::Handover {
+    // First the sessions, for the way between them and their programs leads through the gates.
+    let sessions = daemon.leave_sessions().await;
+    let programs = control.leave().await;
+    // What could not be left.
+    let ended = timeout(STOP_TIME, async {
+        control.close().await;
+        daemon.stop().await;
+    });
+    if ended.await.is_err() {
+        tracing::warn!("some connections did not close in time and were cut");
+    }
+    crate::handover::Handover { programs, sessions }
 }
 
 /// Tells the operator when programs can be served, and what they wait for as long as they cannot be: nobody should have to ask.

@@ -7,7 +7,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use crate::far::Stream;
+use crate::far::{Parked, Parking, Stream};
 use crate::os;
 
 /// Bytes in hand per direction: large enough that system calls cost little, small enough for thousands of connections.
@@ -19,33 +19,129 @@ const FIRST_BUFFER: usize = 8 * 1024;
 /// Keep-alives show the reflector that a quiet connection lives, and us that the program's kernel does.
 const KEEP_ALIVE: Duration = Duration::from_secs(300);
 
+/// Bytes of one direction that were read and not written yet, and whether they are the last.
+#[derive(Default)]
+struct Hand {
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    over: bool,
+}
+
+impl Hand {
+    fn of(bytes: Vec<u8>, over: bool) -> Self {
+        Self { end: bytes.len(), buffer: bytes, start: 0, over }
+    }
+
+    fn rest(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    /// Carries the direction to its end, and ends the other side of it. May be left at any await: nothing is lost then.
+    async fn carry(
+        &mut self,
+        from: &mut (impl AsyncRead + Unpin),
+        to: &mut (impl AsyncWrite + Unpin),
+    ) -> io::Result<()> {
+        loop {
+            while self.start < self.end {
+                let count = to.write(self.rest()).await?;
+                if count == 0 {
+                    return Err(io::ErrorKind::WriteZero.into());
+                }
+                self.start += count;
+            }
+            if self.over {
+                return to.shutdown().await;
+            }
+            to.flush().await?;
+            let was_full = self.end == self.buffer.len();
+            if was_full {
+                let length = if self.buffer.is_empty() { FIRST_BUFFER } else { BUFFER };
+                self.buffer.resize(length.max(self.buffer.len()), 0);
+            }
+            self.end = 0;
+            self.start = 0;
+            self.end = from.read(&mut self.buffer).await?;
+            self.over = self.end == 0;
+        }
+    }
+}
+
 /// Carries bytes between a program and the far end until both directions are closed or one end resets.
 ///
 /// A half-close of one end becomes a half-close of the other; a reset of one end resets the other, also when that end had
-/// half-closed before.
+/// half-closed before. A connection that outlives the process is left when the process hands over: see [`Stream::parking`].
 pub async fn splice(tcp: TcpStream, far: Box<dyn Stream>) {
+    join(tcp, far, Hand::default(), Hand::default()).await;
+}
+
+/// Goes on with a connection that another process has left.
+///
+/// # Errors
+/// When the runtime does not take it.
+pub(crate) fn go_on(parked: Parked, far: Box<dyn Stream>) -> io::Result<impl Future<Output = ()> + Send> {
+    let Parked { tcp, up, up_over, down } = parked;
+    tcp.set_nonblocking(true)?;
+    let tcp = TcpStream::from_std(tcp)?;
+    Ok(join(tcp, far, Hand::of(up, up_over), Hand::of(down, false)))
+}
+
+async fn join(mut tcp: TcpStream, mut far: Box<dyn Stream>, mut up: Hand, mut down: Hand) {
     prepare(&tcp);
-    let mut tcp = tcp;
-    let result = {
-        let (mut tcp_read, mut tcp_write) = tcp.split();
-        let (mut far_read, mut far_write) = tokio::io::split(far);
-        // Each direction is told when the other has ended: until then its own end may still become a reset.
-        let (up_over, down_over) = (Notify::new(), Notify::new());
-        let up = async {
-            carry(&mut tcp_read, &mut far_write).await?;
-            up_over.notify_one();
-            until(&down_over, os::resets(&tcp_read)).await
-        };
-        let down = async {
-            carry(&mut far_read, &mut tcp_write).await?;
-            down_over.notify_one();
-            until(&up_over, far_resets(&mut far_read)).await
-        };
-        // The first error ends both directions; the far end is dropped right here, before both have ended: a reset.
-        tokio::try_join!(up, down)
+    let parking = far.parking();
+    let asked = parking.as_ref().map(|parking| parking.carries());
+    let result = tokio::select! {
+        biased;
+        result = both(&mut tcp, &mut far, &mut up, &mut down) => result,
+        () = until_asked(asked) => {
+            if let Some(parking) = parking {
+                leave(&parking, tcp, far, (up, down)).await;
+            }
+            return;
+        }
     };
     if result.is_ok() {
         let _ = rustix::net::sockopt::set_socket_linger(&tcp, None);
+    }
+}
+
+async fn both(tcp: &mut TcpStream, far: &mut Box<dyn Stream>, up: &mut Hand, down: &mut Hand) -> io::Result<()> {
+    let (mut tcp_read, mut tcp_write) = tcp.split();
+    let (mut far_read, mut far_write) = tokio::io::split(far);
+    // Each direction is told when the other has ended: until then its own end may still become a reset.
+    let (up_over, down_over) = (Notify::new(), Notify::new());
+    let up = async {
+        up.carry(&mut tcp_read, &mut far_write).await?;
+        up_over.notify_one();
+        until(&down_over, os::resets(&tcp_read)).await
+    };
+    let down = async {
+        down.carry(&mut far_read, &mut tcp_write).await?;
+        down_over.notify_one();
+        until(&up_over, far_resets(&mut far_read)).await
+    };
+    // The first error ends both directions; the far end is dropped by who called, before both have ended: a reset.
+    tokio::try_join!(up, down).map(drop)
+}
+
+async fn until_asked(asked: Option<impl Future<Output = ()>>) {
+    match asked {
+        Some(asked) => asked.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Leaves the connection with all that is in hand.
+async fn leave(parking: &Parking, tcp: TcpStream, mut far: Box<dyn Stream>, (up, down): (Hand, Hand)) {
+    let mut rest = down.rest().to_vec();
+    if !down.over && far.read_to_end(&mut rest).await.is_err() {
+        // It was reset just now.
+        return;
+    }
+    // What cannot be left is dropped: a reset.
+    if let Ok(tcp) = tcp.into_std() {
+        parking.leave(Parked { tcp, up: up.rest().to_vec(), up_over: up.over, down: rest });
     }
 }
 
@@ -81,18 +177,7 @@ fn prepare(tcp: &TcpStream) {
 
 /// Carries one direction to its end, and ends the other side of it.
 pub(crate) async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
-    let mut buffer = vec![0; FIRST_BUFFER];
-    loop {
-        let length = from.read(&mut buffer).await?;
-        if length == 0 {
-            return to.shutdown().await;
-        }
-        to.write_all(&buffer[..length]).await?;
-        to.flush().await?;
-        if length == buffer.len() && length < BUFFER {
-            buffer.resize(BUFFER, 0);
-        }
-    }
+    Hand::default().carry(from, to).await
 }
 
 #[cfg(test)]
@@ -114,6 +199,8 @@ mod tests {
         ended: bool,
         reset: oneshot::Receiver<()>,
     }
+
+    impl Stream for HalfClosed {}
 
     impl AsyncRead for HalfClosed {
         fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {

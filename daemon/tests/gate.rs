@@ -53,6 +53,8 @@ fn ends() -> (End, End) {
     (End { inner: a, shut: false, clean: flags }, End { inner: b, shut: false, clean: swapped })
 }
 
+impl Stream for End {}
+
 impl AsyncRead for End {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buf.filled().len();

@@ -150,6 +150,9 @@ pub enum Request {
     },
     /// End the daemon: `null`, said before it ends.
     Stop,
+    /// Start the daemon anew in place, by the executable and the configuration that are there now; programs and their connections go
+    /// on: `null`, said before.
+    Restart,
 }
 
 /// A passphrase on its way: wiped when it has been used, and never shown.

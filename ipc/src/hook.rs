@@ -77,7 +77,7 @@ pub enum Malformed {
 }
 
 /// As whom a program runs.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum IdentityRef {
     /// The identity of that name, which the daemon keeps.
     Named(String),

@@ -9,7 +9,7 @@ use crate::name;
 pub const MAX_PORTS: usize = 64;
 
 /// Ports of a program.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub enum Ports {
     /// This one, not 0.
     One(u16),

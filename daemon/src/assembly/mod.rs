@@ -9,6 +9,8 @@ mod explain;
 mod facts;
 mod forwarded;
 mod forwards;
+#[cfg(unix)]
+mod handover;
 mod kept;
 #[cfg(test)]
 pub(crate) mod lone;
@@ -38,6 +40,8 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::clock::unix_seconds;
 use crate::connections::Network;
+#[cfg(unix)]
+use crate::control::Left;
 use crate::control::{Daemon, Owner, Refusal, Space, Target};
 use crate::driver::{self, Handle, Services};
 use crate::identity::ApIdentity;
@@ -459,6 +463,21 @@ impl Daemon for Running {
 
     async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal> {
         space::open(&self.setup, &self.arrivals, identity, owner).await
+    }
+
+    #[cfg(unix)]
+    async fn go_on(&self, identity: Arc<ApIdentity>, owner: Owner, left: Left) -> Result<Arc<dyn Space>, Refusal> {
+        space::go_on(&self.setup, &self.arrivals, identity, owner, left).await
+    }
+
+    #[cfg(unix)]
+    async fn leave_sessions(&self) -> Left {
+        self.leave_sessions_now().await
+    }
+
+    #[cfg(unix)]
+    async fn go_on_with_sessions(&self, left: Left) {
+        self.go_on_with(left);
     }
 
     async fn stop(&self) {

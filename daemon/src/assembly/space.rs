@@ -18,6 +18,8 @@ use tokio::time::{Instant, sleep};
 
 use crate::aliases::OWN_IPV4;
 use crate::connections::{Network, Programs, Steps};
+#[cfg(unix)]
+use crate::control::Left;
 use crate::control::{Beside, Descriptor, Lasting, Refusal, Space};
 use crate::far::{self, ConnectError, Found, Network as _, Stream, Unanswered};
 use crate::identity::ApIdentity;
@@ -28,6 +30,8 @@ use crate::startup::Setup;
 
 use super::arrivals::{Arrivals, Taken};
 use super::explain::{Explains, LONG, Trouble};
+#[cfg(unix)]
+use super::handover::SpaceLeft;
 use super::published::{Own, Published, TooMany};
 use super::sockets::Sockets;
 use super::unpublished::{self, Listening, Look};
@@ -251,6 +255,37 @@ pub(super) async fn open(
     identity: Arc<ApIdentity>,
     owner: Owner,
 ) -> Result<Arc<dyn Space>, Refusal> {
+    Ok(make(setup, arrivals, identity, owner).await)
+}
+
+/// Goes on with one of the process before.
+#[cfg(unix)]
+pub(super) async fn go_on(
+    setup: &Setup,
+    arrivals: &Arc<Arrivals>,
+    identity: Arc<ApIdentity>,
+    owner: Owner,
+    left: Left,
+) -> Result<Arc<dyn Space>, Refusal> {
+    let SpaceLeft { is_used, staying, gate } = SpaceLeft::read(left)?;
+    let space = make(setup, arrivals, identity.clone(), owner).await;
+    if let Some(gate) = gate {
+        space.sockets.go_on(gate)?;
+    }
+    if is_used {
+        space.usage.begin().await;
+    }
+    for (at, ports) in staying {
+        let named = || setup.identities.all().into_iter().find(|one| one.address() == at);
+        let Some(at) = Some(identity.clone()).filter(|own| own.address() == at).or_else(named) else { continue };
+        if let Err(refusal) = space.publish(ports, &at, true).await {
+            tracing::warn!("a port that was published is not any more: {refusal}");
+        }
+    }
+    Ok(space)
+}
+
+async fn make(setup: &Setup, arrivals: &Arc<Arrivals>, identity: Arc<ApIdentity>, owner: Owner) -> Arc<NodeSpace> {
     let address = identity.address();
     let programs = Arc::new(Inside::default());
     let inside: Arc<dyn Programs> = programs.clone();
@@ -280,7 +315,7 @@ pub(super) async fn open(
     let _ = programs.0.set(Arc::downgrade(&space));
     let watch = async move { unpublished::tell(&*programs, &notes).await };
     *space.watch.lock().await = Some(tokio::spawn(watch));
-    Ok(space)
+    space
 }
 
 fn outside(setup: &Setup, usage: &Arc<Use>, notes: broadcast::Sender<Note>) -> Outside {
@@ -403,6 +438,16 @@ impl Space for NodeSpace {
 
     fn is_broken(&self) -> bool {
         self.sockets.is_broken()
+    }
+
+    #[cfg(unix)]
+    async fn leave(&self) -> Option<Left> {
+        let gate = self.sockets.leave().await.ok()?;
+        if let Some(watch) = self.watch.lock().await.take() {
+            watch.abort();
+        }
+        let is_used = *self.usage.stage.lock().await == Stage::Begun;
+        SpaceLeft { is_used, staying: self.published.staying(), gate }.write()
     }
 
     async fn close(&self) {

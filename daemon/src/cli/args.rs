@@ -114,6 +114,9 @@ pub enum Command {
     /// Services of systemd whose only network is Phantom
     #[command(subcommand, after_help = examples::UNIT)]
     Unit(Unit),
+    /// Start the daemon anew in place, by the executable and the configuration that are there now: programs and their connections go on
+    #[command(after_help = examples::RESTART)]
+    Restart,
     /// End the daemon
     #[command(after_help = examples::STOP)]
     Stop,

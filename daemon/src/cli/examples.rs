@@ -108,6 +108,15 @@ Examples:
 
 Without --publish others reach nothing of a service, whatever it listens on.";
 
+pub(super) const RESTART: &str = "\
+Examples:
+  phantom restart                             after an upgrade, or a change of
+                                              config.toml
+  sudo systemctl reload phantomd              where it is a service
+
+Programs stay, and so do their phantom namespaces, listeners and connections:
+these go on over new routing paths some seconds later. Emulated sockets end.";
+
 pub(super) const STOP: &str = "\
 Examples:
   phantom stop                                programs' connections end with it

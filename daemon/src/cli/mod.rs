@@ -35,10 +35,12 @@ mod windows;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use phantom_ipc::admin::{self, Request};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
 
 use crate::client::Client;
 use crate::say::{clean, command_line, laid_out, plain};
@@ -97,6 +99,13 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// How often the next process is looked for, and how long at most.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+const NEXT_TIME: Duration = Duration::from_secs(60);
+
+const NO_NEXT: &str =
+    "the daemon has not come back\n  see its log, and start it again; programs that run begin anew then";
+
 /// What a command asks that is one question.
 fn request(command: Command) -> Option<Request> {
     Some(match command {
@@ -117,6 +126,7 @@ fn request(command: Command) -> Option<Request> {
         Command::Connection(List::List) => Request::Connections,
         Command::Netdb(Netdb::Lookup { address }) => Request::NetdbLookup { address },
         Command::Forward(forward) => forward_request(forward),
+        Command::Restart => Request::Restart,
         Command::Stop => Request::Stop,
     })
 }
@@ -148,9 +158,34 @@ impl Exchange {
             Request::ForwardList => self.run(&request, |list: &Vec<admin::Forward>| show::forwards(list)).await,
             Request::ForwardRemove { .. } => self.run(&request, show::removed).await,
             Request::Stop => self.run(&request, |(): &()| "stopped\n".to_owned()).await,
+            Request::Restart => self.restart().await,
             // Those of commands that are more than one question.
             _ => Ok(()),
         }
+    }
+
+    /// Has the daemon start anew, and waits for the next process.
+    async fn restart(&self) -> anyhow::Result<()> {
+        let mut client = Client::connect(&self.socket).await?;
+        let asks = client.ask::<()>(&Request::Restart);
+        wait::shown("the next executable looks at its configuration", asks).await?;
+        // The old one closes it when it is gone.
+        let begun = Instant::now();
+        let status: admin::Status = wait::shown("the next process starts", async {
+            loop {
+                sleep(LOOK_EVERY).await;
+                let Ok(mut client) = Client::connect(&self.socket).await else {
+                    anyhow::ensure!(begun.elapsed() < NEXT_TIME, NO_NEXT);
+                    continue;
+                };
+                match client.ask::<admin::Status>(&Request::Status).await {
+                    Ok(status) if status.uptime_seconds <= begun.elapsed().as_secs() + 1 => return Ok(status),
+                    _ => anyhow::ensure!(begun.elapsed() < NEXT_TIME, NO_NEXT),
+                }
+            }
+        })
+        .await?;
+        tell(self.json, &status, |status| format!("started anew: version {}\n", status.version))
     }
 
     /// Asks, and prints the answer as JSON or as `show` lays it out.

@@ -1,5 +1,6 @@
 //! What a program's connection needs: an identity, a ready tunnel, a session; for connections out and in.
 
+mod kept;
 mod pump;
 mod records;
 mod redial;
@@ -32,12 +33,14 @@ use crate::far::{ConnectError, Stream};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
+use kept::Course;
 use records::Records;
 use redial::Redial;
 use sessions::{Budget, Resumption, Sessions};
 use unproven::Unproven;
 use visits::Visits;
 
+pub use kept::{Kept, Line};
 pub use pump::Incoming;
 
 /// How long a connection waits for a ready tunnel of its identity: the first one of a fresh identity may need a path build and
@@ -149,8 +152,8 @@ pub struct Network {
     connections: Arc<Mutex<Connections>>,
     /// What sessions keep for their other ends.
     budget: Arc<Budget>,
-    /// Turns true when the daemon stops; each session looks at it, as long as it lives.
-    stop_tx: watch::Sender<bool>,
+    /// Whether the daemon stops or hands over; each session looks at it, as long as it lives.
+    course_tx: watch::Sender<Course>,
 }
 
 /// What an attempt is about.
@@ -208,8 +211,8 @@ pub struct Identity {
 impl Network {
     /// Over the driver; answers what arrives on `incoming_rx`.
     pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<ForIdentity>) -> Arc<Self> {
-        let (identities, connections, budget) = Default::default();
-        let network = Arc::new(Self { handle, identities, connections, budget, stop_tx: watch::Sender::new(false) });
+        let (identities, connections, budget, course_tx) = Default::default();
+        let network = Arc::new(Self { handle, identities, connections, budget, course_tx });
         tokio::spawn(network.clone().answer(incoming_rx));
         network
     }
@@ -264,8 +267,8 @@ impl Network {
 
     /// Resets all sessions, as far as their other ends can be told now: who is not told waits for this daemon to come back.
     pub async fn stop(&self) {
-        self.stop_tx.send_replace(true);
-        self.stop_tx.closed().await;
+        self.course_tx.send_replace(Course::Stops);
+        self.course_tx.closed().await;
     }
 
     /// This computer is in another network: sessions that wait for a way try again, those of each identity after a time of its own.
@@ -400,7 +403,7 @@ impl Network {
             entry: self.remember(connection),
             redial: Redial::new(self.handle.clone(), &identity.records, from, record.clone(), entry.handle),
             share: sessions::Share::of(self.budget.clone()),
-            stop_rx: self.stop_tx.subscribe(),
+            course_rx: self.course_tx.subscribe(),
         };
         let connect = pump::connect(session, tunnel, Some(over), Some(program));
         tokio::time::timeout(limit, connect).await.map_err(|_| ConnectError::TimedOut)?

@@ -10,6 +10,7 @@
 //! other. The tunnel is a field like any: when it is lost, a client's pump looks for another while the program waits, a server's is
 //! brought one.
 
+mod bequest;
 mod moves;
 mod role;
 mod silence;
@@ -26,9 +27,11 @@ use phantom_proto::session::{Event, Session, SessionError};
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::kept::{Course, Kept};
 use super::redial::{self, Redial};
 use super::sessions::Share;
 use super::stream::{Ends, pair};
@@ -39,6 +42,7 @@ use crate::far::{ConnectError, Stream};
 use crate::relay::RelayError;
 use crate::relay::cells::Tunnel;
 
+pub(super) use bequest::{Continued, deliver_rest, go_on};
 pub(super) use role::ForProgram;
 pub use role::Incoming;
 use role::{Role, Server, Verdict};
@@ -92,12 +96,12 @@ pub(super) async fn connect(
     let (mut entry, mut redial, mut shared) = (None, None, None);
     if let Some(program) = program {
         (entry, redial) = (Some(program.entry), Some(Box::new(program.redial)));
-        shared = Some((program.share, program.stop_rx));
+        shared = Some((program.share, program.course_rx));
     }
     let role = Role::Client { answer_tx: Some(answer_tx), entry, redial };
-    let mut pump = Pump::new(session, Way::new(tunnel, over), app, ends, role, traffic);
-    if let Some((share, stop_rx)) = shared {
-        (pump.share, pump.stop_rx) = (share, Some(stop_rx));
+    let mut pump = Pump::new(session, Some(Way::new(tunnel, over)), app, ends, role, traffic);
+    if let Some((share, course_rx)) = shared {
+        (pump.share, pump.course_rx) = (share, Some(course_rx));
     }
     tokio::spawn(pump.carry());
     // The task is gone without an answer: the tunnel broke.
@@ -119,9 +123,9 @@ pub(super) async fn answer(
     let (stream, proof_due) = (Some(stream), Instant::now() + PROOF_PATIENCE);
     let server = Server { programs, incoming, stream, proof_due, entry: None, listed: None };
     let way = Way { heard: true, ..Way::new(tunnel, over) };
-    let mut pump = Pump::new(session, way, app, ends, Role::Server(server), None);
+    let mut pump = Pump::new(session, Some(way), app, ends, Role::Server(server), None);
     pump.share = Share::of(network.budget.clone());
-    pump.stop_rx = Some(network.stop_tx.subscribe());
+    pump.course_rx = Some(network.course_tx.subscribe());
     pump.first = first;
     pump.carry().await;
 }
@@ -158,9 +162,11 @@ struct Pump {
     role: Role,
     traffic: Option<Arc<Traffic>>,
     share: Share,
-    /// Says when the daemon stops, which waits until all of these are gone.
-    stop_rx: Option<watch::Receiver<bool>>,
+    /// Says when the daemon stops or hands over, which waits until all of these are gone.
+    course_rx: Option<watch::Receiver<Course>>,
     stopping: bool,
+    /// To whom it is left, once it is.
+    heir: Option<UnboundedSender<Kept>>,
     /// Whose turn it is when both the far end and the program have said something.
     far_is_next: bool,
     /// Bytes of the session that came with the tunnel.
@@ -181,7 +187,7 @@ enum Turn {
 impl Pump {
     fn new(
         session: Session,
-        way: Way,
+        way: Option<Way>,
         app: DuplexStream,
         ends: Arc<Ends>,
         role: Role,
@@ -190,7 +196,7 @@ impl Pump {
         let (read, write) = tokio::io::split(app);
         Self {
             session,
-            way: Some(way),
+            way,
             lost: None,
             searching: None,
             left: None,
@@ -201,8 +207,9 @@ impl Pump {
             role,
             traffic,
             share: Share::default(),
-            stop_rx: None,
+            course_rx: None,
             stopping: false,
+            heir: None,
             far_is_next: true,
             first: Vec::new(),
             to_app: Run::default(),
@@ -213,6 +220,9 @@ impl Pump {
 
     async fn carry(mut self) {
         let result = self.run().await;
+        if let Some(heir) = self.heir.take() {
+            return self.bequeath(&heir).await;
+        }
         if result.is_err() {
             self.app.ends.reset();
             self.session.give_up();
@@ -225,8 +235,10 @@ impl Pump {
         // What came before the end is still the program's, if it reads.
         let delivers = async move {
             self.deliver().await;
+            if let Some(heir) = self.heir.take() {
+                self.bequeath(&heir).await;
+            }
             // The connection is over for people, too; only its tunnel may linger.
-            drop(self);
         };
         tokio::join!(leaves, delivers);
     }
@@ -284,14 +296,7 @@ impl Pump {
             () = until_given_up(asked) => return self.given_up(),
             resumption = until_resumed(listed) => return self.resumed(resumption),
             () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
-            () = until_stopped(self.stop_rx.as_mut()), if !self.stopping => {
-                self.stopping = true;
-                self.app.ends.reset();
-                self.session.app_abort();
-                if self.way.is_none() {
-                    return Err(RelayError::Ended);
-                }
-            }
+            course = until_stopped(self.course_rx.as_mut()), if !self.stopping => return self.is_to_end(course),
             listens = until_known(self.verdict.as_mut()), if self.verdict.is_some() => {
                 self.verdict = None;
                 self.judged(listens?)?;
@@ -457,9 +462,12 @@ impl Pump {
                 biased;
                 count = write(self.app.write.as_mut(), self.to_app.rest()) => self.app_took(count),
                 () = until(due) => return,
-                () = until_stopped(self.stop_rx.as_mut()) => {
+                course = until_stopped(self.course_rx.as_mut()) => {
                     self.stopping = true;
-                    self.app.ends.reset();
+                    match course {
+                        Course::HandsOver(heir) => self.heir = Some(heir),
+                        _ => self.app.ends.reset(),
+                    }
                 }
             }
         }

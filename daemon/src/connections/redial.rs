@@ -81,6 +81,11 @@ impl Redial {
         Self { handle, records, again, from, record, tried: vec![entry], sound: None, tries: 0, answered: None }
     }
 
+    /// By which entry node the other end was reached last.
+    pub(super) fn present(&self) -> Option<EntryHandle> {
+        self.tried.last().copied()
+    }
+
     /// Whom a path of these belongs to.
     pub(super) fn over(&self, path: PathNo) -> Over {
         Over { handle: self.handle.clone(), path }
@@ -146,7 +151,12 @@ impl Redial {
 
     async fn find(&mut self) -> Option<Found> {
         loop {
-            let entry = self.entry().await?;
+            let Some(entry) = self.entry().await? else {
+                // Nobody knows yet where the other end is.
+                self.tries += 1;
+                sleep(self.pause()).await;
+                continue;
+            };
             if let Ok((path, tunnel)) = self.handle.tunnel(self.from, Work::Connect, TUNNEL_LIMIT).await {
                 self.tried.push(entry.handle);
                 return Some(Found { tunnel, path, entry });
@@ -154,8 +164,8 @@ impl Redial {
         }
     }
 
-    /// One that was not tried, if there is any; by a newer record, when there is none.
-    async fn entry(&mut self) -> Option<RoutingEntry> {
+    /// One that was not tried, if there is any; by a newer record, when there is none. `None`: the identity is gone.
+    async fn entry(&mut self) -> Option<Option<RoutingEntry>> {
         let deadline = Instant::now() + RENEWAL_LIMIT;
         let to = self.record.address();
         let records = self.records.upgrade()?;
@@ -163,18 +173,18 @@ impl Redial {
         let known = records.find(&self.handle, self.from, to, deadline).await;
         self.learn(known);
         if let Some(entry) = self.untried() {
-            return Some(entry);
+            return Some(Some(entry));
         }
         let newer = records.renew(&self.handle, self.from, &self.record, deadline).await;
         self.learn(newer);
-        self.untried().or_else(|| {
+        Some(self.untried().or_else(|| {
             // Once more, the one that failed last behind the others.
             let last = self.tried.pop();
             self.tried.clear();
             let all = usable(&self.record);
             let other = all.iter().find(|entry| Some(entry.handle) != last);
             other.or_else(|| all.first()).or_else(|| self.record.entries.first()).cloned()
-        })
+        }))
     }
 
     fn learn<E>(&mut self, record: Result<ApRecord, E>) {

@@ -11,6 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
 use tokio::sync::Notify;
 
 use super::lock;
+use crate::far::{Parking, Stream};
 
 /// Bytes between program and session, per direction.
 const BUFFER: usize = 256 * 1024;
@@ -26,6 +27,8 @@ pub(super) struct Ends {
     reset: AtomicBool,
     /// Whoever waits for that, after the far end's half-close.
     reader: Mutex<Option<Waker>>,
+    /// Where the program's connection is left when this process hands over.
+    pub(super) parking: Arc<Parking>,
 }
 
 impl Ends {
@@ -82,6 +85,12 @@ impl SessionStream {
     }
 }
 
+impl Stream for SessionStream {
+    fn parking(&self) -> Option<Arc<Parking>> {
+        Some(self.ends.parking.clone())
+    }
+}
+
 /// After the end, another read waits for a reset.
 impl AsyncRead for SessionStream {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
@@ -120,7 +129,7 @@ impl AsyncWrite for SessionStream {
 
 impl Drop for SessionStream {
     fn drop(&mut self) {
-        if !(self.finished && self.ended) {
+        if !(self.finished && self.ended || self.ends.parking.is_left()) {
             self.ends.aborted.store(true, Ordering::Release);
             self.ends.gone.notify_one();
         }

@@ -63,7 +63,7 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
         let Some(whose) = connection.whose().filter(|_| may) else {
             return in_time(connection.send(line_of::<()>(Err(not_yours(&request)))?.as_bytes())).await;
         };
-        let stop = matches!(request, Request::Stop);
+        let (stop, restart) = (matches!(request, Request::Stop), matches!(request, Request::Restart));
         let owner = connection.owner_of_new();
         let answer = async {
             match request {
@@ -77,13 +77,36 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
             }
         };
         let answer = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?;
+        let restart = restart && answer == line_of(Ok(()))?;
         in_time(connection.send(answer.as_bytes())).await?;
         if stop {
             control.stop.notify_one();
             return Ok(());
         }
+        if restart {
+            control.restart();
+            return Ok(());
+        }
     }
     Ok(())
+}
+
+/// Whether the next process would start.
+#[cfg(unix)]
+async fn may_restart() -> Result<(), Failure> {
+    crate::handover::check().await.map_err(|why| Failure {
+        message: format!("the daemon goes on as it is, for the next one would not start: {why}"),
+        hint: Some("mend that, then say `phantom restart` again".into()),
+    })
+}
+
+/// See the other.
+#[cfg(windows)]
+async fn may_restart() -> Result<(), Failure> {
+    Err(Failure {
+        message: "nothing outlives a daemon on Windows".into(),
+        hint: Some("stop it with `phantom stop`, and start it again".into()),
+    })
 }
 
 impl Control {
@@ -132,6 +155,7 @@ impl Control {
             Request::CommandList => line_of(Ok(self.daemon.commands().await)),
             Request::CommandAllow { serial } => line_of(self.daemon.allow_command(serial).await),
             Request::Stop => line_of(Ok(())),
+            Request::Restart => line_of(may_restart().await),
         }
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::broadcast;
 use tokio::time::timeout;
 
 use super::here::{MAX_OF_RUN, ProgramSocket, is_listening_socket};
+use super::kept::{KeptConversation, Said};
 use super::{
     ANSWER_TIME, Beside, Connection, Control, Descriptor, Hold, Lasting, Open, Owner, Refusal, Space, Which, in_time,
 };
@@ -38,6 +39,16 @@ struct Session {
     listening: Option<Lasting>,
     /// What it follows: from then on it says nothing.
     notes: Option<broadcast::Receiver<Note>>,
+    /// The requests that all of this comes from, as often as it has grown.
+    said: Vec<Said>,
+}
+
+impl Session {
+    /// Grows with each request whose effect lasts.
+    fn size(&self) -> usize {
+        let lists = [self.holds.len(), self.published.len(), self.lent.len(), self.program_sockets.len()];
+        lists.iter().sum::<usize>() + usize::from(self.notes.is_some())
+    }
 }
 
 /// A port of a space that is reachable at an identity.
@@ -51,30 +62,99 @@ struct Publication {
 type Answer = (Reply, Vec<Descriptor>);
 
 /// Answers requests until the program closes. What it entered stays open as long.
-pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<()> {
+pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<Option<KeptConversation>> {
     let preamble = in_time(connection.take(PREAMBLE.len())).await?;
     if preamble != PREAMBLE {
         // Another version of ours deserves a word, anything else none.
         if preamble[..3] == PREAMBLE[..3] {
             refuse(&mut connection, ANOTHER_RELEASE).await?;
         }
-        return Ok(());
+        return Ok(None);
     }
-    let mut session = Session::default();
-    let ended = talk(&mut connection, control, &mut session).await;
+    begin(connection, control, Session::default()).await
+}
+
+/// Goes on where it is: at its beginning, or where another process has left it.
+async fn begin(
+    mut connection: Connection,
+    control: &Control,
+    mut session: Session,
+) -> io::Result<Option<KeptConversation>> {
+    let mut leaving_rx = control.leaving_tx.subscribe();
+    let ended = tokio::select! {
+        biased;
+        Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => None,
+        ended = talk(&mut connection, control, &mut session) => Some(ended),
+    };
+    let Some(ended) = ended else { return Ok(leave(connection, control, session)) };
     for Publication { space, ports, at } in session.published {
         space.unpublish(ports, at).await;
     }
     control.take_back(&session.lent);
-    ended
+    ended.map(|()| None)
+}
+
+/// What another process goes on with. `None`: something of it cannot outlive this one.
+fn leave(connection: Connection, control: &Control, mut session: Session) -> Option<KeptConversation> {
+    if session.listening.is_some() {
+        return None;
+    }
+    let mut concerns: Vec<Which> = session.holds.iter().map(|(which, _)| which.clone()).collect();
+    if let Some(IdentityRef::Session(token)) = connection.only() {
+        let lent = control.lent.lock().unwrap_or_else(PoisonError::into_inner);
+        concerns.push(lent.get(token).map_or(Which::Session(*token), |(which, _)| which.clone()));
+    }
+    let (peer, only, said) = (connection.peer(), connection.only().cloned(), std::mem::take(&mut session.said));
+    let (socket, unread) = connection.leave()?;
+    Some(KeptConversation { peer, only, concerns, said, unread, socket })
+}
+
+/// Goes on with a conversation of the process before; what lasts as long as it does is asked for first.
+pub(super) async fn go_on(kept: KeptConversation, control: &Control) -> io::Result<Continued> {
+    let KeptConversation { peer, only, said, unread, socket, .. } = kept;
+    let (connection, mut session) = (Connection::go_on(socket, peer, only, unread)?, Session::default());
+    for Said { body, beside } in said {
+        let Ok(request) = Request::decode(&body) else { return Err(io::ErrorKind::InvalidData.into()) };
+        let (reply, _) =
+            control.serve_lasting(&request, body, beside.map(Beside::from), &connection, &mut session).await;
+        if let Reply::Failed { message, .. } = reply {
+            return Err(io::Error::other(message));
+        }
+    }
+    Ok(Continued { connection, session })
+}
+
+/// A conversation that has all that it had.
+pub(super) struct Continued {
+    connection: Connection,
+    session: Session,
+}
+
+impl Continued {
+    /// Whose share it counts to, if its user has one.
+    pub(super) fn user_of_share(&self) -> Option<u32> {
+        Some(self.connection.peer().uid).filter(|_| !self.connection.may_administer())
+    }
+
+    /// Until it ends, or is left again.
+    pub(super) async fn converse(self, control: &Control) -> io::Result<Option<KeptConversation>> {
+        begin(self.connection, control, self.session).await
+    }
 }
 
 async fn talk(connection: &mut Connection, control: &Control, session: &mut Session) -> io::Result<()> {
-    while connection.peek().await?.is_some() {
-        let body = match in_time(read_frame(connection)).await? {
-            Ok(body) => body,
+    loop {
+        if let Some(notes) = session.notes.take() {
+            return tell(connection, notes).await;
+        }
+        if connection.peek().await?.is_none() {
+            return Ok(());
+        }
+        let whole = match in_time(read_frame(connection)).await? {
+            Ok(whole) => whole,
             Err(malformed) => return refuse(connection, &not_understood(malformed)).await,
         };
+        let body = whole[HEADER..].to_vec();
         let request = match Request::decode(&body) {
             Ok(request) => request,
             Err(malformed) => return refuse(connection, &not_understood(malformed)).await,
@@ -87,14 +167,20 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
         );
         let patience = if waits { CONNECT_PATIENCE + ANSWER_TIME } else { ANSWER_TIME };
         let beside = connection.take_descriptor();
-        let answer = timeout(patience, control.serve_program(&request, beside, connection, session)).await;
+        // Until it is answered it is unread, for a process that takes over. What comes beside one cannot be: that one is not left.
+        connection.hold(whole, beside.is_some());
+        let answer = timeout(patience, control.serve_lasting(&request, body, beside, connection, session)).await;
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
-        in_time(connection.send_with(&frame, descriptors)).await?;
-        if let Some(notes) = session.notes.take() {
-            return tell(connection, notes).await;
-        }
+        say(connection, &frame, descriptors).await?;
     }
+}
+
+/// Half of an answer cannot be taken over.
+async fn say(connection: &mut Connection, frame: &[u8], descriptors: Vec<Descriptor>) -> io::Result<()> {
+    connection.hold(Vec::new(), true);
+    in_time(connection.send_with(frame, descriptors)).await?;
+    connection.release();
     Ok(())
 }
 
@@ -110,7 +196,7 @@ async fn tell(connection: &mut Connection, mut notes: broadcast::Receiver<Note>)
         match note {
             Ok(note) => {
                 let frame = Reply::Note(note).encode().map_err(io::Error::other)?;
-                in_time(connection.send(&frame)).await?;
+                say(connection, &frame, Vec::new()).await?;
             }
             // Whoever does not read misses some.
             Err(broadcast::error::RecvError::Lagged(_)) => {}
@@ -121,10 +207,11 @@ async fn tell(connection: &mut Connection, mut notes: broadcast::Receiver<Note>)
 
 async fn read_frame(connection: &mut Connection) -> io::Result<Result<Vec<u8>, Malformed>> {
     let header = connection.take(HEADER).await?;
+    connection.hold(header.clone(), false);
     let mut length = [0; HEADER];
     length.copy_from_slice(&header);
     match body_length(length) {
-        Ok(length) => connection.take(length).await.map(Ok),
+        Ok(length) => Ok(Ok([header, connection.take(length).await?].concat())),
         Err(malformed) => Ok(Err(malformed)),
     }
 }
@@ -139,6 +226,27 @@ async fn refuse(connection: &mut Connection, text: &str) -> io::Result<()> {
 }
 
 impl Control {
+    /// As [`Self::serve_program`], and remembers what lasts.
+    async fn serve_lasting(
+        &self,
+        request: &Request,
+        body: Vec<u8>,
+        beside: Option<Beside>,
+        program: &Connection,
+        session: &mut Session,
+    ) -> Answer {
+        let before = session.size();
+        let answer = self.serve_program(request, beside, program, session).await;
+        if session.size() > before {
+            let beside = match request {
+                Request::ProgramSocket { .. } => session.program_sockets.last().and_then(ProgramSocket::another),
+                _ => None,
+            };
+            session.said.push(Said { body, beside });
+        }
+        answer
+    }
+
     async fn serve_program(
         &self,
         request: &Request,

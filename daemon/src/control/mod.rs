@@ -5,6 +5,7 @@
 
 mod admin;
 mod hook;
+mod kept;
 mod people;
 mod spaces;
 #[cfg(unix)]
@@ -23,14 +24,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use phantom_ipc::Dialect;
 use phantom_ipc::admin::{
     Bundle, Commands, Connection as ConnectionInfo, Doctor, Failure, Forward, Lookup, Path, Peer, Status,
 };
 use phantom_ipc::hook::Note;
 use phantom_ipc::publish::Ports;
+use phantom_ipc::{Dialect, errno};
 use phantom_proto::ident::ApAddress;
-use tokio::sync::{Notify, broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -41,6 +42,8 @@ use windows as here;
 
 pub use crate::os::Owner;
 pub use here::{Beside, Connection, Descriptor, Listener};
+use kept::KeptConversation;
+pub use kept::{KeptPrograms, Left};
 pub use phantom_ipc::hook::IdentityRef;
 pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHERS, Open, Spaces, Which};
 #[cfg(unix)]
@@ -67,6 +70,9 @@ pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 
 /// How long the node may think about an answer. Look-ups go over paths; opening an identity makes devices.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
+
+/// How long conversations may take to be left: each is told at once.
+const LEAVING_TIME: Duration = Duration::from_millis(500);
 
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -145,6 +151,23 @@ pub trait Daemon: Send + Sync + 'static {
     /// A program wants to be `identity`: makes its phantom namespace, which `owner` may enter, and begins to keep paths for
     /// it. Not called again for the same identity before the [`Space`] was closed.
     async fn open(&self, identity: Arc<ApIdentity>, owner: Owner) -> Result<Arc<dyn Space>, Refusal>;
+    /// Goes on with the phantom namespace of a process before, as its [`Space::leave`] left it.
+    ///
+    /// # Errors
+    /// When it is not whole, or has ended meanwhile.
+    async fn go_on(&self, _identity: Arc<ApIdentity>, _owner: Owner, _left: Left) -> Result<Arc<dyn Space>, Refusal> {
+        Err(Refusal {
+            errno: errno::EOPNOTSUPP,
+            message: "nothing outlives a daemon here".into(),
+            hint: "start the programs anew".into(),
+        })
+    }
+    /// Ends all connections of programs without a word to their other ends: another process goes on with them. Before their spaces are left.
+    async fn leave_sessions(&self) -> Left {
+        Left { state: Vec::new(), descriptors: Vec::new() }
+    }
+    /// Goes on with those of the process before, whose spaces are open again.
+    async fn go_on_with_sessions(&self, _left: Left) {}
     /// The process ends: says good-bye. All spaces were closed before.
     async fn stop(&self);
 }
@@ -214,6 +237,10 @@ pub trait Space: Send + Sync + 'static {
     async fn in_use(&self) -> bool;
     /// Whether it serves nobody any more: to be closed, and opened anew for whoever comes.
     fn is_broken(&self) -> bool;
+    /// What another process needs to go on with it; from now on it serves nobody. `None`: it cannot outlive this one.
+    async fn leave(&self) -> Option<Left> {
+        None
+    }
     /// Ends it: sockets are aborted, paths are given up.
     async fn close(&self);
 }
@@ -265,6 +292,13 @@ pub struct Control {
     /// Who came by them; taken by the one who serves.
     from_programs: Mutex<Option<mpsc::Receiver<Connection>>>,
     stop: Notify,
+    restart: Notify,
+    /// Of this process, for the next.
+    left: Mutex<Vec<KeptConversation>>,
+    /// Of the process before, until they are served.
+    continued: Mutex<Vec<hook::Continued>>,
+    /// Turns true when the process hands over to the next.
+    leaving_tx: watch::Sender<bool>,
 }
 
 impl Control {
@@ -274,6 +308,7 @@ impl Control {
         let (program_sockets, from_programs) = ProgramSockets::new();
         let (lent, from_programs) = (Mutex::default(), Mutex::new(Some(from_programs)));
         let (sealing, sealing_for, stop) = (tokio::sync::Mutex::default(), Mutex::default(), Notify::new());
+        let leaving_tx = watch::Sender::new(false);
         Arc::new(Self {
             daemon,
             identities,
@@ -285,12 +320,43 @@ impl Control {
             sealing_for,
             from_programs,
             stop,
+            restart: Notify::new(),
+            left: Mutex::default(),
+            continued: Mutex::default(),
+            leaving_tx,
         })
     }
 
     /// The open identities.
     pub fn spaces(&self) -> &Arc<Spaces> {
         &self.spaces
+    }
+
+    /// What the next process goes on with, once nobody is served any more.
+    pub async fn leave(&self) -> KeptPrograms {
+        let spaces = self.spaces.leave().await;
+        let mut conversations = std::mem::take(&mut *lock(&self.left));
+        conversations.retain(|conversation| conversation.fits(&spaces));
+        KeptPrograms { spaces, conversations }
+    }
+
+    /// Goes on with what the process before has left, before anybody is served.
+    pub async fn go_on(&self, kept: KeptPrograms) {
+        for space in kept.spaces {
+            self.spaces.go_on(space).await;
+        }
+        for conversation in kept.conversations {
+            match hook::go_on(conversation, self).await {
+                Ok(continued) => lock(&self.continued).push(continued),
+                // Its program takes it up anew, as when a daemon was lost.
+                Err(error) => tracing::debug!("a program of the process before was left: {error}"),
+            }
+        }
+    }
+
+    /// Has [`serve`] end, for the process to be started anew.
+    pub fn restart(&self) {
+        self.restart.notify_one();
     }
 
     /// Closes every open identity: the daemon ends.
@@ -300,21 +366,26 @@ impl Control {
 }
 
 /// Serves programs until one asks to stop; connections end when this returns or is dropped.
-pub async fn serve(listener: Listener, control: Arc<Control>) {
-    serve_at_most(MAX_CONNECTIONS, listener, control).await;
+pub async fn serve(listener: Listener, control: Arc<Control>) -> Served {
+    serve_at_most(MAX_CONNECTIONS, listener, control).await
 }
 
-async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control>) {
+async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control>) -> Served {
     let mut tasks = JoinSet::new();
     // Who the programs of other users are, to give each user a share only.
     let mut others: HashMap<tokio::task::Id, u32> = HashMap::new();
     let spaces = Arc::clone(&control.spaces);
     let from_programs = control.from_programs.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let Some(mut from_programs) = from_programs else { return };
+    let Some(mut from_programs) = from_programs else { return Served::Stops };
     let reaper = async move { spaces.keep_tidy().await };
     tokio::pin!(reaper);
     // Dropped before the conversations, which have such sockets.
-    let _ending = control.program_sockets.ending();
+    let ending = control.program_sockets.ending();
+    for continued in std::mem::take(&mut *lock(&control.continued)) {
+        let (uid, control) = (continued.user_of_share(), Arc::clone(&control));
+        let task = tasks.spawn(async move { continued.converse(&control).await.ok().flatten() });
+        others.extend(uid.map(|uid| (task.id(), uid)));
+    }
     loop {
         tokio::select! {
             accepted = next(&mut listener, &mut from_programs) => match accepted {
@@ -335,12 +406,38 @@ async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control
                 }
             },
             Some(ended) = tasks.join_next_with_id() => {
-                others.remove(&ended.map_or_else(|error| error.id(), |(id, ())| id));
+                others.remove(&ended.map_or_else(|error| error.id(), |(id, _)| id));
             }
             () = &mut reaper => {}
-            () = control.stop.notified() => return,
+            () = control.stop.notified() => return Served::Stops,
+            () = control.restart.notified() => break,
         }
     }
+    drop(ending);
+    control.leaving_tx.send_replace(true);
+    let mut left = Vec::new();
+    let gathered = async {
+        while let Some(ended) = tasks.join_next().await {
+            left.extend(ended.ok().flatten());
+        }
+    };
+    // Those that have said nothing yet hear of nothing, and are dropped.
+    let _ = timeout(LEAVING_TIME, gathered).await;
+    *lock(&control.left) = left;
+    Served::Restarts
+}
+
+fn lock<T>(what: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    what.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Why nobody is served any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Served {
+    /// The daemon stops.
+    Stops,
+    /// It is to be started anew in place.
+    Restarts,
 }
 
 /// The next program, by whichever way it comes.
@@ -358,17 +455,17 @@ fn is_crowded(others: &HashMap<tokio::task::Id, u32>, uid: u32, most: usize) -> 
 }
 
 /// One connection from its first byte to its end. Whatever goes wrong concerns only this program.
-async fn converse(mut connection: Connection, control: Arc<Control>) {
-    let Ok(Ok(Some(first))) = timeout(REQUEST_TIME, connection.peek()).await else { return };
-    let ended = match Dialect::of(first) {
-        Some(Dialect::Admin) if connection.only().is_some() => return,
-        Some(Dialect::Admin) => admin::converse(connection, &control).await,
-        Some(Dialect::Hook) => hook::converse(connection, &control).await,
-        None => return,
+async fn converse(mut connection: Connection, control: Arc<Control>) -> Option<KeptConversation> {
+    let Ok(Ok(Some(first))) = timeout(REQUEST_TIME, connection.peek()).await else { return None };
+    let ended = match Dialect::of(first)? {
+        Dialect::Admin if connection.only().is_some() => return None,
+        Dialect::Admin => admin::converse(connection, &control).await.map(|()| None),
+        Dialect::Hook => hook::converse(connection, &control).await,
     };
-    if let Err(error) = ended {
+    ended.unwrap_or_else(|error| {
         tracing::debug!("a program at the local socket was left: {error}");
-    }
+        None
+    })
 }
 
 /// Bounds one step of a conversation.

@@ -18,6 +18,7 @@ use rand::CryptoRng;
 use tokio::sync::{Notify, OnceCell};
 use tokio::time::{Instant, timeout};
 
+use super::kept::KeptSpace;
 use super::{Daemon, Owner, Refusal, Space};
 use crate::identity::{ApIdentity, Identities, Whose};
 
@@ -40,7 +41,7 @@ pub const MAX_OPEN_BY_OTHERS: usize = MAX_OPEN / 4;
 pub const MAX_OPEN_BY_ALL_OTHERS: usize = MAX_OPEN / 4 * 3;
 
 /// Which identity: a name is its user's, a token anybody's who knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Which {
     /// The one that they call so.
     Named(Whose, String),
@@ -254,6 +255,40 @@ impl Spaces {
             return None;
         }
         entries.remove(which)?.space.get().cloned()
+    }
+
+    /// Leaves all that can outlive the process. Nobody may be served any more.
+    pub(super) async fn leave(&self) -> Vec<KeptSpace> {
+        let entries: Vec<_> = self.lock().iter().map(|(which, entry)| (which.clone(), entry.clone())).collect();
+        let mut kept = Vec::new();
+        for (which, entry) in entries {
+            let Some(space) = entry.space.get() else { continue };
+            let Some(left) = space.leave().await else { continue };
+            self.lock().remove(&which);
+            let identity = &entry.identity;
+            let name = identity.name.as_ref().map(|name| (identity.whose, name.to_string()));
+            let seed = zeroize::Zeroizing::new(*identity.key.seed());
+            kept.push(KeptSpace { which, seed, name, owner: entry.owner, left });
+        }
+        kept
+    }
+
+    /// Goes on with an identity of the process before, unless it has been removed meanwhile.
+    pub(super) async fn go_on(&self, kept: KeptSpace) {
+        let KeptSpace { which, seed, name, owner, left } = kept;
+        let identity = match name {
+            Some((whose, name)) => self.identities.find(whose, &name),
+            None => Some(Arc::new(ApIdentity::of_seed(&seed))),
+        };
+        let Some(identity) = identity else { return };
+        match self.daemon.go_on(identity.clone(), owner, left).await {
+            Ok(space) => {
+                let (cell, last_use) = (Arc::new(OnceCell::new_with(Some(space))), Instant::now());
+                let entry = Entry { identity, owner, space: cell, broken: None, holders: 0, over: false, last_use };
+                self.lock().insert(which, entry);
+            }
+            Err(refusal) => tracing::warn!("programs of the process before have lost their network: {refusal}"),
+        }
     }
 
     /// Closes all: the daemon ends.

@@ -315,7 +315,7 @@ struct World {
     daemon: Arc<TestDaemon>,
     control: Arc<Control>,
     path: PathBuf,
-    server: JoinHandle<()>,
+    server: JoinHandle<Served>,
     _dir: tempfile::TempDir,
 }
 

@@ -22,6 +22,7 @@ use tokio::net::UnixStream;
 
 use super::Entry;
 use super::sys::unreceived;
+use crate::far::Stream;
 use crate::lines::take_no_descriptors;
 use crate::netlink::Netlink;
 
@@ -106,6 +107,8 @@ pub(super) struct End {
     /// What a record costs in [`unreceived`]'s count.
     record: usize,
 }
+
+impl Stream for End {}
 
 impl End {
     /// Needs a runtime.

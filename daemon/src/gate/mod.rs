@@ -22,6 +22,7 @@ mod dns;
 mod dns_stream;
 mod ending;
 pub mod helper;
+mod kept;
 mod netns;
 mod owned;
 mod packet;
@@ -38,7 +39,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -51,10 +52,11 @@ use crate::aliases::{self, OWN_IPV4, SharedAliases};
 use crate::far::{CONNECT_PATIENCE, ConnectError, Found, Network, Unanswered};
 use crate::os::Owner;
 use crate::splice::splice;
-use netns::{Helper, Life};
+use netns::{Helper, Life, Wires};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
+pub use kept::{KeptFlow, KeptGate};
 pub(crate) use reflector::RACE;
 pub(crate) use sys::{network_of, process_behind};
 pub use terms::{GateConfig, GateError};
@@ -116,6 +118,9 @@ pub struct Gate {
     shared: Arc<Shared>,
     namespace: OwnedFd,
     user_namespace: Option<OwnedFd>,
+    /// Where connections of programs come in, and the helper's process: for the next process.
+    listener: OwnedFd,
+    process: OwnedFd,
     driver: JoinHandle<()>,
 }
 
@@ -151,9 +156,51 @@ impl Gate {
     ) -> Result<Self, GateError> {
         let request = (config.address, OWN_IPV4, config.owner);
         let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request).await?;
+        Self::assemble(config, network, aliases, (helper, wires), &[])
+    }
+
+    /// Goes on with the gate of the process before.
+    ///
+    /// # Errors
+    /// When descriptors are missing, or the helper has ended.
+    pub(crate) fn go_on(
+        config: GateConfig,
+        network: Arc<dyn Network>,
+        aliases: SharedAliases,
+        kept: KeptGate,
+    ) -> Result<Self, GateError> {
+        let incomplete = || io::Error::from(io::ErrorKind::InvalidData);
+        let taken = kept::Taken::of(kept.descriptors).ok_or_else(incomplete)?;
+        let (helper, life) = Helper::over(taken.helper, taken.process)?;
+        let wires = Wires {
+            program: taken.program,
+            gate: taken.gate,
+            listener: taken.listener,
+            namespace: taken.namespace,
+            user_namespace: taken.user_namespace,
+            life,
+        };
+        {
+            let mut aliases = aliases.lock().unwrap_or_else(PoisonError::into_inner);
+            for address in kept.aliases {
+                let _ = aliases.of(address);
+            }
+        }
+        Self::assemble(config, network, aliases, (helper, wires), &kept.flows)
+    }
+
+    fn assemble(
+        config: GateConfig,
+        network: Arc<dyn Network>,
+        aliases: SharedAliases,
+        (helper, wires): (Helper, Wires),
+        flows: &[KeptFlow],
+    ) -> Result<Self, GateError> {
+        let (own_listener, process) = (wires.listener.try_clone()?, wires.life.process()?);
         let listener = TcpListener::from_std(wires.listener.into())?;
         let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
-        let reflector = Reflector::new(settings, Arc::clone(&aliases));
+        let mut reflector = Reflector::new(settings, Arc::clone(&aliases));
+        reflector.go_on(Instant::now(), flows);
         let (wire, events) = Wire::start(wires.program, wires.gate, reflector)?;
         let shared = Arc::new(Shared {
             address: config.address,
@@ -172,7 +219,23 @@ impl Gate {
             config,
         };
         let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events, loss));
-        Ok(Self { shared, namespace: wires.namespace, user_namespace: wires.user_namespace, driver })
+        let (namespace, user_namespace) = (wires.namespace, wires.user_namespace);
+        Ok(Self { shared, namespace, user_namespace, listener: own_listener, process, driver })
+    }
+
+    /// Leaves the gate to the next process: nothing is aborted, and nothing goes through any more. `None`: it is broken.
+    pub(crate) async fn leave(&self) -> Option<KeptGate> {
+        // First, for the end of the driver's connections is none of the programs'.
+        let ([program, gate], flows) = self.shared.wire.leave().await?;
+        let helper = self.shared.helper.leave().await?;
+        let clone = |descriptor: &OwnedFd| descriptor.try_clone().ok();
+        let mut descriptors = vec![program, gate, clone(&self.listener)?, helper, clone(&self.process)?];
+        descriptors.push(clone(&self.namespace)?);
+        if let Some(user) = &self.user_namespace {
+            descriptors.push(clone(user)?);
+        }
+        let aliases = self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).all();
+        Some(KeptGate { descriptors, flows, aliases })
     }
 
     /// Connects to the program that listens on `port`; the program sees the connection come from the peer's address and

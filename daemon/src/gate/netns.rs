@@ -5,8 +5,9 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
@@ -14,7 +15,7 @@ use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, sockopt,
 };
-use tokio::process::{Child, Command};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{GateError, Owner};
@@ -25,6 +26,9 @@ const MAX_WAITING: usize = 256;
 
 /// The helper answers at once; if not, something is badly wrong with it.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The thread that waits for the helper's end does nothing else.
+const LIFE_STACK: usize = 64 * 1024;
 
 /// Descriptors in one answer: the most is set-up with two TUNs, a listener and two namespaces.
 const MAX_DESCRIPTORS: usize = 5;
@@ -185,28 +189,54 @@ pub(super) struct Wires {
     pub(super) life: Life,
 }
 
-/// The helper's process.
+/// The helper's process: a child of this one, perhaps begun by what it was before.
 pub(super) struct Life {
-    child: Child,
+    process: OwnedFd,
+    over: oneshot::Receiver<()>,
     /// Told when it does not answer.
     silence: oneshot::Receiver<()>,
 }
 
 impl Life {
+    fn of(process: OwnedFd, silence: oneshot::Receiver<()>) -> io::Result<Self> {
+        let (over_tx, over) = oneshot::channel();
+        let child = process.try_clone()?;
+        // Whoever waits for it may be gone before it: it is not to stay as a dead child.
+        std::thread::Builder::new().name("gate-life".into()).stack_size(LIFE_STACK).spawn(move || {
+            let ended = || waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED);
+            let _ = rustix::io::retry_on_intr(ended);
+            let _ = over_tx.send(());
+        })?;
+        Ok(Self { process, over, silence })
+    }
+
     /// Waits until it has ended; one that does not answer is ended.
     pub(super) async fn end(&mut self) {
         tokio::select! {
-            _ = self.child.wait() => return,
+            _ = &mut self.over => return,
             Ok(()) = &mut self.silence => {}
         }
-        let _ = self.child.kill().await;
+        let _ = pidfd_send_signal(&self.process, Signal::KILL);
+        let _ = (&mut self.over).await;
+    }
+
+    /// Another descriptor of it.
+    pub(super) fn process(&self) -> io::Result<OwnedFd> {
+        self.process.try_clone()
     }
 }
 
 /// The helper, seen from the daemon. When it is dropped, the helper aborts the programs' connections and exits.
 #[derive(Clone)]
 pub(super) struct Helper {
-    requests: mpsc::Sender<(Request, oneshot::Sender<io::Result<Reply>>)>,
+    tasks: mpsc::Sender<Task>,
+}
+
+/// What the helper's thread has to do.
+enum Task {
+    Ask(Request, oneshot::Sender<io::Result<Reply>>),
+    /// To end, and leave the helper's socket, since another process goes on with it.
+    Leave(oneshot::Sender<OwnedFd>),
 }
 
 impl Helper {
@@ -229,11 +259,9 @@ impl Helper {
             .process_group(0)
             .spawn()
             .map_err(|error| GateError::Helper(program.to_owned(), error))?;
-        let (requests, queue) = mpsc::channel(MAX_WAITING);
-        let (silent, silence) = oneshot::channel();
-        std::thread::Builder::new().name("gate-helper".into()).spawn(move || serve(ours, queue, silent))?;
-        let life = Life { child, silence };
-        let helper = Self { requests };
+        // Nobody but `Life` waits for it.
+        let process = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).map_err(io::Error::from)?;
+        let (helper, life) = Self::over(ours, process)?;
         let (address, ipv4, owner) = request;
         let reply = helper.ask(Request::SetUp(address, ipv4, owner)).await?;
         if reply.errno != 0 {
@@ -243,6 +271,21 @@ impl Helper {
         let mut next = || descriptors.next().ok_or_else(|| GateError::Io(io::ErrorKind::InvalidData.into()));
         let (program, gate, listener, namespace) = (next()?, next()?, next()?, next()?);
         Ok((helper, Wires { program, gate, listener, namespace, user_namespace: next().ok(), life }))
+    }
+
+    /// The helper that is at the other end of this socket, and its process.
+    pub(super) fn over(socket: OwnedFd, process: OwnedFd) -> io::Result<(Self, Life)> {
+        let (tasks, queue) = mpsc::channel(MAX_WAITING);
+        let (silent, silence) = oneshot::channel();
+        std::thread::Builder::new().name("gate-helper".into()).spawn(move || serve(socket, queue, silent))?;
+        Ok((Self { tasks }, Life::of(process, silence)?))
+    }
+
+    /// Its socket, for another process: from now on it answers nobody here. `None`: it has ended.
+    pub(super) async fn leave(&self) -> Option<OwnedFd> {
+        let (left, socket) = oneshot::channel();
+        self.tasks.send(Task::Leave(left)).await.ok()?;
+        socket.await.ok()
     }
 
     /// A socket of the phantom namespace.
@@ -285,16 +328,21 @@ impl Helper {
     async fn ask(&self, request: Request) -> io::Result<Reply> {
         let (answer, reply) = oneshot::channel();
         let gone = || io::Error::new(io::ErrorKind::BrokenPipe, "the namespace helper has ended");
-        self.requests.send((request, answer)).await.map_err(|_| gone())?;
+        self.tasks.send(Task::Ask(request, answer)).await.map_err(|_| gone())?;
         reply.await.map_err(|_| gone())?
     }
 }
 
-type Queue = mpsc::Receiver<(Request, oneshot::Sender<io::Result<Reply>>)>;
-
 /// Passes requests on one by one; ends, and lets the helper end, when nobody can ask any more. Says when it is silent.
-fn serve(socket: OwnedFd, mut queue: Queue, silent: oneshot::Sender<()>) {
-    while let Some((request, answer)) = queue.blocking_recv() {
+fn serve(socket: OwnedFd, mut queue: mpsc::Receiver<Task>, silent: oneshot::Sender<()>) {
+    while let Some(task) = queue.blocking_recv() {
+        let (request, answer) = match task {
+            Task::Ask(request, answer) => (request, answer),
+            Task::Leave(left) => {
+                let _ = left.send(socket);
+                return;
+            }
+        };
         let sent = rustix::net::send(&socket, &request.encode(), SendFlags::NOSIGNAL).map_err(io::Error::from);
         let reply = sent.and_then(|_| receive_reply(&socket));
         let broken = reply.is_err();

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
+use serde::{Deserialize, Serialize};
 
 use super::aliases::{self, Aliases, OWN_IPV4, RESOLVER};
 use super::packet::{self, Obstacle, Segment, View};
@@ -165,6 +166,17 @@ struct Flow {
     last: Instant,
 }
 
+/// An open connection, as another process goes on with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptFlow {
+    id: u32,
+    near_port: u16,
+    far: SocketAddr,
+    home_port: u16,
+    first: u32,
+    finished: (bool, bool),
+}
+
 /// Addresses that a reflector works with.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Config {
@@ -191,6 +203,30 @@ impl Reflector {
     pub(super) fn new(config: Config, aliases: Arc<Mutex<Aliases>>) -> Self {
         let (flows, by_ends, attempts) = Default::default();
         Self { config, aliases, flows, by_ends, attempts, held: 0, next: 1 }
+    }
+
+    /// The connections that are open. What waits for the far end does not count: its program's kernel asks again.
+    pub(super) fn open_flows(&self) -> Vec<KeptFlow> {
+        let open = self.flows.iter().filter(|(_, flow)| matches!(flow.state, State::Open));
+        let kept = |(id, flow): (&FlowId, &Flow)| KeptFlow {
+            id: id.0,
+            near_port: flow.near_port,
+            far: flow.far,
+            home_port: flow.home_port,
+            first: flow.first,
+            finished: flow.finished,
+        };
+        open.map(kept).collect()
+    }
+
+    /// Takes over what another process has kept, before anything else.
+    pub(super) fn go_on(&mut self, now: Instant, kept: &[KeptFlow]) {
+        for flow in kept.iter().filter(|flow| (1..=FLOW_ID_MAX).contains(&flow.id)).take(MAX_FLOWS) {
+            let KeptFlow { id, near_port, far, home_port, first, finished } = *flow;
+            self.flows
+                .insert(FlowId(id), Flow { near_port, far, home_port, first, state: State::Open, finished, last: now });
+            self.by_ends.insert((near_port, far), FlowId(id));
+        }
     }
 
     /// Decides about one frame (virtio header and IP packet) that came from `side`.

@@ -11,7 +11,7 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use tokio::sync::{mpsc, oneshot};
 
 use super::packet::MAX_FRAME;
-use super::reflector::{Action, Connect, FlowId, Question, Reflector, Side, Verdict};
+use super::reflector::{Action, Connect, FlowId, KeptFlow, Question, Reflector, Side, Verdict};
 
 /// Packets taken from one side before the other has its turn.
 const BATCH: usize = 64;
@@ -41,9 +41,14 @@ pub(super) enum Command {
     Send(Vec<u8>),
     /// The same, and once more a moment later.
     SendTwice(Vec<u8>),
+    /// The end; another process goes on.
+    Leave(oneshot::Sender<Left>),
     /// The end.
     Stop,
 }
+
+/// What another process goes on with: both devices, the program's first, and the connections that are open.
+pub(super) type Left = ([OwnedFd; 2], Vec<KeptFlow>);
 
 /// What it says.
 #[derive(Debug)]
@@ -81,6 +86,7 @@ impl Wire {
             queue,
             events,
             again: Vec::new(),
+            heir: None,
         };
         std::thread::Builder::new().name("gate-wire".into()).spawn(move || {
             if let Err(error) = carrier.run() {
@@ -104,7 +110,14 @@ impl Wire {
         self.ring();
     }
 
-    /// The same, and waits until it has ended.
+    /// Ends the thread, and leaves what it has. `None`: it has ended.
+    pub(super) async fn leave(&self) -> Option<Left> {
+        let (left_tx, left_rx) = oneshot::channel();
+        self.tell(Command::Leave(left_tx)).await;
+        left_rx.await.ok()
+    }
+
+    /// Ends the thread as [`Wire::stop`] does, and waits until it has ended.
     pub(super) async fn ended(&self) {
         self.stop();
         // Its queue closes when the thread, which never waits for anybody, drops it.
@@ -126,6 +139,7 @@ struct Carrier {
     events: mpsc::Sender<Event>,
     /// Frames for the program's side that are sent once more.
     again: Vec<(Instant, Vec<u8>)>,
+    heir: Option<oneshot::Sender<Left>>,
 }
 
 impl Carrier {
@@ -143,6 +157,11 @@ impl Carrier {
                 Err(error) => return if self.obey() { Err(error) } else { Ok(()) },
             };
             if !self.obey() {
+                if let Some(heir) = self.heir.take() {
+                    let flows = self.reflector.open_flows();
+                    // Nobody takes it where the handover was given up.
+                    let _ = heir.send(([self.program.into(), self.gate.into()], flows));
+                }
                 return Ok(());
             }
             if program {
@@ -199,6 +218,10 @@ impl Carrier {
                 Ok(Command::Forget(flow)) => self.reflector.remove(flow),
                 Ok(Command::Send(frame)) => self.send(Side::Program, &frame),
                 Ok(Command::SendTwice(frame)) => self.send_twice(Side::Program, frame),
+                Ok(Command::Leave(heir)) => {
+                    self.heir = Some(heir);
+                    return false;
+                }
                 Ok(Command::Stop) | Err(mpsc::error::TryRecvError::Disconnected) => return false,
                 Err(mpsc::error::TryRecvError::Empty) => return true,
             }
@@ -284,7 +307,10 @@ mod tests {
         let (events, _) = mpsc::channel(MAX_EVENTS);
         let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap());
         let reflector = Reflector::new(config, Arc::new(Mutex::new(Aliases::default())));
-        (Carrier { program: gone(), gate: gone(), wake, reflector, queue, events, again: Vec::new() }, commands)
+        (
+            Carrier { program: gone(), gate: gone(), wake, reflector, queue, events, again: Vec::new(), heir: None },
+            commands,
+        )
     }
 
     #[test]

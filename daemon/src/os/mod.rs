@@ -18,7 +18,7 @@ pub(crate) use here::{
 };
 
 /// A user, and their group: whose programs they are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Owner {
     /// User.
     pub uid: u32,

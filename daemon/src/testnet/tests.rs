@@ -45,6 +45,7 @@ fn play(arguments: &str) -> anyhow::Result<()> {
         let daemon = TestDaemon { node_id: setup.node.node_id().to_string(), hangs, ..TestDaemon::default() };
         Ok(Arc::new(daemon) as Arc<dyn Daemon>)
     }))
+    .map(drop)
 }
 
 struct Place {

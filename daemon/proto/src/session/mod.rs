@@ -18,9 +18,11 @@
 //! contiguous run that the caller's buffer takes over; back-pressure is [`Session::wants_app`] one way and, the other way,
 //! [`Session::app_took`], without which the other end's window closes. When a full connection is gone ([`Session::far_lost`]) and
 //! [`Session::wants_tunnel`], the client's caller brings another ([`Session::resume`]), the server's finds the session by [`Table`].
+//! A session that stands outlives its process as well ([`Session::carry`]).
 //! No timers: acknowledgements go by bytes, and how long a session may wait is the caller's.
 
 mod begin;
+mod carried;
 mod gone;
 mod knock;
 mod resume;
@@ -39,6 +41,7 @@ use crate::crypto::{SigningKey, VerifyingKey};
 use crate::ident::ApAddress;
 use crate::wire::session::{HEADER, Message, ResetCode, Sealed};
 use begin::{Begin, Step};
+pub use carried::Carried;
 pub use gone::{Tombstone, gone};
 pub use knock::{Asked, asked, hello};
 pub use seal::{End, Secret};
@@ -199,9 +202,13 @@ impl Session {
     }
 
     fn new(here: End, begin: Begin) -> Self {
+        Self::in_phase(here, Phase::Begins(Box::new(begin)))
+    }
+
+    fn in_phase(here: End, phase: Phase) -> Self {
         Self {
             here,
-            phase: Phase::Begins(Box::new(begin)),
+            phase,
             channel: None,
             ports: (0, 0),
             owner: None,

@@ -2,6 +2,7 @@
 
 use super::seal::{End, Secret};
 use super::{AHEAD, Channel, Event, Phase, Session, SessionError, Tombstone, gone, knock};
+use crate::crypto::VerifyingKey;
 use crate::wire::session::{HEADER, Message, ResetCode, Sealed};
 
 impl Session {
@@ -111,6 +112,11 @@ impl Session {
             Phase::Open(secret) => Some(secret),
             _ => None,
         }
+    }
+
+    /// Client: whom it dialed.
+    pub fn owner(&self) -> Option<VerifyingKey> {
+        self.owner
     }
 
     /// The present attempt.

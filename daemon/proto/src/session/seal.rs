@@ -48,6 +48,14 @@ impl Secret {
         Ok(Self(tls.export_keying_material(Zeroizing::new([0; 32]), b"EXPORTER-phantom-v1-session", None)?))
     }
 
+    pub(super) fn of_bytes(bytes: Zeroizing<Hash32>) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) fn bytes(&self) -> &Hash32 {
+        &self.0
+    }
+
     /// The id by which the client asks to go on, at this attempt.
     // protocol: S31
     pub fn id(&self, attempt: u32) -> AttemptId {

@@ -9,6 +9,9 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroize;
+
 use super::SessionError;
 use super::seal::Sealer;
 use crate::wire::session::{DATA_MAX, Sealed};
@@ -58,7 +61,28 @@ pub(super) struct Stream {
     fin_received: bool,
 }
 
-#[derive(Default)]
+/// What of it does not depend on a tunnel.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Carried {
+    buffer: Vec<u8>,
+    taken: u64,
+    arrived: u64,
+    reached: u64,
+    finished: bool,
+    fin_reached: bool,
+    fin_arrived: bool,
+    received: u64,
+    said: Said,
+    fin_received: bool,
+}
+
+impl Drop for Carried {
+    fn drop(&mut self) {
+        self.buffer.zeroize();
+    }
+}
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
 struct Said {
     arrived: u64,
     taken: u64,
@@ -87,6 +111,40 @@ impl Default for Stream {
 }
 
 impl Stream {
+    pub(super) fn carry(&self) -> Carried {
+        Carried {
+            buffer: self.buffer.iter().copied().collect(),
+            taken: self.taken,
+            arrived: self.arrived,
+            reached: self.reached,
+            finished: self.finished,
+            fin_reached: self.fin_reached,
+            fin_arrived: self.fin_arrived,
+            received: self.received,
+            said: self.said,
+            fin_received: self.fin_received,
+        }
+    }
+
+    /// As it was, on no tunnel: [`Stream::go_on`] says from where.
+    pub(super) fn of_carried(carried: &mut Carried) -> Self {
+        Self {
+            buffer: std::mem::take(&mut carried.buffer).into(),
+            taken: carried.taken,
+            arrived: carried.arrived,
+            sent: carried.arrived,
+            reached: carried.reached,
+            finished: carried.finished,
+            fin_sent: carried.fin_arrived,
+            fin_reached: carried.fin_reached,
+            fin_arrived: carried.fin_arrived,
+            received: carried.received,
+            said: carried.said,
+            fin_received: carried.fin_received,
+            ..Self::default()
+        }
+    }
+
     /// Takes bytes of the program.
     pub(super) fn write(&mut self, bytes: &[u8]) {
         self.buffer.extend(bytes);

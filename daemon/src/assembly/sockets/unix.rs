@@ -16,7 +16,7 @@ use crate::aliases::SharedAliases;
 use crate::control::{Beside, Descriptor, Lasting, Refusal};
 use crate::emulation::Emulation;
 use crate::far::{Network, Stream};
-use crate::gate::{Gate, GateConfig};
+use crate::gate::{Gate, GateConfig, KeptGate};
 use crate::os::Owner;
 use crate::splice::splice;
 
@@ -34,6 +34,10 @@ pub(in crate::assembly) struct Sockets {
     no_gate: Mutex<Option<(Instant, Refusal)>>,
     emulation: Arc<Emulation>,
 }
+
+/// Sockets that cannot outlive the process.
+#[derive(Debug)]
+pub(in crate::assembly) struct EndsWithIt;
 
 /// Where a program listens.
 pub(in crate::assembly) enum Listener {
@@ -93,6 +97,36 @@ impl Sockets {
             *self.no_gate.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), refusal.clone()));
             refusal
         })
+    }
+
+    /// Leaves the gate to the next process, if there is one.
+    ///
+    /// # Errors
+    /// When it is broken, or programs have emulated sockets, which end with the process.
+    pub(in crate::assembly) async fn leave(&self) -> Result<Option<KeptGate>, EndsWithIt> {
+        if self.emulation.in_use() {
+            return Err(EndsWithIt);
+        }
+        match self.standing_gate() {
+            Some(gate) => gate.leave().await.map(Some).ok_or(EndsWithIt),
+            None => Ok(None),
+        }
+    }
+
+    /// Goes on with a gate of the process before.
+    ///
+    /// # Errors
+    /// When it is not whole.
+    pub(in crate::assembly) fn go_on(&self, kept: KeptGate) -> Result<(), Refusal> {
+        let gate = Gate::go_on(self.config.clone(), self.network.clone(), self.aliases.clone(), kept);
+        let gate = gate.map_err(|error| Refusal {
+            errno: errno::EIO,
+            message: "a phantom namespace of the process before is lost".into(),
+            hint: error.to_string(),
+        })?;
+        // Nothing has made another one yet.
+        let _ = self.gate.set(Arc::new(gate));
+        Ok(())
     }
 
     /// The gate, if there is one.

@@ -8,6 +8,7 @@ use phantom_proto::session::Session;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
+use super::super::kept::Course;
 use super::super::redial::Redial;
 use super::super::sessions::{Listed, Sessions, Share};
 use super::super::stream::SessionStream;
@@ -29,7 +30,7 @@ pub(in crate::connections) struct ForProgram {
     pub(in crate::connections) entry: ConnectionEntry,
     pub(in crate::connections) redial: Redial,
     pub(in crate::connections) share: Share,
-    pub(in crate::connections) stop_rx: watch::Receiver<bool>,
+    pub(in crate::connections) course_rx: watch::Receiver<Course>,
 }
 
 /// What is known of a connection that arrives.

@@ -7,6 +7,7 @@ use tokio::io::{AsyncWriteExt, DuplexStream, WriteHalf};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::super::kept::Course;
 use super::super::redial::{self, Redial};
 use super::super::sessions::{Listed, Resumption};
 use super::super::unproven::Place;
@@ -94,12 +95,12 @@ pub(super) async fn until_evicted(waiting: Option<&mut (Place, oneshot::Receiver
     }
 }
 
-pub(super) async fn until_stopped(stop_rx: Option<&mut watch::Receiver<bool>>) {
-    let stopped = match stop_rx {
-        Some(stop_rx) => stop_rx.wait_for(|stop| *stop).await.is_ok(),
-        None => false,
-    };
-    if !stopped {
-        pending::<()>().await;
+/// The daemon stops, or hands over.
+pub(super) async fn until_stopped(course_rx: Option<&mut watch::Receiver<Course>>) -> Course {
+    if let Some(course_rx) = course_rx
+        && let Ok(course) = course_rx.wait_for(|course| !matches!(course, Course::Goes)).await
+    {
+        return course.clone();
     }
+    pending().await
 }

@@ -64,6 +64,13 @@ pub(in crate::control) fn is_listening_socket(descriptor: &OwnedFd) -> bool {
         && sockopt::socket_acceptconn(descriptor) == Ok(true)
 }
 
+impl ProgramSocket {
+    /// Another descriptor of it, for a process that takes over.
+    pub(in crate::control) fn another(&self) -> Option<OwnedFd> {
+        self.listening.as_ref()?.0.try_clone().ok().map(OwnedFd::from)
+    }
+}
+
 impl ProgramSockets {
     /// None yet, and where those arrive who come.
     pub(in crate::control) fn new() -> (Self, mpsc::Receiver<Connection>) {

@@ -177,11 +177,15 @@ pub struct Connection {
     grave: Option<ChildStdin>,
     /// Its user's, who has so many.
     _place: Option<Place>,
+    /// What was taken and is not answered, and whether something came beside it.
+    held: Option<(Vec<u8>, bool)>,
+    /// Another process goes on with it: nothing of it is closed.
+    is_left: bool,
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        if self.is_stranger() {
+        if self.is_stranger() && !self.is_left {
             self.grave = beside::bury(self.stream.inner());
         }
     }
@@ -207,7 +211,42 @@ impl Connection {
     fn of(stream: Stream, peer: Owner, only: Option<IdentityRef>, place: Option<Place>) -> Self {
         // A byte out of turn would be skipped, and what is beside it closed, without having been seen.
         let _ = rustix::net::sockopt::set_socket_oobinline(stream.inner(), true);
-        Self { stream, peer, buffer: Vec::new(), received: None, only, grave: None, _place: place }
+        let (buffer, received, grave, held, is_left) = Default::default();
+        Self { stream, peer, buffer, received, only, grave, _place: place, held, is_left }
+    }
+
+    /// What was taken counts as unread until [`Connection::release`].
+    pub(in crate::control) fn hold(&mut self, taken: Vec<u8>, has_beside: bool) {
+        self.held = Some((taken, has_beside));
+    }
+
+    /// What was taken is answered.
+    pub(in crate::control) fn release(&mut self) {
+        self.held = None;
+    }
+
+    /// For another process: the socket, and what is unread. `None`: a descriptor is in hand, whose meaning is lost.
+    pub(in crate::control) fn leave(mut self) -> Option<(OwnedFd, Vec<u8>)> {
+        let (held, has_beside) = self.held.take().unwrap_or_default();
+        if has_beside || self.received.is_some() {
+            return None;
+        }
+        let socket = self.stream.inner().as_fd().try_clone_to_owned().ok()?;
+        self.is_left = true;
+        Some((socket, [held, std::mem::take(&mut self.buffer)].concat()))
+    }
+
+    /// What another process has left.
+    pub(in crate::control) fn go_on(
+        socket: OwnedFd,
+        peer: Owner,
+        only: Option<IdentityRef>,
+        unread: Vec<u8>,
+    ) -> io::Result<Self> {
+        let stream = UnixStream::from_std(socket.into())?;
+        let mut connection = Self::of(stream.into(), peer, only, None);
+        connection.buffer = unread;
+        Ok(connection)
     }
 
     /// The only identity that it may speak as, if it came by a program_socket.

@@ -337,6 +337,10 @@ enum Step {
     },
     /// An attempt of which the server never hears.
     InVain,
+    /// Another process goes on with what the one before had.
+    Restart {
+        server: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -348,6 +352,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => Just(Step::Lose),
         2 => any::<bool>().prop_map(|server| Step::LoseAt { server }),
         1 => Just(Step::InVain),
+        2 => any::<bool>().prop_map(|server| Step::Restart { server }),
     ]
 }
 
@@ -399,11 +404,40 @@ impl Life {
                     self.ends.lose();
                 }
             }
+            Step::Restart { server: side } => restart(if side { server } else { client }),
         }
         let Pair { client, server, client_got, server_got, .. } = &mut self.ends.pair;
         take(client, client_got);
         take(server, server_got);
     }
+}
+
+/// One that is over is not taken over.
+fn restart(session: &mut Session) {
+    session.far_lost();
+    if let Some(carried) = session.carry(&[]) {
+        *session = Session::of_carried(carried);
+    }
+}
+
+/// Bytes that the program was given and did not take are given again, before all others.
+// protocol: S51
+#[test]
+fn what_the_program_has_not_taken_is_its_own_in_the_next_process_too() {
+    let mut ends = Ends::new(4000);
+    ends.pair.server.app_input(b"one, two, three").unwrap();
+    carry(&mut ends.pair.server, &mut ends.pair.client, 4000).unwrap();
+    let mut given = Vec::new();
+    ends.pair.client.take_app(&mut given);
+    ends.pair.client.app_took(5);
+    ends.pair.server.app_input(b", four").unwrap();
+    carry(&mut ends.pair.server, &mut ends.pair.client, 4000).unwrap();
+    let carried = ends.pair.client.carry(&given[5..]).unwrap();
+    ends.pair.client = Session::of_carried(carried);
+    ends.resume();
+    take(&mut ends.pair.client, &mut ends.pair.client_got);
+    assert_eq!(ends.pair.client_got, b"two, three, four");
+    ends.end();
 }
 
 proptest! {

@@ -1,0 +1,141 @@
+//! Sessions that outlive this process: what the next one needs to go on with them, and how it does.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use phantom_proto::ident::ApAddress;
+use phantom_proto::record::ApRecord;
+use phantom_proto::session::{Carried, Session};
+use phantom_proto::wire::frame::Handle as EntryHandle;
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+
+use super::pump;
+use super::redial::Redial;
+use super::sessions::Share;
+use super::{Connection, ConnectionEntry, Identity, Network};
+use crate::far::Parked;
+
+/// Each session is told at once, and has nothing to wait for.
+const LEAVING_TIME: Duration = Duration::from_secs(2);
+
+/// What all sessions are told.
+#[derive(Clone, Default)]
+pub(super) enum Course {
+    #[default]
+    Goes,
+    /// The daemon stops: they reset.
+    Stops,
+    /// The next process goes on with them; each leaves what it is here, and ends without a word to its other end.
+    HandsOver(mpsc::UnboundedSender<Kept>),
+}
+
+/// A connection of a program, as the next process goes on with it.
+pub struct Kept {
+    /// As the list shows it.
+    pub line: Line,
+    /// None: the session is over, and the program has not taken all that came before.
+    pub session: Option<Carried>,
+    /// A client's: its other end's entry node, that led on last.
+    pub entry: Option<EntryHandle>,
+    /// What comes behind the last byte for the program is a reset.
+    pub is_reset: bool,
+    /// The program's connection.
+    pub parked: Parked,
+}
+
+/// A connection, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Line {
+    /// Own identity.
+    pub identity: ApAddress,
+    /// The other end.
+    pub peer: ApAddress,
+    /// Destination port.
+    pub port: u16,
+    /// Whether it came from there.
+    pub incoming: bool,
+    /// How often it went on another way.
+    pub moves: u32,
+    /// Bytes from the program, and to it.
+    pub traffic: [u64; 2],
+}
+
+impl Line {
+    fn of(one: &Connection) -> Self {
+        let traffic = [one.traffic.sent(), one.traffic.received()];
+        Self {
+            identity: one.identity,
+            peer: one.peer,
+            port: one.port,
+            incoming: one.incoming,
+            moves: one.moves,
+            traffic,
+        }
+    }
+
+    fn connection(&self) -> Connection {
+        let connection = Connection::new(self.identity, self.peer, self.port, self.incoming, None);
+        connection.traffic.sent.store(self.traffic[0], Ordering::Relaxed);
+        connection.traffic.received.store(self.traffic[1], Ordering::Relaxed);
+        Connection { moves: self.moves, ..connection }
+    }
+}
+
+impl ConnectionEntry {
+    /// What the list says of it.
+    pub(super) fn line(&self) -> Option<Line> {
+        super::lock(&self.connections).list.get(&self.id).map(Line::of)
+    }
+}
+
+impl Network {
+    /// Has all sessions end without a word to their other ends, and gives what the next process goes on with. Those that cannot outlive
+    /// this one are reset.
+    pub async fn hand_over(&self) -> Vec<Kept> {
+        let (kept_tx, mut kept_rx) = mpsc::unbounded_channel();
+        self.course_tx.send_replace(Course::HandsOver(kept_tx));
+        // A task that does not come to an end loses its connection, and no other.
+        let _ = timeout(LEAVING_TIME, self.course_tx.closed()).await;
+        let mut all = Vec::new();
+        while let Ok(kept) = kept_rx.try_recv() {
+            all.push(kept);
+        }
+        all
+    }
+
+    /// Goes on with a connection that the process before has left; its identity is in use.
+    pub fn go_on(self: &Arc<Self>, kept: Kept) {
+        let Some(identity) = self.identity(kept.line.identity) else { return };
+        let Kept { line, session, entry, is_reset, parked } = kept;
+        let listed = self.remember(line.connection());
+        match session.map(Session::of_carried) {
+            None => pump::deliver_rest(parked, is_reset, listed),
+            Some(session) => {
+                let program = pump::Continued {
+                    entry: listed,
+                    redial: session
+                        .owner()
+                        .zip(entry)
+                        .map(|(owner, entry)| self.redial(&identity, line.identity, owner, entry)),
+                    share: Share::of(self.budget.clone()),
+                    course_rx: self.course_tx.subscribe(),
+                };
+                pump::go_on(session, parked, program, &identity, line.identity, self);
+            }
+        }
+    }
+
+    /// Nothing is known of the other end but its key, and the entry node that led on: the rest is looked up.
+    fn redial(
+        &self,
+        identity: &Identity,
+        from: ApAddress,
+        key: phantom_proto::crypto::VerifyingKey,
+        entry: EntryHandle,
+    ) -> Redial {
+        let record = ApRecord { key, serial: 0, issued: 0, expires: 0, entries: Vec::new() };
+        Redial::new(self.handle.clone(), &identity.records, from, record, entry)
+    }
+}

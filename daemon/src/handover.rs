@@ -1,0 +1,212 @@
+//! The daemon started anew in place: one process becomes the next, which goes on with what programs have open.
+//!
+//! ```text
+//!   this process ── state, descriptors ──> a socket's queue ── exec: standard input ──> the next, with the same number
+//! ```
+//! The state lies in memory alone, and descriptors under way in a socket's queue stay open: nothing is written to a disk (I4), nothing else
+//! is inherited. Whoever starts the process sees none of it.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use rustix::fs::{MemfdFlags, memfd_create};
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::timeout;
+use zeroize::Zeroizing;
+
+use crate::control::{KeptPrograms, Left};
+
+/// Says that standard input is such a socket.
+const VARIABLE: &str = "PHANTOM_HANDOVER";
+
+/// Changes with anything that is handed over, so that another release's is not misread: its programs begin anew then.
+const FORM: u32 = 1;
+
+/// Descriptors beside one message: the most that Linux takes (SCM_MAX_FD).
+const AT_ONCE: usize = 253;
+
+/// How long the next executable may take to look at its configuration.
+const CHECK_TIME: Duration = Duration::from_secs(10);
+
+/// Where this executable lay when it was started: an update replaces it there.
+static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
+
+/// What one process leaves to the next.
+pub struct Handover {
+    /// Identities, and conversations with their programs.
+    pub programs: KeptPrograms,
+    /// Sessions with other ends.
+    pub sessions: Left,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Written {
+    form: u32,
+    programs: Vec<u8>,
+    sessions: Vec<u8>,
+    /// Of the descriptors, how many are the programs'.
+    of_programs: usize,
+}
+
+/// Remembers where the executable is: to be called early.
+pub fn remember_executable() {
+    if let Ok(path) = std::env::current_exe() {
+        let _ = EXECUTABLE.set(path);
+    }
+}
+
+/// The next process, as this one was called.
+fn next() -> Command {
+    let mut arguments = std::env::args_os();
+    let called = arguments.next().unwrap_or_else(|| OsString::from("phantomd"));
+    let mut command = Command::new(EXECUTABLE.get().cloned().unwrap_or_else(|| PathBuf::from(&called)));
+    command.arg0(called).args(arguments);
+    command
+}
+
+/// Whether the executable that lies there now would start.
+///
+/// # Errors
+/// What it says, in words for people.
+pub async fn check() -> Result<(), String> {
+    let mut command = next();
+    command.arg("--check-config").env_remove(VARIABLE).stdin(Stdio::null());
+    let ran = timeout(CHECK_TIME, tokio::process::Command::from(command).kill_on_drop(true).output()).await;
+    match ran {
+        Ok(Ok(output)) if output.status.success() => Ok(()),
+        Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Ok(Err(error)) => Err(format!("it cannot be started: {error}")),
+        Err(_) => Err(format!("it did not answer for {} s", CHECK_TIME.as_secs())),
+    }
+}
+
+/// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed.
+pub fn become_next(handover: Handover) -> io::Error {
+    match pack(handover) {
+        Ok(socket) => next().env(VARIABLE, "1").stdin(Stdio::from(socket)).exec(),
+        Err(error) => error,
+    }
+}
+
+/// What the process before has left, if it has.
+pub fn take() -> Option<Handover> {
+    std::env::var_os(VARIABLE)?;
+    let taken = unpack(io::stdin().as_fd());
+    if taken.is_none() {
+        tracing::warn!("what the process before has left is not whole, or of another release: its programs begin anew");
+    }
+    taken
+}
+
+fn pack(handover: Handover) -> io::Result<OwnedFd> {
+    let (programs, mut descriptors) = handover.programs.write().map_err(io::Error::other)?;
+    let of_programs = descriptors.len();
+    let written = Written { form: FORM, programs: programs.to_vec(), sessions: handover.sessions.state, of_programs };
+    descriptors.extend(handover.sessions.descriptors);
+    let state = Zeroizing::new(postcard::to_allocvec(&written).map_err(io::Error::other)?);
+    let mut memory = File::from(memfd_create("phantom-handover", MemfdFlags::CLOEXEC)?);
+    memory.write_all(&state)?;
+    descriptors.insert(0, memory.into());
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    for batch in descriptors.chunks(AT_ONCE) {
+        send(&ours, batch)?;
+    }
+    Ok(theirs)
+}
+
+/// Nobody reads meanwhile: what finds no room in the queue is an error.
+fn send(to: &OwnedFd, descriptors: &[OwnedFd]) -> io::Result<()> {
+    let descriptors: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
+    sendmsg(to, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    Ok(())
+}
+
+fn unpack(from: BorrowedFd<'_>) -> Option<Handover> {
+    let mut descriptors = receive(from).ok()?.into_iter();
+    let mut memory = File::from(descriptors.next()?);
+    let mut state = Zeroizing::new(Vec::new());
+    memory.rewind().ok()?;
+    memory.read_to_end(&mut state).ok()?;
+    let written: Written = postcard::from_bytes(&state).ok().filter(|written: &Written| written.form == FORM)?;
+    let mut of_programs = descriptors.by_ref().take(written.of_programs);
+    let programs = KeptPrograms::read(&Zeroizing::new(written.programs), &mut of_programs)?;
+    drop(of_programs);
+    Some(Handover { programs, sessions: Left { state: written.sessions, descriptors: descriptors.collect() } })
+}
+
+fn receive(from: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+    let mut all = Vec::new();
+    loop {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
+        if recvmsg(from, &mut [IoSliceMut::new(&mut [0])], &mut control, flags)?.bytes == 0 {
+            return Ok(all);
+        }
+        for beside in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = beside {
+                all.extend(descriptors);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_number_of_descriptors_arrives_in_order() {
+        let (mut read, write) = io::pipe().unwrap();
+        let mut descriptors: Vec<OwnedFd> = (0..600).map(|_| File::open("/dev/null").unwrap().into()).collect();
+        descriptors.push(write.into());
+        let sessions = Left { state: b"state".to_vec(), descriptors };
+        let socket = pack(Handover { programs: KeptPrograms::default(), sessions }).unwrap();
+        let taken = unpack(socket.as_fd()).unwrap();
+        assert_eq!((taken.sessions.state, taken.sessions.descriptors.len()), (b"state".to_vec(), 601));
+        let mut last = File::from(taken.sessions.descriptors.into_iter().last().unwrap());
+        last.write_all(b"x").unwrap();
+        drop(last);
+        let mut said = Vec::new();
+        read.read_to_end(&mut said).unwrap();
+        assert_eq!(said, b"x", "nobody else has it open");
+    }
+
+    #[test]
+    fn what_is_not_whole_is_not_taken() {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        drop(ours);
+        assert!(unpack(theirs.as_fd()).is_none());
+        let memory = |form| {
+            let written = Written { form, programs: vec![9; 9], sessions: Vec::new(), of_programs: 0 };
+            let mut memory = File::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap());
+            memory.write_all(&postcard::to_allocvec(&written).unwrap()).unwrap();
+            OwnedFd::from(memory)
+        };
+        for form in [FORM, FORM + 1] {
+            let (ours, theirs) =
+                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+            send(&ours, &[memory(form)]).unwrap();
+            drop(ours);
+            assert!(unpack(theirs.as_fd()).is_none());
+        }
+    }
+}
