@@ -21,8 +21,8 @@ pub(crate) const CONNECT_PATIENCE: Duration = Duration::from_secs(130);
 /// is a reset, and the read error `ConnectionReset` is a reset by the far end. After the far end's half-close another read
 /// either says the end again, or waits until both directions have ended or the far end resets.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + 'static {
-    /// Where the program's connection is left when this process hands over, if the stream outlives it. Whoever leaves one reads what there
-    /// is up to the end before.
+    /// Where the program's connection is left when this process hands over, if the stream outlives it. Whoever asks for one has
+    /// stopped writing, and whoever leaves it takes what there is to read with it.
     fn parking(&self) -> Option<Arc<Parking>> {
         None
     }

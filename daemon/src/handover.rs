@@ -55,7 +55,6 @@ pub struct Handover {
 struct Written {
     form: u32,
     programs: Vec<u8>,
-    sessions: Vec<u8>,
     /// Of the descriptors, how many are the programs'.
     of_programs: usize,
 }
@@ -67,12 +66,12 @@ pub fn remember_executable() {
     }
 }
 
-/// The next process, as this one was called.
-fn next() -> Command {
+/// The next process, as this one was called, but for arguments that are not meant.
+fn next(is_meant: impl Fn(&OsString) -> bool) -> Command {
     let mut arguments = std::env::args_os();
     let called = arguments.next().unwrap_or_else(|| OsString::from("phantomd"));
     let mut command = Command::new(EXECUTABLE.get().cloned().unwrap_or_else(|| PathBuf::from(&called)));
-    command.arg0(called).args(arguments);
+    command.arg0(called).args(arguments.filter(is_meant));
     command
 }
 
@@ -81,7 +80,8 @@ fn next() -> Command {
 /// # Errors
 /// What it says, in words for people.
 pub async fn check() -> Result<(), String> {
-    let mut command = next();
+    // Where nothing is made, nothing is accepted.
+    let mut command = next(|argument| argument != "--accept-eula");
     command.arg("--check-config").env_remove(VARIABLE).stdin(Stdio::null());
     let ran = timeout(CHECK_TIME, tokio::process::Command::from(command).kill_on_drop(true).output()).await;
     match ran {
@@ -95,7 +95,7 @@ pub async fn check() -> Result<(), String> {
 /// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed.
 pub fn become_next(handover: Handover) -> io::Error {
     match pack(handover) {
-        Ok(socket) => next().env(VARIABLE, "1").stdin(Stdio::from(socket)).exec(),
+        Ok(socket) => next(|_| true).env(VARIABLE, "1").stdin(Stdio::from(socket)).exec(),
         Err(error) => error,
     }
 }
@@ -113,17 +113,31 @@ pub fn take() -> Option<Handover> {
 fn pack(handover: Handover) -> io::Result<OwnedFd> {
     let (programs, mut descriptors) = handover.programs.write().map_err(io::Error::other)?;
     let of_programs = descriptors.len();
-    let written = Written { form: FORM, programs: programs.to_vec(), sessions: handover.sessions.state, of_programs };
     descriptors.extend(handover.sessions.descriptors);
+    let written = Written { form: FORM, programs: programs.to_vec(), of_programs };
     let state = Zeroizing::new(postcard::to_allocvec(&written).map_err(io::Error::other)?);
-    let mut memory = File::from(memfd_create("phantom-handover", MemfdFlags::CLOEXEC)?);
-    memory.write_all(&state)?;
-    descriptors.insert(0, memory.into());
+    // Sessions may keep hundreds of megabytes: by themselves, so that they are copied once.
+    let both = [memory(&state)?, memory(&Zeroizing::new(handover.sessions.state))?];
+    descriptors.splice(..0, both);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     for batch in descriptors.chunks(AT_ONCE) {
         send(&ours, batch)?;
     }
     Ok(theirs)
+}
+
+/// A file that is in memory alone.
+fn memory(bytes: &[u8]) -> io::Result<OwnedFd> {
+    let mut memory = File::from(memfd_create("phantom-handover", MemfdFlags::CLOEXEC)?);
+    memory.write_all(bytes)?;
+    Ok(memory.into())
+}
+
+fn remembered(memory: OwnedFd) -> io::Result<Zeroizing<Vec<u8>>> {
+    let (mut memory, mut bytes) = (File::from(memory), Zeroizing::new(Vec::new()));
+    memory.rewind()?;
+    memory.read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Nobody reads meanwhile: what finds no room in the queue is an error.
@@ -140,15 +154,12 @@ fn send(to: &OwnedFd, descriptors: &[OwnedFd]) -> io::Result<()> {
 
 fn unpack(from: BorrowedFd<'_>) -> Option<Handover> {
     let mut descriptors = receive(from).ok()?.into_iter();
-    let mut memory = File::from(descriptors.next()?);
-    let mut state = Zeroizing::new(Vec::new());
-    memory.rewind().ok()?;
-    memory.read_to_end(&mut state).ok()?;
+    let (state, sessions) = (remembered(descriptors.next()?).ok()?, remembered(descriptors.next()?).ok()?);
     let written: Written = postcard::from_bytes(&state).ok().filter(|written: &Written| written.form == FORM)?;
     let mut of_programs = descriptors.by_ref().take(written.of_programs);
     let programs = KeptPrograms::read(&Zeroizing::new(written.programs), &mut of_programs)?;
     drop(of_programs);
-    Some(Handover { programs, sessions: Left { state: written.sessions, descriptors: descriptors.collect() } })
+    Some(Handover { programs, sessions: Left { state: sessions.to_vec(), descriptors: descriptors.collect() } })
 }
 
 fn receive(from: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
@@ -195,16 +206,14 @@ mod tests {
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
         drop(ours);
         assert!(unpack(theirs.as_fd()).is_none());
-        let memory = |form| {
-            let written = Written { form, programs: vec![9; 9], sessions: Vec::new(), of_programs: 0 };
-            let mut memory = File::from(memfd_create("test", MemfdFlags::CLOEXEC).unwrap());
-            memory.write_all(&postcard::to_allocvec(&written).unwrap()).unwrap();
-            OwnedFd::from(memory)
+        let state = |form| {
+            let written = Written { form, programs: vec![9; 9], of_programs: 0 };
+            memory(&postcard::to_allocvec(&written).unwrap()).unwrap()
         };
         for form in [FORM, FORM + 1] {
             let (ours, theirs) =
                 socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
-            send(&ours, &[memory(form)]).unwrap();
+            send(&ours, &[state(form), memory(&[]).unwrap()]).unwrap();
             drop(ours);
             assert!(unpack(theirs.as_fd()).is_none());
         }

@@ -1,9 +1,12 @@
 //! Joins a program's connection with the stream that leads to the far end: bytes, half-close, resets.
 
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
@@ -132,10 +135,27 @@ async fn until_asked(asked: Option<impl Future<Output = ()>>) {
     }
 }
 
+/// All that can be read without waiting: who asks for a connection writes nothing more. No end is said for it, which the program would see.
+async fn what_is_there(far: &mut Box<dyn Stream>, all: &mut Vec<u8>) -> io::Result<()> {
+    let mut chunk = vec![0; FIRST_BUFFER];
+    // A read that is put off for fairness would look like one that has to wait.
+    tokio::task::unconstrained(poll_fn(|cx| {
+        loop {
+            let mut read = ReadBuf::new(&mut chunk);
+            match Pin::new(&mut *far).poll_read(cx, &mut read) {
+                Poll::Ready(Ok(())) if !read.filled().is_empty() => all.extend_from_slice(read.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Ready(Ok(())) | Poll::Pending => return Poll::Ready(Ok(())),
+            }
+        }
+    }))
+    .await
+}
+
 /// Leaves the connection with all that is in hand.
 async fn leave(parking: &Parking, tcp: TcpStream, mut far: Box<dyn Stream>, (up, down): (Hand, Hand)) {
     let mut rest = down.rest().to_vec();
-    if !down.over && far.read_to_end(&mut rest).await.is_err() {
+    if !down.over && what_is_there(&mut far, &mut rest).await.is_err() {
         // It was reset just now.
         return;
     }
@@ -182,10 +202,11 @@ pub(crate) async fn carry(from: &mut (impl AsyncRead + Unpin), to: &mut (impl As
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::task::{Context, Poll};
+    use std::task::Context;
 
-    use tokio::io::{Interest, ReadBuf};
+    use std::sync::Arc;
+
+    use tokio::io::{DuplexStream, Interest};
     use tokio::net::TcpListener;
     use tokio::sync::oneshot;
     use tokio::time::timeout;
@@ -228,6 +249,91 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (program, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         (program.unwrap(), accepted.unwrap().0)
+    }
+
+    /// A far end that its process leaves behind.
+    struct Leaves(DuplexStream, Arc<Parking>);
+
+    impl Stream for Leaves {
+        fn parking(&self) -> Option<Arc<Parking>> {
+            Some(self.1.clone())
+        }
+    }
+
+    impl AsyncRead for Leaves {
+        fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl AsyncWrite for Leaves {
+        fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Pin::new(&mut self.0).poll_write(cx, bytes)
+        }
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_flush(cx)
+        }
+        fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    /// Writes all, and ends if it is to.
+    async fn written<W: AsyncWrite + Unpin>(mut to: W, bytes: Vec<u8>, ends: bool) -> W {
+        to.write_all(&bytes).await.unwrap();
+        if ends {
+            to.shutdown().await.unwrap();
+        }
+        to
+    }
+
+    /// Wherever it is left: with all buffers full, half-closed by either end, and by both.
+    // protocol: S51
+    #[tokio::test]
+    async fn a_connection_that_is_left_goes_on_with_every_byte_and_end() {
+        for (program_ends, far_ends) in [(false, false), (true, false), (false, true), (true, true)] {
+            let bytes: Vec<u8> = (0..3_000_000u32).flat_map(u32::to_ne_bytes).collect();
+            let (program, gate) = tcp().await;
+            let (far, other) = tokio::io::duplex(10_000);
+            let parking = Arc::<Parking>::default();
+            let spliced = tokio::spawn(splice(gate, Box::new(Leaves(far, parking.clone()))));
+            let (mut program_read, program_write) = program.into_split();
+            let program_writes = tokio::spawn(written(program_write, bytes.clone(), program_ends));
+            let (mut other_read, mut other_write) = tokio::io::split(other);
+            // The program reads some of it, and then nothing for a while.
+            let mut down = vec![0; 100_000];
+            let mut up = vec![0; 100_000];
+            tokio::join!(
+                async { other_write.write_all(&bytes[..200_000]).await.unwrap() },
+                async { program_read.read_exact(&mut down).await.unwrap() },
+                async { other_read.read_exact(&mut up).await.unwrap() },
+            );
+            assert!(parking.ask());
+            other_read.read_to_end(&mut up).await.unwrap();
+            timeout(PATIENCE, spliced).await.expect("it is left").unwrap();
+            let mut parked = parking.take().expect("it was left");
+            up.append(&mut parked.up);
+            assert!(bytes.starts_with(&up));
+            let (far, other) = tokio::io::duplex(10_000);
+            // Up to here all has come; the next process is told the rest.
+            let _spliced = tokio::spawn(go_on(Parked { up: Vec::new(), ..parked }, Box::new(far)).unwrap());
+            let (mut other_read, other_write) = tokio::io::split(other);
+            let other_writes = tokio::spawn(written(other_write, bytes[200_000..].to_vec(), far_ends));
+            down.resize(bytes.len(), 0);
+            timeout(PATIENCE, program_read.read_exact(&mut down[100_000..])).await.expect("all comes").unwrap();
+            let missing = bytes.len() - up.len();
+            let mut more = vec![0; missing];
+            timeout(PATIENCE, other_read.read_exact(&mut more)).await.expect("all goes").unwrap();
+            up.append(&mut more);
+            assert!(up == bytes && down == bytes, "{program_ends} {far_ends}");
+            let (_program_write, _other_write) = (program_writes.await.unwrap(), other_writes.await.unwrap());
+            if program_ends {
+                assert_eq!(timeout(PATIENCE, other_read.read(&mut [0])).await.expect("an end").unwrap(), 0);
+            }
+            if far_ends {
+                assert_eq!(timeout(PATIENCE, program_read.read(&mut [0])).await.expect("an end").unwrap(), 0);
+            }
+        }
     }
 
     #[tokio::test]

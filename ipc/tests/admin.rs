@@ -168,6 +168,7 @@ fn lines_are_those_of_the_vectors() {
         Request::CommandList,
         Request::CommandAllow { serial: 7 },
         Request::Stop,
+        Request::Restart,
     ];
     for request in requests {
         let line = lines.next().unwrap();

@@ -1,6 +1,6 @@
 //! A daemon that is started anew, for the programs of the one before.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Stdio};
 
 use anyhow::{Context, Result, ensure};
@@ -133,4 +133,48 @@ fn new_sockets_come_from_the_next_daemon_and_its_own_socket_stays_shut() -> Resu
         }
     }
     outlive.into_iter().try_for_each(|(_, _, one)| one.ends())
+}
+
+/// `phantom restart` twice: nobody is told of anything, for nothing is missing, whoever started the program and by whichever way; but who
+/// has emulated sockets, which end.
+#[test]
+fn a_daemon_that_starts_anew_in_place_is_not_missed() -> Result<()> {
+    let alone = Alone::start()?;
+    for kind in [Kind::Root, Kind::Own] {
+        phantom_tests::stdout(&alone.tool(kind, "phantom").args(["address", "new", "shop"]).output()?)?;
+    }
+    let mut outlive = Vec::new();
+    for kind in Kind::ALL {
+        for way in Way::ALL {
+            outlive.push((
+                kind,
+                way,
+                Outlives::start(&alone, kind, way).with_context(|| format!("{kind:?} by {way:?}"))?,
+            ));
+        }
+    }
+    for times in 0..3 {
+        for (kind, way, one) in &mut outlive {
+            if times > 0 && *way == Way::Emulate {
+                one.is_told("the daemon is gone")?;
+                one.is_told("a daemon is back").with_context(|| format!("{kind:?} by {way:?}"))?;
+            }
+            let said = one.ask()?;
+            ensure!(said == "self silence", "{kind:?} by {way:?} after {times}: {said}");
+        }
+        if times < 2 {
+            for kind in [Kind::Root, Kind::Own] {
+                phantom_tests::stdout(&alone.tool(kind, "phantom").arg("restart").output()?)?;
+            }
+        }
+    }
+    for (kind, way, one) in outlive {
+        let Outlives { mut launcher, asks, mut told, .. } = one;
+        drop(asks);
+        let status = launcher.wait()?;
+        let mut all = String::new();
+        told.read_to_string(&mut all)?;
+        ensure!(status.success() && !all.contains("daemon"), "{kind:?} by {way:?}: {status} {all}");
+    }
+    Ok(())
 }

@@ -2,7 +2,6 @@
 
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 
 use phantom_ipc::errno;
 use phantom_ipc::publish::Ports;
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::Running;
-use crate::connections::{Kept, Line, Network};
+use crate::connections::{Kept, Line};
 use crate::control::{Left, Refusal};
 use crate::far::Parked;
 use crate::gate::{KeptFlow, KeptGate};
@@ -121,11 +120,8 @@ impl Running {
     pub(super) fn go_on_with(&self, left: Left) {
         let state = Zeroizing::new(left.state);
         let states: Vec<SessionState> = postcard::from_bytes(&state).unwrap_or_default();
-        let (mut count, network): (usize, &Arc<Network>) = (0, &self.network);
-        for kept in states.into_iter().zip(left.descriptors).filter_map(|(state, descriptor)| read(state, descriptor)) {
-            network.go_on(kept);
-            count += 1;
-        }
+        let all = states.into_iter().zip(left.descriptors);
+        let count = self.network.go_on(all.filter_map(|(state, descriptor)| read(state, descriptor)));
         if count > 0 {
             tracing::info!("{count} connections of programs go on");
         }

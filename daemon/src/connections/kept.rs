@@ -1,18 +1,21 @@
 //! Sessions that outlive this process: what the next one needs to go on with them, and how it does.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use phantom_proto::crypto::VerifyingKey;
 use phantom_proto::ident::ApAddress;
 use phantom_proto::record::ApRecord;
 use phantom_proto::session::{Carried, Session};
 use phantom_proto::wire::frame::Handle as EntryHandle;
+use rand::RngExt;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::pump;
-use super::redial::Redial;
+use super::redial::{self, Redial};
 use super::sessions::Share;
 use super::{Connection, ConnectionEntry, Identity, Network};
 use crate::far::Parked;
@@ -105,36 +108,36 @@ impl Network {
         all
     }
 
-    /// Goes on with a connection that the process before has left; its identity is in use.
-    pub fn go_on(self: &Arc<Self>, kept: Kept) {
-        let Some(identity) = self.identity(kept.line.identity) else { return };
+    /// Goes on with the connections that the process before has left, as far as their identities are in use; how many those are.
+    pub fn go_on(self: &Arc<Self>, all: impl IntoIterator<Item = Kept>) -> usize {
+        let (mut begins, mut count) = (BTreeMap::new(), 0);
+        for kept in all {
+            let Some(identity) = self.identity(kept.line.identity) else { continue };
+            // What two identities do in one moment shows that they are one owner's.
+            let wait = || redial::AGAIN.mul_f64(crate::random().random_range(0.0..1.0));
+            let begin = *begins.entry(kept.line.identity).or_insert_with(|| Instant::now() + wait());
+            self.go_on_with(kept, &identity, begin);
+            count += 1;
+        }
+        count
+    }
+
+    // protocol: S51
+    fn go_on_with(self: &Arc<Self>, kept: Kept, identity: &Arc<Identity>, begin: Instant) {
         let Kept { line, session, entry, is_reset, parked } = kept;
         let listed = self.remember(line.connection());
-        match session.map(Session::of_carried) {
-            None => pump::deliver_rest(parked, is_reset, listed),
-            Some(session) => {
-                let program = pump::Continued {
-                    entry: listed,
-                    redial: session
-                        .owner()
-                        .zip(entry)
-                        .map(|(owner, entry)| self.redial(&identity, line.identity, owner, entry)),
-                    share: Share::of(self.budget.clone()),
-                    course_rx: self.course_tx.subscribe(),
-                };
-                pump::go_on(session, parked, program, &identity, line.identity, self);
-            }
-        }
+        let Some(session) = session.map(Session::of_carried) else {
+            return pump::deliver_rest(parked, is_reset, listed);
+        };
+        let entry = session.owner().zip(entry);
+        let redial = entry.map(|(owner, entry)| self.redial(identity, line.identity, owner, entry).not_before(begin));
+        let (share, course_rx) = (Share::of(self.budget.clone()), self.course_tx.subscribe());
+        let program = pump::Continued { entry: listed, redial, share, course_rx };
+        pump::go_on(session, parked, program, identity, line.identity, self);
     }
 
     /// Nothing is known of the other end but its key, and the entry node that led on: the rest is looked up.
-    fn redial(
-        &self,
-        identity: &Identity,
-        from: ApAddress,
-        key: phantom_proto::crypto::VerifyingKey,
-        entry: EntryHandle,
-    ) -> Redial {
+    fn redial(&self, identity: &Identity, from: ApAddress, key: VerifyingKey, entry: EntryHandle) -> Redial {
         let record = ApRecord { key, serial: 0, issued: 0, expires: 0, entries: Vec::new() };
         Redial::new(self.handle.clone(), &identity.records, from, record, entry)
     }

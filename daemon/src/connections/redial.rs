@@ -9,7 +9,7 @@ use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::wire::frame::Handle as EntryHandle;
 use rand::RngExt;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::pump::Over;
 use super::records::{Records, usable};
@@ -60,6 +60,8 @@ pub(super) struct Redial {
     tries: u32,
     /// Since when the other end has been heard of on the present tunnel, if it has.
     answered: Option<Instant>,
+    /// No try leaves earlier.
+    begin: Instant,
 }
 
 /// A tunnel that nothing was said on, and to whom it is to lead.
@@ -78,7 +80,14 @@ impl Redial {
         entry: EntryHandle,
     ) -> Self {
         let (again, records) = (records.again(), Arc::downgrade(records));
-        Self { handle, records, again, from, record, tried: vec![entry], sound: None, tries: 0, answered: None }
+        let (tried, begin) = (vec![entry], Instant::now());
+        Self { handle, records, again, from, record, tried, sound: None, tries: 0, answered: None, begin }
+    }
+
+    /// The same, whose first try waits until then.
+    // protocol: S51
+    pub(super) fn not_before(self, begin: Instant) -> Self {
+        Self { begin, ..self }
     }
 
     /// By which entry node the other end was reached last.
@@ -121,10 +130,10 @@ impl Redial {
     /// The next way, when its time has come. `None`: the identity is gone.
     // protocol: S42, S49
     pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
-        let pause = self.pause();
+        let due = self.begin.max(Instant::now() + self.pause());
         tokio::select! {
             biased;
-            () = sleep(pause) => {}
+            () = sleep_until(due) => {}
             // As if it had just been lost: what failed until now failed without a network.
             () = self.again.notified() => {
                 self.tries = 1;

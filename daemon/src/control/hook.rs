@@ -96,7 +96,9 @@ async fn begin(
 
 /// What another process goes on with. `None`: something of it cannot outlive this one.
 fn leave(connection: Connection, control: &Control, mut session: Session) -> Option<KeptConversation> {
-    if session.listening.is_some() {
+    // Who has emulated sockets has lost them, and is to hear of it as when a daemon is lost.
+    let emulates = connection.is_emulating() || session.program_sockets.iter().any(ProgramSocket::is_emulating);
+    if session.listening.is_some() || emulates {
         return None;
     }
     let mut concerns: Vec<Which> = session.holds.iter().map(|(which, _)| which.clone()).collect();
@@ -268,6 +270,9 @@ impl Control {
             Err(refusal) => return failed(&refusal),
         };
         let which = &which;
+        if matches!(request, Request::Emulated { .. } | Request::Line { emulated: true, .. }) {
+            program.emulates();
+        }
         match request {
             Request::Socket { domain, kind, protocol, .. } => {
                 match open.space.socket(*domain, *kind, *protocol).await {

@@ -34,6 +34,12 @@ pub enum Descriptor {}
 /// See [`Descriptor`].
 pub enum Beside {}
 
+impl From<Descriptor> for Beside {
+    fn from(descriptor: Descriptor) -> Self {
+        match descriptor {}
+    }
+}
+
 impl Beside {
     /// See [`Descriptor`].
     pub fn known_by(self, _: impl FnOnce(&Descriptor) -> bool) -> Option<Descriptor> {
@@ -102,6 +108,27 @@ pub struct Connection {
     stream: BufReader<Stream>,
     /// What is still to be said first.
     greeting: Option<[u8; Pipe::GREETING]>,
+}
+
+/// Nothing outlives a daemon here.
+impl Connection {
+    pub(super) fn hold(&mut self, _: Vec<u8>, _: bool) {}
+
+    pub(super) fn release(&mut self) {}
+
+    pub(super) fn emulates(&self) {}
+
+    pub(super) fn is_emulating(&self) -> bool {
+        false
+    }
+
+    pub(super) fn leave(self) -> Option<(Descriptor, Vec<u8>)> {
+        None
+    }
+
+    pub(super) fn go_on(socket: Descriptor, _: Owner, _: Option<IdentityRef>, _: Vec<u8>) -> io::Result<Self> {
+        match socket {}
+    }
 }
 
 impl Connection {
@@ -205,6 +232,16 @@ pub(super) struct ProgramSockets {
 
 /// See [`ProgramSockets`].
 pub(super) enum ProgramSocket {}
+
+impl ProgramSocket {
+    pub(super) fn another(&self) -> Option<Descriptor> {
+        match *self {}
+    }
+
+    pub(super) fn is_emulating(&self) -> bool {
+        match *self {}
+    }
+}
 
 /// See [`Descriptor`].
 pub(super) fn is_listening_socket(descriptor: &Descriptor) -> bool {

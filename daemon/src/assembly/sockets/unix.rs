@@ -102,13 +102,11 @@ impl Sockets {
     /// Leaves the gate to the next process, if there is one.
     ///
     /// # Errors
-    /// When it is broken, or programs have emulated sockets, which end with the process.
+    /// When it is broken, or all that programs have is emulated, and ends with the process.
     pub(in crate::assembly) async fn leave(&self) -> Result<Option<KeptGate>, EndsWithIt> {
-        if self.emulation.in_use() {
-            return Err(EndsWithIt);
-        }
         match self.standing_gate() {
             Some(gate) => gate.leave().await.map(Some).ok_or(EndsWithIt),
+            None if self.emulation.in_use() => Err(EndsWithIt),
             None => Ok(None),
         }
     }

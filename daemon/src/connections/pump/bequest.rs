@@ -57,10 +57,7 @@ impl Pump {
         }
         self.session.far_lost();
         let is_reset = self.app.ends.is_reset();
-        // Behind this, whoever carries the program's connection has all that it was to get here.
-        if let Some(mut write) = self.app.write.take() {
-            let _ = write.shutdown().await;
-        }
+        // Nothing is written for the program from here on. An end would be said for the far end's.
         let mut up = Vec::new();
         if !self.app.ends.parking.ask() || self.app.read.read_to_end(&mut up).await.is_err() {
             return;

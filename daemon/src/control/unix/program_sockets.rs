@@ -46,6 +46,8 @@ pub(in crate::control) struct ProgramSocket {
     listening: Option<(UnixListener, Place)>,
     over: Arc<AtomicBool>,
     ends: Arc<AtomicBool>,
+    /// Whether any of its programs has emulated sockets.
+    emulates: Arc<AtomicBool>,
 }
 
 /// Tells all of them that the daemon ends, when it is dropped.
@@ -68,6 +70,11 @@ impl ProgramSocket {
     /// Another descriptor of it, for a process that takes over.
     pub(in crate::control) fn another(&self) -> Option<OwnedFd> {
         self.listening.as_ref()?.0.try_clone().ok().map(OwnedFd::from)
+    }
+
+    /// Whether any of its programs has emulated sockets.
+    pub(in crate::control) fn is_emulating(&self) -> bool {
+        self.emulates.load(Ordering::Relaxed)
     }
 }
 
@@ -95,16 +102,19 @@ impl ProgramSockets {
     ) -> io::Result<ProgramSocket> {
         let most = if launcher.may_administer() { MAX_SOCKETS } else { MAX_OF_OTHERS };
         let listening = UnixListener::from(listening);
-        let (uid, over) = (launcher.peer().uid, Arc::new(AtomicBool::new(false)));
+        let (uid, over, emulates): (_, Arc<AtomicBool>, Arc<AtomicBool>) =
+            (launcher.peer().uid, Arc::default(), Arc::default());
         let theirs = Accepting {
             listening: listening.try_clone()?,
             over: over.clone(),
             only: only.clone(),
+            emulates: emulates.clone(),
             came: self.came.clone(),
             runtime: Handle::current(),
         };
         let place = self.places.take(uid, most).ok_or(ErrorKind::QuotaExceeded)?;
-        let program_socket = ProgramSocket { listening: Some((listening, place)), over, ends: Arc::clone(&self.ends) };
+        let program_socket =
+            ProgramSocket { listening: Some((listening, place)), over, ends: Arc::clone(&self.ends), emulates };
         spawn(move || theirs.run())?;
         Ok(program_socket)
     }
@@ -133,6 +143,7 @@ fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
 struct Accepting {
     listening: UnixListener,
     over: Arc<AtomicBool>,
+    emulates: Arc<AtomicBool>,
     only: IdentityRef,
     came: mpsc::Sender<Connection>,
     runtime: Handle,
@@ -159,6 +170,7 @@ impl Accepting {
     fn take(&self, stream: UnixStream) -> io::Result<Connection> {
         stream.set_nonblocking(true)?;
         let _inside = self.runtime.enter();
-        Connection::by_program_socket(tokio::net::UnixStream::from_std(stream)?, self.only.clone())
+        let stream = tokio::net::UnixStream::from_std(stream)?;
+        Connection::by_program_socket(stream, self.only.clone(), self.emulates.clone())
     }
 }

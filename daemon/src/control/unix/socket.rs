@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use interprocess::local_socket::{ListenerOptions, ToFsName, traits::tokio::Listener as _};
 use interprocess::os::unix::local_socket::ListenerOptionsExt;
@@ -181,6 +183,8 @@ pub struct Connection {
     held: Option<(Vec<u8>, bool)>,
     /// Another process goes on with it: nothing of it is closed.
     is_left: bool,
+    /// Whether it, or another one of its run, has emulated sockets.
+    emulates: Arc<AtomicBool>,
 }
 
 impl Drop for Connection {
@@ -198,9 +202,15 @@ impl Connection {
     }
 
     /// One that came by a socket of that identity's programs.
-    pub(in crate::control) fn by_program_socket(stream: UnixStream, only: IdentityRef) -> io::Result<Self> {
+    pub(in crate::control) fn by_program_socket(
+        stream: UnixStream,
+        only: IdentityRef,
+        emulates: Arc<AtomicBool>,
+    ) -> io::Result<Self> {
         let peer = stream.peer_cred()?;
-        Ok(Self::of(stream.into(), Owner { uid: peer.uid(), gid: peer.gid() }, Some(only), None))
+        let mut connection = Self::of(stream.into(), Owner { uid: peer.uid(), gid: peer.gid() }, Some(only), None);
+        connection.emulates = emulates;
+        Ok(connection)
     }
 
     /// One that keeps a place of its user's.
@@ -211,8 +221,8 @@ impl Connection {
     fn of(stream: Stream, peer: Owner, only: Option<IdentityRef>, place: Option<Place>) -> Self {
         // A byte out of turn would be skipped, and what is beside it closed, without having been seen.
         let _ = rustix::net::sockopt::set_socket_oobinline(stream.inner(), true);
-        let (buffer, received, grave, held, is_left) = Default::default();
-        Self { stream, peer, buffer, received, only, grave, _place: place, held, is_left }
+        let (buffer, received, grave, held, is_left, emulates) = Default::default();
+        Self { stream, peer, buffer, received, only, grave, _place: place, held, is_left, emulates }
     }
 
     /// What was taken counts as unread until [`Connection::release`].
@@ -223,6 +233,16 @@ impl Connection {
     /// What was taken is answered.
     pub(in crate::control) fn release(&mut self) {
         self.held = None;
+    }
+
+    /// Its program has emulated sockets, which end with this process.
+    pub(in crate::control) fn emulates(&self) {
+        self.emulates.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether that was so of any of its run.
+    pub(in crate::control) fn is_emulating(&self) -> bool {
+        self.emulates.load(Ordering::Relaxed)
     }
 
     /// For another process: the socket, and what is unread. `None`: a descriptor is in hand, whose meaning is lost.

@@ -92,6 +92,35 @@ fn ip(from: IpAddr, to: IpAddr, protocol: u8, message: &[u8], partial: bool) -> 
     frame
 }
 
+/// What another process goes on with.
+#[test]
+fn an_open_connection_goes_on_in_another_reflector_and_one_that_waits_is_asked_for_again() {
+    let (mut before, _) = reflector();
+    let now = Instant::now();
+    let far: SocketAddr = (ap(2).ipv6(), 80).into();
+    let near = |port: u16| SocketAddr::from((ap(1).ipv6(), port));
+    let asks = |reflector: &mut Reflector, port| {
+        let mut syn = tcp(near(port), far, packet::SYN, 1, &[], false);
+        reflector.handle(now, Side::Program, &mut syn)
+    };
+    let Action::Connect(connect) = asks(&mut before, 1000) else { panic!("not asked for") };
+    before.verdict(now, connect.flow, Verdict::Accepted).unwrap();
+    assert!(matches!(asks(&mut before, 1001), Action::Connect(_)));
+    let kept = before.open_flows();
+    assert_eq!(kept.len(), 1);
+    let (mut after, _) = reflector();
+    after.go_on(now, &kept);
+    for reflector in [&mut before, &mut after] {
+        let mut data = tcp(near(1000), far, 0, 2, b"data", false);
+        assert_eq!(reflector.handle(now, Side::Program, &mut data), Action::Forward(Side::Gate));
+        let ends = (SocketAddr::from((HOME_V6, LISTENER)), SocketAddr::new(connect.flow.address(false), 1000));
+        let mut answer = tcp(ends.0, ends.1, 0, 9, b"answer", false);
+        assert_eq!(reflector.handle(now, Side::Gate, &mut answer), Action::Forward(Side::Program));
+    }
+    assert!(matches!(asks(&mut after, 1001), Action::Connect(_)), "its kernel's next SYN is the first here");
+    assert_eq!(after.len(), 2);
+}
+
 /// Whether all checksums of a frame are right, in the way that its virtio header says.
 fn checksums_are_right(frame: &[u8]) -> bool {
     let Some(view) = packet::parse(frame) else { return icmp6_is_right(frame) };

@@ -365,7 +365,7 @@ struct Life {
 
 impl Life {
     fn play(&mut self, step: Step) {
-        let Pair { client, server, .. } = &mut self.ends.pair;
+        let Pair { client, server, client_events, server_events, .. } = &mut self.ends.pair;
         match step {
             Step::Write { server: side, count } => {
                 let (session, sent) = if side { (server, &mut self.sent[1]) } else { (client, &mut self.sent[0]) };
@@ -404,7 +404,8 @@ impl Life {
                     self.ends.lose();
                 }
             }
-            Step::Restart { server: side } => restart(if side { server } else { client }),
+            Step::Restart { server: true } => restart(server, server_events),
+            Step::Restart { server: false } => restart(client, client_events),
         }
         let Pair { client, server, client_got, server_got, .. } = &mut self.ends.pair;
         take(client, client_got);
@@ -413,8 +414,10 @@ impl Life {
 }
 
 /// One that is over is not taken over.
-fn restart(session: &mut Session) {
+fn restart(session: &mut Session, events: &mut Vec<Event>) {
     session.far_lost();
+    // Its caller has them at once.
+    events.extend(std::iter::from_fn(|| session.poll()));
     if let Some(carried) = session.carry(&[]) {
         *session = Session::of_carried(carried);
     }
