@@ -6,16 +6,12 @@
 //! The state lies in memory alone, and descriptors under way in a socket's queue stay open: nothing is written to a disk (I4), nothing else
 //! is inherited. Whoever starts the process sees none of it.
 
-use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::process::Stdio;
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::net::{
@@ -23,25 +19,17 @@ use rustix::net::{
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, socketpair,
 };
 use serde::{Deserialize, Serialize};
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::control::{KeptPrograms, Left};
+use crate::successor::{self, VARIABLE};
 
-/// Says that standard input is such a socket.
-const VARIABLE: &str = "PHANTOM_HANDOVER";
-
-/// Changes with anything that is handed over, so that another release's is not misread: its programs begin anew then.
+/// Changes with anything that is handed over, or that is said to the gates' helpers, so that another release's is not misread: its
+/// programs begin anew then.
 const FORM: u32 = 1;
 
 /// Descriptors beside one message: the most that Linux takes (SCM_MAX_FD).
 const AT_ONCE: usize = 253;
-
-/// How long the next executable may take to look at its configuration.
-const CHECK_TIME: Duration = Duration::from_secs(10);
-
-/// Where this executable lay when it was started: an update replaces it there.
-static EXECUTABLE: OnceLock<PathBuf> = OnceLock::new();
 
 /// What one process leaves to the next.
 pub struct Handover {
@@ -59,43 +47,10 @@ struct Written {
     of_programs: usize,
 }
 
-/// Remembers where the executable is: to be called early.
-pub fn remember_executable() {
-    if let Ok(path) = std::env::current_exe() {
-        let _ = EXECUTABLE.set(path);
-    }
-}
-
-/// The next process, as this one was called, but for arguments that are not meant.
-fn next(is_meant: impl Fn(&OsString) -> bool) -> Command {
-    let mut arguments = std::env::args_os();
-    let called = arguments.next().unwrap_or_else(|| OsString::from("phantomd"));
-    let mut command = Command::new(EXECUTABLE.get().cloned().unwrap_or_else(|| PathBuf::from(&called)));
-    command.arg0(called).args(arguments.filter(is_meant));
-    command
-}
-
-/// Whether the executable that lies there now would start.
-///
-/// # Errors
-/// What it says, in words for people.
-pub async fn check() -> Result<(), String> {
-    // Where nothing is made, nothing is accepted.
-    let mut command = next(|argument| argument != "--accept-eula");
-    command.arg("--check-config").env_remove(VARIABLE).stdin(Stdio::null());
-    let ran = timeout(CHECK_TIME, tokio::process::Command::from(command).kill_on_drop(true).output()).await;
-    match ran {
-        Ok(Ok(output)) if output.status.success() => Ok(()),
-        Ok(Ok(output)) => Err(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
-        Ok(Err(error)) => Err(format!("it cannot be started: {error}")),
-        Err(_) => Err(format!("it did not answer for {} s", CHECK_TIME.as_secs())),
-    }
-}
-
 /// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed.
 pub fn become_next(handover: Handover) -> io::Error {
     match pack(handover) {
-        Ok(socket) => next(|_| true).env(VARIABLE, "1").stdin(Stdio::from(socket)).exec(),
+        Ok(socket) => successor::command().env(VARIABLE, "1").stdin(Stdio::from(socket)).exec(),
         Err(error) => error,
     }
 }

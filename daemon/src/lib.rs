@@ -50,6 +50,8 @@ pub mod service;
 pub mod splice;
 pub mod startup;
 pub mod store;
+#[cfg(unix)]
+pub mod successor;
 pub mod testnet;
 
 pub use random::random;

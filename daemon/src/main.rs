@@ -21,7 +21,7 @@ fn main() -> ExitCode {
         return code;
     }
     #[cfg(unix)]
-    phantom_daemon::handover::remember_executable();
+    phantom_daemon::successor::remember();
     let cli: Cli = command_line(|_| None);
     let result = match &cli.command {
         _ if cli.check_config => check(&cli.options),

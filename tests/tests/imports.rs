@@ -25,12 +25,12 @@ const PROTOCOL: Building = (
 const DAEMON: Building = (
     "daemon/src",
     &[
-        &["advice", "aliases", "far", "lines", "netlink", "os"],
+        &["advice", "aliases", "far", "lines", "netlink", "os", "successor"],
         &["local", "say", "splice"],
         &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
         &["commands", "health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
-        &["args", "bundle", "relay", "emulation", "loopback", "metrics"],
+        &["args", "bundle", "handover", "relay", "emulation", "loopback", "metrics"],
         &["startup", "driver"],
         &["connections", "service", "testnet"],
         &["assembly", "cli"],

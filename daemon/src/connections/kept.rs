@@ -1,8 +1,8 @@
 //! Sessions that outlive this process: what the next one needs to go on with them, and how it does.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use phantom_proto::crypto::VerifyingKey;
@@ -11,13 +11,12 @@ use phantom_proto::record::ApRecord;
 use phantom_proto::session::{Carried, Session};
 use phantom_proto::wire::frame::Handle as EntryHandle;
 use rand::RngExt;
-use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::pump;
 use super::redial::{self, Redial};
 use super::sessions::Share;
-use super::{Connection, ConnectionEntry, Identity, Network};
+use super::{Connection, ConnectionEntry, Identity, Network, lock};
 use crate::far::Parked;
 
 /// Each session is told at once, and has nothing to wait for.
@@ -31,8 +30,11 @@ pub(super) enum Course {
     /// The daemon stops: they reset.
     Stops,
     /// The next process goes on with them; each leaves what it is here, and ends without a word to its other end.
-    HandsOver(mpsc::UnboundedSender<Kept>),
+    HandsOver(Estate),
 }
+
+/// Where all of them are left: as many as there are sessions.
+pub(super) type Estate = Arc<Mutex<Vec<Kept>>>;
 
 /// A connection of a program, as the next process goes on with it.
 pub struct Kept {
@@ -89,7 +91,7 @@ impl Line {
 impl ConnectionEntry {
     /// What the list says of it.
     pub(super) fn line(&self) -> Option<Line> {
-        super::lock(&self.connections).list.get(&self.id).map(Line::of)
+        lock(&self.connections).list.get(&self.id).map(Line::of)
     }
 }
 
@@ -97,15 +99,11 @@ impl Network {
     /// Has all sessions end without a word to their other ends, and gives what the next process goes on with. Those that cannot outlive
     /// this one are reset.
     pub async fn hand_over(&self) -> Vec<Kept> {
-        let (kept_tx, mut kept_rx) = mpsc::unbounded_channel();
-        self.course_tx.send_replace(Course::HandsOver(kept_tx));
+        let estate = Estate::default();
+        self.course_tx.send_replace(Course::HandsOver(estate.clone()));
         // A task that does not come to an end loses its connection, and no other.
         let _ = timeout(LEAVING_TIME, self.course_tx.closed()).await;
-        let mut all = Vec::new();
-        while let Ok(kept) = kept_rx.try_recv() {
-            all.push(kept);
-        }
-        all
+        std::mem::take(&mut *lock(&estate))
     }
 
     /// Goes on with the connections that the process before has left, as far as their identities are in use; how many those are.

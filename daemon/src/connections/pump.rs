@@ -27,11 +27,10 @@ use phantom_proto::session::{Event, Session, SessionError};
 use phantom_proto::wire::cells::Word;
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, DuplexStream, ReadHalf, WriteHalf};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 
-use super::kept::{Course, Kept};
+use super::kept::{Course, Estate};
 use super::redial::{self, Redial};
 use super::sessions::Share;
 use super::stream::{Ends, pair};
@@ -166,7 +165,7 @@ struct Pump {
     course_rx: Option<watch::Receiver<Course>>,
     stopping: bool,
     /// To whom it is left, once it is.
-    heir: Option<UnboundedSender<Kept>>,
+    heir: Option<Estate>,
     /// Whose turn it is when both the far end and the program have said something.
     far_is_next: bool,
     /// Bytes of the session that came with the tunnel.

@@ -94,7 +94,7 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
 /// Whether the next process would start.
 #[cfg(unix)]
 async fn may_restart() -> Result<(), Failure> {
-    crate::handover::check().await.map_err(|why| Failure {
+    crate::successor::check().await.map_err(|why| Failure {
         message: format!("the daemon goes on as it is, for the next one would not start: {why}"),
         hint: Some("mend that, then say `phantom restart` again".into()),
     })

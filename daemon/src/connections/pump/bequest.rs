@@ -6,15 +6,14 @@ use phantom_proto::ident::ApAddress;
 use phantom_proto::session::Session;
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::super::kept::{Course, Kept};
+use super::super::kept::{Course, Estate, Kept};
 use super::super::redial::Redial;
 use super::super::sessions::Share;
 use super::super::stream::{Ends, SessionStream, pair};
-use super::super::{ConnectionEntry, Identity, Network};
+use super::super::{ConnectionEntry, Identity, Network, lock};
 use super::role::{Incoming, Role, Server};
 use super::{Pump, Turn};
 use crate::clock::Since;
@@ -50,7 +49,7 @@ impl Pump {
 
     /// Leaves all to the next process.
     // protocol: S51
-    pub(super) async fn bequeath(mut self, heir: &UnboundedSender<Kept>) {
+    pub(super) async fn bequeath(mut self, heir: &Estate) {
         if let Some(way) = self.way.take() {
             // Who carries bytes in vain for a dead tunnel does not look for another one.
             way.tunnel.abort(Reason::GoingAway).await;
@@ -72,8 +71,7 @@ impl Pump {
             self.session.take_app(&mut parked.down);
         }
         let entry = self.role.present_entry();
-        // Nobody takes it where the handover was given up.
-        let _ = heir.send(Kept { line, session, entry, is_reset, parked });
+        lock(heir).push(Kept { line, session, entry, is_reset, parked });
     }
 }
 
