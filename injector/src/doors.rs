@@ -1,7 +1,8 @@
 //! A small filter of system calls for every way: doors that no namespace shuts.
 //!
 //! Some families of sockets know no namespaces (vsock speaks to the machine's host); TIOCSTI types into the terminal, which
-//! the shell outside reads next; request_key has the kernel start a helper outside, which asks for names. Who owns a user
+//! the shell outside reads next; request_key has the kernel start a helper outside, which asks for names; the kernel's log
+//! (syslog) names the computer and its network cards. Who owns a user
 //! namespace may enter it and its networks, with all capabilities there: for root without one of its own, those of containers.
 
 use std::fs;
@@ -64,6 +65,7 @@ struct Table {
     setns: u32,
     setrlimit: u32,
     prlimit: u32,
+    syslog: u32,
 }
 
 const fn call(number: c_long) -> u32 {
@@ -79,6 +81,7 @@ const WIDE_TABLE: Table = Table {
     setns: call(libc::SYS_setns),
     setrlimit: call(libc::SYS_setrlimit),
     prlimit: call(libc::SYS_prlimit64),
+    syslog: call(libc::SYS_syslog),
 };
 
 #[cfg(target_arch = "x86_64")]
@@ -91,6 +94,7 @@ const SMALL_TABLE: Table = Table {
     setns: 346,
     setrlimit: 75,
     prlimit: 340,
+    syslog: 103,
 };
 #[cfg(target_arch = "aarch64")]
 const SMALL_TABLE: Table = Table {
@@ -102,6 +106,7 @@ const SMALL_TABLE: Table = Table {
     setns: 375,
     setrlimit: 75,
     prlimit: 369,
+    syslog: 103,
 };
 
 /// Shuts them for this process and all its descendants, for ever. no_new_privs must be set. `keeps_cores`: the limit of cores
@@ -155,6 +160,7 @@ fn of(table: &Table, strict: bool, doors: Doors, keeps_cores: bool) -> Vec<sock_
         table.request_key,
         vec![argument(2), jump(EQUAL, 0, 0, 2), upper(2), jump(EQUAL, 0, 1, 0), refuse(libc::ENOKEY), allow()],
     );
+    rule(table.syslog, vec![refuse(libc::EPERM)]);
     let mut families = vec![argument(0)];
     for family in FAMILIES {
         families.extend([jump(EQUAL, family.cast_unsigned(), 0, 1), allow()]);
@@ -261,6 +267,7 @@ mod tests {
             // The kernel looks at the lower half only.
             assert_eq!(does(table.ioctl, [0, u64::from(TIOCLINUX) | 1 << 40, 0]), libc::EPERM);
             assert_eq!(does(table.ioctl, [0, 0x5401, 0]), 0);
+            assert_eq!(does(table.syslog, [3, 8, 8]), libc::EPERM);
             assert_eq!(does(table.request_key, [1, 1, 0]), 0);
             assert_eq!(does(table.request_key, [1, 1, 8]), libc::ENOKEY);
             assert_eq!(does(table.request_key, [1, 1, 8 << 32]), libc::ENOKEY);

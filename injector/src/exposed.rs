@@ -97,7 +97,10 @@ impl Watched {
         let real = covers.iter().filter_map(|cover| fs::canonicalize(&cover.over).ok());
         let files = real.chain(covers.iter().map(|cover| cover.over.clone()));
         let folders: BTreeSet<PathBuf> = files.filter_map(|file| Some(file.parent()?.to_owned())).collect();
-        folders.into_iter().chain(DEVICES.map(PathBuf::from)).for_each(|folder| changes.all_in(&folder));
+        folders
+            .into_iter()
+            .chain(DEVICES.into_iter().chain(devices::FOLDERS).map(PathBuf::from))
+            .for_each(|folder| changes.all_in(&folder));
         self.sockets.iter().for_each(|socket| changes.file(socket));
     }
 
