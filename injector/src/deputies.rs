@@ -222,7 +222,7 @@ fn states() -> impl Iterator<Item = PathBuf> {
 }
 
 /// All users': root may become any of them. A letter that is no UTF-8 in somebody's name hides nobody's home.
-fn homes() -> Vec<PathBuf> {
+pub(crate) fn homes() -> Vec<PathBuf> {
     let users = fs::read("/etc/passwd").unwrap_or_default();
     let homes = users.split(|byte| *byte == b'\n').filter_map(|user| user.split(|byte| *byte == b':').nth(5));
     let homes = homes.filter(|home| !home.is_empty()).map(|home| PathBuf::from(OsStr::from_bytes(home)));

@@ -20,7 +20,7 @@ use crate::host::{self, Cover};
 use crate::mountinfo::{self, Mount};
 use crate::reason::{self, Passing};
 use crate::scratch::Scratch;
-use crate::{groups, kernel_files, own_names, run_folder, working_folder};
+use crate::{groups, kernel_files, own_names, run_folder, secrets, working_folder};
 
 /// Where programs send DNS questions: any address would do, the gate answers them all.
 pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
@@ -28,6 +28,8 @@ pub(crate) const RESOLVER_ADDRESS: Ipv4Addr = Ipv4Addr::new(198, 18, 0, 53);
 /// What surrounds a program whose mounts are its own.
 pub(crate) struct View<'a> {
     pub(crate) hidden: Hidden<'a>,
+    /// Folders of daemons' keys.
+    pub(crate) secrets: &'a [PathBuf],
     /// Whether it is to see what the computer is called.
     pub(crate) shows_host: bool,
     /// The computer's number, as it sees it.
@@ -61,6 +63,8 @@ pub(crate) fn make_private(view: &View<'_>, say: &dyn Fn(&str)) -> Result<()> {
     };
     let (mut deputies, devices) = (deputies(&view.hidden)?, devices()?);
     run_folder::make_own(&known_places(&view.hidden)?, &view.twins, say)?;
+    // Before what lies over sockets in them.
+    secrets::cover(view.secrets, say)?;
     let mut scratch = Scratch::mount()?;
     lay_files(&Seen { name, is_hidden, number: view.number.to_owned() }, &mut scratch, say)?;
     if let Masked::Through(daemon, program_socket) = &view.hidden.masked {

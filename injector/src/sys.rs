@@ -383,6 +383,18 @@ fn socket_domain(number: RawFd) -> Option<AddressFamily> {
     rustix::net::sockopt::socket_domain(fd).ok()
 }
 
+/// The process at the other end of a local connection, if it has a number here.
+pub(crate) fn peer(socket: BorrowedFd<'_>) -> Option<i32> {
+    let mut who = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the kernel writes at most `length` bytes into a plain structure of that size, which lives through the call.
+    let result = unsafe {
+        let to = (&raw mut who).cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, to, &raw mut length)
+    };
+    (result == 0 && who.pid > 0).then_some(who.pid)
+}
+
 /// Makes the first descriptors (standard input, output, error) copies of this one.
 pub(crate) fn become_stdio(file: &OwnedFd, numbers: std::ops::RangeInclusive<RawFd>) -> io::Result<()> {
     for number in numbers {

@@ -44,6 +44,7 @@ pub(crate) mod resume;
 pub(crate) mod run_folder;
 pub(crate) mod scratch;
 pub(crate) mod seccomp;
+pub(crate) mod secrets;
 pub(crate) mod service;
 pub(crate) mod services;
 pub(crate) mod stdio;

@@ -34,7 +34,7 @@ use crate::supervise::{self, Workshop};
 use crate::twins::Twins;
 use crate::{
     activation, crashes, deputies, enclose, execute, exposed, host, isolate, named_folders, own_names, pathless_socket,
-    place, preload, proxies, run_folder, seccomp, service, services, stdio,
+    place, preload, proxies, run_folder, seccomp, secrets, service, services, stdio,
 };
 
 /// How the program is kept from other networks.
@@ -107,6 +107,8 @@ pub(crate) struct Launch<'a> {
     /// Sockets at which others listen, and those of them that the program may use.
     services: Vec<PathBuf>,
     allowed: Vec<PathBuf>,
+    /// Folders of daemons' keys.
+    secrets: Vec<PathBuf>,
     /// The computer's name, and the number that the program sees in the place of its.
     name: String,
     number: String,
@@ -138,6 +140,7 @@ impl<'a> Launch<'a> {
                 .flat_map(|path| [fs::canonicalize(path), absolute(path)])
                 .flatten()
                 .collect(),
+            secrets: Vec::new(),
             name: host::name().to_string_lossy().into_owned(),
             number: host::number()?,
             front: std::process::id(),
@@ -155,6 +158,7 @@ impl<'a> Launch<'a> {
             eprintln!("phantom-run: warning: services at places that are not known stay within reach: {error}");
             Vec::new()
         });
+        launch.secrets = secrets::to_hide(session.line.try_clone().ok(), &launch.services, options.quiet);
         for folder in &named_folders::found(&deputies::runtimes()).crowded {
             let folder = crate::say::path(folder);
             launch.say(&format!("{folder} and its like are too many: there only what listens now is masked"));
@@ -193,7 +197,7 @@ impl<'a> Launch<'a> {
 
     fn view(&self, way: Way) -> View<'_> {
         let (hidden, twins) = (self.hidden(way), self.twins.paths());
-        View { hidden, shows_host: self.options.show_host, number: &self.number, twins }
+        View { hidden, secrets: &self.secrets, shows_host: self.options.show_host, number: &self.number, twins }
     }
 
     fn make_twins(&self, way: Way) -> Result<()> {

@@ -76,7 +76,7 @@ const LAUNCHER: Building = (
             "program_socket",
         ],
         &["deputies", "dispositions", "pathless_socket", "service", "working_folder"],
-        &["devices", "services", "twins"],
+        &["devices", "secrets", "services", "twins"],
         &["run_folder"],
         &["mounts", "resume"],
         &["anew", "enclose", "isolate", "resolver"],

@@ -164,7 +164,7 @@ fn files_of_any_length_and_letters_are_replaced() -> Result<()> {
     }
     let look = "grep -ac 0.0.0.0 /etc/hosts; grep -a number-99999 /etc/hosts; grep -a hosts /etc/nsswitch.conf";
     alone.everywhere(|kind, way| {
-        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", look])).output()?)?;
+        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", &look])).output()?)?;
         let words: Vec<&str> = said.split_whitespace().collect();
         ensure!(words == ["100000", "0.0.0.0", "number-99999.example", "hosts:", "files", "dns"], "{said}");
         Ok(())
@@ -280,14 +280,44 @@ fn devices_that_act_outside_are_masked() -> Result<()> {
         cp -a /dev/null /dev/zero /dev/full /dev/random /dev/urandom /dev/tty .; mkdir net pts shm input; mount --bind /dev/pts pts
         mknod -m 666 net/tun c 10 200; mknod -m 666 uinput c 10 223; mknod -m 666 uhid c 10 239; mknod -m 666 vhost-vsock c 10 241
         mknod -m 666 input/uinput c 10 223; mknod -m 666 input/js0 c 13 0; mknod -m 666 nvme-fabrics c 10 120
+        mknod -m 666 userio c 10 240; mknod -m 666 vhci c 10 137; mknod -m 666 kmsg c 1 11; mknod -m 666 vport1p2 c 509 2
+        mkdir infiniband etherd; mknod -m 666 infiniband/uverbs0 c 231 192; mknod -m 666 infiniband/rdma_cm c 10 119; mknod -m 666 etherd/discover c 152 3
         mknod -m 666 tap7 c 511 7; mknod -m 666 vhost-vdpa-0 c 510 0; mknod -m 666 tape c 511 8; ln -s /proc/self/fd fd; mount --move . /dev; cd /"
     );
-    let look = "cd /dev; stat -c '%n %t:%T' uinput input/uinput uhid vhost-vsock nvme-fabrics tap7 vhost-vdpa-0 tape input/js0";
-    let expected = "uinput 1:3\ninput/uinput 1:3\nuhid 1:3\nvhost-vsock 1:3\n\
-                    nvme-fabrics 1:3\ntap7 1:3\nvhost-vdpa-0 1:3\ntape 1ff:8\ninput/js0 d:0\n";
+    let masked = "uinput input/uinput uhid vhost-vsock nvme-fabrics tap7 vhost-vdpa-0 userio vhci kmsg vport1p2 infiniband/uverbs0 \
+                  infiniband/rdma_cm etherd/discover";
+    let look = format!("cd /dev; stat -c '%n %t:%T' {masked} tape input/js0");
+    let names = masked.split_whitespace();
+    let expected = names.map(|name| format!("{name} 1:3\n")).collect::<String>() + "tape 1ff:8\ninput/js0 d:0\n";
     alone.everywhere(|kind, way| {
-        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", look])).output()?)?;
+        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", &look])).output()?)?;
         ensure!(said == expected, "{said}");
+        Ok(())
+    })
+}
+
+/// Whoever runs a daemon may read its keys, and who runs as the same user does what a program of a run must not.
+#[test]
+fn what_daemons_keep_is_neither_read_nor_changed() -> Result<()> {
+    let alone = Alone::shared()?;
+    alone.everywhere(|kind, way| {
+        let home = alone.folder.make(&format!("keeps-{kind:?}-{way:?}"))?;
+        // One in use, wherever its folder and its socket lie, and one at the usual place that does not run.
+        let data = alone.socket(kind).with_file_name("data").display().to_string();
+        let (state, settings) = (format!("{home}/.local/state/phantom"), format!("{home}/.config/phantom"));
+        for folder in [&state, &settings] {
+            fs::create_dir_all(folder)?;
+            fs::write(format!("{folder}/node.key"), "secret")?;
+            fs::set_permissions(format!("{folder}/node.key"), PermissionsExt::from_mode(0o666))?;
+        }
+        let tries = "for folder; do cat \"$folder\"/node.key; ls -A \"$folder\"; { echo x >\"$folder\"/node.key; } && echo changed; done 2>/dev/null; :";
+        let words = ["sh", "-c", tries, "sh", &data, &state, &settings];
+        let mut outside = alone.command(kind, words[0]);
+        let seen = stdout(&outside.args(["-c", "cat \"$@\"", "sh", &format!("{state}/node.key")]).output()?)?;
+        ensure!(seen == "secret", "nothing was there to be seen: {seen}");
+        let said = stdout(&alone.run(kind, way, &words).env("HOME", &home).output()?)?;
+        ensure!(said.is_empty(), "seen: {said}");
+        ensure!(fs::read(format!("{state}/node.key"))? == b"secret", "changed");
         Ok(())
     })
 }
