@@ -164,7 +164,7 @@ fn files_of_any_length_and_letters_are_replaced() -> Result<()> {
     }
     let look = "grep -ac 0.0.0.0 /etc/hosts; grep -a number-99999 /etc/hosts; grep -a hosts /etc/nsswitch.conf";
     alone.everywhere(|kind, way| {
-        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", &look])).output()?)?;
+        let said = stdout(&with_mounts(&script, &alone.run(kind, way, &["sh", "-c", look])).output()?)?;
         let words: Vec<&str> = said.split_whitespace().collect();
         ensure!(words == ["100000", "0.0.0.0", "number-99999.example", "hosts:", "files", "dns"], "{said}");
         Ok(())
