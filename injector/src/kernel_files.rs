@@ -20,8 +20,23 @@ use crate::reason;
 
 /// File systems that are the kernel's; what is written there concerns the whole machine. Groups of processes (cgroup) are
 /// left: they cannot reach out without a capability.
-const KINDS: [&str; 9] =
-    ["proc", "sysfs", "debugfs", "tracefs", "configfs", "bpf", "securityfs", "efivarfs", "binfmt_misc"];
+const KINDS: [&str; 14] = [
+    "proc",
+    "sysfs",
+    "debugfs",
+    "tracefs",
+    "configfs",
+    "bpf",
+    "securityfs",
+    "efivarfs",
+    "binfmt_misc",
+    // A server of files that listens in the system's network, and what helps it and its clients.
+    "nfsd",
+    "rpc_pipefs",
+    "xenfs",
+    "resctrl",
+    "fusectl",
+];
 
 /// What of /proc is for the whole machine and may do harm everywhere. What else there is differs between machines (scsi, acpi, what drivers
 /// are told), and is found.
@@ -122,7 +137,8 @@ mod tests {
     fn the_kernels_file_systems_are_found() {
         let info = b"1 0 0:1 / / rw - ext4 /dev/a rw\n2 1 0:2 / /proc rw shared:1 - proc proc rw\n3 2 0:3 / /srv/my\\040root/proc rw - \
                      proc proc rw\n4 1 0:4 / /sys/kernel/config rw - configfs configfs rw\n5 1 0:5 / /sys/fs/cgroup rw - \
-                     cgroup2 cgroup2 rw\nodd line";
-        assert_eq!(mounted(&mountinfo::all(info)), [Path::new("/srv/my root/proc"), Path::new("/sys/kernel/config")]);
+                     cgroup2 cgroup2 rw\n6 1 0:6 / /var/lib/nfs/own rw - nfsd nfsd rw\nodd line";
+        let found = ["/srv/my root/proc", "/sys/kernel/config", "/var/lib/nfs/own"].map(Path::new);
+        assert_eq!(mounted(&mountinfo::all(info)), found);
     }
 }
