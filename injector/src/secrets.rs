@@ -108,7 +108,8 @@ fn lay_over(folder: &Path) -> Result<bool> {
         .collect();
     mount("tmpfs", &name, "tmpfs", FLAGS, Some(OPTIONS))?;
     sockets.iter().try_for_each(|socket| File::create(folder.join(socket)).map(drop))?;
-    mount_remount(folder, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "")?;
+    // Where that cannot be, what the program writes there is lost.
+    let _ = mount_remount(folder, MountFlags::BIND | MountFlags::RDONLY | FLAGS, "");
     Ok(true)
 }
 

@@ -146,7 +146,9 @@ fn a_library_whose_path_would_be_split_is_not_tried() -> Result<()> {
             let said = stdout(&odd.run(way, None, &SOCKETS)?)?;
             ensure!(said == "a socket\n", "{way} in {name:?}: {said}");
         }
-        let link = odd.network.nodes[0].data_dir.join(format!("link-{}.so", name.len()));
+        // Not in a daemon's folder, which is hidden from programs.
+        let folder = odd.network.nodes[0].data_dir.parent().context("a folder above")?;
+        let link = folder.join(format!("link-{}.so", name.len()));
         std::os::unix::fs::symlink(odd.folder.join("libphantom.so"), &link)?;
         for way in ["preload", "emulate"] {
             let refused = odd.run(way, None, &["true"])?;
