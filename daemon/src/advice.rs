@@ -26,11 +26,16 @@ pub(crate) fn to_write(error: &io::Error) -> &'static str {
         ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
             "\n  this user cannot write there: name a file in another folder"
         }
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "\n  free some space, or name a file on another disk",
+        _ if is_full(error) => "\n  free some space there",
         ErrorKind::InvalidFilename => "\n  no file can have that name, it is too long",
         ErrorKind::InvalidInput => "\n  that is no name of a file",
         _ => "",
     }
+}
+
+/// Whether there is no room where something was to be written.
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded)
 }
 
 /// Why a file cannot be read, and what helps.

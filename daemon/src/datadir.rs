@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::advice::is_full;
 use crate::os::{self, Shared};
 
 /// Held locked while a daemon uses the folder; holds its process id for the message to a second one.
@@ -89,7 +90,7 @@ fn io_hint(error: &io::Error) -> &'static str {
         ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
             "\n  it cannot be there: give another --data-dir"
         }
-        ErrorKind::StorageFull => "\n  free some space, or give another --data-dir",
+        _ if is_full(error) => "\n  free some space, or give another --data-dir",
         _ => "",
     }
 }

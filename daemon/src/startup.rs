@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use phantom_proto::wire::NodeContact;
 use rand::CryptoRng;
 
-use crate::advice::to_write;
+use crate::advice::{is_full, to_write};
 use crate::args::Options;
 use crate::commands::date;
 use crate::config::{self, Config, ConfigError, Folders};
@@ -48,9 +48,7 @@ pub enum StartError {
     #[error(transparent)]
     Eula(#[from] EulaError),
     /// The store cannot be opened.
-    #[error(
-        "cannot open {path}: {source}\n  nothing was changed: restore the file from a copy, or move it away (named identities are in it)"
-    )]
+    #[error("cannot open {path}: {source}\n  nothing was changed: {}", source.hint())]
     Store {
         /// The file.
         path: PathBuf,
@@ -92,6 +90,9 @@ impl StartError {
     pub fn told(&self, elsewhere: &str) -> String {
         let said = self.to_string();
         match (self, said.split_once('\n')) {
+            (Self::ConfigFile { source, .. }, Some((what, _))) if is_full(source) => {
+                format!("{what}\n  free some space, or {elsewhere}")
+            }
             (Self::ConfigFile { .. }, Some((what, _))) => format!("{what}\n  {elsewhere}"),
             _ => said.replace(ANOTHER, elsewhere),
         }

@@ -6,10 +6,14 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{PoisonError, RwLock};
 
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError, WriteTransaction};
+use redb::{
+    AccessGuard, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+    WriteTransaction,
+};
 
+use crate::advice::is_full;
 use crate::os;
 
 /// Largest value that is kept: a record, a key, a guard set.
@@ -60,12 +64,30 @@ pub enum StoreError {
     /// It is not what a store must be.
     #[error("it is damaged: {0}")]
     Corrupt(String),
-    /// Reading or writing failed; what was kept before is whole.
-    #[error("the disk does not take or give it (full?): {0}")]
-    Disk(String),
+    /// Reading or writing failed; what was kept before is whole, and what comes next is tried anew.
+    #[error("the disk does not take or give {path}: {source}")]
+    Disk {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// The value is longer than any that belongs here.
     #[error("a value of {0} bytes does not belong into the store")]
     TooLong(usize),
+}
+
+impl StoreError {
+    /// What helps; nothing was changed.
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::InUse => "stop that one first",
+            Self::Corrupt(_) => "restore the file from a copy, or move it away (named identities are in it)",
+            Self::Disk { source, .. } if is_full(source) => "free some space on that disk, then try again",
+            Self::Disk { .. } => "look at that disk and at its folder's rights, then try again",
+            Self::TooLong(_) => "this is a fault of phantomd's: report it",
+        }
+    }
 }
 
 /// Keys and values of a table.
@@ -75,8 +97,9 @@ pub type Entries = Vec<(Vec<u8>, Vec<u8>)>;
 #[derive(Debug)]
 pub struct Store {
     path: PathBuf,
-    /// Exchanged for another by [`Store::erase`] alone.
-    database: RwLock<Database>,
+    /// `None` once its file has refused something (a full disk): redb takes nothing more then, until it is opened anew. Else exchanged
+    /// for another by [`Store::erase`] alone.
+    database: RwLock<Option<Database>>,
 }
 
 impl Store {
@@ -95,10 +118,10 @@ impl Store {
                     return Err(StoreError::Corrupt("the file is empty".into()));
                 }
             }
-            Err(error) => return Err(StoreError::Disk(error.to_string())),
+            Err(source) => return Err(StoreError::Disk { path: path.to_owned(), source }),
         }
-        let opened = Database::create(path).map_err(opening).and_then(|database| {
-            let store = Self { path: path.to_owned(), database: RwLock::new(database) };
+        let opened = opened(path).and_then(|database| {
+            let store = Self { path: path.to_owned(), database: RwLock::new(Some(database)) };
             store.write(|_| Ok(()))?;
             // Left by an end in the middle of erasing.
             let _ = fs::remove_file(store.draft());
@@ -114,17 +137,16 @@ impl Store {
     /// One whose file is elsewhere.
     #[cfg(test)]
     pub(crate) fn over(database: Database) -> Self {
-        Self { path: PathBuf::new(), database: RwLock::new(database) }
+        Self { path: PathBuf::new(), database: RwLock::new(Some(database)) }
     }
 
     /// The value under a key.
     pub fn load(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
-        let read = self.database().begin_read().map_err(disk)?;
-        match read.open_table(table.definition()) {
-            Ok(table) => Ok(table.get(key).map_err(disk)?.map(|value| value.value().to_vec())),
+        self.with(|database| match database.begin_read()?.open_table(table.definition()) {
+            Ok(table) => Ok(table.get(key)?.map(|value| value.value().to_vec())),
             Err(TableError::TableDoesNotExist(_)) => Ok(None),
-            Err(error) => Err(disk(error)),
-        }
+            Err(error) => Err(error.into()),
+        })
     }
 
     /// Keeps a value; on disk when this returns.
@@ -138,9 +160,9 @@ impl Store {
             return Err(StoreError::TooLong(value.len()));
         }
         self.write(|write| {
-            let mut table = write.open_table(table.definition()).map_err(disk)?;
+            let mut table = write.open_table(table.definition())?;
             for (key, value) in entries {
-                table.insert(key.as_slice(), value.as_slice()).map_err(disk)?;
+                table.insert(key.as_slice(), value.as_slice())?;
             }
             Ok(())
         })
@@ -149,10 +171,10 @@ impl Store {
     /// Replaces all of a table.
     pub fn replace(&self, table: Table, entries: &[(Vec<u8>, Vec<u8>)]) -> Result<(), StoreError> {
         self.write(|write| {
-            let mut table = write.open_table(table.definition()).map_err(disk)?;
-            table.retain(|_, _| false).map_err(disk)?;
+            let mut table = write.open_table(table.definition())?;
+            table.retain(|_, _| false)?;
             for (key, value) in entries {
-                table.insert(key.as_slice(), value.as_slice()).map_err(disk)?;
+                table.insert(key.as_slice(), value.as_slice())?;
             }
             Ok(())
         })
@@ -161,7 +183,7 @@ impl Store {
     /// Forgets a value.
     pub fn remove(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
         self.write(|write| {
-            write.open_table(table.definition()).map_err(disk)?.remove(key).map_err(disk)?;
+            write.open_table(table.definition())?.remove(key)?;
             Ok(())
         })
     }
@@ -173,26 +195,37 @@ impl Store {
         let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
         let draft = self.draft();
         let _ = fs::remove_file(&draft);
-        let erased = copy(&database, &draft, |from, key| from == table && keys.contains(&key)).and_then(|without| {
-            let old = OpenOptions::new().write(true).open(&self.path).map_err(disk)?;
-            fs::rename(&draft, &self.path).map_err(disk)?;
+        let now = match database.take() {
+            Some(now) => now,
+            None => opened(&self.path)?,
+        };
+        let erased = copy(&now, &draft, |from, key| from == table && keys.contains(&key)).and_then(|without| {
+            let old = OpenOptions::new().write(true).open(&self.path)?;
+            fs::rename(&draft, &self.path)?;
             Ok((without, old))
         });
-        let (without, old) = erased.inspect_err(|_| drop(fs::remove_file(&draft)))?;
-        drop(std::mem::replace(&mut *database, without));
-        drop(database);
+        let (without, old) = match erased {
+            Ok(erased) => erased,
+            Err(error) => {
+                let _ = fs::remove_file(&draft);
+                *database = Some(now);
+                return Err(refused(&self.path, error));
+            }
+        };
+        *database = Some(without);
+        drop((now, database));
         let folder =
             self.path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-        os::sync_folder(folder).and_then(|()| overwrite(old)).map_err(disk)
+        os::sync_folder(folder).and_then(|()| overwrite(old)).map_err(|error| refused(&self.path, error.into()))
     }
 
     /// Moves a value to another key, over whatever is there.
     pub fn rename(&self, table: Table, from: &[u8], to: &[u8]) -> Result<(), StoreError> {
         self.write(|write| {
-            let mut table = write.open_table(table.definition()).map_err(disk)?;
-            let value = table.remove(from).map_err(disk)?.map(|value| value.value().to_vec());
+            let mut table = write.open_table(table.definition())?;
+            let value = table.remove(from)?.map(|value| value.value().to_vec());
             if let Some(value) = value {
-                table.insert(to, value.as_slice()).map_err(disk)?;
+                table.insert(to, value.as_slice())?;
             }
             Ok(())
         })
@@ -200,25 +233,48 @@ impl Store {
 
     /// All keys and values of a table, in order of the keys.
     pub fn scan(&self, table: Table) -> Result<Entries, StoreError> {
-        let read = self.database().begin_read().map_err(disk)?;
-        let table = match read.open_table(table.definition()) {
-            Ok(table) => table,
-            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
-            Err(error) => return Err(disk(error)),
-        };
-        let entries = table.iter().map_err(disk)?;
-        entries
-            .map(|entry| entry.map(|(key, value)| (key.value().to_vec(), value.value().to_vec())).map_err(disk))
-            .collect()
+        self.with(|database| {
+            let table = match database.begin_read()?.open_table(table.definition()) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+                Err(error) => return Err(error.into()),
+            };
+            let owned = |(key, value): (AccessGuard<'_, &[u8]>, AccessGuard<'_, &[u8]>)| {
+                (key.value().to_vec(), value.value().to_vec())
+            };
+            table.iter()?.map(|entry| Ok(entry.map(owned)?)).collect()
+        })
     }
 
-    fn write(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>) -> Result<(), StoreError> {
-        write(&self.database(), work)
+    fn write(&self, work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>) -> Result<(), StoreError> {
+        self.with(|database| write(database, work))
     }
 
-    fn database(&self) -> RwLockReadGuard<'_, Database> {
-        // Nobody panics between the old one and the new.
-        self.database.read().unwrap_or_else(PoisonError::into_inner)
+    /// What `work` makes of the database, which is opened anew where its file has refused something.
+    fn with<T>(&self, work: impl FnOnce(&Database) -> Result<T, redb::Error>) -> Result<T, StoreError> {
+        loop {
+            // Nobody panics between the old one and the new.
+            let open = self.database.read().unwrap_or_else(PoisonError::into_inner);
+            let Some(database) = &*open else {
+                drop(open);
+                self.open_anew()?;
+                continue;
+            };
+            let done = work(database).map_err(|error| refused(&self.path, error));
+            drop(open);
+            if matches!(done, Err(StoreError::Disk { .. })) {
+                *self.database.write().unwrap_or_else(PoisonError::into_inner) = None;
+            }
+            return done;
+        }
+    }
+
+    fn open_anew(&self) -> Result<(), StoreError> {
+        let mut database = self.database.write().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            *database = Some(opened(&self.path)?);
+        }
+        Ok(())
     }
 
     fn draft(&self) -> PathBuf {
@@ -228,29 +284,39 @@ impl Store {
     }
 }
 
+fn opened(path: &Path) -> Result<Database, StoreError> {
+    Database::create(path).map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse,
+        DatabaseError::Storage(redb::StorageError::Io(source)) if source.kind() != io::ErrorKind::InvalidData => {
+            StoreError::Disk { path: path.to_owned(), source }
+        }
+        other => StoreError::Corrupt(other.to_string()),
+    })
+}
+
 fn write(
     database: &Database,
-    work: impl FnOnce(&WriteTransaction) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
-    let write = database.begin_write().map_err(disk)?;
+    work: impl FnOnce(&WriteTransaction) -> Result<(), redb::Error>,
+) -> Result<(), redb::Error> {
+    let write = database.begin_write()?;
     for table in Table::ALL {
-        write.open_table(table.definition()).map_err(disk)?;
+        write.open_table(table.definition())?;
     }
     work(&write)?;
-    write.commit().map_err(disk)
+    Ok(write.commit()?)
 }
 
 /// A store of its own, at `path`, with all of another but what is left out; on disk when this returns.
-fn copy(from: &Database, path: &Path, leaves_out: impl Fn(Table, &[u8]) -> bool) -> Result<Database, StoreError> {
-    os::new_private(path).map_err(disk)?;
-    let (to, read) = (Database::create(path).map_err(opening)?, from.begin_read().map_err(disk)?);
+fn copy(from: &Database, path: &Path, leaves_out: impl Fn(Table, &[u8]) -> bool) -> Result<Database, redb::Error> {
+    os::new_private(path)?;
+    let (to, read) = (Database::create(path)?, from.begin_read()?);
     write(&to, |write| {
         for table in Table::ALL {
-            let mut copied = write.open_table(table.definition()).map_err(disk)?;
-            for entry in read.open_table(table.definition()).map_err(disk)?.iter().map_err(disk)? {
-                let (key, value) = entry.map_err(disk)?;
+            let mut copied = write.open_table(table.definition())?;
+            for entry in read.open_table(table.definition())?.iter()? {
+                let (key, value) = entry?;
                 if !leaves_out(table, key.value()) {
-                    copied.insert(key.value(), value.value()).map_err(disk)?;
+                    copied.insert(key.value(), value.value())?;
                 }
             }
         }
@@ -270,21 +336,13 @@ fn overwrite(mut file: File) -> io::Result<()> {
     file.sync_all()
 }
 
-fn opening(error: DatabaseError) -> StoreError {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse,
-        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != io::ErrorKind::InvalidData => {
-            StoreError::Disk(error.to_string())
-        }
-        other => StoreError::Corrupt(other.to_string()),
-    }
-}
-
-fn disk(error: impl Into<redb::Error>) -> StoreError {
-    match error.into() {
-        redb::Error::Corrupted(text) => StoreError::Corrupt(text),
-        other => StoreError::Disk(other.to_string()),
-    }
+fn refused(path: &Path, error: redb::Error) -> StoreError {
+    let source = match error {
+        redb::Error::Corrupted(text) => return StoreError::Corrupt(text),
+        redb::Error::Io(source) => source,
+        other => io::Error::other(other.to_string()),
+    };
+    StoreError::Disk { path: path.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -68,8 +68,15 @@ impl Forwards {
 
     /// Offers a service at an identity, until the daemon ends or, kept, until it is taken back.
     pub(super) async fn add(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
+        let key = (at.address(), port);
         self.begin(at, port, to, keep).await?;
-        if keep { self.save() } else { Ok(()) }
+        let saved = if keep { self.save() } else { Ok(()) };
+        if saved.is_err() {
+            // Until the daemon ends is not what was asked for.
+            self.list().remove(&key);
+            self.arrivals.unpublish(key.0, Ports::One(port), key.0).await;
+        }
+        saved
     }
 
     async fn begin(&self, at: Arc<ApIdentity>, port: u16, to: Target, keep: bool) -> Result<(), Refusal> {
@@ -121,7 +128,8 @@ impl Forwards {
         Ok(())
     }
 
-    /// Takes a port back, at that identity or, where there is only one, at whichever offers it; as it was.
+    /// Takes a port back, at that identity or, where there is only one, at whichever offers it; as it was. What the disk refuses changes
+    /// nothing: what is kept would come back with the next start.
     ///
     /// # Errors
     /// When nobody offers it, when several identities do and none was named, or the disk refuses.
@@ -140,11 +148,14 @@ impl Forwards {
                 }
             }
         };
-        self.arrivals.unpublish(key.0, Ports::One(port), key.0).await;
         let Some(forward) = forward else { return Err(refused(errno::ENOENT, "it was just taken back", "look again")) };
-        if forward.keep {
-            self.save()?;
+        if forward.keep
+            && let Err(refusal) = self.save()
+        {
+            self.list().insert(key, forward);
+            return Err(refusal);
         }
+        self.arrivals.unpublish(key.0, Ports::One(port), key.0).await;
         let listens = Service(forward.to.clone()).listens(port).await;
         Ok(shown(key, &forward, listens))
     }
@@ -159,9 +170,9 @@ impl Forwards {
             };
             kept.filter_map(one).collect()
         };
-        let saved = serde_json::to_vec(&kept).map_err(|error| error.to_string());
-        let saved = saved.and_then(|kept| self.store.save(Table::Meta, KEY, &kept).map_err(|error| error.to_string()));
-        saved.map_err(|error| refused(errno::EIO, &format!("it could not be kept: {error}"), "look at the disk"))
+        let kept = serde_json::to_vec(&kept)
+            .map_err(|error| refused(errno::EIO, &error.to_string(), "nothing was changed"))?;
+        self.store.save(Table::Meta, KEY, &kept).map_err(|error| refused(errno::EIO, &error.to_string(), error.hint()))
     }
 
     /// All, for people.

@@ -4,12 +4,13 @@ use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use data_encoding::HEXLOWER;
 use rand::Rng;
 use rustix::fs::chown;
 use rustix::process::{Uid, geteuid};
 
+use crate::advice::to_write;
 use crate::random::system_rng;
 
 /// See the module; removed with the value.
@@ -25,7 +26,8 @@ impl Room {
         system_rng()?.fill_bytes(&mut name);
         let path = base.join(format!("phantom-{what}-{}", HEXLOWER.encode(&name)));
         // Fails where something is already, also a link that somebody else put there.
-        DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        let made = DirBuilder::new().mode(0o700).create(&path);
+        made.map_err(|error| anyhow!("cannot make {}: {error}{}", path.display(), to_write(&error)))?;
         Ok(Self(path))
     }
 

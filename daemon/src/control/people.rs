@@ -99,14 +99,15 @@ fn not_unsealed(error: SealedError) -> Failure {
 
 /// Why an identity is not kept, and what to do.
 pub(super) fn refused(error: IdentityError) -> Failure {
-    let hint = match error {
+    let hint = match &error {
         IdentityError::Name(_) => "choose another name",
         IdentityError::Exists => "`phantom identity list` shows them; give another name",
         IdentityError::Present(_) => "`phantom identity rename` gives it another name",
         IdentityError::Unknown => return no_such_name(),
         IdentityError::Elsewhere => "an identity runs in one place only: whoever has it here must remove it first",
         IdentityError::Full(_) => "use the ones that are there, or remove some (`phantom identity remove`)",
-        IdentityError::Store(_) | IdentityError::Damaged => "look at the disk and at the daemon's log",
+        IdentityError::Store(why) => why.hint(),
+        IdentityError::Damaged => "look at the disk and at the daemon's log",
     };
     failure(error.to_string(), hint)
 }
