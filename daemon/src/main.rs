@@ -33,7 +33,8 @@ fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let code = exit_code(&error);
-            complain("phantomd", &told(error, cli.command.as_ref()), code)
+            let (who, error) = told(error, cli.command.as_ref());
+            complain(who, &error, code)
         }
     }
 }
@@ -53,12 +54,11 @@ fn errand() -> Option<ExitCode> {
     })
 }
 
-/// The error in words that whoever started us can do something with.
-fn told(error: anyhow::Error, command: Option<&Command>) -> anyhow::Error {
-    match (error.downcast_ref::<StartError>(), command) {
-        (Some(why), Some(Command::Init { elsewhere: Some(words) })) => anyhow::Error::msg(why.told(words)),
-        _ => error,
-    }
+/// The error in words that whoever started us can do something with, and who it is that says them.
+fn told(error: anyhow::Error, command: Option<&Command>) -> (&'static str, anyhow::Error) {
+    let Some(Command::Init { elsewhere: Some(words) }) = command else { return ("phantomd", error) };
+    let why = error.downcast_ref::<StartError>().map(|why| why.told(words));
+    ("phantom", why.map_or(error, anyhow::Error::msg))
 }
 
 /// The list is in the help.

@@ -35,7 +35,7 @@ pub(super) async fn run(socket: &Path, as_json: bool, command: Identity) -> anyh
         }
         Identity::Import { file, name, passphrase_file } => {
             let sealed = read(&file)?;
-            let passphrase = passphrase::read(passphrase_file.as_deref(), Use::Open)?;
+            let passphrase = passphrase::read(passphrase_file.as_deref(), Use::Open).await?;
             let request = Request::IdentityImport { sealed, passphrase, name };
             tell(as_json, &wait::shown("opening the file", client.ask(&request)).await?, show::address)
         }
@@ -58,7 +58,7 @@ async fn export(client: &mut Client, name: &str, file: &Path, passphrase_file: O
     // Before anybody types: the daemon must know the name, and the file must be one that can be made.
     let _: Address = wait::answer(client, &Request::AddressShow { name: name.to_owned() }).await?;
     ensure_can_be_made(file)?;
-    let passphrase = passphrase::read(passphrase_file, Use::Seal)?;
+    let passphrase = passphrase::read(passphrase_file, Use::Seal).await?;
     let request = Request::IdentityExport { name: name.to_owned(), passphrase };
     let sealed: String = wait::shown("sealing", client.ask(&request)).await?;
     write_new(file, &sealed)?;

@@ -23,7 +23,7 @@ pub(super) async fn run(socket: &Path, as_json: bool, follow: bool) -> anyhow::R
     tokio::select! {
         // Before anything is asked: it ends in the same way whatever it waits for.
         biased;
-        () = interrupted() => Ok(()),
+        _ = interrupted() => Ok(()),
         ended = keep_printing(socket, as_json) => ended,
     }
 }

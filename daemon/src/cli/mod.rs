@@ -67,8 +67,21 @@ pub fn main() -> ExitCode {
         Ok(code) => code,
         // Whoever reads our output has seen enough (`phantom peer list | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
-        Err(error) => complain("phantom", &error, 1),
+        Err(error) => {
+            let status = error.downcast_ref::<Interrupted>().map_or(1, |ended| ended.status);
+            complain("phantom", &error, status)
+        }
     }
+}
+
+/// Somebody has ended a command before it was through, by Ctrl-C or otherwise.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted; {what}")]
+struct Interrupted {
+    /// What became of it.
+    what: &'static str,
+    /// What shells say of whom such a signal has ended.
+    status: u8,
 }
 
 /// One of our own programs, which lie in one folder.
@@ -194,11 +207,10 @@ impl Exchange {
         T: Serialize + DeserializeOwned,
     {
         let mut client = Client::connect(&self.socket).await?;
-        let what = match request {
-            Request::NetdbLookup { .. } => "asking the network database",
-            _ => "waiting for the daemon",
+        let answer: T = match request {
+            Request::NetdbLookup { .. } => wait::shown("asking the network database", client.ask(request)).await?,
+            _ => wait::answer(&mut client, request).await?,
         };
-        let answer: T = wait::shown(what, client.ask(request)).await?;
         tell(self.json, &answer, show)
     }
 }

@@ -9,10 +9,10 @@ use tokio::time::interval;
 
 use super::args::{Nodes, Testnet};
 use super::table::{counted, table};
-use super::tell;
+use super::{Interrupted, tell};
 use crate::os::interrupted;
 use crate::random::system_rng;
-use crate::testnet::{self, Ended, Network, Plan};
+use crate::testnet::{self, Ended, Network, Plan, TestnetError};
 
 /// How often `run` looks whether all nodes live: nobody tells it, they are watched by process id.
 const WATCH_PAUSE: Duration = Duration::from_millis(500);
@@ -58,7 +58,7 @@ async fn until_interrupted(dir: &Path) -> Option<usize> {
     tokio::pin!(interrupted);
     loop {
         tokio::select! {
-            () = &mut interrupted => return None,
+            _ = &mut interrupted => return None,
             _ = looks.tick() => {
                 if let Some(index) = testnet::first_dead(dir) {
                     return Some(index);
@@ -79,7 +79,10 @@ async fn up(dir: PathBuf, nodes: Nodes) -> anyhow::Result<Network> {
     let mut progress = Progress::new(plan.nodes);
     let network = testnet::up(&plan, &mut system_rng()?, &mut |ready, reason| progress.show(ready, reason)).await;
     progress.end();
-    Ok(network?)
+    network.map_err(|error| match error {
+        TestnetError::Interrupted(status) => Interrupted { what: "all nodes were stopped", status }.into(),
+        other => other.into(),
+    })
 }
 
 fn down(dir: &Path) -> anyhow::Result<()> {

@@ -7,10 +7,11 @@
 mod reach;
 
 use std::fs;
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
-use std::os::unix::process::CommandExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -26,15 +27,12 @@ use crate::advice::{cannot_read, cannot_write};
 use crate::config::{self, Config, Folders, Overrides};
 use crate::gate;
 use crate::names::Peer;
-use crate::os::Owner;
+use crate::os::{Owner, interrupted};
 use crate::startup::StartError;
 
 /// What the package's unit says.
 const SYSTEM_CONFIG: &str = "/etc/phantom/phantomd.toml";
 const SYSTEM_DATA: &str = "/var/lib/phantom";
-
-/// What shells say of a command that Ctrl-C has ended.
-const INTERRUPTED: u8 = 130;
 
 /// What it came to, as the exit status.
 pub(super) fn run(options: &Setup, runtime: &Runtime) -> Result<u8> {
@@ -59,10 +57,10 @@ pub(super) fn run(options: &Setup, runtime: &Runtime) -> Result<u8> {
     }
     whose.listens_as_the_file_says(options, &folders)?;
     print(&(checks(&config, &phantomd)?.join("\n") + "\n"))?;
-    let status =
-        whose.init(&phantomd, options)?.status().with_context(|| format!("starting {}", phantomd.display()))?;
-    if !status.success() {
-        return Ok(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1));
+    let made = runtime.block_on(through(whose.init(&phantomd, options)?));
+    let status = made.with_context(|| format!("starting {}", phantomd.display()))?;
+    if status != 0 {
+        return Ok(status);
     }
     if let Some(file) = config::file_to_write(&overrides, &folders).filter(|_| !options.peers.is_empty()) {
         add_peers(&file, &options.peers)?;
@@ -70,19 +68,34 @@ pub(super) fn run(options: &Setup, runtime: &Runtime) -> Result<u8> {
     let knows_nobody = Config::load(&overrides, &folders)?.peers.is_empty();
     let looked = match (knows_nobody, options.offline) {
         (true, _) => {
-            Some("not known: there is nobody yet who could try; once there is, `phantom doctor` says it".to_owned())
+            Ok("not known: there is nobody yet who could try; once there is, `phantom doctor` says it".to_owned())
         }
-        (false, true) => Some("not looked at; once it runs, `phantom doctor` says it, under `port`".to_owned()),
+        (false, true) => Ok("not looked at; once it runs, `phantom doctor` says it, under `port`".to_owned()),
         (false, false) => runtime.block_on(reach::tried(whose, &phantomd, &super::beside("phantom")?))?,
     };
-    if let Some(looked) = &looked {
+    if let Ok(looked) = &looked {
         print(&format!("reached        {looked}\n"))?;
     }
     if knows_nobody {
         print("it knows no other node yet: `phantom setup --peer phantom-peer:…` joins a network\n")?;
     }
     print(&format!("next: {}\n", whose.next()))?;
-    Ok(if looked.is_some() { 0 } else { INTERRUPTED })
+    Ok(looked.err().unwrap_or(0))
+}
+
+/// Runs a command to its end, which is also ours, however that comes: its exit status.
+async fn through(command: Command) -> io::Result<u8> {
+    let interrupted = interrupted();
+    let mut running = tokio::process::Command::from(command).kill_on_drop(true).spawn()?;
+    let status = tokio::select! {
+        status = running.wait() => status?,
+        status = interrupted => {
+            running.kill().await?;
+            return Ok(status);
+        }
+    };
+    let ended = status.signal().map(|signal| 128 + signal);
+    Ok(status.code().or(ended).and_then(|code| u8::try_from(code).ok()).unwrap_or(1))
 }
 
 /// Whose daemon is set up.
@@ -230,7 +243,7 @@ fn another(listen: SocketAddr) -> SocketAddr {
 fn checks(config: &Config, phantomd: &Path) -> Result<Vec<String>> {
     let listen = config.listen;
     TcpListener::bind(listen).map_err(|error| match error.kind() {
-        std::io::ErrorKind::AddrInUse => anyhow::anyhow!(
+        io::ErrorKind::AddrInUse => anyhow::anyhow!(
             "port {} is in use by another program\n  stop that, or choose another: phantom setup --listen {} \
              (the computer's daemon: listen in {SYSTEM_CONFIG})",
             listen.port(),

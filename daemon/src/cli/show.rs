@@ -92,6 +92,8 @@ pub(super) fn log(lines: &[LogLine]) -> String {
 
 fn check(check: &Check) -> [String; 3] {
     let state = match check.state {
+        // Nothing need be done, though something could be.
+        CheckState::Good if check.advice.is_some() => "info",
         CheckState::Good => "ok",
         CheckState::Unknown => "?",
         CheckState::Warning => "look",

@@ -69,7 +69,7 @@ pub(super) async fn run(socket: &Path, command: &Unit, as_json: bool) -> Result<
 async fn names(socket: &Path) -> Option<Vec<String>> {
     let mut client = Client::connect(socket).await.ok()?;
     let asked = timeout(PATIENCE, client.ask::<Vec<Address>>(&Request::AddressList));
-    let all = wait::shown("waiting for the daemon", asked).await.ok()?.ok()?;
+    let all = wait::shown(wait::on(socket), asked).await.ok()?.ok()?;
     Some(all.into_iter().map(|one| one.name).collect())
 }
 

@@ -1,7 +1,9 @@
 //! What people see of a wait: on a terminal, after a moment, what is waited for and for how long; elsewhere one line, once it is long.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -23,12 +25,18 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 
 /// Asks the daemon.
 pub(super) async fn answer<T: DeserializeOwned>(client: &mut Client, request: &Request) -> Result<T, ClientError> {
-    shown("waiting for the daemon", client.ask(request)).await
+    let what = on(client.place());
+    shown(what, client.ask(request)).await
+}
+
+/// What is waited for: there may be several daemons.
+pub(super) fn on(socket: &Path) -> String {
+    format!("waiting for the daemon at {}", socket.display())
 }
 
 /// Runs `work`; on standard error, since standard output is for the answer.
-pub(super) async fn shown<T>(what: &'static str, work: impl Future<Output = T>) -> T {
-    let mut work = pin!(work);
+pub(super) async fn shown<T>(what: impl Into<Cow<'static, str>>, work: impl Future<Output = T>) -> T {
+    let (what, mut work) = (what.into(), pin!(work));
     if !io::stderr().is_terminal() {
         if let Ok(done) = timeout(LONG_WAIT, &mut work).await {
             return done;

@@ -81,6 +81,11 @@ impl Client {
         Self { path: PathBuf::new(), stream, daemon: Owner::own() }
     }
 
+    /// Where it is.
+    pub fn place(&self) -> &Path {
+        &self.path
+    }
+
     /// As whom the daemon runs.
     pub fn daemon(&self) -> Owner {
         self.daemon

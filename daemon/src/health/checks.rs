@@ -89,12 +89,21 @@ pub fn worst(checks: &[Check], warnings: &[Warning]) -> CheckState {
 }
 
 fn state_folder(around: &Around, data: &Path) -> Check {
-    let free = around.free.map_or_else(String::new, |free| format!(", {} MiB free", free >> 20));
+    let free = around.free.map_or_else(String::new, |free| format!(", {} free", room(free)));
     let text = match &around.unwritable {
         Some(why) => format!("{} cannot be written: {why}", data.display()),
         None => format!("{}{free}", data.display()),
     };
     check("state-folder", good(around.keeps(), CheckState::Warning), text, &STATE_FOLDER.help())
+}
+
+/// Room on a disk, in words.
+fn room(bytes: u64) -> String {
+    const GIB: u64 = 1 << 30;
+    match bytes {
+        ..GIB => format!("{} MiB", bytes >> 20),
+        _ => format!("{}.{} GiB", bytes / GIB, bytes % GIB * 10 / GIB),
+    }
 }
 
 fn port(facts: &Facts, listen: &str) -> Check {

@@ -174,17 +174,22 @@ impl Signals {
     }
 }
 
-/// Resolves when a command is to end. What becomes of one whose terminal is gone is for the system, and whoever started it, to say.
-pub(crate) async fn interrupted() {
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut term) => drop(term.recv().await),
-            Err(_) => std::future::pending().await,
+/// Resolves when a command is to end, also when it was told so between this call and the wait: with what shells say of whom that signal
+/// has ended. What becomes of one whose terminal is gone is for the system, and whoever started it, to say.
+pub(crate) fn interrupted() -> impl Future<Output = u8> {
+    let [interrupt, terminate] = [SignalKind::interrupt(), SignalKind::terminate()].map(|kind| signal(kind).ok());
+    async move {
+        tokio::select! {
+            () = heard(interrupt) => 130,
+            () = heard(terminate) => 143,
         }
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        () = terminated => {}
+    }
+}
+
+async fn heard(signal: Option<Signal>) {
+    match signal {
+        Some(mut signal) => drop(signal.recv().await),
+        None => std::future::pending().await,
     }
 }
 

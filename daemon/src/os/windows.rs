@@ -144,11 +144,16 @@ impl Signals {
     }
 }
 
-/// Resolves when a command is to end.
-pub(crate) async fn interrupted() {
-    match Signals::new() {
-        Ok(mut signals) => drop(signals.next().await),
-        Err(_) => std::future::pending().await,
+/// Resolves when a command is to end, also when it was told so between this call and the wait: with what shells say of whom Ctrl-C has
+/// ended.
+pub(crate) fn interrupted() -> impl Future<Output = u8> {
+    let signals = Signals::new();
+    async move {
+        match signals {
+            Ok(mut signals) => drop(signals.next().await),
+            Err(_) => std::future::pending().await,
+        }
+        130
     }
 }
 

@@ -149,9 +149,9 @@ pub enum TestnetError {
         /// The last lines it wrote.
         tail: String,
     },
-    /// Ctrl-C.
+    /// Ctrl-C, or another signal that ends a command: with what shells say of whom it has ended.
     #[error("interrupted; all nodes were stopped")]
-    Interrupted,
+    Interrupted(u8),
     /// Folder trouble.
     #[error("{0}")]
     Data(String),
@@ -189,6 +189,8 @@ pub async fn up(
     if plan.dir.join(STATE).exists() {
         return Err(TestnetError::Exists(plan.dir.clone()));
     }
+    // Before anything is made: whoever ends it while that goes on leaves nothing.
+    let interrupted = interrupted();
     let made = missing(&plan.dir).map_err(|error| TestnetError::Io(plan.dir.clone(), error))?;
     make_private_dir(&plan.dir)?;
     // Whole paths: the nodes and `down` may run elsewhere.
@@ -201,7 +203,7 @@ pub async fn up(
         start(plan, &dir, &mut state, &mut children)?;
         tokio::select! {
             result = all_ready(&state.nodes, &mut children, report) => result,
-            () = interrupted() => Err(TestnetError::Interrupted),
+            status = interrupted => Err(TestnetError::Interrupted(status)),
         }
     }
     .await;

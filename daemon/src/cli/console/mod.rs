@@ -66,7 +66,7 @@ pub(super) async fn run(socket: &Path, as_json: bool, wanted: Console) -> anyhow
     let mut ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     let [interrupt, terminate, hangup] = &mut ends;
     let begun = async {
-        let teller = wait::shown("waiting for the daemon", Teller::start(socket)).await?;
+        let teller = wait::shown(wait::on(socket), Teller::start(socket)).await?;
         if matches!(wanted.listen, LocalAddress::Tcp(_)) {
             Caller::is_told()
                 .context("others could see the page\n  offer it at a socket of your own: --listen unix:/PATH")?;

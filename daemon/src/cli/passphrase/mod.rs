@@ -8,9 +8,12 @@ mod windows;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
+use std::thread;
 
 use anyhow::{Context, anyhow, bail, ensure};
 use phantom_ipc::admin::Passphrase;
+use tokio::sync::oneshot;
 use zeroize::Zeroizing;
 
 #[cfg(unix)]
@@ -18,11 +21,15 @@ use unix::Terminal;
 #[cfg(windows)]
 use windows::Terminal;
 
+use super::Interrupted;
 use crate::advice::cannot_read;
 use crate::identity::sealed::{SHORTEST, SealedError};
+use crate::os::interrupted;
 
 /// Longest passphrase, in bytes: a request is one line.
 const LONGEST: usize = 512;
+
+const NOTHING: &str = "nothing was done";
 
 const END: u8 = 0x04;
 const INTERRUPT: u8 = 0x03;
@@ -47,8 +54,14 @@ impl Use {
 }
 
 /// The first line of the file or, without one, what is typed.
-pub(super) fn read(file: Option<&Path>, what_for: Use) -> anyhow::Result<Passphrase> {
-    let Some(path) = file else { return ask(what_for) };
+pub(super) async fn read(file: Option<&Path>, what_for: Use) -> anyhow::Result<Passphrase> {
+    match file {
+        Some(path) => first_line(path, what_for),
+        None => ask(what_for).await,
+    }
+}
+
+fn first_line(path: &Path, what_for: Use) -> anyhow::Result<Passphrase> {
     let mut text = Zeroizing::new(String::with_capacity(LONGEST + 2));
     let limit = u64::try_from(LONGEST).unwrap_or(u64::MAX) + 2;
     let read = File::open(path).and_then(|opened| opened.take(limit).read_to_string(&mut text));
@@ -60,18 +73,33 @@ pub(super) fn read(file: Option<&Path>, what_for: Use) -> anyhow::Result<Passphr
     Ok(Passphrase::new(line))
 }
 
-fn ask(what_for: Use) -> anyhow::Result<Passphrase> {
+async fn ask(what_for: Use) -> anyhow::Result<Passphrase> {
     let terminal = Terminal::open().map_err(|error| {
         anyhow!("there is no terminal to ask for the passphrase: {error}\n  give it with --passphrase-file FILE")
     })?;
-    let prompt = |question| terminal.unseen(question, |keys| typed(keys))?;
-    let first = prompt("passphrase: ")?;
+    let terminal = Arc::new(terminal);
+    let first = unseen(&terminal, "passphrase: ").await?;
     // Not after it was typed a second time.
     what_for.check(&first)?;
-    if what_for == Use::Seal && *prompt("the same again: ")? != *first {
+    if what_for == Use::Seal && *unseen(&terminal, "the same again: ").await? != *first {
         bail!("the two differ; nothing was done");
     }
     Ok(Passphrase::new(&first))
+}
+
+/// What is typed after a question. Read by a thread of its own, which ends with the process: whatever signal ends that must not leave a
+/// terminal that shows nothing.
+async fn unseen(terminal: &Arc<Terminal>, question: &'static str) -> anyhow::Result<Zeroizing<String>> {
+    let (interrupted, asks) = (interrupted(), Arc::clone(terminal));
+    let (typed_tx, typed_rx) = oneshot::channel();
+    thread::Builder::new().spawn(move || typed_tx.send(asks.unseen(question, |keys| typed(keys))))?;
+    tokio::select! {
+        typed = typed_rx => typed??,
+        status = interrupted => {
+            terminal.restore();
+            Err(Interrupted { what: NOTHING, status }.into())
+        }
+    }
 }
 
 /// What is typed until the line ends.
@@ -83,7 +111,7 @@ fn typed(mut from: impl Read) -> anyhow::Result<Zeroizing<String>> {
         }
         match byte[0] {
             b'\r' | b'\n' | END => break,
-            INTERRUPT => bail!("interrupted; nothing was done"),
+            INTERRUPT => return Err(Interrupted { what: NOTHING, status: 130 }.into()),
             KILL => line.clear(),
             erase if ERASE.contains(&erase) => {
                 // A whole character.
@@ -133,14 +161,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("passphrase");
         std::fs::write(&path, "correct horse\r\nnotes\n").unwrap();
-        assert_eq!(read(Some(&path), Use::Seal).unwrap().as_str(), "correct horse");
+        assert_eq!(first_line(&path, Use::Seal).unwrap().as_str(), "correct horse");
         for wrong in ["\n", "", &"x".repeat(LONGEST + 1)] {
             std::fs::write(&path, wrong).unwrap();
-            assert!(read(Some(&path), Use::Open).is_err(), "{wrong}");
+            assert!(first_line(&path, Use::Open).is_err(), "{wrong}");
         }
         // What another release took is opened.
         std::fs::write(&path, "x".repeat(SHORTEST - 1)).unwrap();
-        assert!(read(Some(&path), Use::Open).is_ok());
-        assert!(read(Some(&path), Use::Seal).unwrap_err().to_string().contains("at least"));
+        assert!(first_line(&path, Use::Open).is_ok());
+        assert!(first_line(&path, Use::Seal).unwrap_err().to_string().contains("at least"));
     }
 }

@@ -6,16 +6,28 @@ use std::io::{self, Read, Write};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcsetattr};
 
 /// See the module.
-pub(super) struct Terminal(File);
+pub(super) struct Terminal {
+    tty: File,
+    /// As it was found.
+    before: Termios,
+}
 
 impl Terminal {
     pub(super) fn open() -> io::Result<Self> {
-        OpenOptions::new().read(true).write(true).open("/dev/tty").map(Self)
+        let tty = OpenOptions::new().read(true).write(true).open("/dev/tty")?;
+        let before = tcgetattr(&tty)?;
+        Ok(Self { tty, before })
+    }
+
+    /// As it was, while a question may still wait for its answer.
+    pub(super) fn restore(&self) {
+        let _ = tcsetattr(&self.tty, OptionalActions::Flush, &self.before);
+        let _ = (&self.tty).write_all(b"\n");
     }
 
     /// What `read` makes of what is typed after a question, none of which is shown.
     pub(super) fn unseen<T>(&self, question: &str, read: impl FnOnce(&mut dyn Read) -> T) -> io::Result<T> {
-        let mut tty = &self.0;
+        let mut tty = &self.tty;
         let typed = {
             // Before the question: what is typed at once is not shown either.
             let _quiet = Quiet::new(tty)?;

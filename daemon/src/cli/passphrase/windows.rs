@@ -13,6 +13,12 @@ impl Terminal {
         if io::stdin().is_terminal() { Ok(Self) } else { Err(ErrorKind::NotFound.into()) }
     }
 
+    /// As it was, while a question may still wait for its answer.
+    pub(super) fn restore(&self) {
+        drop(Raw);
+        eprintln!("");
+    }
+
     /// What `read` makes of what is typed after a question, none of which is shown.
     pub(super) fn unseen<T>(&self, question: &str, read: impl FnOnce(&mut dyn Read) -> T) -> io::Result<T> {
         enable_raw_mode()?;

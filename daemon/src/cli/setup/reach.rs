@@ -36,20 +36,23 @@ const TRIED_WITHIN: Duration = Duration::from_secs(120);
 /// How long it may take to end, of the two seconds that it promises, on a loaded computer.
 const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
-/// What was found, in words; none when somebody would not wait for it.
-pub(super) async fn tried(whose: Whose, phantomd: &Path, phantom: &Path) -> Result<Option<String>> {
+/// What was found, in words; when somebody would not wait for it, what shells say of whom such a signal has ended.
+pub(super) async fn tried(whose: Whose, phantomd: &Path, phantom: &Path) -> Result<Result<String, u8>> {
     let mut ends = [signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?];
     let [interrupt, terminate, hangup] = &mut ends;
     let mut trial = Trial::start(whose, phantomd, phantom)?;
     print("trying         whether others reach this node: for two minutes at most, Ctrl-C leaves it at that\n")?;
     let found = tokio::select! {
-        found = wait::shown("waiting for other nodes", trial.found()) => Some(found),
-        _ = interrupt.recv() => None,
-        _ = terminate.recv() => None,
-        _ = hangup.recv() => None,
+        found = wait::shown("waiting for other nodes", trial.found()) => Ok(found),
+        _ = interrupt.recv() => Err(130),
+        _ = terminate.recv() => Err(143),
+        _ = hangup.recv() => Err(129),
     };
     trial.end().await;
-    found.transpose()
+    match found {
+        Ok(found) => found.map(Ok),
+        Err(status) => Ok(Err(status)),
+    }
 }
 
 /// What was looked at, and what helps.

@@ -50,7 +50,7 @@ pub(super) async fn run(socket: &Path) -> anyhow::Result<()> {
     }
     let mut view = View::new(socket);
     let first = async { Source::open(socket).await?.sample().await };
-    view.take(Instant::now(), wait::shown("waiting for the daemon", first).await?);
+    view.take(Instant::now(), wait::shown(wait::on(socket), first).await?);
     let mut signals = Signals::new()?;
     // From here to its end the screen is ours; a panic gives it back as well.
     let mut terminal = ratatui::try_init().context("the terminal cannot be taken over")?;
