@@ -7,6 +7,7 @@ use std::fmt;
 use std::io;
 
 use rustix::io::Errno;
+use rustix::process::{Resource, getrlimit};
 
 /// Marks an error as none of the machine's.
 #[derive(Debug)]
@@ -68,15 +69,39 @@ const LIMITS: [(i32, &str); 3] = [
 
 /// An error for people.
 pub(crate) fn explained(error: &anyhow::Error) -> String {
+    explained_where(error, memory_is_limited())
+}
+
+fn explained_where(error: &anyhow::Error, memory_is_limited: bool) -> String {
     let number = |cause: &(dyn std::error::Error + 'static)| {
         let io = cause.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
         io.or_else(|| cause.downcast_ref::<Errno>().map(|errno| errno.raw_os_error()))
     };
     let limit = error.chain().filter_map(number).find_map(|one| LIMITS.iter().find(|(number, _)| *number == one));
     match limit {
+        Some((libc::EAGAIN, words)) if memory_is_limited => format!("{error:#}: {words}, {STACK_OF_ANOTHER}"),
         Some((_, words)) => format!("{error:#}: {words}"),
         None => format!("{error:#}"),
     }
+}
+
+/// The system has the same number for it.
+const STACK_OF_ANOTHER: &str = "or memory does not do for another's stack (the limits of `ulimit -d` and `ulimit -v`)";
+
+fn memory_is_limited() -> bool {
+    [Resource::Data, Resource::As].into_iter().any(|limit| getrlimit(limit).current.is_some())
+}
+
+/// What phantom-run's own stack takes, in bytes, its arguments and environment included: more where nothing is optimized.
+const STACK: u64 = if cfg!(debug_assertions) { 192 << 10 } else { 48 << 10 };
+
+/// Why this process cannot go on, if its stack is too small: the first call too many would end it without a word of ours.
+pub(crate) fn of_stack() -> Option<String> {
+    let has = getrlimit(Resource::Stack).current.filter(|bytes| *bytes < STACK)?;
+    let (has, needs) = (has >> 10, STACK >> 10);
+    Some(format!(
+        "a stack of {has} KiB does not do, {needs} are needed (the limit of `ulimit -s`, or LimitSTACK= of the unit)"
+    ))
 }
 
 /// What is to be said of a process that was to become the program and has ended by itself, or by a signal. Signals are somebody's
@@ -123,9 +148,12 @@ mod tests {
 
     #[test]
     fn limits_are_named() {
-        let of = |number: i32| explained(&anyhow::Error::from(io::Error::from_raw_os_error(number)).context("fork"));
+        let fork = |number: i32| anyhow::Error::from(io::Error::from_raw_os_error(number)).context("fork");
+        let of = |number: i32| explained_where(&fork(number), false);
         assert!(of(libc::EAGAIN).contains("ulimit -u") && of(libc::EFBIG).contains("ulimit -f"));
         assert!(of(libc::EMFILE).contains("ulimit -n"));
         assert!(!of(libc::ENOMEM).contains("ulimit"));
+        assert!(!of(libc::EAGAIN).contains("ulimit -d"), "which nobody has limited");
+        assert!(explained_where(&fork(libc::EAGAIN), true).contains("ulimit -d"));
     }
 }

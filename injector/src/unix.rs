@@ -69,6 +69,15 @@ use ways::Launch;
 
 /// See the crate.
 pub(crate) fn main() {
+    // Of a function of its own: the next one's frame is what there may be no room for.
+    if let Some(why) = reason::of_stack() {
+        eprintln!("phantom-run: {why}");
+        exit(FAILED);
+    }
+    run();
+}
+
+fn run() {
     let mut arguments = std::env::args_os().skip(1);
     if arguments.next().is_some_and(|first| first == anew::ARGUMENT) {
         exit(anew::main(arguments));

@@ -41,6 +41,14 @@ pub enum NotPublish {
     /// Before the colon.
     #[error("a port is a number from 1 to 65535, or `all`, as in `80`, `80,443`, `80:shop` or `all`")]
     Port,
+    /// The other way round.
+    #[error("the port comes first, then the identity: `{ports}:{name}`")]
+    Turned {
+        /// What stands after the colon.
+        ports: String,
+        /// What stands before it.
+        name: String,
+    },
     /// Too many.
     #[error("{MAX_PORTS} ports are the most that can be published: `all` publishes whatever the program listens on")]
     Many,
@@ -57,9 +65,11 @@ impl FromStr for Publish {
             Some((ports, at)) => (ports, Some(at)),
             None => (text, None),
         };
-        let ports = match ports {
-            "all" => vec![Ports::All],
-            list => list.split(',').map(port).collect::<Result<_, _>>()?,
+        let ports = match (all_of(ports), at) {
+            (Err(NotPublish::Port), Some(after)) if name::check(ports).is_ok() && all_of(after).is_ok() => {
+                return Err(NotPublish::Turned { ports: after.to_owned(), name: ports.to_owned() });
+            }
+            (ports, _) => ports?,
         };
         if ports.len() > MAX_PORTS {
             return Err(NotPublish::Many);
@@ -67,6 +77,10 @@ impl FromStr for Publish {
         at.map(name::check).transpose()?;
         Ok(Self { ports, at: at.map(str::to_owned) })
     }
+}
+
+fn all_of(text: &str) -> Result<Vec<Ports>, NotPublish> {
+    if text == "all" { Ok(vec![Ports::All]) } else { text.split(',').map(port).collect() }
 }
 
 fn port(text: &str) -> Result<Ports, NotPublish> {
@@ -78,6 +92,14 @@ fn port(text: &str) -> Result<Ports, NotPublish> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_says_the_name_first_is_told_the_order() {
+        for (said, meant) in [("web:80", "`80:web`"), ("shop:80,443", "`80,443:shop`"), ("web:all", "`all:web`")] {
+            assert!(said.parse::<Publish>().unwrap_err().to_string().contains(meant), "{said}");
+        }
+        assert_eq!("http:x".parse::<Publish>(), Err(NotPublish::Port));
+    }
 
     #[test]
     fn ports_have_a_number_and_perhaps_a_name() {

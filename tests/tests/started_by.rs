@@ -86,6 +86,19 @@ fn a_limit_of_open_files_is_told() -> Result<()> {
     Ok(())
 }
 
+/// `ulimit -s`: who has no room for a call ends by the system's signal, without a word.
+#[test]
+fn a_limit_of_the_stack_is_told() -> Result<()> {
+    let alone = Alone::shared()?;
+    for kind in Kind::ALL {
+        let run = alone.run(kind, Way::Namespace, &["echo", "runs"]);
+        let output = limited("--stack=32768:32768", &run).output()?;
+        ensure!(output.status.code() == Some(125) && output.stdout.is_empty(), "{kind:?}: {output:?}");
+        ensure!(stderr(&output).contains("ulimit -s"), "{kind:?}: {output:?}");
+    }
+    Ok(())
+}
+
 /// A filter of system calls as a unit's SystemCallFilter= makes one: what becomes of mount() is in the second word, all other calls
 /// pass. The third has it so only for those with such flags.
 const FILTERED: &str = "
