@@ -2,7 +2,7 @@
 #![allow(missing_docs)]
 
 use std::fs::OpenOptions;
-use std::io::{BufRead, BufReader, Write, pipe};
+use std::io::{BufRead, BufReader, Read, Write, pipe};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output, Stdio};
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use anyhow::{Context, Result, ensure};
 use phantom_tests::programs::Folder;
 use phantom_tests::scripted::{ANSWERS, Scripted, hostile, quiet};
-use phantom_tests::{binary, eventually, signal};
+use phantom_tests::{binary, drain, eventually, processes, signal};
 use serde_json::{Value, json};
 
 /// All that show a list; what a daemon that has nothing says of it.
@@ -151,6 +151,35 @@ fn ctrl_c_ends_each_while_a_daemon_is_silent() -> Result<()> {
         let by_itself = LASTING.contains(words) && status.success();
         ensure!(by_itself || status.signal() == Some(libc::SIGINT), "{words:?}: {}", said(&output));
         ensure!(output.stdout.is_empty() && output.stderr.is_empty(), "{words:?}: {}", said(&output));
+    }
+    ensure!(std::fs::read_dir(folder.path())?.next().is_none(), "something is left");
+    Ok(())
+}
+
+/// Echo is off while a passphrase is asked for: who ends that from elsewhere must not leave a terminal that shows nothing.
+#[test]
+fn a_terminal_shows_what_is_typed_again_however_the_question_for_a_passphrase_ends() -> Result<()> {
+    let (folder, mut answers) = (Folder::new()?, quiet());
+    answers["address-show"] = json!({"name": "web", "address": "fd70::1", "phantom_name": "x.phantom"});
+    let daemon = Scripted::start(answers)?;
+    for (number, status) in [(libc::SIGINT, "status 130"), (libc::SIGTERM, "status 143")] {
+        let (program, socket, file) = (binary("phantom"), &daemon.socket, folder.at("new"));
+        let line =
+            format!("{} --daemon {socket} identity export web {file}; echo status $?; stty -a", program.display());
+        let mut terminal = Command::new("script");
+        terminal.args(["--quiet", "--return", "--command", &line, "/dev/null"]).env("SHELL", "/bin/sh");
+        let mut terminal = terminal.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut shown = terminal.stdout.take().context("no screen")?;
+        let (mut text, mut byte) = (Vec::new(), [0]);
+        while !text.ends_with(b"passphrase: ") && shown.read(&mut byte)? == 1 {
+            text.push(byte[0]);
+        }
+        let asks = processes()?.into_iter().find(|one| one.is("phantom") && one.words.contains(socket));
+        signal(asks.context("nobody asks")?.pid, number);
+        let rest = drain(shown)?;
+        terminal.wait()?;
+        ensure!(rest.contains(status) && rest.contains("interrupted; nothing was done"), "{rest}");
+        ensure!(rest.contains(" echo ") && rest.contains(" icanon"), "{rest}");
     }
     ensure!(std::fs::read_dir(folder.path())?.next().is_none(), "something is left");
     Ok(())
