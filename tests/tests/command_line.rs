@@ -227,7 +227,7 @@ fn top_ends_by_its_keys_while_a_daemon_has_fallen_silent() -> Result<()> {
         daemon.has_ignored(1)?;
         terminal.stdin.as_mut().context("no terminal")?.write_all(key.as_bytes())?;
         let drawn = terminal.stdout.take().context("no screen")?;
-        std::thread::spawn(move || phantom_tests::drain(drawn));
+        std::thread::spawn(move || drain(drawn));
         let ended = eventually(|| terminal.try_wait()?.context("it still shows"));
         let _ = terminal.kill();
         ensure!(ended?.success(), "{key:?}");
