@@ -1,17 +1,22 @@
 //! The little netlink that is spoken here: links, addresses, routes, which TCP sockets a namespace holds, whose one of
 //! them is, and what local ones are called.
 
+mod contents;
+
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, sockopt};
 
+pub(crate) use contents::Link;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
+const NLM_F_EXCL: u16 = 0x200;
 const NLM_F_CREATE: u16 = 0x400;
 
 const RTM_NEWLINK: u16 = 16;
@@ -226,7 +231,8 @@ impl Netlink {
         self.add_rule(family, 0, 30, (FR_ACT_TO_TBL, RT_TABLE_REFUSED), &allowed[..1])
     }
 
-    /// Adds a rule before those that look into the main table; after the kernel's own for local addresses.
+    /// Adds a rule before those that look into the main table; after the kernel's own for local addresses. Once: a namespace that had
+    /// a gate before has it still.
     fn add_rule(
         &self,
         family: u8,
@@ -240,7 +246,10 @@ impl Netlink {
         for (kind, value) in conditions {
             attribute(&mut body, *kind, value);
         }
-        self.request(RTM_NEWRULE, NLM_F_CREATE, &body)
+        match self.request(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, &body) {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+            added => added,
+        }
     }
 
     /// The TCP sockets that listen, at most [`MAX_LISTED`].

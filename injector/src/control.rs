@@ -2,6 +2,7 @@
 //!
 //! The connection is the session: as long as it is open, the daemon keeps the identity's gate.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
@@ -37,6 +38,14 @@ pub(crate) struct Namespaces {
     pub(crate) network: OwnedFd,
     /// The user namespace that owns it, if the daemon needed one.
     pub(crate) user: Option<OwnedFd>,
+}
+
+impl Namespaces {
+    /// Whether it is the same phantom namespace.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let both = rustix::fs::fstat(&self.network).and_then(|one| Ok((one, rustix::fs::fstat(&other.network)?)));
+        both.is_ok_and(|(one, other)| (one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+    }
 }
 
 /// What the daemon gives.
@@ -98,27 +107,28 @@ impl Line {
 
     /// One request, one reply with its descriptors. After an error the line is of no more use.
     pub(crate) fn ask(&mut self, request: &Request) -> Result<(Reply, Vec<OwnedFd>)> {
-        self.send(request)?;
+        self.send(request, None)?;
         receive(&self.0)
-    }
-
-    fn send(&mut self, request: &Request) -> Result<()> {
-        Ok(self.0.write_all(&request.encode().context("the identity's name is not valid")?).map_err(in_words)?)
     }
 
     /// The same, with a descriptor beside the request.
     pub(crate) fn ask_with(&self, request: &Request, beside: BorrowedFd<'_>) -> Result<(Reply, Vec<OwnedFd>)> {
+        self.send(request, Some(beside))?;
+        receive(&self.0)
+    }
+
+    fn send(&self, request: &Request, beside: Option<BorrowedFd<'_>>) -> Result<()> {
         let frame = request.encode().context("the identity's name is not valid")?;
-        let descriptors = [beside];
+        let descriptors: Vec<BorrowedFd<'_>> = beside.into_iter().collect();
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut control = SendAncillaryBuffer::new(&mut space);
-        if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             bail!("no room for a descriptor");
         }
         // Far below the size of any socket buffer: all of it is taken or none.
         sendmsg(&self.0, &[IoSlice::new(&frame)], &mut control, SendFlags::NOSIGNAL)
             .map_err(|error| in_words(error.into()))?;
-        receive(&self.0)
+        Ok(())
     }
 
     /// A socket of the phantom namespace, as socket(2) would give one, or the error number that it would; closes on exec.
@@ -161,26 +171,53 @@ pub(crate) enum Wanted {
     None,
 }
 
+/// A daemon is there, and gives no session.
+#[derive(Debug)]
+pub(crate) struct Refused {
+    /// Why, as Linux counts.
+    pub(crate) errno: i32,
+    message: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the daemon refused: {}", self.message)
+    }
+}
+
+impl std::error::Error for Refused {}
+
 /// Opens a session of the daemon; `is_quiet`: a wait for it is not told.
 pub(crate) fn enter(contact: &Contact, wanted: Wanted, is_quiet: bool) -> Result<Session> {
     let lent = match contact.identity {
         IdentityRef::Named(_) => token()?,
         IdentityRef::Session(own) => own,
     };
-    open(contact, wanted, lent, is_quiet)
+    open(contact, wanted, lent, None, is_quiet)
 }
 
-/// The same with another daemon, for processes that say they are `identity`.
-pub(crate) fn enter_again(contact: &Contact, wanted: Wanted, identity: &IdentityRef) -> Result<Session> {
+/// The same with another daemon, for processes that say they are `identity`, in the phantom namespace that they have, if they have one.
+pub(crate) fn enter_again(
+    contact: &Contact,
+    wanted: Wanted,
+    identity: &IdentityRef,
+    before: Option<BorrowedFd<'_>>,
+) -> Result<Session> {
     let IdentityRef::Session(lent) = identity else { bail!("the session has no token") };
-    open(contact, wanted, *lent, true)
+    open(contact, wanted, *lent, before, true)
 }
 
 /// A session; processes of a named identity go by the token `lent`.
-fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16], is_quiet: bool) -> Result<Session> {
-    let mut line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
-    let mut ask = |request: &Request| {
-        line.send(request)
+fn open(
+    contact: &Contact,
+    wanted: Wanted,
+    lent: [u8; 16],
+    before: Option<BorrowedFd<'_>>,
+    is_quiet: bool,
+) -> Result<Session> {
+    let line = Line::open(&contact.socket).map_err(|error| nobody(&contact.socket, error))?;
+    let ask = |request: &Request, before: Option<BorrowedFd<'_>>| {
+        line.send(request, before)
             .and_then(|()| {
                 if !is_quiet {
                     line.say_if_silent(&contact.socket);
@@ -192,17 +229,17 @@ fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16], is_quiet: bool) -> Re
     let identity = contact.identity.clone();
     let hold = Request::Hold { identity: identity.clone() };
     let first = if wanted == Wanted::None { hold.clone() } else { Request::Enter { identity } };
-    let (mut reply, mut descriptors) = ask(&first)?;
+    let (mut reply, mut descriptors) = ask(&first, before)?;
     let mut why_no_spaces = None;
     if wanted == Wanted::SpacesIfPossible
         && let Reply::Failed { errno: libc::EOPNOTSUPP, message } = &reply
     {
         why_no_spaces = Some(message.clone());
-        (reply, descriptors) = ask(&hold)?;
+        (reply, descriptors) = ask(&hold, None)?;
     }
     let (address, name) = match reply {
         Reply::Entered { address, name, .. } | Reply::Info { address, name, .. } => (Ipv6Addr::from(address), name),
-        Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
+        Reply::Failed { errno, message } => return Err(Refused { errno, message }.into()),
         _ => bail!("the daemon's answer makes no sense: is it of another version?"),
     };
     let mut descriptors = descriptors.into_iter();
@@ -215,7 +252,7 @@ fn open(contact: &Contact, wanted: Wanted, lent: [u8; 16], is_quiet: bool) -> Re
     let mut identity = contact.identity.clone();
     if let IdentityRef::Named(_) = identity {
         // Names are for the daemon's user alone: processes of a server that gave root up go by a token.
-        match ask(&Request::Lend { identity, token: lent })?.0 {
+        match ask(&Request::Lend { identity, token: lent }, None)?.0 {
             Reply::Info { .. } => identity = IdentityRef::Session(lent),
             Reply::Failed { message, .. } => bail!("the daemon refused: {message}"),
             _ => bail!("the daemon's answer makes no sense: is it of another version?"),

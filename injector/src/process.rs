@@ -21,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus};
 
+use crate::control::Refused;
 use crate::isolate;
 use crate::link::{self, Kept, News, Spaces};
 use crate::notes::Notes;
@@ -35,13 +36,15 @@ pub(crate) const FAILED: i32 = 125;
 /// The keeper's number for "no program was started".
 const NO_PROGRAM: i32 = 0;
 
-/// The keeper's numbers for "the daemon is gone", for good or until another comes, and "another is there": no process ends so.
+/// The keeper's numbers for "the daemon is gone", "another is there", and "another is there, and refuses", because others are where the
+/// program was or for another reason: no process ends so.
 const LOST: i32 = i32::MIN;
-const AWAITED: i32 = i32::MIN + 1;
-const RESUMED: i32 = i32::MIN + 2;
+const RESUMED: i32 = i32::MIN + 1;
+const OUSTED: i32 = i32::MIN + 2;
+const REFUSED: i32 = i32::MIN + 3;
 
 /// The keeper's number for "it cannot go on, and has said why".
-const GIVEN_UP: i32 = i32::MIN + 3;
+const GIVEN_UP: i32 = i32::MIN + 4;
 
 /// How long a program that is asked to end may take, as service managers give it at least.
 const LAST_WORDS: Duration = Duration::from_secs(10);
@@ -64,14 +67,14 @@ pub(crate) trait Ways: Sync {
     fn over(&self);
     /// A descriptor that is silent as long as the daemon serves the program.
     fn session(&self) -> io::Result<OwnedFd>;
-    /// In the keeper: whether a program of this way can go on with another daemon.
-    fn resumes(&self, way: usize) -> bool;
     /// In the keeper, a while without a daemon: whoever comes is not to wait.
     fn turn_away(&self);
     /// In the keeper: goes on with another daemon. A descriptor as that of `session`.
     fn resume(&self, way: usize) -> Result<OwnedFd>;
     /// In the front, when the daemon is lost: tells people, and says what is to become of the program.
-    fn lost(&self, is_awaited: bool) -> OnLoss;
+    fn lost(&self) -> OnLoss;
+    /// In the front, when another is there that does not go on: tells people.
+    fn refused(&self, is_ousted: bool);
     /// In the front, when another is there: tells people, and what it says of the run from now on.
     fn resumed(&self) -> Option<Notes>;
     /// In the front, what the daemon says of the run: tells people, and says what is to become of the program.
@@ -138,7 +141,8 @@ fn attend(signals: &OwnedFd, news: &OwnedFd, keeper: Pid, ways: &dyn Ways, mut n
                 return Err(lost());
             };
             match status {
-                LOST | AWAITED => is_to_end |= ways.lost(status == AWAITED) == OnLoss::Exit,
+                LOST => is_to_end |= ways.lost() == OnLoss::Exit,
+                OUSTED | REFUSED => ways.refused(status == OUSTED),
                 RESUMED => notes = ways.resumed(),
                 GIVEN_UP => {
                     program.send(Signal::KILL);
@@ -301,15 +305,19 @@ fn begin(started: Started, program: &Arc<Target>, report: &OwnedFd, ways: &dyn W
 fn attend_session(mut session: OwnedFd, way: usize, report: &OwnedFd, ways: &dyn Ways) {
     loop {
         resume::over(&session);
-        if !ways.resumes(way) {
-            let _ = write_number(report, LOST);
-            return;
-        }
-        let _ = write_number(report, AWAITED);
+        let _ = write_number(report, LOST);
+        let mut is_told = false;
         session = loop {
             ways.turn_away();
-            if let Ok(next) = ways.resume(way) {
-                break next;
+            match ways.resume(way) {
+                Ok(next) => break next,
+                Err(error) => {
+                    // Once: what keeps it may pass.
+                    if let Some(refused) = error.downcast_ref::<Refused>().filter(|_| !is_told) {
+                        is_told = true;
+                        let _ = write_number(report, if refused.errno == libc::EBUSY { OUSTED } else { REFUSED });
+                    }
+                }
             }
         };
         let _ = write_number(report, RESUMED);

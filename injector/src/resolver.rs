@@ -74,6 +74,15 @@ fn towards_gate(line: &mut Line, contact: &Contact) -> Result<UdpSocket> {
     Ok(gate.into())
 }
 
+/// Passes a question on. The end of a gate ends what leads to it; the next one is in its place.
+fn ask(gate: &UdpSocket, question: &[u8]) -> io::Result<()> {
+    if gate.send(question).is_err() {
+        gate.connect((RESOLVER_ADDRESS, PORT))?;
+        gate.send(question)?;
+    }
+    Ok(())
+}
+
 /// The resolvers on loopback in a resolv.conf. libc takes 127.0.0.1 when none is named.
 fn on_loopback(text: &str) -> Vec<IpAddr> {
     let named = text.lines().filter_map(|line| {
@@ -122,7 +131,7 @@ impl Table {
                 self.next = (slot + 1) % MAX_QUESTIONS;
                 self.asked[usize::from(slot)] = Some((socket, from, *id));
                 *id = slot.to_be_bytes();
-                let _ = gate.send(&message[..length]);
+                let _ = ask(gate, &message[..length]);
             }
         }
         if ready[asking.len()]

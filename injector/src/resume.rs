@@ -1,19 +1,20 @@
 //! After the daemon was lost: turns the program's library away, and takes the session up with the next daemon.
 //!
-//! What was open has ended with the old one. Where sockets come from the daemon one by one, new ones come from the next; a
-//! program that lives inside a phantom namespace cannot be moved to another.
+//! What was open has ended with the old one; new sockets come from the next. It is handed the phantom namespace that there is, whose ports
+//! still listen, and in which programs may live, that cannot be moved to another; where it cannot take that up, it makes another for
+//! those whose sockets come from it one by one.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::control::{self, Contact, Line, Session, Wanted};
+use crate::control::{self, Contact, Line, Refused, Session, Wanted};
 use crate::options::Options;
 use crate::program_socket::ProgramSocket;
 use crate::{local, publish};
@@ -28,6 +29,14 @@ pub(crate) struct Heirloom {
     door: Mutex<Option<UnixListener>>,
     /// The session with the daemon that is now.
     line: Mutex<Option<Line>>,
+}
+
+/// A session that was taken up.
+pub(crate) struct PassedOn {
+    /// Silent as long as it lasts.
+    pub(crate) session: OwnedFd,
+    /// Whether the phantom namespace is the one from before: what listened there listens.
+    pub(crate) is_same: bool,
 }
 
 fn lock<T>(what: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -59,28 +68,40 @@ impl Heirloom {
         }
     }
 
-    /// Takes a session up with the next daemon: identity, publications, ports of this computer. A descriptor that is silent
-    /// as long as it lasts.
+    /// Takes a session up with the next daemon: identity, publications, ports of this computer. Where the program `lives_inside` the
+    /// phantom namespace, in no other.
     ///
     /// # Errors
-    /// As long as there is no daemon, or none that gives what the session needs.
+    /// As long as there is no daemon, or none that gives what the session needs; [`Refused`] when one is there.
     pub(crate) fn pass_on(
         &self,
-        wanted: Wanted,
+        (wanted, lives_inside): (Wanted, bool),
         contact: &Contact,
         before: &Session,
         options: &Options,
-    ) -> Result<OwnedFd> {
-        let Session { mut line, identity, .. } = control::enter_again(contact, wanted, &before.identity)?;
+    ) -> Result<PassedOn> {
+        let spaces = before.spaces.as_ref().filter(|_| wanted != Wanted::None);
+        let again = |network| control::enter_again(contact, wanted, &before.identity, network);
+        let session = match again(spaces.map(|spaces| spaces.network.as_fd())) {
+            Err(error) if !lives_inside && error.is::<Refused>() => again(None)?,
+            session => session?,
+        };
+        let is_same = spaces.zip(session.spaces.as_ref()).is_some_and(|(one, other)| one.is_same(other));
+        if lives_inside && !is_same {
+            bail!("the daemon has made another namespace: is it of another version?");
+        }
+        let Session { mut line, identity, .. } = session;
         publish::open(&mut line, &contact.identity, &options.publish()?)?;
-        local::serve(&local::open(&mut line, &contact.identity, &options.allow_local)?)?;
+        if !is_same {
+            local::serve(&local::open(&mut line, &contact.identity, &options.allow_local)?)?;
+        }
         if let Some(door) = &*lock(&self.door) {
             // Last: from now on the daemon takes who comes.
             ProgramSocket { line: &line, identity: &identity }.open_at(door)?;
         }
         let silent = line.try_clone()?;
         *lock(&self.line) = Some(line);
-        Ok(silent)
+        Ok(PassedOn { session: silent, is_same })
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
 use phantom_ipc::ENV_PATHLESS_SOCKET;
-use phantom_ipc::hook::{About, Note, Reply, Request};
+use phantom_ipc::hook::{About, IdentityRef, Note, Reply, Request};
 use rustix::process::Pid;
 
 use crate::activation::Listener;
@@ -29,7 +29,7 @@ use crate::options::{Isolation, OnLoss, Options};
 use crate::process::Ways;
 use crate::program_socket::ProgramSocket;
 use crate::resolver::{self, StandIn};
-use crate::resume::Heirloom;
+use crate::resume::{Heirloom, PassedOn};
 use crate::supervise::{self, Workshop};
 use crate::twins::Twins;
 use crate::{
@@ -100,6 +100,8 @@ pub(crate) struct Launch<'a> {
     resolver: Mutex<Option<StandIn>>,
     /// Whether the program sees the system's resolv.conf, though another was laid over it.
     is_exposed: Arc<AtomicBool>,
+    /// Whether somebody answers questions on loopback already.
+    is_answered: Arc<AtomicBool>,
     /// What is left for the next daemon.
     heirloom: Heirloom,
     /// Folders of the program's own, which the keeper keeps like the system's.
@@ -131,6 +133,7 @@ impl<'a> Launch<'a> {
             ports,
             resolver: Mutex::default(),
             is_exposed: Arc::default(),
+            is_answered: Arc::default(),
             heirloom: Heirloom::default(),
             twins: Twins::default(),
             services: Vec::new(),
@@ -327,6 +330,7 @@ impl Launch<'_> {
     /// Sees to it that what was laid over files stays there; else somebody is to answer where the program may send its questions.
     fn watch(&self, way: Way, program: Pid, spaces: Spaces, has_no_resolver: bool) -> io::Result<()> {
         let (contact, is_exposed) = (self.contact.clone(), Arc::clone(&self.is_exposed));
+        let is_answered = Arc::clone(&self.is_answered);
         let (name, number) = (self.name.clone(), self.number.clone());
         let seen = Seen { name, is_hidden: !self.options.show_host, number };
         let own: Vec<PathBuf> = run_folder::of_the_programs(&self.twins.paths()).collect();
@@ -336,7 +340,9 @@ impl Launch<'_> {
             if has_no_resolver {
                 is_exposed.store(true, Ordering::Release);
                 // Without a daemon there are no names; the next one is asked for them again.
-                let _ = resolver::open_anew(&contact).and_then(|stand_in| Ok(resolver::serve(&stand_in)?));
+                if resolver::open_anew(&contact).and_then(|stand_in| Ok(resolver::serve(&stand_in)?)).is_ok() {
+                    is_answered.store(true, Ordering::Release);
+                }
             }
         })
     }
@@ -452,6 +458,7 @@ impl Ways for Launch<'_> {
         let resolver = self.resolver.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolver) = resolver.as_ref().filter(|_| self.needs_resolver(self.order[way])) {
             resolver::serve(resolver).context("starting the resolver")?;
+            self.is_answered.store(true, Ordering::Release);
         }
         if self.order[way].walls == Walls::Own {
             let has_none = !self.order[way].how.is_hooked() && resolver.is_none();
@@ -469,45 +476,64 @@ impl Ways for Launch<'_> {
         self.session.line.try_clone()
     }
 
-    fn resumes(&self, way: usize) -> bool {
-        self.order[way].how != How::Namespace
-    }
-
     fn turn_away(&self) {
         self.heirloom.turn_away();
     }
 
     fn resume(&self, way: usize) -> Result<OwnedFd> {
         let way = self.order[way];
-        let wanted = if way.how == How::Emulate { Wanted::None } else { Wanted::Spaces };
-        let session = self.heirloom.pass_on(wanted, &self.contact, self.session, self.options)?;
+        let wanted = match way.how {
+            How::Namespace => (Wanted::Spaces, true),
+            How::Inject | How::Preload => (Wanted::Spaces, false),
+            How::Emulate => (Wanted::None, false),
+        };
+        let PassedOn { session, is_same } = self.heirloom.pass_on(wanted, &self.contact, self.session, self.options)?;
+        if is_same && self.is_answered.load(Ordering::Acquire) {
+            return Ok(session);
+        }
         let stand_in = match self.is_exposed.load(Ordering::Acquire) {
             true => Some(resolver::open_anew(&self.contact)?),
             false if self.needs_resolver(way) => resolver::open(&self.contact)?,
             false => None,
         };
-        stand_in.iter().try_for_each(resolver::serve).context("starting the resolver")?;
+        if let Some(stand_in) = stand_in {
+            resolver::serve(&stand_in).context("starting the resolver")?;
+            self.is_answered.store(true, Ordering::Release);
+        }
         Ok(session)
     }
 
-    fn lost(&self, is_awaited: bool) -> OnLoss {
+    fn lost(&self) -> OnLoss {
         let what = match self.options.on_daemon_loss {
             OnLoss::Exit => "it is ended",
-            OnLoss::Wait if is_awaited => {
+            OnLoss::Wait => {
                 "what it has open ends, and what it opens anew goes by the next daemon, when one runs; to have it \
                  ended instead, use --on-daemon-loss exit"
             }
-            OnLoss::Wait => "it lives on without; start it anew when a daemon runs, or use --on-daemon-loss exit",
         };
         eprintln!("phantom-run: the daemon is gone, and with it the network of the program: {what}");
         self.options.on_daemon_loss
+    }
+
+    fn refused(&self, is_ousted: bool) {
+        let why = if is_ousted {
+            "its identity runs in another namespace meanwhile, by a program that was started before this one was back. It goes on when that \
+             has ended; or start it anew"
+        } else {
+            "it does not take the program's namespace up, or lacks what the run needs. Start the program anew, unless it is said soon that a \
+             daemon is back"
+        };
+        eprintln!("phantom-run: a daemon is there, and the program has no network: {why}");
     }
 
     fn resumed(&self) -> Option<Notes> {
         let who = Line::open(&self.contact.socket)
             .map_err(Into::into)
             .and_then(|mut line| line.ask(&Request::Info { identity: self.session.identity.clone() }));
-        let who = if let Ok((Reply::Info { name, .. }, _)) = who { format!(", as {name}") } else { String::new() };
+        let mut who = if let Ok((Reply::Info { name, .. }, _)) = who { format!(", as {name}") } else { String::new() };
+        if let IdentityRef::Session(_) = self.contact.identity {
+            who.push_str(": a new address, since no daemon keeps those of fresh identities");
+        }
         eprintln!("phantom-run: a daemon is back: what the program opens from now on goes by it{who}");
         Notes::wanted(self.options, &self.contact.socket, &self.session.identity).ok().flatten()
     }

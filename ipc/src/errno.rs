@@ -10,6 +10,8 @@ pub const EIO: i32 = 5;
 pub const EAGAIN: i32 = 11;
 /// Policy forbids it.
 pub const EACCES: i32 = 13;
+/// Others are using it.
+pub const EBUSY: i32 = 16;
 /// It is there already.
 pub const EEXIST: i32 = 17;
 /// The request makes no sense.

@@ -100,7 +100,8 @@ pub enum Request {
         /// Protocol.
         protocol: i32,
     },
-    /// The namespaces themselves; they stay as long as this connection. Answered by [`Reply::Entered`].
+    /// The namespaces themselves; they stay as long as this connection. With a network namespace beside it, which programs have from a
+    /// daemon before: that one is to be the identity's again. Answered by [`Reply::Entered`].
     Enter {
         /// As whom.
         identity: IdentityRef,

@@ -184,6 +184,18 @@ impl Network {
             .with_context(|| format!("node {node} does not run"))
     }
 
+    /// Ends a node by a signal, and starts it again as it was started.
+    pub fn restart(&self, node: usize, number: libc::c_int) -> Result<Server> {
+        let pid = self.pid(node)?;
+        let process = processes()?.into_iter().find(|process| process.pid == pid).context("it ended by itself")?;
+        let (program, arguments) = process.words.split_first().context("no command line")?;
+        signal(pid, number);
+        ended(pid)?;
+        let mut again = self.user.as_ref().map_or_else(|| Command::new(program), |user| user.with_tun("phantomd"));
+        again.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Server(again.spawn()?))
+    }
+
     /// A program under `phantom-run` on a node; nobody reaches it.
     pub fn program(&self, node: usize, way: Way, identity: Option<&str>, program: &[&str]) -> Command {
         self.run_with(node, way, identity, &[], program)

@@ -337,8 +337,8 @@ impl Listening for Inside {
 
 #[async_trait]
 impl Space for NodeSpace {
-    async fn namespaces(&self) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
-        self.sockets.namespaces().await
+    async fn namespaces(&self, before: Option<Beside>) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
+        self.sockets.namespaces(before).await
     }
 
     async fn emulated(

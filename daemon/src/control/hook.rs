@@ -307,7 +307,7 @@ impl Control {
                 }
                 Err(errno) => (Reply::failed(errno, "the socket on loopback"), Vec::new()),
             },
-            Request::Enter { .. } => self.enter(which, &open, &mut session.holds).await,
+            Request::Enter { .. } => self.enter(which, &open, beside, &mut session.holds).await,
             Request::Hold { .. } => match self.hold(which, &mut session.holds) {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
@@ -424,11 +424,17 @@ impl Control {
         Ok(())
     }
 
-    async fn enter(&self, which: &Which, open: &Open, holds: &mut Vec<(Which, Hold)>) -> Answer {
+    async fn enter(
+        &self,
+        which: &Which,
+        open: &Open,
+        before: Option<Beside>,
+        holds: &mut Vec<(Which, Hold)>,
+    ) -> Answer {
         if let Err(refusal) = self.hold(which, holds) {
             return failed(&refusal);
         }
-        match open.space.namespaces().await {
+        match open.space.namespaces(before).await {
             Ok((network, user)) => {
                 let (address, ipv4, name) = who(open);
                 let entered = Reply::Entered { address, ipv4, name, has_user_namespace: user.is_some() };

@@ -175,11 +175,13 @@ pub trait Daemon: Send + Sync + 'static {
 /// The phantom namespace of an open identity (the gate's part of it).
 #[async_trait]
 pub trait Space: Send + Sync + 'static {
-    /// The network namespace, and the user namespace that owns it if one had to be made; descriptors of their own.
+    /// The network namespace, and the user namespace that owns it if one had to be made; descriptors of their own. It is the one
+    /// that its programs have from a daemon `before`, if they have one.
     ///
     /// # Errors
-    /// EOPNOTSUPP when there can be none here; whatever, when no descriptors are left.
-    async fn namespaces(&self) -> Result<(Descriptor, Option<Descriptor>), Refusal>;
+    /// EOPNOTSUPP when there can be none here; EBUSY when it is another than they have, EPERM or EINVAL when that is none for them;
+    /// whatever, when no descriptors are left.
+    async fn namespaces(&self, before: Option<Beside>) -> Result<(Descriptor, Option<Descriptor>), Refusal>;
     /// A call on an emulated socket, `beside` being the descriptor that came with it; the reply, and a descriptor for it.
     ///
     /// # Errors

@@ -209,7 +209,7 @@ impl Daemon for TestDaemon {
 
 #[async_trait]
 impl Space for TestSpace {
-    async fn namespaces(&self) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
+    async fn namespaces(&self, _: Option<Beside>) -> Result<(OwnedFd, Option<OwnedFd>), Refusal> {
         let open = |kind| std::fs::File::open(format!("/proc/self/ns/{kind}")).map(OwnedFd::from).unwrap();
         Ok((open("net"), Some(open("user"))))
     }

@@ -6,7 +6,9 @@ use std::fs;
 use std::io;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
+use std::time::Instant;
 
+use super::again::{self, Serving};
 use crate::netlink::{Listener, Netlink, Transport};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -93,6 +95,8 @@ pub(super) fn of_a_killed_helper(device: &str) -> i32 {
     });
     match entered.map_err(io::Error::from).and_then(|()| Ending::here()) {
         Ok(ending) => {
+            // Whoever takes the namespace up waits for the end of it.
+            let _serving = Serving::begin(Instant::now() + again::PATIENCE);
             ending.come(device);
             0
         }

@@ -5,17 +5,18 @@ use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space};
 
+use super::again::{self, MARK, Serving};
 use super::ending::{self, Ending};
 use super::netns::{Reply, Request, encode_listeners, receive_request, send_reply};
 use super::reflector::{DNS_PORT, HOME_V4, HOME_V6};
-use super::{ENDING_ARGUMENT, Owner, owned, sys};
+use super::{AGAIN_ARGUMENT, ENDING_ARGUMENT, Owner, owned, sys};
 use crate::lines::Lines;
 use crate::netlink::{LOOPBACK, Netlink};
 
@@ -37,16 +38,18 @@ const ADDRESS_PATIENCE: Duration = Duration::from_secs(5);
 /// Serves the daemon at descriptor 0 until it is gone; the exit status says whether set-up went well.
 pub fn main() -> i32 {
     sys::outlive_signals();
-    if std::env::args_os().nth(2).is_some_and(|what| what == ENDING_ARGUMENT) {
+    let what = std::env::args_os().nth(2);
+    if what.as_ref().is_some_and(|what| what == ENDING_ARGUMENT) {
         return ending::of_a_killed_helper(DEVICE);
     }
-    let stdin = io::stdin();
+    let (stdin, stdout) = (io::stdin(), io::stdout());
     let socket = stdin.as_fd();
+    let before = what.filter(|what| what == AGAIN_ARGUMENT).map(|_| stdout.as_fd());
     let Some(Request::SetUp(address, ipv4, owner)) = receive_request(socket) else {
         return 1;
     };
     let Ok(lines) = Lines::beside(socket) else { return 1 };
-    let spaces = match Spaces::create(address, ipv4, owner) {
+    let spaces = match Spaces::create(address, ipv4, owner, before) {
         Ok((spaces, descriptors)) => {
             let sent = send_reply(socket, Reply { descriptors, ..Reply::default() });
             if sent.is_err() {
@@ -80,13 +83,29 @@ struct Spaces {
     gate: OwnedFd,
     /// Lists and aborts sockets of the phantom namespace.
     ending: Ending,
+    /// Until all of them are aborted: nobody else takes the namespace up before.
+    _serving: Serving,
 }
 
 impl Spaces {
-    /// Makes both namespaces; the descriptors are those that [`super::netns::Wires`] expects.
-    fn create(address: ApAddress, ipv4: Ipv4Addr, owner: Owner) -> Result<(Self, Vec<OwnedFd>), String> {
+    /// Makes both namespaces, or takes the phantom one of a gate `before` up; the descriptors are those that [`super::netns::Wires`]
+    /// expects.
+    fn create(
+        address: ApAddress,
+        ipv4: Ipv4Addr,
+        owner: Owner,
+        before: Option<BorrowedFd<'_>>,
+    ) -> Result<(Self, Vec<OwnedFd>), String> {
         let _ = rustix::thread::set_no_new_privs(true);
-        let (program, user) = program_namespace(owner)?;
+        let (program, user) = match before {
+            Some(space) => again::enter(space, owner).map_err(|refused| refused.to_string())?,
+            None => program_namespace(owner)?,
+        };
+        let end = Instant::now() + again::PATIENCE;
+        let serving = Serving::begin(end).map_err(|refused| refused.to_string())?;
+        if before.is_some() {
+            again::await_emptiness(end).map_err(|refused| refused.to_string())?;
+        }
         // A TUN device belongs to the namespace in which its driver was opened.
         let program_tun = tun_driver()?;
         configure_program(&program_tun, address, ipv4).map_err(|e| doing("configuring the phantom namespace", &e))?;
@@ -97,7 +116,7 @@ impl Spaces {
         let listener = configure_gate(&gate_tun).map_err(|e| doing("configuring the gate's namespace", &e))?;
         let copy = program.try_clone().map_err(|e| doing("copying a descriptor", &e))?;
         let descriptors = [program_tun, gate_tun, listener, copy].into_iter().chain(user).collect();
-        Ok((Self { program, gate, ending }, descriptors))
+        Ok((Self { program, gate, ending, _serving: serving }, descriptors))
     }
 
     fn answer(&self, request: Request, lines: &Lines) -> io::Result<Reply> {
@@ -214,6 +233,7 @@ fn configure_program(tun: &OwnedFd, address: ApAddress, ipv4: Ipv4Addr) -> io::R
     ])?;
     let addresses = [address.ipv6().into(), ipv4.into()];
     let (netlink, index) = configure_device(tun, &addresses)?;
+    netlink.mark_loopback(MARK)?;
     // Where the kernel cannot, the reflector refuses them: the program learns it a little later. IPv6 comes first, for what
     // its rules say of tunnels holds for IPv4, too.
     let _ = addresses.iter().try_for_each(|address| netlink.refuse_datagrams(index, *address, DNS_PORT));

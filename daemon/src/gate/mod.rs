@@ -13,11 +13,13 @@
 //! | `reflector`, `packet` | the decision about every packet, as a value |
 //! | `wire` | the thread between the two TUN devices |
 //! | `owned` | namespaces that another user than the daemon's may enter |
+//! | `again` | a namespace that outlived its gate is taken up |
 //! | `ending` | errors instead of waiting, when daemon or helper are gone |
 //! | `dns`, `dns_stream` | names |
 //! | `terms` | what a gate is made of, what it needs, and why there is none |
 //! | `sys`, and `netlink` beside this level | system calls |
 
+mod again;
 mod dns;
 mod dns_stream;
 mod ending;
@@ -56,6 +58,7 @@ use netns::{Helper, Life, Wires};
 use reflector::{Config, Connect, FlowId, Question, Reflector, Verdict};
 use wire::{Command, Event, Wire};
 
+pub(crate) use again::{is_network_namespace, is_same};
 pub use kept::{KeptFlow, KeptGate};
 pub(crate) use reflector::RACE;
 pub(crate) use sys::{network_of, process_behind};
@@ -73,7 +76,7 @@ pub fn probe(phantomd: &Path) -> Result<(), GateError> {
     let address = address.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidData))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let request = (address, OWN_IPV4, Owner::own());
-    let made = runtime.block_on(Helper::start(phantomd, &[HELPER_ARGUMENT.into()], request));
+    let made = runtime.block_on(Helper::start(phantomd, &[HELPER_ARGUMENT.into()], request, None));
     made.map(drop)
 }
 
@@ -82,6 +85,9 @@ pub const HELPER_ARGUMENT: &str = "__netns";
 
 /// After it: ends the phantom namespace of a helper that was killed.
 const ENDING_ARGUMENT: &str = "end";
+
+/// In its place: takes a phantom namespace up that outlived its gate.
+const AGAIN_ARGUMENT: &str = "again";
 
 /// From the verdict "accepted" to accept(): one round trip between two kernels of this machine, with retransmissions.
 const ACCEPT_PATIENCE: Duration = Duration::from_secs(15);
@@ -145,17 +151,18 @@ impl Gate {
     /// # Errors
     /// [`GateError::SetUp`] when the system does not permit it, with advice for a person.
     pub async fn open(config: GateConfig, network: Arc<dyn Network>) -> Result<Self, GateError> {
-        Self::open_with(config, network, SharedAliases::default()).await
+        Self::open_with(config, network, SharedAliases::default(), None).await
     }
 
-    /// [`Self::open`], with an IPv4 view that others show too.
+    /// [`Self::open`], with an IPv4 view that others show too; in the phantom namespace of a gate `before`, if there was one.
     pub(crate) async fn open_with(
         config: GateConfig,
         network: Arc<dyn Network>,
         aliases: SharedAliases,
+        before: Option<OwnedFd>,
     ) -> Result<Self, GateError> {
         let request = (config.address, OWN_IPV4, config.owner);
-        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request).await?;
+        let (helper, wires) = Helper::start(&config.helper, &config.helper_arguments, request, before).await?;
         Self::assemble(config, network, aliases, (helper, wires), &[])
     }
 

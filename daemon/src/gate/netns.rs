@@ -18,7 +18,7 @@ use rustix::net::{
 use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{GateError, Owner};
+use super::{AGAIN_ARGUMENT, GateError, Owner};
 use crate::netlink::{Listener, MAX_LISTED};
 
 /// Requests that wait for the helper at one time; who comes later waits in line.
@@ -240,11 +240,12 @@ enum Task {
 }
 
 impl Helper {
-    /// Starts the helper and lets it make the namespaces.
+    /// Starts the helper and lets it make the namespaces, or take the phantom one of a gate `before` up.
     pub(super) async fn start(
         program: &Path,
         arguments: &[OsString],
         request: (ApAddress, Ipv4Addr, Owner),
+        before: Option<OwnedFd>,
     ) -> Result<(Self, Wires), GateError> {
         let (ours, theirs) =
             rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -252,9 +253,10 @@ impl Helper {
         sockopt::set_socket_timeout(&ours, sockopt::Timeout::Recv, Some(PATIENCE)).map_err(io::Error::from)?;
         let child = Command::new(program)
             .args(arguments)
+            .args(before.as_ref().map(|_| AGAIN_ARGUMENT))
             .env_clear()
             .stdin(theirs)
-            .stdout(Stdio::null())
+            .stdout(before.map_or_else(Stdio::null, Stdio::from))
             // Away from the terminal's signals: it must outlive the daemon, whatever ends that.
             .process_group(0)
             .spawn()

@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use rustix::process::Pid;
@@ -73,6 +73,46 @@ pub(crate) fn process_behind(accepted: impl AsFd) -> io::Result<OwnedFd> {
     })?;
     // SAFETY: it succeeded: this is a new descriptor, and nobody else's.
     Ok(unsafe { OwnedFd::from_raw_fd(handle) })
+}
+
+/// What the kernel is asked about a namespace: ioctls of group 0xb7 without an argument, or with a number's place.
+const NS_GET_USERNS: libc::c_ulong = 0xb701;
+const NS_GET_PARENT: libc::c_ulong = 0xb702;
+const NS_GET_NSTYPE: libc::c_ulong = 0xb703;
+const NS_GET_OWNER_UID: libc::c_ulong = 0xb704;
+
+/// Whether it is a network namespace.
+pub(super) fn is_network(namespace: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: this ioctl takes no argument, and returns a number; the descriptor is open.
+    let kind = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_NSTYPE as _) };
+    check(kind)?;
+    Ok(kind == libc::CLONE_NEWNET)
+}
+
+/// The user namespace that owns a namespace. EPERM when it is beyond our own.
+pub(super) fn owning_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    related(namespace, NS_GET_USERNS)
+}
+
+/// The user namespace in which another was made. EPERM when it is beyond our own.
+pub(super) fn parent_namespace(users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    related(users, NS_GET_PARENT)
+}
+
+fn related(namespace: BorrowedFd<'_>, which: libc::c_ulong) -> io::Result<OwnedFd> {
+    // SAFETY: these ioctls take no argument, and return a descriptor; the one they are about is open.
+    let related = unsafe { libc::ioctl(namespace.as_raw_fd(), which as _) };
+    check(related)?;
+    // SAFETY: it succeeded: this is a new descriptor, and nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(related) })
+}
+
+/// The user to whom a user namespace belongs.
+pub(super) fn owner_of(users: BorrowedFd<'_>) -> io::Result<u32> {
+    let mut uid: libc::uid_t = 0;
+    // SAFETY: the kernel writes one number, which has its place; the descriptor is open.
+    check(unsafe { libc::ioctl(users.as_raw_fd(), NS_GET_OWNER_UID as _, &raw mut uid) })?;
+    Ok(uid)
 }
 
 /// Which side of a fork we are on.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -16,7 +17,7 @@ use crate::aliases::SharedAliases;
 use crate::control::{Beside, Descriptor, Lasting, Refusal};
 use crate::emulation::Emulation;
 use crate::far::{Network, Stream};
-use crate::gate::{Gate, GateConfig, KeptGate};
+use crate::gate::{self, Gate, GateConfig, GateError, KeptGate};
 use crate::os::Owner;
 use crate::splice::splice;
 
@@ -89,8 +90,7 @@ impl Sockets {
         if let Some((_, refusal)) = before.filter(|(when, _)| when.elapsed() < GATE_EVERY) {
             return Err(refusal);
         }
-        let make = || Gate::open_with(self.config.clone(), self.network.clone(), self.aliases.clone());
-        let made = self.gate.get_or_try_init(async || make().await.map(Arc::new)).await;
+        let made = self.gate.get_or_try_init(async || self.make(None).await).await;
         made.cloned().map_err(|error| {
             let message = "no phantom namespace can be made here".into();
             let refusal = Refusal { errno: errno::EOPNOTSUPP, message, hint: error.to_string() };
@@ -125,6 +125,20 @@ impl Sockets {
         // Nothing has made another one yet.
         let _ = self.gate.set(Arc::new(gate));
         Ok(())
+    }
+
+    /// The gate in a phantom namespace that programs have from a daemon before, or from a gate that broke.
+    async fn gate_of(&self, before: Beside) -> Result<Arc<Gate>, Refusal> {
+        let Some(space) = before.known_by(gate::is_network_namespace) else { return Err(no_namespace()) };
+        let copy = space.try_clone().map_err(|error| not_passed(&error))?;
+        let made = self.gate.get_or_try_init(async || self.make(Some(copy)).await).await;
+        let gate = made.map_err(|error| not_taken_up(error.to_string()))?;
+        if gate::is_same(gate.namespace().0, space).unwrap_or(false) { Ok(gate.clone()) } else { Err(elsewhere()) }
+    }
+
+    async fn make(&self, before: Option<OwnedFd>) -> Result<Arc<Gate>, GateError> {
+        let (config, network, aliases) = (self.config.clone(), self.network.clone(), self.aliases.clone());
+        Gate::open_with(config, network, aliases, before).await.map(Arc::new)
     }
 
     /// The gate, if there is one.
@@ -168,16 +182,18 @@ impl Sockets {
     }
 
     /// See [`crate::control::Space::namespaces`].
-    pub(in crate::assembly) async fn namespaces(&self) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
-        let gate = self.gate().await?;
+    pub(in crate::assembly) async fn namespaces(
+        &self,
+        before: Option<Beside>,
+    ) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
+        let gate = match before {
+            Some(before) => self.gate_of(before).await?,
+            None => self.gate().await?,
+        };
         let (net, user) = gate.namespace();
         let net = net.try_clone_to_owned();
         let both = net.and_then(|net| Ok((net, user.map(|user| user.try_clone_to_owned()).transpose()?)));
-        both.map_err(|error| Refusal {
-            errno: error.raw_os_error().unwrap_or(errno::EIO),
-            message: "the namespaces cannot be passed on".into(),
-            hint: "give phantomd more file descriptors".into(),
-        })
+        both.map_err(|error| not_passed(&error))
     }
 
     /// See [`crate::control::Space::emulated`].
@@ -244,5 +260,33 @@ impl Sockets {
         if let Some(gate) = self.standing_gate() {
             gate.cut();
         }
+    }
+}
+
+fn not_passed(error: &io::Error) -> Refusal {
+    Refusal {
+        errno: error.raw_os_error().unwrap_or(errno::EIO),
+        message: "the namespaces cannot be passed on".into(),
+        hint: "give phantomd more file descriptors".into(),
+    }
+}
+
+fn no_namespace() -> Refusal {
+    Refusal {
+        errno: errno::EINVAL,
+        message: "no network namespace came with the request".into(),
+        hint: "pass one that a daemon gave".into(),
+    }
+}
+
+fn not_taken_up(why: String) -> Refusal {
+    Refusal { errno: errno::EPERM, message: why, hint: "start the programs in it anew".into() }
+}
+
+fn elsewhere() -> Refusal {
+    Refusal {
+        errno: errno::EBUSY,
+        message: "this identity is in another phantom namespace now, by programs that were started meanwhile".into(),
+        hint: "end those, or start this one anew".into(),
     }
 }

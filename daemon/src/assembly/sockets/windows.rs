@@ -49,7 +49,10 @@ impl Sockets {
         Vec::new()
     }
 
-    pub(in crate::assembly) async fn namespaces(&self) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
+    pub(in crate::assembly) async fn namespaces(
+        &self,
+        _: Option<Beside>,
+    ) -> Result<(Descriptor, Option<Descriptor>), Refusal> {
         Err(Refusal {
             errno: errno::EOPNOTSUPP,
             message: "there are no phantom namespaces on Windows".into(),
