@@ -51,16 +51,35 @@ pub(crate) struct Aliases {
     slots: Vec<ApAddress>,
     index: HashMap<ApAddress, u32>,
     oldest: u32,
+    /// Where they begin.
+    first: u32,
 }
 
+/// Where they begin at most, so that all of them have room.
+const LAST_FIRST: u32 = !RANGE_MASK - RESERVED + 1 - MAX_ALIASES;
+
 impl Aliases {
+    /// None yet, beginning anywhere: what programs remember from a daemon before most likely means nobody, and so nobody else.
+    pub(crate) fn anywhere() -> Self {
+        Self { first: rand::random_range(0..=LAST_FIRST), ..Self::default() }
+    }
+
+    /// Those of [`Aliases::all`].
+    pub(crate) fn go_on((first, addresses): (u32, Vec<ApAddress>)) -> Self {
+        let mut aliases = Self { first: first.min(LAST_FIRST), ..Self::default() };
+        for address in addresses {
+            let _ = aliases.of(address);
+        }
+        aliases
+    }
+
     /// The IPv4 address that stands for `address`, handed out now if there is none yet.
     pub(crate) fn of(&mut self, address: ApAddress) -> Ipv4Addr {
         let slot = match self.index.get(&address) {
             Some(slot) => *slot,
             None => self.insert(address),
         };
-        Ipv4Addr::from(RANGE + RESERVED + slot)
+        Ipv4Addr::from(RANGE + RESERVED + self.first + slot)
     }
 
     fn insert(&mut self, address: ApAddress) -> u32 {
@@ -79,14 +98,14 @@ impl Aliases {
         slot
     }
 
-    /// Whom they stand for, in their own order: asked for in it, all get the same again.
-    pub(crate) fn all(&self) -> Vec<ApAddress> {
-        self.slots.clone()
+    /// Where they begin, and whom they stand for in their own order: for a process that takes over.
+    pub(crate) fn all(&self) -> (u32, Vec<ApAddress>) {
+        (self.first, self.slots.clone())
     }
 
     /// The AP address that `alias` stands for.
     pub(crate) fn behind(&self, alias: Ipv4Addr) -> Option<ApAddress> {
-        let slot = u32::from(alias).checked_sub(RANGE + RESERVED)?;
+        let slot = u32::from(alias).checked_sub(RANGE + RESERVED + self.first)?;
         self.slots.get(slot as usize).copied()
     }
 }
@@ -112,6 +131,21 @@ mod tests {
         assert_eq!(aliases.behind(alias), Some(address(1)));
         assert_eq!(aliases.behind(OWN_IPV4), None);
         assert_eq!(aliases.behind(Ipv4Addr::BROADCAST), None);
+    }
+
+    #[test]
+    fn wherever_they_begin_all_are_in_the_range_and_another_process_shows_the_same() {
+        for first in [0, rand::random_range(0..=LAST_FIRST), LAST_FIRST] {
+            let mut aliases = Aliases { first, ..Aliases::default() };
+            let shown: Vec<_> = (0..MAX_ALIASES).map(|number| aliases.of(address(number))).collect();
+            assert!(shown.iter().all(|alias| in_range(*alias) && !is_reserved(*alias)));
+            let next = Aliases::go_on(aliases.all());
+            for (number, alias) in (0..).zip(&shown) {
+                assert_eq!(next.behind(*alias), Some(address(number)));
+            }
+        }
+        let begins: Vec<u32> = (0..4).map(|_| Aliases::anywhere().first).collect();
+        assert!(begins.iter().any(|first| *first != begins[0]), "{begins:?}");
     }
 
     #[test]

@@ -111,7 +111,7 @@ where
 async fn leave(daemon: &dyn Daemon, control: &Control) -> crate::handover::Handover {
     // First the sessions, for the way between them and their programs leads through the gates.
     let sessions = daemon.leave_sessions().await;
-    let programs = control.leave().await;
+    let mut programs = control.leave().await;
     // What could not be left.
     let ended = timeout(STOP_TIME, async {
         control.close().await;
@@ -120,6 +120,7 @@ async fn leave(daemon: &dyn Daemon, control: &Control) -> crate::handover::Hando
     if ended.await.is_err() {
         tracing::warn!("some connections did not close in time and were cut");
     }
+    control.leave_late(&mut programs);
     crate::handover::Handover { programs, sessions }
 }
 

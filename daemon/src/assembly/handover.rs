@@ -24,7 +24,7 @@ struct SpaceState {
     /// Published until the space is closed: at which address.
     staying: Vec<([u8; 16], Ports)>,
     flows: Vec<KeptFlow>,
-    aliases: Vec<[u8; 16]>,
+    aliases: (u32, Vec<[u8; 16]>),
 }
 
 /// What a space is made of again.
@@ -39,10 +39,11 @@ impl SpaceLeft {
     pub(super) fn write(self) -> Option<Left> {
         let staying = self.staying.iter().map(|(at, ports)| (at.octets(), *ports)).collect();
         let (mut state, mut descriptors) =
-            (SpaceState { is_used: self.is_used, staying, flows: Vec::new(), aliases: Vec::new() }, Vec::new());
+            (SpaceState { is_used: self.is_used, staying, flows: Vec::new(), aliases: Default::default() }, Vec::new());
         if let Some(gate) = self.gate {
             state.flows = gate.flows;
-            state.aliases = gate.aliases.iter().map(ApAddress::octets).collect();
+            let (first, addresses) = gate.aliases;
+            state.aliases = (first, addresses.iter().map(ApAddress::octets).collect());
             descriptors = gate.descriptors;
         }
         Some(Left { state: postcard::to_allocvec(&state).ok()?, descriptors })
@@ -51,10 +52,11 @@ impl SpaceLeft {
     pub(super) fn read(left: Left) -> Result<Self, Refusal> {
         let state: SpaceState = postcard::from_bytes(&left.state).map_err(|_| not_whole())?;
         let staying = state.staying.into_iter().filter_map(|(at, ports)| Some((ApAddress::from_bytes(at)?, ports)));
+        let (first, addresses) = state.aliases;
         let gate = (!left.descriptors.is_empty()).then(|| KeptGate {
             descriptors: left.descriptors,
             flows: state.flows,
-            aliases: state.aliases.into_iter().filter_map(ApAddress::from_bytes).collect(),
+            aliases: (first, addresses.into_iter().filter_map(ApAddress::from_bytes).collect()),
         });
         Ok(Self { is_used: state.is_used, staying: staying.collect(), gate })
     }

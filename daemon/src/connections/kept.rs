@@ -42,7 +42,7 @@ pub struct Kept {
     pub line: Line,
     /// None: the session is over, and the program has not taken all that came before.
     pub session: Option<Carried>,
-    /// A client's: its other end's entry node, that led on last.
+    /// A client's: its other end's entry node, that led on last, unless it looks for one.
     pub entry: Option<EntryHandle>,
     /// What comes behind the last byte for the program is a reset.
     pub is_reset: bool,
@@ -127,8 +127,10 @@ impl Network {
         let Some(session) = session.map(Session::of_carried) else {
             return pump::deliver_rest(parked, is_reset, listed);
         };
-        let entry = session.owner().zip(entry);
-        let redial = entry.map(|(owner, entry)| self.redial(identity, line.identity, owner, entry).not_before(begin));
+        // Whoever dialed is a client, also while it looks for another way, when no entry node is the present one.
+        let redial = session
+            .owner()
+            .map(|owner| self.redial(identity, line.identity, owner, entry.unwrap_or_default()).not_before(begin));
         let (share, course_rx) = (Share::of(self.budget.clone()), self.course_tx.subscribe());
         let program = pump::Continued { entry: listed, redial, share, course_rx };
         pump::go_on(session, parked, program, identity, line.identity, self);

@@ -164,8 +164,9 @@ struct Pump {
     /// Says when the daemon stops or hands over, which waits until all of these are gone.
     course_rx: Option<watch::Receiver<Course>>,
     stopping: bool,
-    /// To whom it is left, once it is.
+    /// To whom it is left, once it is; or once the client has proven itself, until then.
     heir: Option<Estate>,
+    proof_awaited: Option<(Estate, Instant)>,
     /// Whose turn it is when both the far end and the program have said something.
     far_is_next: bool,
     /// Bytes of the session that came with the tunnel.
@@ -209,6 +210,7 @@ impl Pump {
             course_rx: None,
             stopping: false,
             heir: None,
+            proof_awaited: None,
             far_is_next: true,
             first: Vec::new(),
             to_app: Run::default(),
@@ -267,6 +269,9 @@ impl Pump {
         if self.role.is_given_up() {
             return self.given_up();
         }
+        if let Some(turn) = self.leaves_if_proven().await? {
+            return Ok(turn);
+        }
         self.fill()?;
         if self.way.as_ref().is_some_and(Way::is_over) {
             return Ok(Turn::Over);
@@ -281,7 +286,7 @@ impl Pump {
         let flushes = self.way.as_ref().is_some_and(|way| way.unflushed);
         let lingers = self.app.ended && !self.session.is_over();
         let for_app = !self.to_app.rest().is_empty() || self.session.app_is_over();
-        let due = self.due();
+        let due = self.proof_due().into_iter().chain(self.due()).min();
         if due.is_some_and(|due| due <= Instant::now()) {
             return self.was_due();
         }
@@ -295,7 +300,7 @@ impl Pump {
             () = until_given_up(asked) => return self.given_up(),
             resumption = until_resumed(listed) => return self.resumed(resumption),
             () = until_evicted(self.waiting.as_mut()) => return Err(RelayError::TimedOut),
-            course = until_stopped(self.course_rx.as_mut()), if !self.stopping => return self.is_to_end(course),
+            course = until_stopped(self.course_rx.as_mut()), if !self.stopping => return self.is_to_end(course).await,
             listens = until_known(self.verdict.as_mut()), if self.verdict.is_some() => {
                 self.verdict = None;
                 self.judged(listens?)?;

@@ -86,7 +86,7 @@ async fn begin(
         Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => None,
         ended = talk(&mut connection, control, &mut session) => Some(ended),
     };
-    let Some(ended) = ended else { return Ok(leave(connection, control, session)) };
+    let Some(ended) = ended else { return Ok(leave(connection, control, session, true)) };
     for Publication { space, ports, at } in session.published {
         space.unpublish(ports, at).await;
     }
@@ -95,7 +95,7 @@ async fn begin(
 }
 
 /// What another process goes on with. `None`: something of it cannot outlive this one.
-fn leave(connection: Connection, control: &Control, mut session: Session) -> Option<KeptConversation> {
+fn leave(connection: Connection, control: &Control, mut session: Session, is_begun: bool) -> Option<KeptConversation> {
     // Who has emulated sockets has lost them, and is to hear of it as when a daemon is lost.
     let emulates = connection.is_emulating() || session.program_sockets.iter().any(ProgramSocket::is_emulating);
     if session.listening.is_some() || emulates {
@@ -108,12 +108,17 @@ fn leave(connection: Connection, control: &Control, mut session: Session) -> Opt
     }
     let (peer, only, said) = (connection.peer(), connection.only().cloned(), std::mem::take(&mut session.said));
     let (socket, unread) = connection.leave()?;
-    Some(KeptConversation { peer, only, concerns, said, unread, socket })
+    Some(KeptConversation { peer, only, concerns, is_begun, said, unread, socket })
+}
+
+/// The same of one that has said nothing yet.
+pub(super) fn leave_unbegun(connection: Connection, control: &Control) -> Option<KeptConversation> {
+    leave(connection, control, Session::default(), false)
 }
 
 /// Goes on with a conversation of the process before; what lasts as long as it does is asked for first.
 pub(super) async fn go_on(kept: KeptConversation, control: &Control) -> io::Result<Continued> {
-    let KeptConversation { peer, only, said, unread, socket, .. } = kept;
+    let KeptConversation { peer, only, is_begun, said, unread, socket, .. } = kept;
     let (connection, mut session) = (Connection::go_on(socket, peer, only, unread)?, Session::default());
     for Said { body, beside } in said {
         let Ok(request) = Request::decode(&body) else { return Err(io::ErrorKind::InvalidData.into()) };
@@ -123,13 +128,14 @@ pub(super) async fn go_on(kept: KeptConversation, control: &Control) -> io::Resu
             return Err(io::Error::other(message));
         }
     }
-    Ok(Continued { connection, session })
+    Ok(Continued { connection, session, is_begun })
 }
 
 /// A conversation that has all that it had.
 pub(super) struct Continued {
     connection: Connection,
     session: Session,
+    is_begun: bool,
 }
 
 impl Continued {
@@ -140,7 +146,11 @@ impl Continued {
 
     /// Until it ends, or is left again.
     pub(super) async fn converse(self, control: &Control) -> io::Result<Option<KeptConversation>> {
-        begin(self.connection, control, self.session).await
+        if self.is_begun {
+            begin(self.connection, control, self.session).await
+        } else {
+            converse(self.connection, control).await
+        }
     }
 }
 

@@ -40,6 +40,8 @@ pub(super) struct KeptConversation {
     pub(super) concerns: Vec<Which>,
     /// Requests whose effect lasts, with the descriptor that came beside one.
     pub(super) said: Vec<Said>,
+    /// Whether it has begun.
+    pub(super) is_begun: bool,
     /// What came after them and was not answered.
     pub(super) unread: Vec<u8>,
     pub(super) socket: Descriptor,
@@ -70,6 +72,7 @@ struct WrittenSpace {
 struct WrittenConversation {
     peer: Owner,
     only: Option<IdentityRef>,
+    is_begun: bool,
     said: Vec<(Vec<u8>, bool)>,
     unread: Vec<u8>,
 }
@@ -93,14 +96,14 @@ impl KeptPrograms {
                 descriptors: count,
             });
         }
-        for KeptConversation { peer, only, said, unread, socket, .. } in self.conversations {
+        for KeptConversation { peer, only, is_begun, said, unread, socket, .. } in self.conversations {
             descriptors.push(socket);
             let mut bodies = Vec::new();
             for Said { body, beside } in said {
                 bodies.push((body, beside.is_some()));
                 descriptors.extend(beside);
             }
-            written.conversations.push(WrittenConversation { peer, only, said: bodies, unread });
+            written.conversations.push(WrittenConversation { peer, only, is_begun, said: bodies, unread });
         }
         Ok((zeroize::Zeroizing::new(postcard::to_allocvec(&written)?), descriptors))
     }
@@ -117,14 +120,22 @@ impl KeptPrograms {
             let seed = zeroize::Zeroizing::new(seed);
             kept.spaces.push(KeptSpace { which, seed, name, owner, left: Left { state, descriptors } });
         }
-        for WrittenConversation { peer, only, said: bodies, unread } in written.conversations {
+        for WrittenConversation { peer, only, is_begun, said: bodies, unread } in written.conversations {
             let socket = descriptors.next()?;
             let mut said = Vec::new();
             for (body, has_beside) in bodies {
                 let beside = if has_beside { Some(descriptors.next()?) } else { None };
                 said.push(Said { body, beside });
             }
-            kept.conversations.push(KeptConversation { peer, only, concerns: Vec::new(), said, unread, socket });
+            kept.conversations.push(KeptConversation {
+                peer,
+                only,
+                concerns: Vec::new(),
+                is_begun,
+                said,
+                unread,
+                socket,
+            });
         }
         Some(kept)
     }

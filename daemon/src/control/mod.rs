@@ -342,6 +342,15 @@ impl Control {
         KeptPrograms { spaces, conversations }
     }
 
+    /// And with those programs of theirs that came meanwhile.
+    pub fn leave_late(&self, kept: &mut KeptPrograms) {
+        let Some(mut from_programs) = lock(&self.from_programs).take() else { return };
+        while let Ok(connection) = from_programs.try_recv() {
+            let late = hook::leave_unbegun(connection, self).filter(|late| late.fits(&kept.spaces));
+            kept.conversations.extend(late);
+        }
+    }
+
     /// Goes on with what the process before has left, before anybody is served.
     pub async fn go_on(&self, kept: KeptPrograms) {
         for space in kept.spaces {
@@ -426,6 +435,7 @@ async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control
     // Those that have said nothing yet hear of nothing, and are dropped.
     let _ = timeout(LEAVING_TIME, gathered).await;
     *lock(&control.left) = left;
+    *lock(&control.from_programs) = Some(from_programs);
     Served::Restarts
 }
 

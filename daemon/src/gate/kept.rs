@@ -14,8 +14,8 @@ pub struct KeptGate {
     pub descriptors: Vec<OwnedFd>,
     /// Connections that are open.
     pub flows: Vec<KeptFlow>,
-    /// What IPv4 addresses stand for.
-    pub aliases: Vec<ApAddress>,
+    /// What IPv4 addresses stand for, from which on.
+    pub aliases: (u32, Vec<ApAddress>),
 }
 
 /// The same, in the process that goes on.

@@ -50,7 +50,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::aliases::{self, OWN_IPV4, SharedAliases};
+use crate::aliases::{self, Aliases, OWN_IPV4, SharedAliases};
 use crate::far::{CONNECT_PATIENCE, ConnectError, Found, Network, Unanswered};
 use crate::os::Owner;
 use crate::splice::splice;
@@ -187,12 +187,7 @@ impl Gate {
             user_namespace: taken.user_namespace,
             life,
         };
-        {
-            let mut aliases = aliases.lock().unwrap_or_else(PoisonError::into_inner);
-            for address in kept.aliases {
-                let _ = aliases.of(address);
-            }
-        }
+        *aliases.lock().unwrap_or_else(PoisonError::into_inner) = Aliases::go_on(kept.aliases);
         Self::assemble(config, network, aliases, (helper, wires), &kept.flows)
     }
 

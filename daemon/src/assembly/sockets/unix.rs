@@ -13,7 +13,7 @@ use phantom_proto::ident::ApAddress;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::aliases::SharedAliases;
+use crate::aliases::{Aliases, SharedAliases};
 use crate::control::{Beside, Descriptor, Lasting, Refusal};
 use crate::emulation::Emulation;
 use crate::far::{Network, Stream};
@@ -69,7 +69,7 @@ impl Sockets {
     pub(in crate::assembly) fn new(address: ApAddress, owner: Owner, network: Arc<dyn Network>) -> Self {
         // The running executable itself, also when an update has replaced its file meanwhile.
         let helper = PathBuf::from("/proc/self/exe");
-        let aliases = SharedAliases::default();
+        let aliases: SharedAliases = Arc::new(Mutex::new(Aliases::anywhere()));
         Self {
             emulation: Arc::new(Emulation::new(address, network.clone(), aliases.clone())),
             config: GateConfig { owner, ..GateConfig::new(address, helper) },

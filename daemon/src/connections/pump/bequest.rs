@@ -1,13 +1,14 @@
 //! How a session comes from one process to the next: without its tunnel, with its program's connection and every byte that was in hand.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
 use phantom_proto::session::Session;
 use phantom_proto::wire::frame::Reason;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::super::kept::{Course, Estate, Kept};
 use super::super::redial::Redial;
@@ -30,29 +31,79 @@ pub(in crate::connections) struct Continued {
     pub(in crate::connections) course_rx: watch::Receiver<Course>,
 }
 
+/// How long a connection may take from the other end's word to whoever carries it: a round trip between two kernels of this machine.
+const CARRIED_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long a client may take to its proof that has been answered: one that is lost with its tunnel is a request that nobody has heard, and
+/// its session is reset.
+const PROVEN_WITHIN: Duration = Duration::from_millis(500);
+
+/// How long the last words may take to leave.
+const SAID_WITHIN: Duration = Duration::from_millis(300);
+
 impl Pump {
     /// The daemon stops, or hands over.
-    pub(super) fn is_to_end(&mut self, course: Course) -> Result<Turn, RelayError> {
+    pub(super) async fn is_to_end(&mut self, course: Course) -> Result<Turn, RelayError> {
         self.stopping = true;
-        match course {
-            // A client that has no answer yet asks again, since its program's kernel does.
-            Course::HandsOver(heir) if self.session.secret().is_some() && self.app.ends.parking.ask() => {
-                self.heir = Some(heir);
-                return Ok(Turn::Over);
-            }
-            _ => {}
+        if let Course::HandsOver(heir) = course {
+            return self.is_to_leave(heir).await;
         }
+        self.resets()
+    }
+
+    fn resets(&mut self) -> Result<Turn, RelayError> {
         self.app.ends.reset();
         self.session.app_abort();
         if self.way.is_none() { Err(RelayError::Ended) } else { Ok(Turn::Goes) }
     }
 
+    async fn is_to_leave(&mut self, heir: Estate) -> Result<Turn, RelayError> {
+        if self.session.secret().is_some() {
+            let _ = timeout(CARRIED_WITHIN, self.app.ends.parking.is_carried()).await;
+            if !self.app.ends.parking.ask() {
+                return self.resets();
+            }
+            self.heir = Some(heir);
+            return Ok(Turn::Over);
+        }
+        if matches!(self.role, Role::Client { .. }) {
+            // A program whose connect has no answer yet hears nothing: its kernel asks again, and the next process is asked. Nobody waits for this.
+            self.course_rx = None;
+            std::future::pending::<()>().await;
+        }
+        self.proof_awaited = Some((heir, Instant::now() + PROVEN_WITHIN));
+        Ok(Turn::Goes)
+    }
+
+    /// When a client's proof is awaited no longer, for this process ends.
+    pub(super) fn proof_due(&self) -> Option<Instant> {
+        self.proof_awaited.as_ref().map(|(_, due)| *due)
+    }
+
+    /// That proof has come, or comes too late: its client hears that this way is over, and asks again.
+    pub(super) async fn leaves_if_proven(&mut self) -> Result<Option<Turn>, RelayError> {
+        let is_proven = self.session.secret().is_some();
+        let late = self.proof_due().is_some_and(|due| due <= Instant::now());
+        match self.proof_awaited.take() {
+            Some((heir, _)) if is_proven => self.is_to_leave(heir).await.map(Some),
+            Some(_) if late => Err(RelayError::Ended),
+            waits => {
+                self.proof_awaited = waits;
+                Ok(None)
+            }
+        }
+    }
+
     /// Leaves all to the next process.
     // protocol: S51
     pub(super) async fn bequeath(mut self, heir: &Estate) {
-        if let Some(way) = self.way.take() {
+        if let Some(mut way) = self.way.take() {
+            // What was said last may be what the session stands by at the other end.
+            if way.fill(&mut self.session).is_ok() {
+                let _ = timeout(SAID_WITHIN, way.tunnel.outgoing.flush()).await;
+            }
             // Who carries bytes in vain for a dead tunnel does not look for another one.
-            way.tunnel.abort(Reason::GoingAway).await;
+            tokio::spawn(way.tunnel.abort(Reason::GoingAway));
         }
         self.session.far_lost();
         let is_reset = self.app.ends.is_reset();
