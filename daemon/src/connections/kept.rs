@@ -20,7 +20,7 @@ use super::{Connection, ConnectionEntry, Identity, Network, lock};
 use crate::far::Parked;
 
 /// Each session is told at once, and has nothing to wait for.
-const LEAVING_TIME: Duration = Duration::from_secs(2);
+const LEAVING_TIME: Duration = Duration::from_secs(5);
 
 /// What all sessions are told.
 #[derive(Clone, Default)]

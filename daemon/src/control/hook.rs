@@ -63,7 +63,12 @@ type Answer = (Reply, Vec<Descriptor>);
 
 /// Answers requests until the program closes. What it entered stays open as long.
 pub(super) async fn converse(mut connection: Connection, control: &Control) -> io::Result<Option<KeptConversation>> {
-    let preamble = in_time(connection.take(PREAMBLE.len())).await?;
+    let mut leaving_rx = control.leaving_tx.subscribe();
+    let preamble = tokio::select! {
+        biased;
+        Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => return Ok(leave_unbegun(connection, control)),
+        preamble = in_time(connection.take(PREAMBLE.len())) => preamble?,
+    };
     if preamble != PREAMBLE {
         // Another version of ours deserves a word, anything else none.
         if preamble[..3] == PREAMBLE[..3] {
@@ -145,12 +150,11 @@ impl Continued {
     }
 
     /// Until it ends, or is left again.
-    pub(super) async fn converse(self, control: &Control) -> io::Result<Option<KeptConversation>> {
-        if self.is_begun {
-            begin(self.connection, control, self.session).await
-        } else {
-            converse(self.connection, control).await
+    pub(super) async fn converse(self, control: Arc<Control>) -> Option<KeptConversation> {
+        if !self.is_begun {
+            return super::converse(self.connection, control).await;
         }
+        begin(self.connection, &control, self.session).await.ok().flatten()
     }
 }
 

@@ -71,8 +71,8 @@ pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long the node may think about an answer. Look-ups go over paths; opening an identity makes devices.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
 
-/// How long conversations may take to be left: each is told at once.
-const LEAVING_TIME: Duration = Duration::from_millis(500);
+/// How long conversations may take to be left: each is told at once, and has nothing to wait for but its turn.
+const LEAVING_TIME: Duration = Duration::from_secs(5);
 
 /// Pause after a failed accept(), mostly for want of descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -394,7 +394,7 @@ async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control
     let ending = control.program_sockets.ending();
     for continued in std::mem::take(&mut *lock(&control.continued)) {
         let (uid, control) = (continued.user_of_share(), Arc::clone(&control));
-        let task = tasks.spawn(async move { continued.converse(&control).await.ok().flatten() });
+        let task = tasks.spawn(continued.converse(control));
         others.extend(uid.map(|uid| (task.id(), uid)));
     }
     loop {
@@ -432,7 +432,6 @@ async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control
             left.extend(ended.ok().flatten());
         }
     };
-    // Those that have said nothing yet hear of nothing, and are dropped.
     let _ = timeout(LEAVING_TIME, gathered).await;
     *lock(&control.left) = left;
     *lock(&control.from_programs) = Some(from_programs);
@@ -468,10 +467,21 @@ fn is_crowded(others: &HashMap<tokio::task::Id, u32>, uid: u32, most: usize) -> 
 
 /// One connection from its first byte to its end. Whatever goes wrong concerns only this program.
 async fn converse(mut connection: Connection, control: Arc<Control>) -> Option<KeptConversation> {
-    let Ok(Ok(Some(first))) = timeout(REQUEST_TIME, connection.peek()).await else { return None };
+    let mut leaving_rx = control.leaving_tx.subscribe();
+    let first = tokio::select! {
+        biased;
+        Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => return hook::leave_unbegun(connection, &control),
+        first = timeout(REQUEST_TIME, connection.peek()) => first,
+    };
+    let Ok(Ok(Some(first))) = first else { return None };
     let ended = match Dialect::of(first)? {
         Dialect::Admin if connection.only().is_some() => return None,
-        Dialect::Admin => admin::converse(connection, &control).await.map(|()| None),
+        Dialect::Admin => tokio::select! {
+            biased;
+            // People ask again.
+            Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => return None,
+            ended = admin::converse(connection, &control) => ended.map(|()| None),
+        },
         Dialect::Hook => hook::converse(connection, &control).await,
     };
     ended.unwrap_or_else(|error| {
