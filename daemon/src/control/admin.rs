@@ -97,7 +97,18 @@ async fn may_restart() -> Result<(), Failure> {
     crate::successor::check().await.map_err(|why| Failure {
         message: format!("the daemon goes on as it is, for the next one would not start: {why}"),
         hint: Some("mend that, then say `phantom restart` again".into()),
-    })
+    })?;
+    // Last, for it may change at any time.
+    if super::here::closes_descriptors() {
+        return Err(Failure {
+            message: "the daemon goes on as it is, for a descriptor that another user passed is still being closed"
+                .into(),
+            hint: Some(
+                "say `phantom restart` again in a moment; if that does not help, `phantom stop`, and start it".into(),
+            ),
+        });
+    }
+    Ok(())
 }
 
 /// See the other.

@@ -53,6 +53,12 @@ impl Place {
     }
 }
 
+/// Whether a thread may be closing one: it cannot be ended before its file's server lets it, and no process becomes another one with such
+/// a thread.
+pub(in crate::control) fn closes_descriptors() -> bool {
+    TAKEN.load(Ordering::Relaxed) > 0
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         TAKEN.fetch_sub(1, Ordering::Relaxed);

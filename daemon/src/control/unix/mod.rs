@@ -7,6 +7,7 @@ mod places;
 mod program_sockets;
 mod socket;
 
+pub(super) use beside::closes_descriptors;
 pub use beside::{BURY_ARGUMENT, Beside, end_last};
 pub(super) use program_sockets::{MAX_OF_RUN, ProgramSocket, ProgramSockets, is_listening_socket};
 pub use socket::{Connection, Listener, MAX_DESCRIPTORS};

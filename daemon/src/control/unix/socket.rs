@@ -378,7 +378,11 @@ impl Connection {
         if self.received.is_some() {
             return Err(io::Error::new(ErrorKind::InvalidData, "more than one descriptor"));
         }
-        let (bytes, received) = beside::receive(socket.as_fd().try_clone_to_owned()?, bytes.len()).await?;
+        // In the middle of this nobody could go on.
+        let before = self.held.replace((Vec::new(), true));
+        let came = beside::receive(socket.as_fd().try_clone_to_owned()?, bytes.len()).await;
+        self.held = before;
+        let (bytes, received) = came?;
         self.buffer.extend_from_slice(&bytes);
         self.received = received;
         Ok(bytes.len())
