@@ -130,6 +130,18 @@ impl Redial {
     /// The next way, when its time has come. `None`: the identity is gone.
     // protocol: S42, S49
     pub(super) async fn next(mut self: Box<Self>) -> (Box<Self>, Option<Found>) {
+        loop {
+            self.wait().await;
+            self.tries += 1;
+            match self.find().await {
+                // Nobody knows yet where the other end is.
+                Some(None) => {}
+                found => return (self, found.flatten()),
+            }
+        }
+    }
+
+    async fn wait(&mut self) {
         let due = self.begin.max(Instant::now() + self.pause());
         tokio::select! {
             biased;
@@ -140,9 +152,6 @@ impl Redial {
                 sleep(self.pause()).await;
             }
         }
-        self.tries += 1;
-        let found = self.find().await;
-        (self, found)
     }
 
     fn pause(&self) -> Duration {
@@ -158,17 +167,13 @@ impl Redial {
         }
     }
 
-    async fn find(&mut self) -> Option<Found> {
+    /// A tunnel, and to whom: none while no entry is known. `None`: the identity is gone.
+    async fn find(&mut self) -> Option<Option<Found>> {
         loop {
-            let Some(entry) = self.entry().await? else {
-                // Nobody knows yet where the other end is.
-                self.tries += 1;
-                sleep(self.pause()).await;
-                continue;
-            };
+            let Some(entry) = self.entry().await? else { return Some(None) };
             if let Ok((path, tunnel)) = self.handle.tunnel(self.from, Work::Connect, TUNNEL_LIMIT).await {
                 self.tried.push(entry.handle);
-                return Some(Found { tunnel, path, entry });
+                return Some(Some(Found { tunnel, path, entry }));
             }
         }
     }
