@@ -9,7 +9,9 @@
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::mem::MaybeUninit;
+use std::net::TcpListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 
@@ -21,22 +23,31 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::control::{KeptPrograms, Left};
+use crate::control::{KeptPrograms, Left as Sessions};
+use crate::listening::Sockets;
 use crate::successor::{self, VARIABLE};
 
 /// Changes with anything that is handed over, or that is said to the gates' helpers, so that another release's is not misread: its
 /// programs begin anew then.
-const FORM: u32 = 1;
+const FORM: u32 = 2;
 
 /// Descriptors beside one message: the most that Linux takes (SCM_MAX_FD).
 const AT_ONCE: usize = 253;
 
 /// What one process leaves to the next.
 pub struct Handover {
+    /// Where it listens.
+    pub listening: Sockets,
+    /// What others have open.
+    pub left: Left,
+}
+
+/// What others have open.
+pub struct Left {
     /// Identities, and conversations with their programs.
     pub programs: KeptPrograms,
     /// Sessions with other ends.
-    pub sessions: Left,
+    pub sessions: Sessions,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +56,10 @@ struct Written {
     programs: Vec<u8>,
     /// Of the descriptors, how many are the programs'.
     of_programs: usize,
+    /// Which TCP sockets are before them: for other nodes, for metrics.
+    listens: [bool; 2],
+    /// How many local ones come then.
+    local: usize,
 }
 
 /// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed.
@@ -66,13 +81,21 @@ pub fn take() -> Option<Handover> {
 }
 
 fn pack(handover: Handover) -> io::Result<OwnedFd> {
-    let (programs, mut descriptors) = handover.programs.write().map_err(io::Error::other)?;
-    let of_programs = descriptors.len();
-    descriptors.extend(handover.sessions.descriptors);
-    let written = Written { form: FORM, programs: programs.to_vec(), of_programs };
+    let Handover { listening: Sockets { nodes, metrics, local }, left } = handover;
+    let (programs, of_programs) = left.programs.write().map_err(io::Error::other)?;
+    let written = Written {
+        form: FORM,
+        programs: programs.to_vec(),
+        of_programs: of_programs.len(),
+        listens: [nodes.is_some(), metrics.is_some()],
+        local: local.len(),
+    };
+    let mut descriptors: Vec<OwnedFd> = nodes.into_iter().chain(metrics).map(OwnedFd::from).collect();
+    descriptors.extend(local.into_iter().map(OwnedFd::from));
+    descriptors.extend(of_programs.into_iter().chain(left.sessions.descriptors));
     let state = Zeroizing::new(postcard::to_allocvec(&written).map_err(io::Error::other)?);
     // Sessions may keep hundreds of megabytes: by themselves, so that they are copied once.
-    let both = [memory(&state)?, memory(&Zeroizing::new(handover.sessions.state))?];
+    let both = [memory(&state)?, memory(&Zeroizing::new(left.sessions.state))?];
     descriptors.splice(..0, both);
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     for batch in descriptors.chunks(AT_ONCE) {
@@ -111,10 +134,14 @@ fn unpack(from: BorrowedFd<'_>) -> Option<Handover> {
     let mut descriptors = receive(from).ok()?.into_iter();
     let (state, sessions) = (remembered(descriptors.next()?).ok()?, remembered(descriptors.next()?).ok()?);
     let written: Written = postcard::from_bytes(&state).ok().filter(|written: &Written| written.form == FORM)?;
+    let [nodes, metrics] = written.listens.map(|is_there| is_there.then(|| descriptors.next().map(TcpListener::from)));
+    let local = descriptors.by_ref().take(written.local).map(UnixListener::from).collect();
+    let listening = Sockets { nodes: nodes.flatten(), metrics: metrics.flatten(), local };
     let mut of_programs = descriptors.by_ref().take(written.of_programs);
     let programs = KeptPrograms::read(&Zeroizing::new(written.programs), &mut of_programs)?;
     drop(of_programs);
-    Some(Handover { programs, sessions: Left { state: sessions.to_vec(), descriptors: descriptors.collect() } })
+    let sessions = Sessions { state: sessions.to_vec(), descriptors: descriptors.collect() };
+    Some(Handover { listening, left: Left { programs, sessions } })
 }
 
 fn receive(from: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
@@ -143,11 +170,17 @@ mod tests {
         let (mut read, write) = io::pipe().unwrap();
         let mut descriptors: Vec<OwnedFd> = (0..600).map(|_| File::open("/dev/null").unwrap().into()).collect();
         descriptors.push(write.into());
-        let sessions = Left { state: b"state".to_vec(), descriptors };
-        let socket = pack(Handover { programs: KeptPrograms::default(), sessions }).unwrap();
-        let taken = unpack(socket.as_fd()).unwrap();
-        assert_eq!((taken.sessions.state, taken.sessions.descriptors.len()), (b"state".to_vec(), 601));
-        let mut last = File::from(taken.sessions.descriptors.into_iter().last().unwrap());
+        let sessions = Sessions { state: b"state".to_vec(), descriptors };
+        let metrics = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = metrics.local_addr().unwrap();
+        let listening = Sockets { metrics: Some(metrics), ..Sockets::default() };
+        let left = Left { programs: KeptPrograms::default(), sessions };
+        let socket = pack(Handover { listening, left }).unwrap();
+        let Handover { listening, left } = unpack(socket.as_fd()).unwrap();
+        assert!(listening.nodes.is_none() && listening.local.is_empty());
+        assert_eq!(listening.metrics.unwrap().local_addr().unwrap(), addr);
+        assert_eq!((left.sessions.state, left.sessions.descriptors.len()), (b"state".to_vec(), 601));
+        let mut last = File::from(left.sessions.descriptors.into_iter().last().unwrap());
         last.write_all(b"x").unwrap();
         drop(last);
         let mut said = Vec::new();
@@ -162,7 +195,7 @@ mod tests {
         drop(ours);
         assert!(unpack(theirs.as_fd()).is_none());
         let state = |form| {
-            let written = Written { form, programs: vec![9; 9], of_programs: 0 };
+            let written = Written { form, programs: vec![9; 9], of_programs: 0, listens: [false; 2], local: 0 };
             memory(&postcard::to_allocvec(&written).unwrap()).unwrap()
         };
         for form in [FORM, FORM + 1] {

@@ -30,6 +30,7 @@ pub mod identity;
 #[cfg(unix)]
 mod lines;
 pub mod link;
+pub mod listening;
 pub mod local;
 pub mod logging;
 #[cfg(any(windows, test))]

@@ -7,10 +7,11 @@ use phantom_daemon::args::{Cli, Command, Options};
 use phantom_daemon::assembly;
 use phantom_daemon::config::{Config, Folders};
 use phantom_daemon::control::SocketError;
+use phantom_daemon::listening::Sockets;
 use phantom_daemon::logging;
 use phantom_daemon::names::Peer;
 use phantom_daemon::random::system_rng;
-use phantom_daemon::service::{self, After, complain, is_broken_pipe};
+use phantom_daemon::service::{self, After, Left, complain, is_broken_pipe};
 use phantom_daemon::startup::{self, Initialized, StartError};
 use phantom_daemon::{command_line, laid_out};
 use phantom_proto::wire::NodeContact;
@@ -47,6 +48,10 @@ fn errand() -> Option<ExitCode> {
     if what == gate::HELPER_ARGUMENT {
         // First of all: the helper must have one thread only.
         return Some(ExitCode::from(u8::try_from(gate::helper::main()).unwrap_or(1)));
+    }
+    if what == control::RECEIVE_ARGUMENT {
+        let most = std::env::args().nth(2).and_then(|most| most.parse().ok())?;
+        return Some(control::take_in(most).map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS));
     }
     (what == control::BURY_ARGUMENT).then(|| {
         control::end_last();
@@ -129,13 +134,30 @@ fn print(lines: &[u8]) -> io::Result<()> {
     io::stdout().write_all(laid_out(&String::from_utf8_lossy(lines)).as_bytes())
 }
 
+/// What the process before has left.
+#[cfg(unix)]
+fn before() -> (Sockets, Option<Left>) {
+    let handover = phantom_daemon::handover::take().map(|handover| (handover.listening, handover.left)).unzip();
+    (handover.0.unwrap_or_default(), handover.1)
+}
+
+/// See the other.
+#[cfg(windows)]
+fn before() -> (Sockets, Option<Left>) {
+    (Sockets::default(), None)
+}
+
 fn run(options: &Options) -> anyhow::Result<()> {
     // `init` would write a named file that is missing; to run with it is a mistake.
     Config::load(&options.overrides(), &Folders::here()).map_err(StartError::from)?;
     let ready = init(options)?;
     logging::start(logging::parse(&ready.config.log)?)?;
-    let setup = startup::prepare(ready)?;
-    match service::block_on(service::run(setup, assembly::start))? {
+    let (listening, left) = before();
+    let setup = startup::prepare(ready, listening)?;
+    let after = service::block_on(service::run(setup, left, assembly::start));
+    #[cfg(unix)]
+    phantom_daemon::control::bury_the_last();
+    match after? {
         After::Nothing => Ok(()),
         #[cfg(unix)]
         After::Next(handover) => {

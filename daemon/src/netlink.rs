@@ -271,11 +271,22 @@ impl Netlink {
 
     /// Aborts every connection: whoever waits, reads or writes there gets an error at once. Says how many it aborted.
     pub(crate) fn abort(&self, transport: Transport) -> io::Result<usize> {
+        self.abort_of(transport, |_, _| true)
+    }
+
+    /// The same of those alone that lead to other addresses than the own and loopback.
+    pub(crate) fn abort_beyond(&self, transport: Transport) -> io::Result<usize> {
+        self.abort_of(transport, |family, socket| {
+            socket[8..24] != socket[24..40] && !is_loopback(family, &socket[24..40])
+        })
+    }
+
+    fn abort_of(&self, transport: Transport, is_meant: impl Fn(u8, &[u8]) -> bool) -> io::Result<usize> {
         let mut aborted = 0;
         for family in [AF_INET6, AF_INET] {
             let mut ids = Vec::new();
             self.dump_of(transport, family, transport.connected(), |socket| {
-                ids.push(socket[4..52].to_vec());
+                ids.extend(is_meant(family, socket).then(|| socket[4..52].to_vec()));
                 true
             })?;
             for id in ids {

@@ -40,6 +40,14 @@ const MOST_PATIENCE: Duration = Duration::from_secs(3600);
 /// Target of warnings in the log: how it is around the daemon is told apart from what the daemon itself cannot do.
 const WARNINGS: &str = "phantom_daemon::health";
 
+#[cfg(unix)]
+pub use crate::handover::Left;
+
+/// On Windows nothing is left.
+#[cfg(windows)]
+#[derive(Debug)]
+pub enum Left {}
+
 /// What comes after the daemon.
 pub enum After {
     /// Nothing.
@@ -49,11 +57,11 @@ pub enum After {
     Next(Box<crate::handover::Handover>),
 }
 
-/// Runs a prepared node until a signal or a request to stop. `start` makes the node itself.
+/// Runs a prepared node until a signal or a request to stop, going on with what the process before has left. `start` makes the node itself.
 ///
 /// # Errors
 /// When the local socket cannot be offered or the node does not start.
-pub async fn run<F, Started>(setup: Setup, start: F) -> anyhow::Result<After>
+pub async fn run<F, Started>(setup: Setup, left: Option<Left>, start: F) -> anyhow::Result<After>
 where
     F: FnOnce(Arc<Setup>) -> Started,
     Started: Future<Output = anyhow::Result<Arc<dyn Daemon>>>,
@@ -61,7 +69,7 @@ where
     os::raise_descriptor_limit();
     // Before anything else runs: a signal during start must end it too.
     let mut signals = Signals::new()?;
-    let listener = Listener::bind(&setup.config.socket)?;
+    let listener = Listener::bind(&setup.config.socket, &setup.listening)?;
     let setup = Arc::new(setup);
     tracing::info!(
         node = %setup.node.node_id(),
@@ -78,7 +86,7 @@ where
     };
     let control = Control::new(Arc::clone(&daemon), Arc::clone(&setup.identities), Arc::clone(&setup.names));
     #[cfg(unix)]
-    if let Some(left) = crate::handover::take() {
+    if let Some(left) = left {
         control.go_on(left.programs).await;
         daemon.go_on_with_sessions(left.sessions).await;
     }
@@ -93,7 +101,7 @@ where
     #[cfg(unix)]
     if served == Served::Restarts {
         tracing::info!("starts anew");
-        return Ok(After::Next(Box::new(leave(&*daemon, &control).await)));
+        return Ok(After::Next(Box::new(leave(&setup, &*daemon, &control).await)));
     }
     debug_assert_eq!(served, Served::Stops);
     let ended = timeout(STOP_TIME, async {
@@ -108,7 +116,7 @@ where
 
 /// Ends the node, and what its programs have not.
 #[cfg(unix)]
-async fn leave(daemon: &dyn Daemon, control: &Control) -> crate::handover::Handover {
+async fn leave(setup: &Setup, daemon: &dyn Daemon, control: &Control) -> crate::handover::Handover {
     // First the sessions, for the way between them and their programs leads through the gates.
     let sessions = daemon.leave_sessions().await;
     let mut programs = control.leave().await;
@@ -121,7 +129,7 @@ async fn leave(daemon: &dyn Daemon, control: &Control) -> crate::handover::Hando
         tracing::warn!("some connections did not close in time and were cut");
     }
     control.leave_late(&mut programs);
-    crate::handover::Handover { programs, sessions }
+    crate::handover::Handover { listening: setup.listening.leave(), left: Left { programs, sessions } }
 }
 
 /// Tells the operator when programs can be served, and what they wait for as long as they cannot be: nobody should have to ask.

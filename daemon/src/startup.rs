@@ -16,6 +16,7 @@ use crate::config::{self, Config, ConfigError, Folders};
 use crate::datadir::{ANOTHER, DataDir, DataError, write_private};
 use crate::eula::{self, Consent, EulaError};
 use crate::identity::{Identities, IdentityError, NodeIdentity};
+use crate::listening::{For, Listening, Sockets};
 use crate::names::{Names, Peer};
 use crate::os;
 use crate::store::{Store, StoreError};
@@ -122,6 +123,8 @@ pub struct Setup {
     pub contact: NodeContact,
     /// Bound to [`Config::listen`], non-blocking.
     pub listener: TcpListener,
+    /// All sockets on which the process listens.
+    pub listening: Arc<Listening>,
     /// The store in the data directory.
     pub store: Arc<Store>,
     /// AP identities held for programs.
@@ -182,17 +185,18 @@ fn write_config(path: &Path, config: &Config) -> Result<(), StartError> {
     made.map_err(|source| StartError::ConfigFile { path: path.to_owned(), source })
 }
 
-/// Opens and binds everything that the node runs with.
+/// Opens and binds everything that the node runs with, or goes on with what the process before has left of it.
 ///
 /// # Errors
 /// See [`StartError`]; nothing stays open or bound then.
-pub fn prepare(ready: Initialized) -> Result<Setup, StartError> {
+pub fn prepare(ready: Initialized, left: Sockets) -> Result<Setup, StartError> {
     check_clock(SystemTime::now())?;
     let Initialized { config, data, node, .. } = ready;
     let path = data.file(STORE);
     let store = Store::open(&path).map(Arc::new).map_err(|source| StartError::Store { path, source })?;
     let identities = Arc::new(Identities::load(Arc::clone(&store))?);
-    let listener = bind(config.listen)?;
+    let listening = Arc::new(Listening::after(left));
+    let listener = bind(&listening, config.listen)?;
     let bound = listener.local_addr().map_err(|source| StartError::Listen { addr: config.listen, source })?;
     let contact = NodeContact {
         identity: node.key.verifying_key(),
@@ -200,7 +204,7 @@ pub fn prepare(ready: Initialized) -> Result<Setup, StartError> {
         link_secret: node.link_secret,
     };
     let names = Arc::new(Names::new(&config.aliases));
-    Ok(Setup { config, data, node, contact, listener, store, identities, names })
+    Ok(Setup { config, data, node, contact, listener, listening, store, identities, names })
 }
 
 /// How the agreement is asked for, given the options and what standard input and output are.
@@ -219,9 +223,8 @@ fn check_clock(now: SystemTime) -> Result<(), StartError> {
     if PLAUSIBLE.contains(&seconds) { Ok(()) } else { Err(StartError::Clock(seconds)) }
 }
 
-fn bind(addr: SocketAddr) -> Result<TcpListener, StartError> {
-    let listener = TcpListener::bind(addr).and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
-    listener.map_err(|source| match source.kind() {
+fn bind(listening: &Listening, addr: SocketAddr) -> Result<TcpListener, StartError> {
+    listening.at(For::Nodes, addr).map_err(|source| match source.kind() {
         ErrorKind::AddrInUse => StartError::PortInUse(addr),
         _ => StartError::Listen { addr, source },
     })

@@ -8,6 +8,7 @@ use phantom_daemon::args::Options;
 use phantom_daemon::config::Folders;
 use phantom_daemon::eula::Consent;
 use phantom_daemon::link::{Certificate, Face, Limits, Link, LinkConfig, Purpose, TlsTransport, Transport};
+use phantom_daemon::listening::Sockets;
 use phantom_daemon::{assembly, startup};
 use phantom_proto::crypto::SigningKey;
 use phantom_proto::wire::NodeContact;
@@ -65,7 +66,7 @@ async fn a_node_has_so_many_links_of_others_open_and_no_more() {
         hurry: false,
     };
     let ready = startup::init(&options, &Folders::default(), Consent::Given, &mut phantom_daemon::random()).unwrap();
-    let setup = Arc::new(startup::prepare(ready).unwrap());
+    let setup = Arc::new(startup::prepare(ready, Sockets::default()).unwrap());
     let contact = setup.contact.clone();
     let daemon = assembly::start(setup).await.unwrap();
     let dialer = dialer();

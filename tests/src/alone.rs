@@ -171,6 +171,11 @@ impl Alone {
         Ok(())
     }
 
+    /// The process of the daemon of these users, if one was started.
+    pub fn daemon(&self, kind: Kind) -> Option<u32> {
+        self.daemons[usize::from(kind == Kind::Own)].as_ref().map(|one| one.id())
+    }
+
     /// Ends the daemon of these users.
     pub fn stop_daemon(&mut self, kind: Kind) {
         self.daemons[usize::from(kind == Kind::Own)] = None;

@@ -1,10 +1,12 @@
 //! `phantom restart`: the daemon becomes the next process, and programs do not notice.
 
 use std::io::{BufRead, BufReader, Write};
-use std::process::{Child, ChildStdin, ChildStdout, Stdio};
+use std::os::unix::net::UnixStream;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Way, stdout};
+use phantom_tests::{CLIENT, Network, SERVER, Server, Way, binary, eventually, stdout};
 
 const KEEPS_ONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/victims/keeps_one.py");
 
@@ -129,7 +131,7 @@ fn nothing_ends_when_the_next_process_would_not_start() -> Result<()> {
     let before = std::fs::read_to_string(&config)?;
     std::fs::write(&config, format!("{before}\nnonsense = 1\n"))?;
     let phantom = || {
-        let mut command = std::process::Command::new(phantom_tests::binary("phantom"));
+        let mut command = Command::new(binary("phantom"));
         command.arg("--daemon").arg(&network.nodes[SERVER].socket);
         command
     };
@@ -140,5 +142,89 @@ fn nothing_ends_when_the_next_process_would_not_start() -> Result<()> {
     stdout(&phantom().arg("status").output()?)?;
     let said = stdout(&phantom().arg("restart").output()?)?;
     ensure!(said.starts_with("started anew: version "), "{said}");
+    Ok(())
+}
+
+/// A daemon alone, with a configuration of its own.
+struct Alone {
+    folder: tempfile::TempDir,
+    _daemon: Server,
+}
+
+impl Alone {
+    fn start(config: &str) -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        std::fs::create_dir(folder.path().join("data"))?;
+        std::fs::write(folder.path().join("data/phantomd.toml"), config)?;
+        let mut daemon = Command::new(binary("phantomd"));
+        daemon.arg("--data-dir").arg(folder.path().join("data")).arg("--accept-eula");
+        daemon.arg("--socket").arg(folder.path().join("socket"));
+        let started = Self { folder, _daemon: Server::start(daemon)? };
+        eventually(|| started.phantom("status").map(drop))?;
+        Ok(started)
+    }
+
+    fn command(&self, asks: &str) -> Command {
+        let mut command = Command::new(binary("phantom"));
+        command.arg("--daemon").arg(self.folder.path().join("socket")).arg(asks);
+        command
+    }
+
+    fn phantom(&self, asks: &str) -> Result<String> {
+        stdout(&self.command(asks).output()?)
+    }
+
+    fn configure(&self, config: &str) -> Result<()> {
+        Ok(std::fs::write(self.folder.path().join("data/phantomd.toml"), config)?)
+    }
+}
+
+/// Its sockets go over: who comes meanwhile waits, and several who have it start anew have what they asked for.
+#[test]
+fn nobody_finds_the_door_shut_meanwhile() -> Result<()> {
+    let metrics = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let alone = Alone::start(&format!("listen = '127.0.0.1:0'\n[metrics]\nlisten = '{metrics}'\n"))?;
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| -> Result<usize> {
+            let mut asked = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                // Whoever is in the middle of an answer is told; nobody is refused.
+                let socket = UnixStream::connect(alone.folder.path().join("socket")).context("the local socket")?;
+                std::net::TcpStream::connect(metrics).context("the port of metrics")?;
+                drop(socket);
+                asked += 1;
+            }
+            Ok(asked)
+        });
+        let restarts = [(); 5].map(|()| alone.command("restart").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn());
+        let restarted: Vec<Result<String>> =
+            restarts.into_iter().map(|restart| stdout(&restart?.wait_with_output()?)).collect();
+        is_over.store(true, Ordering::Relaxed);
+        let asked = asking.join().expect("no panic")?;
+        ensure!(asked > 10, "{asked} asked");
+        restarted.into_iter().try_for_each(|said| {
+            let said = said?;
+            ensure!(said.starts_with("started anew: version "), "{said}");
+            Ok(())
+        })
+    })
+}
+
+/// An address that is given in the configuration and cannot be had costs nobody what is open.
+#[test]
+fn an_address_that_somebody_has_ends_nothing() -> Result<()> {
+    let alone = Alone::start("listen = '127.0.0.1:0'\n")?;
+    let somebody = std::net::TcpListener::bind("127.0.0.1:0")?;
+    alone.configure(&format!("listen = '{}'\n", somebody.local_addr()?))?;
+    let before = alone.phantom("status")?;
+    alone.phantom("restart")?;
+    let listens = |status: &str| status.lines().find(|line| line.contains("127.0.0.1:")).map(str::to_owned);
+    let now = alone.phantom("status")?;
+    ensure!(listens(&before).is_some() && listens(&now) == listens(&before), "{before}\n{now}");
+    drop(somebody);
+    alone.phantom("restart")?;
+    let then = alone.phantom("status")?;
+    ensure!(listens(&then) != listens(&before), "it has what it was given once that is free: {then}");
     Ok(())
 }

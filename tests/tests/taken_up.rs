@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{Alone, CLIENT, Kind, NODES, Network, SERVER, User, Way, eventually, stdout};
+use phantom_tests::{Alone, CLIENT, Kind, NODES, Network, SERVER, User, Way, eventually, signal, stdout};
 
 /// Serves port 80 of all addresses; for each line, says what it hears at that name and port, or why nothing.
 const LIVES: &str = "
@@ -200,6 +200,43 @@ fn many_come_back_at_once_and_those_of_one_identity_into_the_namespace_that_they
     Ok(())
 }
 
+/// Whoever carries the packets of a namespace may be killed alone, or with the daemon, so that nobody ends what is open.
+#[test]
+fn nothing_waits_for_a_gate_that_was_killed() -> Result<()> {
+    let mut alone = Alone::start()?;
+    for kind in [Kind::Root, Kind::Own] {
+        stdout(&alone.tool(kind, "phantom").args(["address", "new", "shop"]).output()?)?;
+        let mut shop = Lives::start(alone.tool(kind, "phantom-run"), &["--identity", "shop"])?;
+        let gate = |alone: &Alone| -> Result<i32> {
+            let daemon = alone.daemon(kind).context("no daemon")?.to_string();
+            let found = stdout(&Command::new("pgrep").args(["-P", &daemon, "-f", "__netns"]).output()?)?;
+            Ok(found.trim().parse()?)
+        };
+        signal(gate(&alone)?, libc::SIGKILL);
+        shop.is_told("the daemon is gone")?;
+        shop.is_told("a daemon is back")?;
+        let said = shop.hears("shop", 80)?;
+        ensure!(said == "here", "{kind:?}, with another gate of the same daemon: {said}");
+        // Nobody has that address, which takes a daemon without others long to find out.
+        writeln!(shop.asks, "fd70::1 80")?;
+        std::thread::sleep(std::time::Duration::from_secs(2));
+        let both = [gate(&alone)?, i32::try_from(alone.daemon(kind).context("no daemon")?)?];
+        for number in [libc::SIGSTOP, libc::SIGKILL] {
+            both.into_iter().for_each(|pid| signal(pid, number));
+        }
+        alone.stop_daemon(kind);
+        shop.is_told("the daemon is gone")?;
+        alone.start_daemon(kind)?;
+        shop.is_told("a daemon is back")?;
+        let said = line(&mut shop.says)?;
+        ensure!(said == "ECONNABORTED", "{kind:?}, what was under way: {said}");
+        let said = shop.hears("shop", 80)?;
+        ensure!(said == "here", "{kind:?}, after both were killed: {said}");
+        shop.ends()?;
+    }
+    Ok(())
+}
+
 /// As root: makes namespaces as whoever has the number, and passes them to a daemon as that user. A line for each: what it says.
 const PASSES: &str = "
 import os, socket, struct, subprocess, sys
@@ -272,6 +309,11 @@ print('address', passes(space))
 space = marked()
 print('right', passes(space))
 print('served', passes(space))
+space = marked()
+takes = \"import socket, time; one = socket.socket(socket.AF_UNIX); one.bind('\\\\0phantom-gate'); print('taken', flush=True); time.sleep(600)\"
+squatter = subprocess.Popen(['nsenter', '--net=' + space, 'python3', '-c', takes], stdout=subprocess.PIPE)
+squatter.stdout.readline(); held.append(squatter.pid)
+print('squatted', passes(space))
 for pid in held: os.kill(pid, 9)
 ";
 
@@ -296,6 +338,8 @@ fn no_other_namespace_is_taken_up() -> Result<()> {
             ("address", "is no phantom namespace"),
             ("right", "entered the same"),
             ("served", "another gate serves"),
+            // Any program there may take the name by which a gate says that it is busy.
+            ("squatted", "entered the same"),
         ];
         for (case, words) in expected.into_iter().filter(|(case, _)| kind != Kind::Root || *case != "root") {
             // One that is not root's own has no power over what root made, which the kernel says.

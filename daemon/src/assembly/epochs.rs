@@ -149,7 +149,7 @@ mod tests {
             hurry: false,
         };
         let ready = startup::init(&options, &Folders::default(), Consent::Given, &mut crate::random()).unwrap();
-        let setup = startup::prepare(ready).unwrap();
+        let setup = startup::prepare(ready, crate::listening::Sockets::default()).unwrap();
         let folder = PathKeyFolder::open(setup.data.path(), setup.node.node_id()).unwrap();
         (setup, folder)
     }

@@ -102,7 +102,7 @@ pub(crate) struct Running {
 pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     let contact = setup.contact.clone();
     let metrics_listener = match &setup.config.metrics {
-        Some(at) => Some(Listener::bind(at, "metrics").await?),
+        Some(at) => Some(Listener::bind_for_metrics(at, &setup.listening)?),
         None => None,
     };
     let transport = bind(&setup)?;

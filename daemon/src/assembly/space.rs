@@ -440,6 +440,10 @@ impl Space for NodeSpace {
         self.sockets.is_broken()
     }
 
+    async fn breaks(&self) {
+        self.sockets.breaks().await;
+    }
+
     #[cfg(unix)]
     async fn leave(&self) -> Option<Left> {
         let gate = self.sockets.leave().await.ok()?;

@@ -116,6 +116,9 @@ async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 const NEXT_TIME: Duration = Duration::from_secs(60);
 
+/// How long nobody may be at the socket, which each process leaves to the next: whoever looks after it may start another one.
+const GONE_TIME: Duration = Duration::from_secs(10);
+
 const NO_NEXT: &str =
     "the daemon has not come back\n  see its log, and start it again; programs that run begin anew then";
 
@@ -184,13 +187,15 @@ impl Exchange {
         wait::shown("the next executable looks at its configuration", asks).await?;
         // The old one closes it when it is gone.
         let begun = Instant::now();
+        let mut heard = begun;
         let status: admin::Status = wait::shown("the next process starts", async {
             loop {
                 sleep(LOOK_EVERY).await;
                 let Ok(mut client) = Client::connect(&self.socket).await else {
-                    anyhow::ensure!(begun.elapsed() < NEXT_TIME, NO_NEXT);
+                    anyhow::ensure!(heard.elapsed() < GONE_TIME, NO_NEXT);
                     continue;
                 };
+                heard = Instant::now();
                 match client.ask::<admin::Status>(&Request::Status).await {
                     Ok(status) if status.uptime_seconds <= begun.elapsed().as_secs() + 1 => return Ok(status),
                     _ => anyhow::ensure!(begun.elapsed() < NEXT_TIME, NO_NEXT),

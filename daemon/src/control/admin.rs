@@ -40,8 +40,17 @@ pub(super) async fn converse(mut connection: Connection, control: &Control) -> i
 }
 
 async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<Offered>) -> io::Result<()> {
-    // Between requests a person may think as long as they like; within one, time is short.
-    while connection.peek().await?.is_some() {
+    let mut leaving_rx = control.leaving_tx.subscribe();
+    loop {
+        // Between requests a person may think as long as they like; within one, time is short.
+        let some = tokio::select! {
+            biased;
+            Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => None,
+            some = connection.peek() => some?,
+        };
+        if some.is_none() {
+            return Ok(());
+        }
         let line = match in_time(connection.line(MAX_REQUEST)).await {
             // A passphrase may be in it.
             Ok(Some(line)) => Zeroizing::new(line),
@@ -76,7 +85,12 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
                 request => control.answer(request, owner, whose).await,
             }
         };
-        let answer = timeout(ANSWER_TIME, answer).await.unwrap_or_else(|_| line_of::<()>(Err(late())))?;
+        let answer = tokio::select! {
+            biased;
+            // Who asks for nothing else has it.
+            Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => line_of(if restart { Ok(()) } else { Err(leaving()) }),
+            answer = timeout(ANSWER_TIME, answer) => answer.unwrap_or_else(|_| line_of::<()>(Err(late()))),
+        }?;
         let restart = restart && answer == line_of(Ok(()))?;
         in_time(connection.send(answer.as_bytes())).await?;
         if stop {
@@ -88,7 +102,10 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
             return Ok(());
         }
     }
-    Ok(())
+}
+
+fn leaving() -> Failure {
+    Failure { message: "the daemon was started anew before it had an answer".into(), hint: Some("ask again".into()) }
 }
 
 /// Whether the next process would start.
@@ -97,18 +114,7 @@ async fn may_restart() -> Result<(), Failure> {
     crate::successor::check().await.map_err(|why| Failure {
         message: format!("the daemon goes on as it is, for the next one would not start: {why}"),
         hint: Some("mend that, then say `phantom restart` again".into()),
-    })?;
-    // Last, for it may change at any time.
-    if super::here::closes_descriptors() {
-        return Err(Failure {
-            message: "the daemon goes on as it is, for a descriptor that another user passed is still being closed"
-                .into(),
-            hint: Some(
-                "say `phantom restart` again in a moment; if that does not help, `phantom stop`, and start it".into(),
-            ),
-        });
-    }
-    Ok(())
+    })
 }
 
 /// See the other.

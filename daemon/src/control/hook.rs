@@ -11,10 +11,11 @@ use phantom_proto::ident::ApAddress;
 use tokio::sync::broadcast;
 use tokio::time::timeout;
 
-use super::here::{MAX_OF_RUN, ProgramSocket, is_listening_socket};
+use super::here::{MAX_OF_RUN, ProgramSocket};
 use super::kept::{KeptConversation, Said};
 use super::{
-    ANSWER_TIME, Beside, Connection, Control, Descriptor, Hold, Lasting, Open, Owner, Refusal, Space, Which, in_time,
+    ANSWER_TIME, Beside, Connection, Control, Descriptor, Hold, Kind, Lasting, Open, Owner, Refusal, Space, Which,
+    in_time,
 };
 use crate::far::{CONNECT_PATIENCE, Unanswered};
 use crate::identity::{ApIdentity, IdentityError, Whose};
@@ -163,7 +164,12 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
         if let Some(notes) = session.notes.take() {
             return tell(connection, notes).await;
         }
-        if connection.peek().await?.is_none() {
+        let some = tokio::select! {
+            some = connection.peek() => some?,
+            // Whoever started the program takes it up again, as when a daemon was lost.
+            () = any_breaks(&session.holds) => None,
+        };
+        if some.is_none() {
             return Ok(());
         }
         let whole = match in_time(read_frame(connection)).await? {
@@ -189,6 +195,13 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
         let (reply, descriptors) = answer.unwrap_or_else(|_| failed(&late()));
         let frame = reply.encode().map_err(io::Error::other)?;
         say(connection, &frame, descriptors).await?;
+    }
+}
+
+async fn any_breaks(holds: &[(Which, Hold)]) {
+    match holds {
+        [] => std::future::pending().await,
+        holds => drop(futures::future::select_all(holds.iter().map(|(_, hold)| Box::pin(hold.breaks()))).await),
     }
 }
 
@@ -333,11 +346,16 @@ impl Control {
                 Ok(()) => info(&open),
                 Err(refusal) => failed(&refusal),
             },
-            Request::ProgramSocket { identity } => match self.program_socket(which, identity, beside, program, session)
-            {
-                Ok(()) => info(&open),
-                Err(refusal) => failed(&refusal),
-            },
+            Request::ProgramSocket { identity } => {
+                let listening = match beside {
+                    Some(beside) => beside.take(Kind::Listening).await,
+                    None => None,
+                };
+                match self.program_socket(which, identity, listening, program, session) {
+                    Ok(()) => info(&open),
+                    Err(refusal) => failed(&refusal),
+                }
+            }
             Request::Publish { ports, at, stays, .. } => {
                 let session = (!stays).then_some(session);
                 let at = at.as_deref().map(|name| (program.whose(), name));
@@ -393,7 +411,7 @@ impl Control {
         &self,
         which: &Which,
         said: &IdentityRef,
-        listening: Option<Beside>,
+        listening: Option<Descriptor>,
         program: &Connection,
         session: &mut Session,
     ) -> Result<(), Refusal> {
@@ -405,7 +423,7 @@ impl Control {
         if session.program_sockets.len() >= MAX_OF_RUN {
             return refused(errno::EMFILE, "this connection has offered enough sockets already", "use those");
         }
-        let Some(listening) = listening.and_then(|listening| listening.known_by(is_listening_socket)) else {
+        let Some(listening) = listening else {
             return refused(errno::ENOTSOCK, "no listening socket came with the request", "pass one");
         };
         match self.program_sockets.open(listening, said, program) {

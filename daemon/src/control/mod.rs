@@ -41,13 +41,13 @@ use unix as here;
 use windows as here;
 
 pub use crate::os::Owner;
-pub use here::{Beside, Connection, Descriptor, Listener};
+pub use here::{Beside, Connection, Descriptor, Kind, Listener};
 use kept::KeptConversation;
 pub use kept::{KeptPrograms, Left};
 pub use phantom_ipc::hook::IdentityRef;
 pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHERS, Open, Spaces, Which};
 #[cfg(unix)]
-pub use unix::{BURY_ARGUMENT, MAX_DESCRIPTORS, end_last};
+pub use unix::{BURY_ARGUMENT, MAX_DESCRIPTORS, RECEIVE_ARGUMENT, bury_the_last, end_last, take_in};
 
 use crate::datadir::DataError;
 use crate::far::Unanswered;
@@ -239,6 +239,10 @@ pub trait Space: Send + Sync + 'static {
     async fn in_use(&self) -> bool;
     /// Whether it serves nobody any more: to be closed, and opened anew for whoever comes.
     fn is_broken(&self) -> bool;
+    /// Returns once that is so of what programs are in.
+    async fn breaks(&self) {
+        std::future::pending().await
+    }
     /// What another process needs to go on with it; from now on it serves nobody. `None`: it cannot outlive this one.
     async fn leave(&self) -> Option<Left> {
         None
@@ -373,6 +377,7 @@ impl Control {
     /// Closes every open identity: the daemon ends.
     pub async fn close(&self) {
         self.spaces.close_all().await;
+        self.program_sockets.end().await;
     }
 }
 
@@ -426,7 +431,8 @@ async fn serve_at_most(most: usize, mut listener: Listener, control: Arc<Control
     }
     drop(ending);
     control.leaving_tx.send_replace(true);
-    let mut left = Vec::new();
+    let came = listener.leave().into_iter();
+    let mut left: Vec<_> = came.filter_map(|connection| hook::leave_unbegun(connection, &control)).collect();
     let gathered = async {
         while let Some(ended) = tasks.join_next().await {
             left.extend(ended.ok().flatten());
@@ -476,12 +482,7 @@ async fn converse(mut connection: Connection, control: Arc<Control>) -> Option<K
     let Ok(Ok(Some(first))) = first else { return None };
     let ended = match Dialect::of(first)? {
         Dialect::Admin if connection.only().is_some() => return None,
-        Dialect::Admin => tokio::select! {
-            biased;
-            // People ask again.
-            Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => return None,
-            ended = admin::converse(connection, &control) => ended.map(|()| None),
-        },
+        Dialect::Admin => admin::converse(connection, &control).await.map(|()| None),
         Dialect::Hook => hook::converse(connection, &control).await,
     };
     ended.unwrap_or_else(|error| {

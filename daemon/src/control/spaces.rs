@@ -92,6 +92,16 @@ pub struct Hold {
     space: SpaceCell,
 }
 
+impl Hold {
+    /// Returns once what is held breaks.
+    pub(super) async fn breaks(&self) {
+        match self.space.get() {
+            Some(space) => space.breaks().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 impl Drop for Hold {
     fn drop(&mut self) {
         let mut entries = self.spaces.lock();

@@ -327,7 +327,7 @@ fn world_of(most: usize) -> World {
     let aliases = BTreeMap::from([("friend".parse().unwrap(), friend().to_string().parse().unwrap())]);
     let daemon = Arc::new(TestDaemon::default());
     let control = Control::new(daemon.clone(), identities, Arc::new(Names::new(&aliases)));
-    let listener = Listener::bind(&path).unwrap();
+    let listener = Listener::bind(&path, &Arc::default()).unwrap();
     let server = tokio::spawn(serve_at_most(most, listener, Arc::clone(&control)));
     World { daemon, control, path, server, _dir: dir }
 }

@@ -11,6 +11,7 @@
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use interprocess::local_socket::tokio::{Listener as Inner, Stream};
 use interprocess::local_socket::traits::tokio::Listener as _;
@@ -27,12 +28,16 @@ use widestring::u16cstr;
 use super::{Owner, SocketError};
 use crate::datadir::{make_private_dir, write_private};
 use crate::identity::Whose;
+use crate::listening::Listening;
 
 /// What would go beside bytes, if anything did.
 pub enum Descriptor {}
 
 /// See [`Descriptor`].
 pub enum Beside {}
+
+/// See [`Descriptor`].
+pub enum Kind {}
 
 impl From<Descriptor> for Beside {
     fn from(descriptor: Descriptor) -> Self {
@@ -42,7 +47,7 @@ impl From<Descriptor> for Beside {
 
 impl Beside {
     /// See [`Descriptor`].
-    pub fn known_by(self, _: impl FnOnce(&Descriptor) -> bool) -> Option<Descriptor> {
+    pub async fn take(self, _: Kind) -> Option<Descriptor> {
         match self {}
     }
 }
@@ -55,12 +60,17 @@ pub struct Listener {
 }
 
 impl Listener {
+    /// Nothing outlives a daemon here.
+    pub(in crate::control) fn leave(self) -> Vec<Connection> {
+        Vec::new()
+    }
+
     /// Offers a pipe and writes what leads to it into the file `path`, in a folder that is made when it is missing. A file
     /// left by a daemon that was killed is replaced; one to a pipe that is open is not. Needs a tokio runtime.
     ///
     /// # Errors
     /// See [`SocketError`].
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path, _: &Arc<Listening>) -> Result<Self, SocketError> {
         let failed = |error| SocketError::Io(path.to_owned(), error);
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
             make_private_dir(dir)?;

@@ -34,7 +34,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::aliases::{OWN_IPV4, SharedAliases, behind, is_reserved, shown_as};
-use crate::control::Beside;
+use crate::control::{Beside, Kind};
 use crate::far::{self, CONNECT_PATIENCE, ConnectError, Stream};
 use crate::lines::Served;
 use crate::splice::carry;
@@ -317,8 +317,13 @@ impl Shared {
     }
 
     async fn connect(&self, id: u64, to: SocketAddr, wait: bool, own: Option<Beside>) -> Result<Reply, Errno> {
-        let own = own.ok_or(libc::ENOTSOCK)?;
-        let begun = self.begin(id, to, own);
+        // By the kernel's number: anybody may take any name.
+        let number = self.lock().lives.get(&id).and_then(|life| life.cookie);
+        let own = match (own, number) {
+            (Some(own), Some(number)) => own.take(Kind::Socket(number)).await,
+            _ => None,
+        };
+        let begun = self.begin(id, to, own.ok_or(libc::ENOTSOCK)?);
         // From here these two say that an address is none of the network.
         if matches!(begun, Err(libc::EACCES | libc::EHOSTUNREACH)) {
             self.network.refused(to.ip().to_canonical()).await;
@@ -357,11 +362,8 @@ impl Shared {
         }
     }
 
-    fn begin(&self, id: u64, to: SocketAddr, own: Beside) -> Result<Begun, Errno> {
+    fn begin(&self, id: u64, to: SocketAddr, own: OwnedFd) -> Result<Begun, Errno> {
         let mut state = self.lock();
-        // By the kernel's number: anybody may take any name.
-        let cookie = state.lives.get(&id).and_then(|life| life.cookie);
-        let own = own.known_by(|own| cookie.is_some() && pair::cookie(own) == cookie).ok_or(libc::ENOTSOCK)?;
         let connect = state.table.connect(id, to, rand::random(), |ip| self.behind(ip))?;
         let turn = match connect {
             Connect::Begin(Route::Far { to: far, port, .. }) => {

@@ -27,8 +27,11 @@ pub(super) const MARK: &str = "phantom";
 /// The local socket of whoever serves a namespace, or ends it: a name without a file, which belongs to that network alone.
 const SERVING: &[u8] = b"phantom-gate";
 
-/// How long a helper before this one may still be busy with the end: less than the daemon waits for this one.
-pub(super) const PATIENCE: Duration = Duration::from_secs(6);
+/// How long a helper before this one may still be busy with the end.
+pub(super) const TURN: Duration = Duration::from_secs(3);
+
+/// How long its device may stay after that; both are less than the daemon waits for this one.
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -110,39 +113,48 @@ fn own(kind: &str) -> io::Result<OwnedFd> {
     Ok(fs::File::open(format!("/proc/thread-self/ns/{kind}"))?.into())
 }
 
-/// That this process is the only one that serves the network namespace in which it was made, as long as it lives.
+/// Says to others that this process serves the network namespace in which it was made, as long as it lives, or ends it.
+///
+/// It keeps no two of them apart: that does the device, of which there is one. Any program there may take the name; then whoever comes
+/// to serve has waited in vain for an end that nobody was at.
 pub(super) struct Serving {
-    _name: OwnedFd,
+    _name: Option<OwnedFd>,
 }
 
 impl Serving {
-    /// Waits until nobody else does, at most until `end`.
-    pub(super) fn begin(end: Instant) -> Result<Self, Refused> {
-        until(end, || {
+    /// Waits until nobody else says so, at most until `end`.
+    pub(super) fn begin(end: Instant) -> io::Result<Self> {
+        let name = until(end, || {
             let name = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
             match bind(&name, &SocketAddrUnix::new_abstract_name(SERVING)?) {
-                Ok(()) => Ok(Some(Self { _name: name })),
+                Ok(()) => Ok(Some(name)),
                 Err(Errno::ADDRINUSE) => Ok(None),
                 Err(error) => Err(error.into()),
             }
-        })?
-        .ok_or(Refused::Served)
+        })?;
+        Ok(Self { _name: name })
     }
 }
 
-/// Waits until the namespace in which this thread is has nothing but the loopback device that a helper has marked: that of the gate before
-/// goes when the last process ends that had it.
-pub(super) fn await_emptiness(end: Instant) -> Result<(), Refused> {
+/// Whether the namespace in which this thread is is one that a helper has made.
+pub(super) fn check_mark() -> Result<(), Refused> {
+    let is_ours = Netlink::route()?.all_links(|link| link.index != LOOPBACK || link.alias == MARK.as_bytes())?;
+    if is_ours { Ok(()) } else { Err(Refused::Strange) }
+}
+
+/// Waits until the namespace has nothing but the loopback device: that of the gate before goes when the last process ends that had it.
+pub(super) fn await_emptiness(device: &str, end: Instant) -> Result<(), Refused> {
     let netlink = Netlink::route()?;
-    if !netlink.all_links(|link| link.index != LOOPBACK || link.alias == MARK.as_bytes())? {
-        return Err(Refused::Strange);
-    }
     let is_empty = || -> io::Result<Option<()>> {
         let is_alone =
             netlink.all_links(is_harmless)? && netlink.all_addresses(|address: IpAddr| address.is_loopback())?;
         Ok(is_alone.then_some(()))
     };
-    until(end, is_empty)?.ok_or(Refused::Strange)
+    if until(end, is_empty)?.is_some() {
+        return Ok(());
+    }
+    let is_served = !netlink.all_links(|link| link.name != device.as_bytes())?;
+    Err(if is_served { Refused::Served } else { Refused::Strange })
 }
 
 fn is_harmless(link: &Link<'_>) -> bool {

@@ -43,6 +43,16 @@ impl Ending {
         if self.has_none("TCP") { Ok(Vec::new()) } else { self.diag.listeners() }
     }
 
+    /// What the end of a gate would have done that nobody came to end: aborts what led out by it. What programs have among themselves
+    /// goes on.
+    pub(super) fn make_up_for(&self) {
+        for _ in 0..ROUNDS {
+            if self.diag.abort_beyond(Transport::Tcp).is_ok_and(|aborted| aborted == 0) {
+                break;
+            }
+        }
+    }
+
     fn abort(&self, transport: Transport) -> io::Result<usize> {
         let name = if transport == Transport::Tcp { "TCP" } else { "UDP" };
         if self.has_none(name) { Ok(0) } else { self.diag.abort(transport) }
@@ -96,7 +106,7 @@ pub(super) fn of_a_killed_helper(device: &str) -> i32 {
     match entered.map_err(io::Error::from).and_then(|()| Ending::here()) {
         Ok(ending) => {
             // Whoever takes the namespace up waits for the end of it.
-            let _serving = Serving::begin(Instant::now() + again::PATIENCE);
+            let _serving = Serving::begin(Instant::now() + again::TURN);
             ending.come(device);
             0
         }

@@ -83,7 +83,7 @@ struct Spaces {
     gate: OwnedFd,
     /// Lists and aborts sockets of the phantom namespace.
     ending: Ending,
-    /// Until all of them are aborted: nobody else takes the namespace up before.
+    /// Until all of them are aborted: whoever takes the namespace up waits for it.
     _serving: Serving,
 }
 
@@ -101,15 +101,20 @@ impl Spaces {
             Some(space) => again::enter(space, owner).map_err(|refused| refused.to_string())?,
             None => program_namespace(owner)?,
         };
-        let end = Instant::now() + again::PATIENCE;
-        let serving = Serving::begin(end).map_err(|refused| refused.to_string())?;
+        let ending = Ending::here().map_err(|e| doing("opening sock_diag", &e))?;
         if before.is_some() {
-            again::await_emptiness(end).map_err(|refused| refused.to_string())?;
+            again::check_mark().map_err(|refused| refused.to_string())?;
+        }
+        let turn = Instant::now() + again::TURN;
+        let serving = Serving::begin(turn).map_err(|e| doing("taking the turn", &e))?;
+        if before.is_some() {
+            let end = Instant::now() + again::PATIENCE;
+            again::await_emptiness(DEVICE, end).map_err(|refused| refused.to_string())?;
+            ending.make_up_for();
         }
         // A TUN device belongs to the namespace in which its driver was opened.
         let program_tun = tun_driver()?;
         configure_program(&program_tun, address, ipv4).map_err(|e| doing("configuring the phantom namespace", &e))?;
-        let ending = Ending::here().map_err(|e| doing("opening sock_diag", &e))?;
         sys::unshare(UnshareFlags::NEWNET).map_err(|e| doing("creating the gate's network namespace", &e))?;
         let gate = own_namespace("net")?;
         let gate_tun = tun_driver()?;

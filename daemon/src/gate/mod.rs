@@ -39,14 +39,13 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use phantom_proto::ident::ApAddress;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::process::Command as ProcessCommand;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
@@ -138,7 +137,7 @@ struct Shared {
     wire: Wire,
     helper: Helper,
     /// The helper or the wire is gone.
-    broken: AtomicBool,
+    broken_tx: watch::Sender<bool>,
     /// Places for connections to the resolver.
     question_streams: Semaphore,
     /// Flows whose SYN went through, until accept() shows them.
@@ -210,7 +209,7 @@ impl Gate {
             aliases,
             helper,
             wire,
-            broken: AtomicBool::new(false),
+            broken_tx: watch::Sender::new(false),
             question_streams: Semaphore::new(MAX_QUESTION_STREAMS),
             expected: Mutex::default(),
         });
@@ -332,7 +331,13 @@ impl Gate {
 
     /// Whether it serves nobody any more, as after its helper was killed.
     pub fn is_broken(&self) -> bool {
-        self.driver.is_finished() || self.shared.broken.load(Ordering::Relaxed)
+        self.driver.is_finished() || *self.shared.broken_tx.borrow()
+    }
+
+    /// Returns once its helper was killed.
+    pub async fn breaks(&self) {
+        // Its sender is in this value.
+        let _ = self.shared.broken_tx.subscribe().wait_for(|broken| *broken).await;
     }
 
     /// Cuts the wire now; the rest ends with the value.
@@ -405,14 +410,17 @@ async fn drive(shared: Arc<Shared>, listener: TcpListener, mut events: mpsc::Rec
                 }
                 Some(Event::Outside(_, answer)) => shared.wire.tell(Command::SendTwice(answer)).await,
                 Some(Event::Resolve(_)) => {}
-                None => return shared.broken.store(true, Ordering::Relaxed),
+                None => {
+                    shared.broken_tx.send_replace(true);
+                    return;
+                }
             },
             accepted = listener.accept() => match accepted {
                 Ok((stream, from)) => shared.accepted(stream, from),
                 Err(_) => sleep(ACCEPT_PAUSE).await,
             },
             () = loss.life.end() => {
-                shared.broken.store(true, Ordering::Relaxed);
+                shared.broken_tx.send_replace(true);
                 tracing::warn!("a namespace helper was killed: its programs have no network any more");
                 // First: who ends the namespace takes the devices away.
                 shared.wire.stop();

@@ -14,6 +14,8 @@ use hyper::header::{HeaderMap, ORIGIN};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+use crate::listening::{For, Listening};
+
 #[cfg(unix)]
 use unix as here;
 #[cfg(windows)]
@@ -64,6 +66,20 @@ impl Listener {
             LocalAddress::Unix(path) => Socket::bind(path).map(Self::Unix),
         };
         bound.map_err(|source| LocalError { what, at: at.to_string(), source })
+    }
+
+    /// The same, where the process before may have left a socket.
+    ///
+    /// # Errors
+    /// See [`Self::bind`].
+    pub fn bind_for_metrics(at: &LocalAddress, listening: &Listening) -> Result<Self, LocalError> {
+        let bound = match at {
+            LocalAddress::Tcp(address) => {
+                listening.at(For::Metrics, *address).and_then(TcpListener::from_std).map(Self::Tcp)
+            }
+            LocalAddress::Unix(path) => Socket::bind(path).map(Self::Unix),
+        };
+        bound.map_err(|source| LocalError { what: "metrics", at: at.to_string(), source })
     }
 
     /// The next one who comes, and who that is.

@@ -98,7 +98,7 @@ fn a_port_in_use_is_said() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let listen = Some(taken.local_addr().unwrap());
     let ready = first_start(&Options { listen, ..options(dir.path()) }).unwrap();
-    let error = prepare(ready).unwrap_err();
+    let error = prepare(ready, Sockets::default()).unwrap_err();
     assert_eq!(error.exit_code(), 4);
     assert!(error.to_string().contains("--listen"), "{error}");
 }
@@ -109,7 +109,7 @@ fn a_foreign_address_is_said() {
     // An address of documentation: no computer has it.
     let listen = Some("192.0.2.77:1".parse().unwrap());
     let ready = first_start(&Options { listen, ..options(dir.path()) }).unwrap();
-    let error = prepare(ready).unwrap_err().to_string();
+    let error = prepare(ready, Sockets::default()).unwrap_err().to_string();
     assert!(error.contains("no network device"), "{error}");
 }
 
@@ -119,7 +119,7 @@ fn a_corrupt_store_is_said_and_kept() {
     let ready = first_start(&options(dir.path())).unwrap();
     let store = dir.path().join("data").join(STORE);
     write_private(&store, &[0x55; 5000]).unwrap();
-    let error = prepare(ready).unwrap_err().to_string();
+    let error = prepare(ready, Sockets::default()).unwrap_err().to_string();
     assert!(error.contains("store.redb") && error.contains("restore"), "{error}");
     assert_eq!(fs::read(&store).unwrap(), [0x55; 5000]);
 }
@@ -127,13 +127,13 @@ fn a_corrupt_store_is_said_and_kept() {
 #[test]
 fn a_prepared_node_knows_its_contact() {
     let dir = tempfile::tempdir().unwrap();
-    let setup = prepare(first_start(&options(dir.path())).unwrap()).unwrap();
+    let setup = prepare(first_start(&options(dir.path())).unwrap(), Sockets::default()).unwrap();
     assert_eq!(setup.contact.addr, setup.listener.local_addr().unwrap());
     assert_eq!(setup.contact.node_id(), setup.node.node_id());
     let file = dir.path().join("data/phantomd.toml");
     fs::write(&file, "advertise = '192.0.2.5:443'").unwrap();
     drop(setup);
-    let setup = prepare(first_start(&options(dir.path())).unwrap()).unwrap();
+    let setup = prepare(first_start(&options(dir.path())).unwrap(), Sockets::default()).unwrap();
     assert_eq!(setup.contact.addr, "192.0.2.5:443".parse().unwrap());
 }
 

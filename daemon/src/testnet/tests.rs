@@ -12,6 +12,7 @@ use super::*;
 use crate::args::Cli;
 use crate::control::Daemon;
 use crate::control::tests::TestDaemon;
+use crate::listening::Sockets;
 use crate::service;
 
 /// Environment: arguments of the daemon that [`plays_phantomd`] plays.
@@ -39,8 +40,8 @@ fn plays_phantomd() {
 fn play(arguments: &str) -> anyhow::Result<()> {
     let options = Cli::parse_from(std::iter::once("phantomd").chain(arguments.lines())).options;
     let ready = startup::init(&options, &Folders::default(), Consent::Nobody, &mut crate::random::system_rng()?)?;
-    let setup = startup::prepare(ready)?;
-    service::block_on(service::run(setup, async |setup| {
+    let setup = startup::prepare(ready, Sockets::default())?;
+    service::block_on(service::run(setup, None, async |setup| {
         let hangs = std::env::var_os(HANGS).is_some();
         let daemon = TestDaemon { node_id: setup.node.node_id().to_string(), hangs, ..TestDaemon::default() };
         Ok(Arc::new(daemon) as Arc<dyn Daemon>)

@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::aliases::{Aliases, SharedAliases};
-use crate::control::{Beside, Descriptor, Lasting, Refusal};
+use crate::control::{Beside, Descriptor, Kind, Lasting, Refusal};
 use crate::emulation::Emulation;
 use crate::far::{Network, Stream};
 use crate::gate::{self, Gate, GateConfig, GateError, KeptGate};
@@ -129,7 +129,7 @@ impl Sockets {
 
     /// The gate in a phantom namespace that programs have from a daemon before, or from a gate that broke.
     async fn gate_of(&self, before: Beside) -> Result<Arc<Gate>, Refusal> {
-        let Some(space) = before.known_by(gate::is_network_namespace) else { return Err(no_namespace()) };
+        let Some(space) = before.take(Kind::Network).await else { return Err(no_namespace()) };
         let copy = space.try_clone().map_err(|error| not_passed(&error))?;
         let made = self.gate.get_or_try_init(async || self.make(Some(copy)).await).await;
         let gate = made.map_err(|error| not_taken_up(error.to_string()))?;
@@ -252,6 +252,14 @@ impl Sockets {
     /// Whether they serve nobody any more.
     pub(in crate::assembly) fn is_broken(&self) -> bool {
         self.gate.get().is_some_and(|gate| gate.is_broken())
+    }
+
+    /// Returns once the gate breaks that there is.
+    pub(in crate::assembly) async fn breaks(&self) {
+        match self.gate.get() {
+            Some(gate) => gate.breaks().await,
+            None => std::future::pending().await,
+        }
     }
 
     /// Ends them all.

@@ -97,6 +97,10 @@ impl Sockets {
         false
     }
 
+    pub(in crate::assembly) async fn breaks(&self) {
+        std::future::pending().await
+    }
+
     pub(in crate::assembly) fn cut(&self) {
         self.0.cut();
     }

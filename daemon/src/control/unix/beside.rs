@@ -1,100 +1,128 @@
-//! Descriptors that come from programs of other users: no thread of the runtime ever closes one, for that takes as long as
-//! the user wants.
+//! Descriptors that come from programs of other users: no thread of the daemon ever has one that it does not know, for closing it
+//! takes as long as the user wants, and may keep the daemon from ending for ever.
 //!
 //! Closing the last descriptor of a TCP socket waits for its bytes to be taken (SO_LINGER), closing one of a FUSE file asks
-//! its server. A descriptor that is under way in a local socket is closed by whoever reads past it, and by whoever closes
-//! the socket. So:
+//! its server. A descriptor that is under way in a local socket is closed by whoever reads past it. So:
 //!
 //! ```text
 //!  look (MSG_PEEK) ──> bytes alone ───────────────> read here
-//!                 └──> a descriptor beside them ──> read by a thread that may wait, at most MAX_PLACES of them
-//!  close ──> a descriptor in the queue ──> a process inherits the socket, closes it by ending, which waits for nobody
+//!                 └──> a descriptor beside them ──> read by a process of its own, which passes on the bytes, and the descriptor
+//!                                                   if it is of the kind that they ask for
 //! ```
+//! What is closed with a socket: see [`super::graves`].
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::thread::Builder;
+use std::sync::LazyLock;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    Shutdown, SocketFlags, SocketType, socketpair,
+    SocketFlags, SocketType, socketpair, sockopt,
 };
-use tokio::process::{ChildStdin, Command};
-use tokio::sync::oneshot;
+use serde::{Deserialize, Serialize};
+use tokio::io::Interest;
+use tokio::net::UnixDatagram;
+use tokio::process::Command;
 
+use super::graves::bury;
+use super::places::{Place, Places};
+use super::program_sockets::is_listening_socket;
 use super::socket::receive_message;
+use crate::gate;
+use crate::os::Owner;
 
-/// Argument that makes the daemon's executable close what it inherits: see `bury`.
-pub const BURY_ARGUMENT: &str = "__bury";
+/// Argument that makes the daemon's executable take what a stranger has sent: see [`take_in`].
+pub const RECEIVE_ARGUMENT: &str = "__receive";
 
-/// Descriptors of other users that are in use, or being closed, at one time. Only connections of emulated sockets need one,
-/// for a moment.
-const MAX_PLACES: usize = 256;
+/// Such processes of one user at one time. Only who begins, or connects an emulated socket, passes descriptors, for a moment.
+const MOST_OF_USER: usize = 32;
 
-/// Sockets that one process closes: starting one takes milliseconds.
-pub(super) const MOST_BURIED: usize = 128;
+/// Bytes that are read together.
+pub(super) const MOST: usize = 4096;
 
-/// The threads do next to nothing.
-const STACK: usize = 128 * 1024;
+/// Behind the bytes that were read, whether a descriptor was beside them.
+const HAS_ONE: u8 = 1;
+const HAS_NONE: u8 = 0;
 
-static TAKEN: AtomicUsize = AtomicUsize::new(0);
+/// The longest question.
+const LONGEST: usize = 32;
 
-/// One of the [`MAX_PLACES`].
-struct Place;
+static PLACES: LazyLock<Places> = LazyLock::new(Places::default);
 
-impl Place {
-    fn take() -> io::Result<Self> {
-        let more = |taken: usize| (taken < MAX_PLACES).then_some(taken + 1);
-        let busy = |_| io::Error::new(ErrorKind::ResourceBusy, "too many descriptors of other users are being closed");
-        TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).map(|_| Self).map_err(busy)
-    }
+/// What a descriptor is asked for as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Kind {
+    /// A network namespace.
+    Network,
+    /// A local socket that listens.
+    Listening,
+    /// The socket with the kernel's number.
+    Socket(u64),
 }
 
-/// Whether a thread may be closing one: it cannot be ended before its file's server lets it, and no process becomes another one with such
-/// a thread.
-pub(in crate::control) fn closes_descriptors() -> bool {
-    TAKEN.load(Ordering::Relaxed) > 0
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        TAKEN.fetch_sub(1, Ordering::Relaxed);
+impl Kind {
+    fn is_of(self, descriptor: &OwnedFd) -> bool {
+        match self {
+            Self::Network => gate::is_network_namespace(descriptor),
+            Self::Listening => is_listening_socket(descriptor),
+            Self::Socket(number) => sockopt::socket_cookie(descriptor) == Ok(number),
+        }
     }
 }
 
 /// A descriptor that a program passed.
-pub struct Beside {
-    descriptor: Option<OwnedFd>,
-    /// None when the program is the daemon's own user's, who may harm it in simpler ways.
-    place: Option<Place>,
+pub struct Beside(Option<Held>);
+
+enum Held {
+    /// The daemon's own user's, who may harm it in simpler ways, or one that was known before.
+    Here(OwnedFd),
+    /// With a process, which says so by this.
+    There(UnixDatagram),
 }
 
 impl From<OwnedFd> for Beside {
     fn from(descriptor: OwnedFd) -> Self {
-        Self { descriptor: Some(descriptor), place: None }
+        Self(Some(Held::Here(descriptor)))
     }
 }
 
 impl Beside {
-    /// The descriptor, if it is one that may be closed anywhere.
-    pub fn known_by(mut self, is_ours: impl FnOnce(&OwnedFd) -> bool) -> Option<OwnedFd> {
-        if self.descriptor.as_ref().is_some_and(is_ours) { self.descriptor.take() } else { None }
+    /// The descriptor, if it is of that kind.
+    pub async fn take(mut self, kind: Kind) -> Option<OwnedFd> {
+        let descriptor = match self.0.take()? {
+            Held::Here(descriptor) => descriptor,
+            Held::There(process) => ask(&process, kind).await.ok()??,
+        };
+        kind.is_of(&descriptor).then_some(descriptor)
     }
 }
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        let (Some(descriptor), Some(place)) = (self.descriptor.take(), self.place.take()) else { return };
-        // Without a thread it is closed right here: the system has none left, and other things to fear.
-        let _ = spawn(move || drop((descriptor, place)));
+        // Others than the daemon's user come to such a socket.
+        if let Some(Held::Here(descriptor)) = self.0.take()
+            && is_listening_socket(&descriptor)
+        {
+            bury(Owner::own().uid, descriptor);
+        }
     }
 }
 
-fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    Builder::new().name("beside".into()).stack_size(STACK).spawn(work).map(drop)
+async fn ask(process: &UnixDatagram, kind: Kind) -> io::Result<Option<OwnedFd>> {
+    let question = postcard::to_allocvec(&kind).map_err(io::Error::other)?;
+    rustix::net::send(process, &question, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    let (_, descriptor) = next(process, 1).await?;
+    Ok(descriptor)
+}
+
+/// What a process says next.
+async fn next(process: &UnixDatagram, most: usize) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let (mut bytes, mut descriptor) = (vec![0; most], None);
+    let length = process.async_io(Interest::READABLE, || receive_message(process, &mut bytes, &mut descriptor)).await?;
+    bytes.truncate(length);
+    if length == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok((bytes, descriptor)) }
 }
 
 /// What a stranger's socket holds, left there: how many bytes, and whether a descriptor is beside them.
@@ -105,90 +133,54 @@ pub(super) fn look(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, bo
     Ok((seen.bytes, seen.flags.contains(ReturnFlags::CTRUNC)))
 }
 
-/// Reads at most `most` bytes and the descriptor beside them.
-pub(super) async fn receive(socket: OwnedFd, most: usize) -> io::Result<(Vec<u8>, Option<Beside>)> {
-    let place = Place::take()?;
-    let (done, received) = oneshot::channel();
-    spawn(move || {
-        let (mut bytes, mut descriptor) = (vec![0; most], None);
-        let result = receive_message(&socket, &mut bytes, &mut descriptor);
-        let beside = descriptor.map(|descriptor| Beside { descriptor: Some(descriptor), place: Some(place) });
-        let _ = done.send(result.map(|length| {
-            bytes.truncate(length);
-            (bytes, beside)
-        }));
-    })?;
-    received.await.unwrap_or_else(|_| Err(ErrorKind::Other.into()))
-}
-
-/// Whether descriptors wait in a stranger's socket that is about to be closed. Nothing more comes after this.
-pub(super) fn holds_descriptors(socket: impl AsFd) -> bool {
-    // So that this ends.
-    let _ = rustix::net::shutdown(&socket, Shutdown::Read);
-    let mut bytes = [0; 4096];
-    loop {
-        match look(&socket, &mut bytes) {
-            Ok((_, true)) => return true,
-            Ok((length @ 1.., false)) => {
-                let _ = rustix::net::recv(&socket, &mut bytes[..length], RecvFlags::DONTWAIT);
-            }
-            _ => return false,
-        }
-    }
-}
-
-/// Makes a stranger's socket, which is about to be closed, one that may be: to be kept until it was closed.
-pub(super) fn bury(socket: impl AsFd) -> Option<ChildStdin> {
-    if !holds_descriptors(&socket) {
-        return None;
-    }
-    start(socket.as_fd().try_clone_to_owned().ok()?)
-}
-
-/// The same for as many as [`MOST_BURIED`] that hold descriptors, by one process; they are closed then.
-pub(super) fn bury_all<S: AsFd>(sockets: Vec<S>) {
-    match pass(&sockets) {
-        Ok(inherited) => {
-            let grave = start(inherited);
-            drop(sockets);
-            drop(grave);
-        }
-        // Those that hold sockets in which there are more, and so on, cannot be passed.
-        Err(_) => sockets.into_iter().for_each(|socket| {
-            let grave = bury(&socket);
-            drop(socket);
-            drop(grave);
-        }),
-    }
-}
-
-/// A socket in whose queue they are: closed with it, unless others have them.
-fn pass<S: AsFd>(sockets: &[S]) -> io::Result<OwnedFd> {
+/// Reads at most `most` bytes and the descriptor beside them, which waits in a socket of that user's. There is none if it is beside what
+/// comes next: a look sees it already.
+pub(super) async fn receive(uid: u32, socket: OwnedFd, most: usize) -> io::Result<(Vec<u8>, Option<Beside>)> {
+    let busy = || io::Error::new(ErrorKind::ResourceBusy, "too many descriptors of a user are being closed");
+    let place = PLACES.take(uid, MOST_OF_USER).ok_or_else(busy)?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let descriptors: Vec<BorrowedFd<'_>> = sockets.iter().map(AsFd::as_fd).collect();
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST_BURIED))];
+    rustix::io::ioctl_fionbio(&ours, true)?;
+    start(theirs, socket, most.min(MOST), place)?;
+    let process = UnixDatagram::from_std(ours.into())?;
+    let (mut bytes, _) = next(&process, MOST + 1).await?;
+    let has_one = bytes.pop() == Some(HAS_ONE);
+    Ok((bytes, has_one.then_some(Beside(Some(Held::There(process))))))
+}
+
+fn start(ours: OwnedFd, socket: OwnedFd, most: usize, place: Place) -> io::Result<()> {
+    let mut command = Command::new("/proc/self/exe");
+    command.arg(RECEIVE_ARGUMENT).arg(most.to_string()).env_clear();
+    command.stdin(ours).stdout(socket).stderr(Stdio::null());
+    let mut process = command.process_group(0).spawn()?;
+    tokio::spawn(async move {
+        let _ = process.wait().await;
+        drop(place);
+    });
+    Ok(())
+}
+
+/// The process that [`receive`] starts: takes what waits in the socket at standard output, and answers at standard input. It ends when
+/// nobody asks any more, which closes the descriptor unless it was passed on.
+///
+/// # Errors
+/// Nobody asks, or nothing came.
+pub fn take_in(most: usize) -> io::Result<()> {
+    let (daemon, stranger) = (io::stdin(), io::stdout());
+    let (mut bytes, mut descriptor) = (vec![0; most.min(MOST)], None);
+    let length = receive_message(stranger.as_fd(), &mut bytes, &mut descriptor)?;
+    bytes.truncate(length);
+    bytes.push(if descriptor.is_some() { HAS_ONE } else { HAS_NONE });
+    rustix::net::send(daemon.as_fd(), &bytes, SendFlags::NOSIGNAL)?;
+    let mut question = [0; LONGEST];
+    let (_, length) = rustix::net::recv(daemon.as_fd(), &mut question, RecvFlags::empty())?;
+    let kind: Kind = postcard::from_bytes(&question[..length.min(LONGEST)]).map_err(io::Error::other)?;
+    // Any other is closed when nothing depends on it any more.
+    let known: Vec<_> = descriptor.iter().filter(|descriptor| kind.is_of(descriptor)).map(AsFd::as_fd).collect();
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    if !control.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+    if !known.is_empty() && !control.push(SendAncillaryMessage::ScmRights(&known)) {
         return Err(ErrorKind::InvalidInput.into());
     }
-    rustix::net::sendmsg(&ours, &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
-    Ok(theirs)
-}
-
-/// The process that has `inherited`, until what is returned is dropped.
-fn start(inherited: OwnedFd) -> Option<ChildStdin> {
-    let mut command = Command::new("/proc/self/exe");
-    command.arg(BURY_ARGUMENT).env_clear().stdin(Stdio::piped()).stdout(inherited).stderr(Stdio::null());
-    command.process_group(0).spawn().map_or_else(
-        |error| {
-            tracing::warn!("no process to close a socket with: {error}");
-            None
-        },
-        |mut child| child.stdin.take(),
-    )
-}
-
-/// The process that `bury` starts: ends after the daemon has closed the socket that both have.
-pub fn end_last() {
-    let _ = io::stdin().read(&mut [0]);
+    rustix::net::sendmsg(daemon.as_fd(), &[IoSlice::new(&[0])], &mut control, SendFlags::NOSIGNAL)?;
+    Ok(())
 }

@@ -6,21 +6,17 @@
 use std::io::{self, ErrorKind};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
+use std::thread::{self, JoinHandle};
 
-use rustix::net::{Shutdown, shutdown};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::Connection;
-use super::beside::{MOST_BURIED, bury_all, holds_descriptors};
+use super::entrance::{Entrance, Keeping, Life};
+use super::graves::Grave;
 use super::places::Places;
 use crate::control::{ACCEPT_PAUSE, MAX_CONNECTIONS_OF_ALL_OTHERS, MAX_CONNECTIONS_OF_OTHERS};
 use crate::os::Owner;
-
-/// Those turned away who left descriptors, and wait to be closed by processes.
-const GRAVES: usize = 2 * MOST_BURIED;
 
 /// Bytes of a thread's stack.
 const STACK: usize = 128 * 1024;
@@ -31,8 +27,10 @@ pub(super) type Visitor = (Connection, Option<i32>);
 /// Open until it is dropped.
 pub(super) struct Door {
     came: mpsc::Receiver<Visitor>,
-    listening: UnixListener,
-    over: Arc<AtomicBool>,
+    listening: Arc<Entrance>,
+    /// Ends the thread.
+    life: Life,
+    thread: JoinHandle<()>,
 }
 
 /// Who has a share of the places, and not all that they want.
@@ -41,27 +39,12 @@ pub(super) type IsOther = fn(u32) -> bool;
 impl Door {
     /// At a listening socket; needs a runtime.
     pub(super) fn open(listening: UnixListener, is_other: IsOther) -> io::Result<Self> {
-        let over = Arc::new(AtomicBool::new(false));
         let (let_in, came) = mpsc::channel(MAX_CONNECTIONS_OF_ALL_OTHERS);
-        let (graves, to_be_closed) = std::sync::mpsc::sync_channel(GRAVES);
-        let runtime = Handle::current();
-        let keeper = Keeper {
-            listening: listening.try_clone()?,
-            over: Arc::clone(&over),
-            places: Places::default(),
-            is_other,
-            let_in,
-            graves,
-            runtime: runtime.clone(),
-        };
-        spawn("door", move || keeper.run())?;
-        spawn("graves", move || {
-            let _inside = runtime.enter();
-            while let Ok(first) = to_be_closed.recv() {
-                bury_all([first].into_iter().chain(to_be_closed.try_iter()).take(MOST_BURIED).collect());
-            }
-        })?;
-        Ok(Self { came, listening, over })
+        let (listening, keeping, life) = Entrance::new(listening, Owner::own().uid)?;
+        let (places, runtime) = (Places::default(), Handle::current());
+        let keeper = Keeper { keeping, places, is_other, let_in, runtime };
+        let thread = thread::Builder::new().name("door".into()).stack_size(STACK).spawn(move || keeper.run())?;
+        Ok(Self { came, listening, life, thread })
     }
 
     /// The next who was let in; waits for ever once nobody comes any more.
@@ -71,37 +54,33 @@ impl Door {
             None => std::future::pending().await,
         }
     }
-}
 
-impl Drop for Door {
-    fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
-        // Wakes the thread.
-        let _ = shutdown(&self.listening, Shutdown::Both);
+    /// For the next process: the socket, where others wait meanwhile, and those who were let in.
+    pub(super) fn leave(self) -> io::Result<(UnixListener, Vec<Visitor>)> {
+        let Self { mut came, listening, life, thread } = self;
+        drop(life);
+        // It waits for nobody.
+        let _ = thread.join();
+        let let_in = std::iter::from_fn(|| came.try_recv().ok()).collect();
+        Ok((listening.another()?, let_in))
     }
-}
-
-fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name(name.into()).stack_size(STACK).spawn(work).map(drop)
 }
 
 /// What the thread has.
 struct Keeper {
-    listening: UnixListener,
-    over: Arc<AtomicBool>,
+    keeping: Keeping,
     places: Places,
     is_other: IsOther,
     let_in: mpsc::Sender<Visitor>,
-    graves: std::sync::mpsc::SyncSender<tokio::net::UnixStream>,
     runtime: Handle,
 }
 
 impl Keeper {
     fn run(self) {
         let _inside = self.runtime.enter();
-        while !self.over.load(Ordering::Acquire) {
-            match self.listening.accept().and_then(|(stream, _)| self.receive(stream)) {
-                Ok(crowded) => crowded.into_iter().for_each(|stream| self.turn_away(stream)),
+        while let Some(came) = self.keeping.next() {
+            match came.and_then(|stream| self.receive(stream)) {
+                Ok(()) => {}
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 // No descriptors are left.
                 Err(_) => thread::sleep(ACCEPT_PAUSE),
@@ -109,8 +88,8 @@ impl Keeper {
         }
     }
 
-    /// Lets somebody in whose user has a place; else it is returned.
-    fn receive(&self, stream: UnixStream) -> io::Result<Option<tokio::net::UnixStream>> {
+    /// Lets somebody in whose user has a place; else turns them away.
+    fn receive(&self, stream: UnixStream) -> io::Result<()> {
         stream.set_nonblocking(true)?;
         let stream = tokio::net::UnixStream::from_std(stream)?;
         let who = stream.peer_cred()?;
@@ -118,20 +97,16 @@ impl Keeper {
         let place = self.places.take(who.uid(), MAX_CONNECTIONS_OF_OTHERS);
         let is_crowded = place.is_none() && (self.is_other)(who.uid());
         if is_crowded || self.let_in.capacity() == 0 {
-            return Ok(Some(stream));
+            // Closing it closes what was sent to it, which takes as long as whoever sent it wants.
+            let grave = Grave::of(who.uid(), &stream);
+            drop(stream);
+            drop(grave);
+            return Ok(());
         }
         let connection = Connection::with_place(stream, Owner { uid: who.uid(), gid: who.gid() }, place);
         // This thread alone sends, so there is room.
         let _ = self.let_in.try_send((connection, who.pid()));
-        Ok(None)
-    }
-
-    /// Closing it closes what was sent to it, which takes as long as whoever sent it wants.
-    fn turn_away(&self, stream: tokio::net::UnixStream) {
-        if holds_descriptors(&stream) {
-            // Should they come faster than processes can be started, all wait for it.
-            let _ = self.graves.send(stream);
-        }
+        Ok(())
     }
 }
 

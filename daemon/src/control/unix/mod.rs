@@ -2,14 +2,16 @@
 
 mod beside;
 mod door;
+mod entrance;
+mod graves;
 mod outside;
 mod places;
 mod program_sockets;
 mod socket;
 
-pub(super) use beside::closes_descriptors;
-pub use beside::{BURY_ARGUMENT, Beside, end_last};
-pub(super) use program_sockets::{MAX_OF_RUN, ProgramSocket, ProgramSockets, is_listening_socket};
+pub use beside::{Beside, Kind, RECEIVE_ARGUMENT, take_in};
+pub use graves::{BURY_ARGUMENT, bury_the_last, end_last};
+pub(super) use program_sockets::{MAX_OF_RUN, ProgramSocket, ProgramSockets};
 pub use socket::{Connection, Listener, MAX_DESCRIPTORS};
 
 /// What goes beside bytes.

@@ -4,16 +4,19 @@
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::sync::Arc;
+use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread;
+use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep};
 
 use super::Connection;
+use super::entrance::{Entrance, Keeping, Life};
 use super::places::{Place, Places};
 use crate::control::{ACCEPT_PAUSE, IdentityRef, MAX_OPEN, MAX_OPEN_BY_OTHERS};
 
@@ -29,6 +32,12 @@ const MAX_OF_OTHERS: usize = MAX_OPEN_BY_OTHERS * MAX_OF_RUN;
 /// Programs that came and wait to be looked at; then no more are accepted.
 const WAITING: usize = 16;
 
+/// How long threads may take that are to end.
+const END_TIME: Duration = Duration::from_millis(100);
+
+/// Between two looks at them.
+const END_PAUSE: Duration = Duration::from_millis(2);
+
 /// Bytes of a thread's stack: it does nothing but to accept.
 const STACK: usize = 128 * 1024;
 
@@ -38,13 +47,14 @@ pub(in crate::control) struct ProgramSockets {
     came: mpsc::Sender<Connection>,
     /// Whether the daemon ends.
     ends: Arc<AtomicBool>,
+    open: Mutex<Vec<Weak<Entrance>>>,
 }
 
 /// An open one; shut when dropped, unless the daemon ends: then the launcher offers it to the next one.
 pub(in crate::control) struct ProgramSocket {
-    /// Until it is dropped.
-    listening: Option<(UnixListener, Place)>,
-    over: Arc<AtomicBool>,
+    listening: Arc<Entrance>,
+    _place: Place,
+    _life: Life,
     ends: Arc<AtomicBool>,
     /// Whether any of its programs has emulated sockets.
     emulates: Arc<AtomicBool>,
@@ -69,7 +79,7 @@ pub(in crate::control) fn is_listening_socket(descriptor: &OwnedFd) -> bool {
 impl ProgramSocket {
     /// Another descriptor of it, for a process that takes over.
     pub(in crate::control) fn another(&self) -> Option<OwnedFd> {
-        self.listening.as_ref()?.0.try_clone().ok().map(OwnedFd::from)
+        self.listening.another().ok().map(OwnedFd::from)
     }
 
     /// Whether any of its programs has emulated sockets.
@@ -82,12 +92,28 @@ impl ProgramSockets {
     /// None yet, and where those arrive who come.
     pub(in crate::control) fn new() -> (Self, mpsc::Receiver<Connection>) {
         let (came, arriving) = mpsc::channel(WAITING);
-        (Self { places: Places::default(), came, ends: Arc::default() }, arriving)
+        (Self { places: Places::default(), came, ends: Arc::default(), open: Mutex::default() }, arriving)
     }
 
     /// To be dropped before any of them when the daemon ends.
     pub(in crate::control) fn ending(&self) -> Ending {
         Ending(Arc::clone(&self.ends))
+    }
+
+    /// Once the values that [`Self::open`] returned are dropped, and the process is to end: no thread has any of them then.
+    pub(in crate::control) async fn end(&self) {
+        let begun = Instant::now();
+        let open =
+            || self.open.lock().unwrap_or_else(PoisonError::into_inner).iter().filter_map(Weak::upgrade).collect();
+        loop {
+            let still: Vec<Arc<Entrance>> = open();
+            match begun.elapsed() < END_TIME {
+                _ if still.is_empty() => return,
+                true => sleep(END_PAUSE).await,
+                // Its launcher had accept() wait.
+                false => return still.iter().for_each(|listening| listening.shut()),
+            }
+        }
     }
 
     /// Serves the programs of an identity at a socket that `launcher` passed and that [`is_listening_socket`].
@@ -101,48 +127,37 @@ impl ProgramSockets {
         launcher: &Connection,
     ) -> io::Result<ProgramSocket> {
         let most = if launcher.may_administer() { MAX_SOCKETS } else { MAX_OF_OTHERS };
-        let listening = UnixListener::from(listening);
-        let (uid, over, emulates): (_, Arc<AtomicBool>, Arc<AtomicBool>) =
-            (launcher.peer().uid, Arc::default(), Arc::default());
+        let uid = launcher.peer().uid;
+        // Those who came and were not accepted may have passed descriptors.
+        let (listening, keeping, life) = Entrance::new(listening.into(), uid)?;
+        let emulates: Arc<AtomicBool> = Arc::default();
         let theirs = Accepting {
-            listening: listening.try_clone()?,
-            over: over.clone(),
+            keeping,
             only: only.clone(),
             emulates: emulates.clone(),
             came: self.came.clone(),
             runtime: Handle::current(),
         };
         let place = self.places.take(uid, most).ok_or(ErrorKind::QuotaExceeded)?;
-        let program_socket =
-            ProgramSocket { listening: Some((listening, place)), over, ends: Arc::clone(&self.ends), emulates };
-        spawn(move || theirs.run())?;
-        Ok(program_socket)
+        thread::Builder::new().name("programs".into()).stack_size(STACK).spawn(move || theirs.run())?;
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|other| other.strong_count() > 0);
+        open.push(Arc::downgrade(&listening));
+        Ok(ProgramSocket { listening, _place: place, _life: life, ends: Arc::clone(&self.ends), emulates })
     }
 }
 
 impl Drop for ProgramSocket {
     fn drop(&mut self) {
-        self.over.store(true, Ordering::Release);
-        let Some((listening, place)) = self.listening.take() else { return };
-        if self.ends.load(Ordering::Acquire) {
-            // The process closes it with everything else.
-            return std::mem::forget(listening);
+        if !self.ends.load(Ordering::Acquire) {
+            self.listening.shut();
         }
-        // Wakes whoever waits in accept(), and refuses whoever comes.
-        let _ = rustix::net::shutdown(&listening, rustix::net::Shutdown::Both);
-        // Those who came and were not accepted may have passed descriptors: see `beside`.
-        let _ = spawn(move || drop((listening, place)));
     }
-}
-
-fn spawn(work: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    thread::Builder::new().name("programs".into()).stack_size(STACK).spawn(work).map(drop)
 }
 
 /// What a program_socket's thread has.
 struct Accepting {
-    listening: UnixListener,
-    over: Arc<AtomicBool>,
+    keeping: Keeping,
     emulates: Arc<AtomicBool>,
     only: IdentityRef,
     came: mpsc::Sender<Connection>,
@@ -151,9 +166,9 @@ struct Accepting {
 
 impl Accepting {
     fn run(self) {
-        while !self.over.load(Ordering::Acquire) {
-            match self.listening.accept() {
-                Ok((stream, _)) => {
+        while let Some(came) = self.keeping.next() {
+            match came {
+                Ok(stream) => {
                     // Who has gone already is nobody.
                     let Ok(connection) = self.take(stream) else { continue };
                     if self.came.blocking_send(connection).is_err() {

@@ -5,7 +5,8 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -19,15 +20,16 @@ use rustix::net::{
 };
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::UnixStream;
-use tokio::process::ChildStdin;
 
 use super::beside::{self, Beside};
 use super::door::{Door, Visitor};
+use super::graves::Grave;
 use super::outside::Outside;
 use super::places::Place;
 use crate::datadir::make_private_dir;
 use crate::gate;
 use crate::identity::Whose;
+use crate::listening::Listening;
 use crate::os::Owner;
 
 use crate::control::{IdentityRef, SocketError};
@@ -43,18 +45,30 @@ pub struct Listener {
     /// Where the daemon's own user and root come; none where a path is too long for it.
     own: Option<Inner>,
     /// Where all users come, to the system's daemon.
-    all: Option<(Door, Named)>,
+    all: Option<Door>,
     outside: Outside,
+    listening: Arc<Listening>,
+    files: Vec<File>,
+}
+
+/// Of a socket; removed when dropped.
+struct File(PathBuf);
+
+impl Drop for File {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
 }
 
 impl Listener {
     /// Binds to `path` with mode 0600, in a folder that is made with mode 0700 when it is missing; the
     /// system's daemon is there for all users: 0666 and 0755, and beside it lies one for its own user, where nobody else stands in the
-    /// way. A file left by a daemon that was killed is replaced; one that answers is not. Needs a tokio runtime.
+    /// way. A file left by a daemon that was killed is replaced; one that answers is not. What the process before has left is taken as it
+    /// is. Needs a tokio runtime.
     ///
     /// # Errors
     /// See [`SocketError`].
-    pub fn bind(path: &Path) -> Result<Self, SocketError> {
+    pub fn bind(path: &Path, listening: &Arc<Listening>) -> Result<Self, SocketError> {
         let failed = |error| SocketError::Io(path.to_owned(), error);
         if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty() && !dir.exists()) {
             make_private_dir(dir)?;
@@ -63,29 +77,48 @@ impl Listener {
                 fs::set_permissions(dir, mode).map_err(failed)?;
             }
         }
-        remove_stale(path)?;
-        let outside = Outside::here();
+        let (outside, files) = (Outside::here(), Vec::new());
+        let mut bound = Self { own: None, all: None, outside, listening: Arc::clone(listening), files };
         if !serves_all() {
-            let own = options(path).and_then(|options| options.create_tokio_as::<Inner>()).map_err(failed)?;
-            return Ok(Self { own: Some(own), all: None, outside });
+            bound.own = Some(bound.bind_own(path)?);
+            return Ok(bound);
         }
-        let own = Self::bind_own(&operators_socket(path))?;
-        let all = options(path).and_then(|options| options.create_sync_as::<Named>()).map_err(failed)?;
+        let operators = operators_socket(path);
+        if operators.as_os_str().len() > LONGEST {
+            tracing::warn!("the socket's path is too long for a second one beside it: users can keep root waiting");
+        } else {
+            bound.own = Some(bound.bind_own(&operators)?);
+        }
+        let all = bound.bind_at(path)?;
         fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
         let others = |uid| !may_administer(uid, Owner::own().uid);
-        let door = all.inner().try_clone().and_then(|listening| Door::open(listening, others)).map_err(failed)?;
-        Ok(Self { own, all: Some((door, all)), outside })
+        bound.all = Some(Door::open(all, others).map_err(failed)?);
+        Ok(bound)
     }
 
-    /// The socket of the system's daemon for its own user and root.
-    fn bind_own(path: &Path) -> Result<Option<Inner>, SocketError> {
-        if path.as_os_str().len() > LONGEST {
-            tracing::warn!("the socket's path is too long for a second one beside it: users can keep root waiting");
-            return Ok(None);
-        }
-        remove_stale(path)?;
-        let own = options(path).and_then(|options| options.create_tokio_as::<Inner>());
-        own.map(Some).map_err(|error| SocketError::Io(path.to_owned(), error))
+    /// For the daemon's own user and root.
+    fn bind_own(&mut self, path: &Path) -> Result<Inner, SocketError> {
+        Inner::try_from(Named::from(self.bind_at(path)?)).map_err(|error| SocketError::Io(path.to_owned(), error))
+    }
+
+    fn bind_at(&mut self, path: &Path) -> Result<UnixListener, SocketError> {
+        let made = || {
+            remove_stale(path)?;
+            let made = options(path).and_then(|options| options.create_sync_as::<Named>());
+            made.map(UnixListener::from).map_err(|error| SocketError::Io(path.to_owned(), error))
+        };
+        let socket = self.listening.local_at(path).map_or_else(made, Ok)?;
+        self.files.push(File(path.to_owned()));
+        Ok(socket)
+    }
+
+    /// Leaves the sockets to the next process: who connects meanwhile waits for it. Those who came and have not been heard.
+    pub(in crate::control) fn leave(mut self) -> Vec<Connection> {
+        self.files.drain(..).for_each(std::mem::forget);
+        let own = self.own.take().and_then(|own| own.as_fd().try_clone_to_owned().ok()).map(UnixListener::from);
+        let (all, came) = self.all.take().and_then(|door| door.leave().ok()).unzip();
+        self.listening.leave_local(own.into_iter().chain(all).collect());
+        came.unwrap_or_default().into_iter().filter_map(|visitor| self.admitted(visitor)).collect()
     }
 
     /// The next program that connects and is allowed to; others are dropped without a word.
@@ -102,29 +135,36 @@ impl Listener {
             };
             let visitor = match &mut self.all {
                 None => own.await?,
-                Some((door, _)) => tokio::select! {
+                Some(door) => tokio::select! {
                     accepted = own => accepted?,
                     visitor = door.next() => Ok(visitor),
                 },
             };
             // Who has gone already is nobody.
-            let Ok((connection, process)) = visitor else { continue };
-            if !self.outside.holds(connection.stream.inner(), process) {
-                // Not worth a line each: who writes the log full is no better off.
-                tracing::debug!("a program under phantom-run was refused at the daemon's own socket");
-                continue;
-            }
-            if serves_all() || may_administer(connection.peer.uid, Owner::own().uid) {
+            if let Some(connection) = visitor.ok().and_then(|visitor| self.admitted(visitor)) {
                 return Ok(connection);
             }
-            tracing::warn!("a program of another user was refused at the local socket");
         }
+    }
+
+    fn admitted(&self, (connection, process): Visitor) -> Option<Connection> {
+        if !self.outside.holds(connection.stream.inner(), process) {
+            // Not worth a line each: who writes the log full is no better off.
+            tracing::debug!("a program under phantom-run was refused at the daemon's own socket");
+            return None;
+        }
+        if !serves_all() && !may_administer(connection.peer.uid, Owner::own().uid) {
+            tracing::warn!("a program of another user was refused at the local socket");
+            return None;
+        }
+        Some(connection)
     }
 }
 
 /// How a socket is made. The mode belongs to it before it has a name: nobody can come in between.
 fn options(path: &Path) -> io::Result<ListenerOptions<'_>> {
-    Ok(ListenerOptions::new().name(path.to_fs_name::<interprocess::local_socket::GenericFilePath>()?).mode(0o600))
+    let name = path.to_fs_name::<interprocess::local_socket::GenericFilePath>()?;
+    Ok(ListenerOptions::new().name(name).reclaim_name(false).mode(0o600))
 }
 
 /// Who has connected, as the kernel says it.
@@ -175,8 +215,8 @@ pub struct Connection {
     received: Option<Beside>,
     /// The only one it may speak as, if it came by a socket of that one's.
     only: Option<IdentityRef>,
-    /// Closed after the stream, for this is dropped after it.
-    grave: Option<ChildStdin>,
+    /// Dropped after the stream.
+    grave: Option<Grave>,
     /// Its user's, who has so many.
     _place: Option<Place>,
     /// What was taken and is not answered, and whether something came beside it.
@@ -190,7 +230,7 @@ pub struct Connection {
 impl Drop for Connection {
     fn drop(&mut self) {
         if self.is_stranger() && !self.is_left {
-            self.grave = beside::bury(self.stream.inner());
+            self.grave = Grave::of(self.peer.uid, self.stream.inner());
         }
     }
 }
@@ -353,7 +393,7 @@ impl Connection {
     /// Reads what is there, at most `most` bytes; 0 when the program has closed.
     async fn fill(&mut self, most: usize) -> io::Result<usize> {
         // One line or message at a time is what programs send: small reads are no loss.
-        let mut bytes = vec![0; most.min(4096)];
+        let mut bytes = vec![0; most.min(beside::MOST)];
         if self.is_stranger() {
             return self.fill_from_stranger(bytes).await;
         }
@@ -380,7 +420,7 @@ impl Connection {
         }
         // In the middle of this nobody could go on.
         let before = self.held.replace((Vec::new(), true));
-        let came = beside::receive(socket.as_fd().try_clone_to_owned()?, bytes.len()).await;
+        let came = beside::receive(self.peer.uid, socket.as_fd().try_clone_to_owned()?, bytes.len()).await;
         self.held = before;
         let (bytes, received) = came?;
         self.buffer.extend_from_slice(&bytes);
@@ -468,7 +508,7 @@ mod tests {
     async fn the_socket_is_as_private_as_the_daemon_and_goes_with_the_daemon() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run/phantom/d.sock");
-        let listener = Listener::bind(&path).unwrap();
+        let listener = Listener::bind(&path, &Arc::default()).unwrap();
         let (file, folder) = if serves_all() { (0o666, 0o755) } else { (0o600, 0o700) };
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, file);
         assert_eq!(fs::metadata(path.parent().unwrap()).unwrap().mode() & 0o777, folder);
@@ -484,7 +524,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let name = "d".repeat(LONGEST - dir.path().as_os_str().len() - 1);
         let path = dir.path().join(name);
-        let mut listener = Listener::bind(&path).unwrap();
+        let mut listener = Listener::bind(&path, &Arc::default()).unwrap();
         let _program = phantom_ipc::reach::reach(&path).unwrap();
         timeout(Duration::from_secs(60), listener.accept()).await.unwrap().unwrap();
     }
@@ -494,12 +534,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("d.sock");
         // As a killed daemon leaves it: bound, nobody listening.
-        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
-        let _living = Listener::bind(&path).unwrap();
-        assert!(matches!(Listener::bind(&path), Err(SocketError::InUse(_))));
+        drop(UnixListener::bind(&path).unwrap());
+        let _living = Listener::bind(&path, &Arc::default()).unwrap();
+        assert!(matches!(Listener::bind(&path, &Arc::default()), Err(SocketError::InUse(_))));
         let file = dir.path().join("file");
         fs::write(&file, "precious").unwrap();
-        assert!(Listener::bind(&file).is_err());
+        assert!(Listener::bind(&file, &Arc::default()).is_err());
         assert_eq!(fs::read(&file).unwrap(), b"precious");
     }
 
