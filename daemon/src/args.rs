@@ -85,6 +85,10 @@ pub struct Options {
     /// tell others what starts here and when
     #[arg(long, global = true)]
     pub hurry: bool,
+    /// Never ask the router of this network to forward the port to this node; without this it is asked (PCP, NAT-PMP, UPnP) where
+    /// others cannot open links to this computer otherwise
+    #[arg(long, global = true)]
+    pub leave_router: bool,
     /// Accept the agreement (EULA.txt) without being asked
     #[arg(long, global = true)]
     pub accept_eula: bool,
@@ -103,6 +107,7 @@ impl Options {
             command_keys: self.command_keys.clone(),
             log: self.log.clone(),
             hurry: self.hurry,
+            leave_router: self.leave_router,
         }
     }
 }

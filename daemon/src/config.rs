@@ -137,6 +137,7 @@ pub struct File {
     #[serde(deserialize_with = "written_address")]
     advertise: Option<SocketAddr>,
     reachable: Reachable,
+    ask_router: Option<bool>,
     data_dir: Option<PathBuf>,
     socket: Option<PathBuf>,
     peers: Vec<Peer>,
@@ -240,6 +241,8 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// Whether other nodes can open links to this one.
     pub reachable: Reachable,
+    /// Whether the router of this network may be asked to forward the port.
+    pub ask_router: bool,
     /// Keys and store.
     pub data_dir: PathBuf,
     /// The local socket for hook, launcher and command line.
@@ -285,6 +288,8 @@ pub struct Overrides {
     pub log: Option<String>,
     /// `--hurry`.
     pub hurry: bool,
+    /// `--leave-router`.
+    pub leave_router: bool,
 }
 
 /// The XDG folders, taken from the environment once.
@@ -372,6 +377,7 @@ impl Config {
             listen: overrides.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
             advertise: file.advertise,
             reachable: file.reachable,
+            ask_router: !overrides.leave_router && file.ask_router.unwrap_or(true),
             data_dir,
             socket,
             peers,
@@ -520,7 +526,10 @@ pub fn template(listen: SocketAddr, peers: &[Peer]) -> String {
          # advertise = \"203.0.113.7:443\"\n\
          # Whether they can open links to it: \"auto\" (some of them are asked to try), \"yes\" or \"no\". Programs visit and serve in any case;\n\
          # a node that cannot be reached relays for nobody.\n\
-         # reachable = \"auto\"\n\n\
+         # reachable = \"auto\"\n\
+         # Whether the router of a home may be asked to forward the port to this node (PCP, NAT-PMP, UPnP), so that they can. It is not where\n\
+         # `advertise` or `reachable` say how it is.\n\
+         # ask_router = true\n\n\
          # Nodes to join through: what `phantom status` on them calls peer string. One is enough.\n\
          peers = {peers}\n\
          # peers_file = \"peers.txt\"\n\n\

@@ -47,6 +47,7 @@ mod percent;
 pub mod random;
 pub mod relay;
 pub mod resolver;
+mod router;
 pub mod service;
 pub mod splice;
 pub mod startup;

@@ -64,6 +64,7 @@ async fn a_node_has_so_many_links_of_others_open_and_no_more() {
         log: None,
         accept_eula: true,
         hurry: false,
+        leave_router: false,
     };
     let ready = startup::init(&options, &Folders::default(), Consent::Given, &mut phantom_daemon::random()).unwrap();
     let setup = Arc::new(startup::prepare(ready, Sockets::default()).unwrap());

@@ -339,6 +339,8 @@ pub struct Status {
     pub published: Vec<Published>,
     /// Who keeps this node's own record; none before it was published for the first time.
     pub own_record: Option<OwnRecord>,
+    /// Whether the router of this network forwards the port to this node, in words.
+    pub router: String,
     /// Paths of others that lead through here.
     pub relayed_paths: u64,
     /// Tunnels of others that lead through here.

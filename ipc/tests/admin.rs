@@ -40,6 +40,7 @@ fn status() -> Status {
             seen: "seen from outside 3 min ago".into(),
         }],
         own_record: Some(OwnRecord { kept_by: 12, asked: 14, for_seconds: Some(60) }),
+        router: "the router forwards port 8443 to this computer".into(),
         relayed_paths: 3,
         relayed_tunnels: 12,
         relayed_bytes: u64::MAX,

@@ -68,6 +68,7 @@ impl Running {
             start,
             published: Vec::new(),
             own_record: known.stands.map(own_record),
+            router: self.router.forwarding().words(),
             relayed_paths: snapshot.relayed_paths as u64,
             relayed_tunnels: self.counters.open_relays(),
             relayed_bytes: self.counters.relayed_bytes(),

@@ -147,6 +147,7 @@ mod tests {
             log: None,
             accept_eula: true,
             hurry: false,
+            leave_router: false,
         };
         let ready = startup::init(&options, &Folders::default(), Consent::Given, &mut crate::random()).unwrap();
         let setup = startup::prepare(ready, crate::listening::Sockets::default()).unwrap();

@@ -43,6 +43,7 @@ impl Running {
             most_relayed: self.setup.config.limits.relayed_paths as usize,
             reachable: known.reachable,
             says_unreachable: self.setup.config.reachable == Reachable::No,
+            router: self.router.forwarding(),
             port: self.contact().addr.port(),
             published: known.stands.map(|stands| stands.since.is_some()),
             clock_ahead: self.watched.clocks.ahead(),

@@ -54,9 +54,9 @@ use crate::netdb::{Commands, Database, Known, NetDb, NetDbConfig, Origin};
 use crate::opened::Opened;
 use crate::path_keys::PathKeyFolder;
 use crate::relay::Counters;
+use crate::router::{self, Router};
 use crate::startup::Setup;
 use crate::store::{Store, Table};
-use whereabouts::Whereabouts;
 
 /// Links for the database that wait for its task.
 const DATABASE_LINKS: usize = 64;
@@ -92,6 +92,7 @@ pub(crate) struct Running {
     /// Local names of the identities, for people.
     pub(crate) names: Mutex<BTreeMap<ApAddress, String>>,
     transport: Arc<dyn Transport>,
+    router: Router,
     stop_tx: watch::Sender<bool>,
 }
 
@@ -170,9 +171,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
     tokio::spawn(pin(pinned_rx, database.clone()));
     tokio::spawn(compare_clocks(clocks, handle.clone()));
     let (here_tx, here_rx) = watch::channel(contact);
-    let whereabouts =
-        Whereabouts { setup: setup.clone(), place: own_place, network: network.clone(), database: database.clone() };
-    tokio::spawn(whereabouts.watch(here_tx));
+    let router = whereabouts::start(&setup, own_place, &network, &database, here_tx);
     tokio::spawn(epochs::rotate(setup.clone(), folder, own.epoch, here_rx.clone(), handle.clone(), database.clone()));
     for (identity, used) in kept.expected(now) {
         handle.expect(&identity.key, used).await;
@@ -191,6 +190,7 @@ pub async fn start(setup: Arc<Setup>) -> anyhow::Result<Arc<dyn Daemon>> {
         watched,
         names: Mutex::new(named(&setup)),
         transport,
+        router,
         stop_tx,
         setup,
     });
@@ -229,7 +229,10 @@ fn certificate(setup: &Setup) -> anyhow::Result<Certificate> {
     {
         return Ok(certificate);
     }
-    let certificate = Certificate::self_signed(&setup.contact.addr.ip().to_string())?;
+    let addr = setup.contact.addr;
+    // Strangers are not told which address this computer has behind its router.
+    let name = router::behind(addr).map_or_else(|| addr.ip().to_string(), |_| "localhost".to_owned());
+    let certificate = Certificate::self_signed(&name)?;
     let (chain, key) = certificate.to_pem();
     let pem = zeroize::Zeroizing::new([chain.as_bytes(), key.as_bytes()].concat());
     setup.store.save(Table::Meta, b"certificate", &pem)?;
@@ -481,7 +484,9 @@ impl Daemon for Running {
     }
 
     async fn stop(&self) {
-        if timeout(FAREWELL, self.network.stop()).await.is_err() {
+        // A router may take longer than all else.
+        let (ended, ()) = tokio::join!(timeout(FAREWELL, self.network.stop()), self.router.stop());
+        if ended.is_err() {
             tracing::debug!("some sessions could not be ended");
         }
         self.stop_tx.send_replace(true);

@@ -7,6 +7,7 @@ use super::Running;
 use super::answers::ready_tunnels;
 use crate::driver::Snapshot;
 use crate::metrics::{Numbers, Source};
+use crate::router::Forwarding;
 
 #[async_trait]
 impl Source for Running {
@@ -34,6 +35,7 @@ impl Source for Running {
             nodes: [known.connected as u64, known.nodes.len() as u64],
             silent_nodes: known.silent.len() as u64,
             published: known.stands.is_some_and(|stands| stands.since.is_some()),
+            forwarded: matches!(self.router.forwarding(), Forwarding::Forwards { .. }),
         };
         numbers.text().unwrap_or_default()
     }

@@ -1,7 +1,7 @@
 //! Notices that this computer has come into another network, awake: all links break then at about one time, and what was lost must not come
 //! back at one time, too (docs/protocol.md, section 4.7). And that others reach this node at another address than before.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::connections::Network;
 use crate::link::Place;
 use crate::netdb::NetDb;
+use crate::router::{self, Forwarding, Here, Router};
 use crate::startup::{self, Setup, source_address};
 
 /// How often the system is asked from where it would send. Less than it takes until a lost link is noticed and replaced.
@@ -44,18 +45,37 @@ fn has_moved(before: &Seen, now: &Seen) -> bool {
     before.iter().zip(now).any(|(before, now)| now.is_some() && before != now)
 }
 
+/// Looks until the daemon stops, and has the router asked to lead others here. What they need to reach this node goes to `here_tx`.
+pub(super) fn start(
+    setup: &Arc<Setup>,
+    place: Arc<Place>,
+    network: &Arc<Network>,
+    database: &NetDb,
+    here_tx: watch::Sender<NodeContact>,
+) -> Router {
+    let (for_router_tx, for_router_rx) = watch::channel(Here::default());
+    let router = Router::start(&setup.config, for_router_rx, database.known());
+    let (setup, network, database) = (setup.clone(), network.clone(), database.clone());
+    let whereabouts = Whereabouts { setup, place, network, database, forwarding_rx: router.watch(), for_router_tx };
+    tokio::spawn(whereabouts.watch(here_tx));
+    router
+}
+
 /// Who is told.
-pub(super) struct Whereabouts {
-    pub(super) setup: Arc<Setup>,
-    pub(super) place: Arc<Place>,
-    pub(super) network: Arc<Network>,
-    pub(super) database: NetDb,
+struct Whereabouts {
+    setup: Arc<Setup>,
+    place: Arc<Place>,
+    network: Arc<Network>,
+    database: NetDb,
+    /// What a router does for this node.
+    forwarding_rx: watch::Receiver<Forwarding>,
+    /// What it could do it for.
+    for_router_tx: watch::Sender<Here>,
 }
 
 impl Whereabouts {
-    /// Until the daemon stops. What others need to reach this node goes to `here_tx`.
     // protocol: K26
-    pub(super) async fn watch(self, here_tx: watch::Sender<NodeContact>) {
+    async fn watch(self, here_tx: watch::Sender<NodeContact>) {
         let mut look = interval(LOOK_EVERY);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut place = here();
@@ -68,6 +88,7 @@ impl Whereabouts {
                 self.network.handle().moved().await;
                 self.database.moved().await;
                 self.network.try_again();
+                self.for_router_tx.send_modify(|here| here.moves += 1);
             }
             place = now;
             self.follow(&here_tx);
@@ -82,6 +103,7 @@ impl Whereabouts {
         }
         let bound = self.setup.listener.local_addr().ok();
         let Some(addr) = bound.and_then(|bound| startup::address_of(bound, &self.setup.config.peers)) else { return };
+        let addr = self.outside(addr).map_or(addr, SocketAddr::V4);
         here_tx.send_if_modified(|here| {
             let other = here.addr != addr;
             if other {
@@ -91,6 +113,13 @@ impl Whereabouts {
             }
             other
         });
+    }
+
+    /// Where others come to this node, as its router says if that forwards its port: they are asked whether they do (J26).
+    fn outside(&self, addr: SocketAddr) -> Option<SocketAddrV4> {
+        let at = router::behind(addr);
+        self.for_router_tx.send_if_modified(|here| std::mem::replace(&mut here.at, at) != at);
+        self.forwarding_rx.borrow().outside(*self.for_router_tx.borrow())
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) fn status(status: &Status) -> String {
             ),
         ),
         ("own record", status.own_record.as_ref().map_or_else(|| "not published yet".to_owned(), own_record)),
+        ("router", status.router.clone()),
         ("running for", age(status.uptime_seconds)),
         ("version", status.version.clone()),
     ];
@@ -398,6 +399,7 @@ mod tests {
                 },
             ],
             own_record: Some(OwnRecord { kept_by: 12, asked: 14, for_seconds: Some(65) }),
+            router: "the router forwards port 8443 to this computer".into(),
             relayed_paths: 3,
             relayed_tunnels: 12,
             relayed_bytes: 5_000_000,

@@ -95,6 +95,7 @@ impl Daemon for TestDaemon {
             start: Vec::new(),
             published: Vec::new(),
             own_record: None,
+            router: String::new(),
             relayed_paths: 3,
             relayed_tunnels: 12,
             relayed_bytes: 1_234_567,

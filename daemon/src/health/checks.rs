@@ -10,6 +10,7 @@ use super::codes::{
 };
 use super::{Around, Facts, clock_in_words, of_choice};
 use crate::os;
+use crate::router::{Forwarding, Refused};
 
 /// What can be off by without harm, in milliseconds; it is corrected.
 const CORRECTED: u64 = 120_000;
@@ -27,7 +28,7 @@ fn good(is_good: bool, else_state: CheckState) -> CheckState {
 pub fn checks(facts: &Facts, data: &Path, listen: &str) -> Vec<Check> {
     let mut all = vec![state_folder(&facts.around, data)];
     all.extend(checks_of_computer(&facts.around));
-    all.extend([port(facts, listen), clock(facts), peers(facts), sample(facts), own_record(facts)]);
+    all.extend([port(facts, listen), router(facts), clock(facts), peers(facts), sample(facts), own_record(facts)]);
     all.extend([guards(facts), layers(facts), paths(facts)]);
     all
 }
@@ -122,6 +123,30 @@ fn port(facts: &Facts, listen: &str) -> Check {
         None => (CheckState::Unknown, format!("no other node has tried yet to open a link to {listen}")),
     };
     check("port", state, text, &UNREACHABLE.help())
+}
+
+/// None is needed where others come in by another way.
+fn router(facts: &Facts) -> Check {
+    let by_hand = || {
+        let port = facts.port;
+        format!(
+            "to help others, forward TCP port {port} to this computer in the router's own settings, and set `advertise` in phantomd.toml to the address outside"
+        )
+    };
+    let advice = match facts.router {
+        _ if facts.reachable == Some(true) => None,
+        Forwarding::Refused(Refused::Behind) => {
+            Some("nothing need be done; only the provider could change it".to_owned())
+        }
+        Forwarding::Refused(_) => Some(by_hand()),
+        Forwarding::Forwards { .. } if facts.reachable == Some(false) => Some(
+            "others do not come in all the same: a firewall, of this computer or of the provider, may keep them out"
+                .to_owned(),
+        ),
+        Forwarding::Forwards { .. } | Forwarding::Left(_) | Forwarding::Waits => None,
+    };
+    // Programs lack nothing, as with the port.
+    Check { advice, ..check("router", CheckState::Good, facts.router.words(), "") }
 }
 
 fn clock(facts: &Facts) -> Check {

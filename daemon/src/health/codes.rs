@@ -129,7 +129,7 @@ pub(super) static UNREACHABLE: About = About {
     causes: &[&NO_PEERS],
     title: "other computers cannot open links to this one: programs visit and serve all the same, it relays for nobody",
     does: "the daemon asks some of them again every few minutes, and relays as soon as they can",
-    advice: "nothing need be done; to help others, forward the port to this computer (router, firewall), and set `advertise` in phantomd.toml to the address outside",
+    advice: "nothing need be done; to help others, forward the port to this computer (router, firewall) where the router does not do so by itself, and set `advertise` in phantomd.toml to the address outside",
 };
 
 /// The sample is too small.

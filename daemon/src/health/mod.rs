@@ -18,6 +18,7 @@ use phantom_proto::node::{Vitals, age};
 use phantom_proto::path::choice::Note;
 use tokio::time::Instant;
 
+use crate::router::Forwarding;
 pub use around::Around;
 pub use checks::{checks, daemon_answers, no_daemon, node_is_roots, without_daemon, worst};
 use codes::*;
@@ -48,6 +49,8 @@ pub struct Facts {
     pub reachable: Option<bool>,
     /// Its operator says that they cannot.
     pub says_unreachable: bool,
+    /// Whether a router forwards the port.
+    pub(crate) router: Forwarding,
     /// Where it listens.
     pub port: u16,
     /// Whether others took the own record, once that was tried.

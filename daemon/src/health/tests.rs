@@ -7,6 +7,7 @@ use phantom_proto::ident::NodeId;
 use proptest::prelude::*;
 
 use super::*;
+use crate::router::Refused;
 
 /// A node that lacks nothing.
 fn well() -> Facts {
@@ -21,6 +22,7 @@ fn well() -> Facts {
         most_relayed: 10,
         reachable: Some(true),
         says_unreachable: false,
+        router: Forwarding::default(),
         port: 8443,
         published: Some(true),
         clock_ahead: Some(300),
@@ -221,4 +223,24 @@ fn how_far_a_clock_is_off_is_said_in_what_people_count_by() {
         let said = clock_in_words(ahead);
         assert!(said.contains(says), "{ahead}: {said}");
     }
+}
+
+#[test]
+fn what_the_router_does_is_told_with_what_to_do_by_hand_where_that_helps() {
+    let told = |router, reachable| {
+        let all = checks(&Facts { router, reachable, ..well() }, std::path::Path::new("/data"), "192.0.2.1:443");
+        all.into_iter().find(|check| check.name == "router").unwrap()
+    };
+    let refused = told(Forwarding::Refused(Refused::Silent), Some(false));
+    assert!(refused.text.contains("the router here does not forward the port"), "{refused:?}");
+    assert!(refused.advice.is_some_and(|advice| advice.contains("forward TCP port 8443")));
+    assert_eq!(refused.state, CheckState::Good, "programs lack nothing");
+    let provider = told(Forwarding::Refused(Refused::Behind), Some(false));
+    assert!(provider.advice.is_some_and(|advice| advice.contains("only the provider")));
+    // Others come in by another way.
+    assert!(told(Forwarding::Refused(Refused::Silent), Some(true)).advice.is_none());
+    let outside = "5.6.7.8:40000".parse().unwrap();
+    let forwards = Forwarding::Forwards { outside, here: crate::router::Here::default() };
+    assert!(told(forwards, Some(true)).advice.is_none() && told(forwards, None).advice.is_none());
+    assert!(told(forwards, Some(false)).advice.is_some_and(|advice| advice.contains("firewall")));
 }

@@ -43,6 +43,8 @@ pub struct Numbers {
     pub silent_nodes: u64,
     /// Whether others took the own record when it was last published.
     pub published: bool,
+    /// Whether a router forwards the port.
+    pub forwarded: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -112,6 +114,7 @@ impl Numbers {
         registry.register("known_nodes", "Nodes in the local sample of the database", gauge(known));
         registry.register("silent_nodes", "Of these, nodes that did not answer last", gauge(self.silent_nodes));
         registry.register("record_published", "Whether others took the own record", gauge(self.published.into()));
+        registry.register("router_forwards", "Whether the router forwards the port", gauge(self.forwarded.into()));
         let one = |(code, affects): &(String, bool)| {
             (Code { code: code.clone(), affects_connections: if *affects { "yes" } else { "no" } }, 1)
         };

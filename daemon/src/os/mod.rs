@@ -14,7 +14,7 @@ use windows as here;
 pub(crate) use here::{
     Continued, HAS_NAMESPACES, Signals, ask_after_silence, columns, computer, file_is_ours, folder_is_ours, free_space,
     give_to_owner_of, give_up_after, interrupted, make_folder, new_private, open_private, raise_descriptor_limit,
-    rename_to_new, resets, suspend, sync_folder, take_port_again, uptime, writable,
+    rename_to_new, resets, router, suspend, sync_folder, take_port_again, uptime, writable,
 };
 
 /// A user, and their group: whose programs they are.

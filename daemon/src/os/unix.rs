@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
@@ -36,6 +37,24 @@ pub(super) fn own_user() -> Owner {
 /// How long this computer has been up, its sleep included, in full seconds.
 pub(crate) fn uptime() -> Option<Duration> {
     u64::try_from(rustix::system::sysinfo().uptime).ok().map(Duration::from_secs)
+}
+
+/// The router by which IPv4 leaves this network, if there is one.
+pub(crate) fn router() -> Option<Ipv4Addr> {
+    router_of(&fs::read_to_string("/proc/net/route").ok()?)
+}
+
+/// Of the kernel's table: interface, destination, gateway, flags, references, uses, metric; addresses as they lie in memory.
+fn router_of(table: &str) -> Option<Ipv4Addr> {
+    let route = |line: &str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        let [_, "00000000", gateway, _, _, _, metric, ..] = words[..] else { return None };
+        let gateway = Ipv4Addr::from(u32::from_str_radix(gateway, 16).ok()?.to_ne_bytes());
+        // A way that leads to no router leads into a tunnel.
+        Some((metric.parse::<u32>().ok()?, gateway))
+    };
+    let (_, gateway) = table.lines().filter_map(route).min()?;
+    Some(gateway).filter(|gateway| !gateway.is_unspecified())
 }
 
 /// How many columns a terminal has; of what is none, nothing.
@@ -226,5 +245,29 @@ pub(crate) fn raise_descriptor_limit() {
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
             tracing::warn!("cannot raise the limit of open files: {error}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_router_is_that_of_the_nearest_way_out() {
+        let of = |lines: &str| {
+            router_of(&format!(
+                "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\tMTU\tWindow\tIRTT\n{lines}"
+            ))
+        };
+        let hex = |text: &str| format!("{:08X}", u32::from_ne_bytes(text.parse::<Ipv4Addr>().unwrap().octets()));
+        let way = |gateway: &str, metric: u32| {
+            format!("eth0\t00000000\t{}\t0003\t0\t0\t{metric}\t00000000\t0\t0\t0\n", hex(gateway))
+        };
+        assert_eq!(of(&(way("10.0.0.1", 600) + &way("192.168.1.1", 100))), Some(Ipv4Addr::new(192, 168, 1, 1)));
+        let near = format!("eth0\t{}\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n", hex("192.168.1.0"));
+        assert_eq!(of(&near), None, "a network, and no way out");
+        // A tunnel takes all that leaves: the router behind it would lead others past it.
+        assert_eq!(of(&(way("0.0.0.0", 50) + &way("192.168.1.1", 100))), None);
+        assert!(router_of("").is_none() && of("eth0 00000000 zz 0003 0 0 0\n").is_none());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, ErrorKind};
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +24,11 @@ pub(super) fn own_user() -> Owner {
 
 /// Not needed: what measures time here goes on while the computer sleeps.
 pub(crate) fn uptime() -> Option<Duration> {
+    None
+}
+
+/// Not asked of Windows yet: then no router is asked for anything.
+pub(crate) fn router() -> Option<Ipv4Addr> {
     None
 }
 

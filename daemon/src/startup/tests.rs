@@ -12,6 +12,7 @@ fn options(dir: &Path) -> Options {
         resolver: None,
         command_keys: None,
         hurry: false,
+        leave_router: false,
         data_dir: Some(dir.join("data")),
         socket: None,
         listen: Some("127.0.0.1:0".parse().unwrap()),

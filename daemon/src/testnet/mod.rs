@@ -329,6 +329,7 @@ fn create_nodes(count: usize, dir: &Path, rng: &mut dyn CryptoRng, nodes: &mut V
             config: None,
             resolver: None,
             hurry: true,
+            leave_router: false,
             socket: None,
             command_keys: Some(commands::public(dir)),
             log: None,

@@ -377,7 +377,7 @@ fn said(paths: usize) -> Said {
     let status = json!({
         "version": "1.2.3", "node_id": "ab", "listen": [], "peer": "", "ready": true, "waiting_for": "", "peers": 11, "exit_paths": 2,
         "entry_paths": 1, "ready_tunnels": 5, "open_connections": 10, "notes": [], "warnings": [], "start": [], "published": [],
-        "own_record": null, "relayed_paths": 3, "relayed_tunnels": 4, "relayed_bytes": 5, "uptime_seconds": 6,
+        "own_record": null, "router": "", "relayed_paths": 3, "relayed_tunnels": 4, "relayed_bytes": 5, "uptime_seconds": 6,
     });
     Said {
         status: from_value(status).unwrap(),

@@ -326,6 +326,7 @@ pub(super) mod tests {
             start: Vec::new(),
             published: Vec::new(),
             own_record: None,
+            router: String::new(),
             relayed_paths: 3,
             relayed_tunnels: 4,
             relayed_bytes: connections.iter().map(|one| one.1).sum(),
