@@ -38,6 +38,13 @@ const WORLD: &str = "
     for node in 1 2 3 4 5; do outside ip addr add 2$node.0.0.1/32 dev lo; done
     in_router nft -f - <<RULES
         table inet filter {
+            counter asked {}
+            counter asked_all {}
+            chain seen {
+                type filter hook prerouting priority -300;
+                iifname lan udp dport { 1900, 5351 } counter name asked
+                iifname lan ip daddr 239.255.255.250 counter name asked_all
+            }
             chain forward {
                 type filter hook forward priority 0; policy drop;
                 jump miniupnpd
@@ -215,6 +222,16 @@ impl World {
         self.router.says(&["nft", "list", "chain", "inet", "filter", "prerouting_miniupnpd"])
     }
 
+    /// What came to the router since this was last asked: as a question to it, and to all of its network.
+    fn asked(&self) -> Result<[bool; 2]> {
+        let is_zero = |name: &str| {
+            let counter = self.router.says(&["nft", "reset", "counter", "inet", "filter", name])?;
+            ensure!(counter.contains("packets"), "{counter}");
+            Ok(counter.contains("packets 0"))
+        };
+        Ok([!is_zero("asked")?, !is_zero("asked_all")?])
+    }
+
     /// Whether somebody outside gets through to the home.
     fn gets_in(&self, port: u16) -> bool {
         const TRY: &str = "import socket, sys; socket.create_connection((sys.argv[1], int(sys.argv[2])), 2)";
@@ -258,8 +275,10 @@ fn who_is_behind_a_router_that_forwards_ports_is_reached_until_it_ends() -> Resu
         let name = if by_natpmp { "natpmp" } else { "upnp" };
         let _router = world.miniupnpd(&format!("router-{name}"), by_natpmp)?;
         ensure!(!world.gets_in(8443) && !world.forwarded()?.contains("8443"), "before anybody asked");
+        world.asked()?;
         let home = world.home(name)?;
         says(&home, "the router forwards port 8443 to this computer")?;
+        ensure!(world.asked()? == [true, false], "who need not hear of it does");
         is_reached_at(&home, "5.100.0.1:8443").context(name)?;
         ensure!(world.gets_in(8443), "{name}");
         let shown = world.outside.says(&["python3", "-c", SHOWN, "5.100.0.1", "8443"])?;
@@ -350,8 +369,10 @@ fn a_router_that_says_nothing_or_nonsense_costs_nothing_and_is_told_with_what_to
     let _alone = world.alone();
     for mode in ["silent", "rubbish"] {
         let router = world.played(mode)?;
+        world.asked()?;
         let home = world.home(mode)?;
         says(&home, "the router here does not forward the port")?;
+        ensure!(world.asked()? == [true, true], "all are asked where the router does not answer");
         if mode == "rubbish" {
             router.hears("endless: cut")?;
         }
@@ -363,5 +384,26 @@ fn a_router_that_says_nothing_or_nonsense_costs_nothing_and_is_told_with_what_to
         let status = home.phantom(&["status"])?;
         ensure!(status["listen"][0] == "192.168.77.2:8443", "{status}");
     }
+    Ok(())
+}
+
+#[test]
+fn no_router_is_asked_where_its_owner_does_not_want_it_or_it_would_not_help() -> Result<()> {
+    let world = World::shared()?;
+    let _alone = world.alone();
+    let _router = world.played("elsewhere")?;
+    world.asked()?;
+    // Nobody could come: it knows no node.
+    let lonely = world.start(&world.home, "lonely", "listen = \"0.0.0.0:8444\"\n")?;
+    let left = format!("listen = \"0.0.0.0:8443\"\nask_router = false\n{}", world.peers()?);
+    let left = world.start(&world.home, "left", &left)?;
+    says(&left, "the configuration says so (`ask_router`)")?;
+    eventually(|| {
+        let doctor = doctor(&left)?;
+        ensure!(doctor.contains("cannot open links to this one"), "{doctor}");
+        Ok(())
+    })?;
+    says(&lonely, "no router was asked yet")?;
+    ensure!(world.asked()? == [false, false], "it was asked");
     Ok(())
 }
