@@ -123,7 +123,8 @@ fn status() -> Value {
     json!({
         "version": "1.2.3", "node_id": "ab".repeat(32), "listen": ["192.0.2.1:8443"], "peer": "phantom-peer:AAAA", "ready": true,
         "waiting_for": "", "peers": 0, "exit_paths": 0, "entry_paths": 0, "ready_tunnels": 0, "open_connections": 0, "notes": [],
-        "warnings": [], "start": [], "published": [], "own_record": null, "relayed_paths": 0, "relayed_tunnels": 0, "relayed_bytes": 0,
+        "warnings": [], "start": [], "published": [], "own_record": null,
+        "router": "no router was asked yet to forward the port", "relayed_paths": 0, "relayed_tunnels": 0, "relayed_bytes": 0,
         "uptime_seconds": 61,
     })
 }
