@@ -81,7 +81,9 @@ impl Redial {
     ) -> Self {
         let (again, records) = (records.again(), Arc::downgrade(records));
         let (tried, begin) = (vec![entry], Instant::now());
-        Self { handle, records, again, from, record, tried, sound: None, tries: 0, answered: None, begin }
+        // The session's secret came by it.
+        let answered = Some(begin);
+        Self { handle, records, again, from, record, tried, sound: None, tries: 0, answered, begin }
     }
 
     /// The same, whose first try waits until then.
@@ -291,12 +293,15 @@ mod tests {
             let redial = || Redial::new(lone.handle.clone(), &Arc::default(), from, record.clone(), [1; 16]);
             let next = |redial: &Redial| redial.untried().map(|entry| entry.handle[0]);
             let mut broke = redial();
+            broke.lost(true);
+            assert_eq!(next(&broke), Some(1), "its secret came by it");
+            // As when it is dialed again, over it.
+            broke.tried.push([1; 16]);
+            broke.lost(true);
+            assert_ne!(next(&broke), Some(1), "nothing says that it still leads on");
             broke.answered();
             broke.lost(true);
             assert_eq!(next(&broke), Some(1));
-            let mut unheard = redial();
-            unheard.lost(true);
-            assert_ne!(next(&unheard), Some(1), "nothing says that it leads on");
             let mut given_up = redial();
             given_up.answered();
             given_up.lost(false);

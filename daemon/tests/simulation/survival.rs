@@ -15,9 +15,9 @@ use super::world::{Echo, PATIENCE, World, simulate};
 const CLIENT: usize = 2;
 const SERVER: usize = 1;
 
-/// Until a transfer goes on after a node of its way has frozen: the bound of docs/protocol.md, section 3.5, which begins at the last that was heard.
-/// Sessions by themselves take longer than that.
-const NOTICED: Duration = Duration::from_secs(10);
+/// Until three of four transfers go on after a node of their way has frozen: 10 s until that is noticed (docs/protocol.md, section 3.5), and a try or
+/// two that lead nowhere. Sessions by themselves take 26 to 46 s.
+const NOTICED: Duration = Duration::from_secs(20);
 
 /// The same where the frozen node is also what the next way leads to, of so few nodes.
 const AT_MOST: Duration = Duration::from_secs(60);
@@ -181,7 +181,7 @@ fn a_transfer_outlives_each_of_its_hops_that_freezes() {
             transfer.ends().await;
             stalls.sort_unstable();
             println!("seed {seed}: {stalls:?}");
-            assert!(stalls[(stalls.len() - 1) / 2] < NOTICED && stalls[stalls.len() - 1] < AT_MOST, "{stalls:?}");
+            assert!(stalls[stalls.len() * 3 / 4] < NOTICED && stalls[stalls.len() - 1] < AT_MOST, "{stalls:?}");
         });
     }
 }

@@ -260,6 +260,14 @@ impl Wire {
     fn broken(&self) -> bool {
         self.wires.lives(self.own, self.far) != self.lives || self.filter.as_ref().is_some_and(Filter::killed)
     }
+
+    /// That the other end has closed is heard as little as anything else of one that does not reach this one: the system takes what is written.
+    fn heard<T>(&self, done: Poll<io::Result<T>>, taken: T) -> Poll<io::Result<T>> {
+        match done {
+            Poll::Ready(Err(_)) if !self.wires.hear(self.own, self.far) => Poll::Ready(Ok(taken)),
+            done => done,
+        }
+    }
 }
 
 fn reset<T>() -> Poll<io::Result<T>> {
@@ -302,7 +310,7 @@ impl AsyncWrite for Wire {
         if let Poll::Ready(Ok(len)) = written {
             self.wires.see(self.own, What::Sent(len));
         }
-        written
+        self.heard(written, buf.len())
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -311,10 +319,11 @@ impl AsyncWrite for Wire {
             return reset();
         }
         let this = &mut *self;
-        match &mut this.filter {
+        let flushed = match &mut this.filter {
             Some(filter) => filter.poll_flush(&mut this.inner, cx),
             None => Pin::new(&mut this.inner).poll_flush(cx),
-        }
+        };
+        self.heard(flushed, ())
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
