@@ -23,8 +23,9 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::control::{KeptPrograms, Left as Sessions};
+use crate::control::{self, KeptPrograms, Left as Sessions};
 use crate::listening::Sockets;
+use crate::os::FileId;
 use crate::successor::{self, VARIABLE};
 
 /// Changes with anything that is handed over, or that is said to the gates' helpers, so that another release's is not misread: its
@@ -58,16 +59,24 @@ struct Written {
     of_programs: usize,
     /// Which TCP sockets are before them: for other nodes, for metrics.
     listens: [bool; 2],
-    /// How many local ones come then.
-    local: usize,
+    /// The files of the local ones that come then.
+    local: Vec<FileId>,
+    /// Processes that receive or close for users, each with its user.
+    running: Vec<(u32, u32)>,
 }
 
 /// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed.
 pub fn become_next(handover: Handover) -> io::Error {
-    match pack(handover) {
-        Ok(socket) => successor::command().env(VARIABLE, "1").stdin(Stdio::from(socket)).exec(),
-        Err(error) => error,
-    }
+    let packed = pack(handover).and_then(|socket| Ok((socket.try_clone()?, socket)));
+    control::bury_the_last();
+    let (socket, queue) = match packed {
+        Ok(both) => both,
+        Err(error) => return error,
+    };
+    let error = successor::command().env(VARIABLE, "1").stdin(Stdio::from(socket)).exec();
+    control::bury_unknown([queue]);
+    control::bury_the_last();
+    error
 }
 
 /// What the process before has left, if it has.
@@ -88,20 +97,45 @@ fn pack(handover: Handover) -> io::Result<OwnedFd> {
         programs: programs.to_vec(),
         of_programs: of_programs.len(),
         listens: [nodes.is_some(), metrics.is_some()],
-        local: local.len(),
+        local: local.iter().map(|(_, file)| *file).collect(),
+        running: control::all_running(),
     };
     let mut descriptors: Vec<OwnedFd> = nodes.into_iter().chain(metrics).map(OwnedFd::from).collect();
-    descriptors.extend(local.into_iter().map(OwnedFd::from));
+    descriptors.extend(local.into_iter().map(|(socket, _)| OwnedFd::from(socket)));
     descriptors.extend(of_programs.into_iter().chain(left.sessions.descriptors));
     let state = Zeroizing::new(postcard::to_allocvec(&written).map_err(io::Error::other)?);
     // Sessions may keep hundreds of megabytes: by themselves, so that they are copied once.
     let both = [memory(&state)?, memory(&Zeroizing::new(left.sessions.state))?];
     descriptors.splice(..0, both);
+    queue_of(&descriptors).inspect_err(|_| control::bury_unknown(descriptors))
+}
+
+/// A socket in whose queue they are.
+fn queue_of(descriptors: &[OwnedFd]) -> io::Result<OwnedFd> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     for batch in descriptors.chunks(AT_ONCE) {
-        send(&ours, batch)?;
+        match send(&ours, batch) {
+            Err(error) if is_too_deep(&error) => batch.iter().try_for_each(|one| send_alone(&ours, one))?,
+            sent => sent?,
+        }
     }
     Ok(theirs)
+}
+
+/// A socket in whose queue others wait, in whose queues others wait, and so on, may be passed on some kernels down to a depth only.
+fn is_too_deep(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ETOOMANYREFS)
+}
+
+/// In the place of one that cannot be passed goes something that nobody takes for it: it is a stranger's, and ends.
+fn send_alone(to: &OwnedFd, descriptor: &OwnedFd) -> io::Result<()> {
+    match send(to, std::slice::from_ref(descriptor)) {
+        Err(error) if is_too_deep(&error) => {
+            control::bury_unknown(descriptor.try_clone());
+            send(to, &[File::open("/dev/null")?.into()])
+        }
+        sent => sent,
+    }
 }
 
 /// A file that is in memory alone.
@@ -131,27 +165,40 @@ fn send(to: &OwnedFd, descriptors: &[OwnedFd]) -> io::Result<()> {
 }
 
 fn unpack(from: BorrowedFd<'_>) -> Option<Handover> {
-    let mut descriptors = receive(from).ok()?.into_iter();
+    let mut descriptors = receive(from).into_iter();
+    let understood = understand(&mut descriptors);
+    // Strangers' among them.
+    control::bury_unknown(descriptors);
+    understood
+}
+
+fn understand(descriptors: &mut impl Iterator<Item = OwnedFd>) -> Option<Handover> {
     let (state, sessions) = (remembered(descriptors.next()?).ok()?, remembered(descriptors.next()?).ok()?);
     let written: Written = postcard::from_bytes(&state).ok().filter(|written: &Written| written.form == FORM)?;
+    control::adopt(written.running);
     let [nodes, metrics] = written.listens.map(|is_there| is_there.then(|| descriptors.next().map(TcpListener::from)));
-    let local = descriptors.by_ref().take(written.local).map(UnixListener::from).collect();
-    let listening = Sockets { nodes: nodes.flatten(), metrics: metrics.flatten(), local };
+    let local: Vec<OwnedFd> = descriptors.by_ref().take(written.local.len()).collect();
     let mut of_programs = descriptors.by_ref().take(written.of_programs);
-    let programs = KeptPrograms::read(&Zeroizing::new(written.programs), &mut of_programs)?;
+    let Some(programs) = KeptPrograms::read(&Zeroizing::new(written.programs), &mut of_programs) else {
+        control::bury_unknown(local);
+        return None;
+    };
     drop(of_programs);
+    let local = local.into_iter().map(UnixListener::from).zip(written.local).collect();
+    let listening = Sockets { nodes: nodes.flatten(), metrics: metrics.flatten(), local };
     let sessions = Sessions { state: sessions.to_vec(), descriptors: descriptors.collect() };
     Some(Handover { listening, left: Left { programs, sessions } })
 }
 
-fn receive(from: BorrowedFd<'_>) -> io::Result<Vec<OwnedFd>> {
+fn receive(from: BorrowedFd<'_>) -> Vec<OwnedFd> {
     let mut all = Vec::new();
     loop {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(AT_ONCE))];
         let mut control = RecvAncillaryBuffer::new(&mut space);
         let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
-        if recvmsg(from, &mut [IoSliceMut::new(&mut [0])], &mut control, flags)?.bytes == 0 {
-            return Ok(all);
+        if recvmsg(from, &mut [IoSliceMut::new(&mut [0])], &mut control, flags).map_or(0, |message| message.bytes) == 0
+        {
+            return all;
         }
         for beside in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = beside {
@@ -195,7 +242,14 @@ mod tests {
         drop(ours);
         assert!(unpack(theirs.as_fd()).is_none());
         let state = |form| {
-            let written = Written { form, programs: vec![9; 9], of_programs: 0, listens: [false; 2], local: 0 };
+            let written = Written {
+                form,
+                programs: vec![9; 9],
+                of_programs: 0,
+                listens: [false; 2],
+                local: Vec::new(),
+                running: Vec::new(),
+            };
             memory(&postcard::to_allocvec(&written).unwrap()).unwrap()
         };
         for form in [FORM, FORM + 1] {

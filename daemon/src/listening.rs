@@ -9,6 +9,9 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
+#[cfg(unix)]
+use crate::os::FileId;
+
 /// Who comes to a TCP socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum For {
@@ -25,9 +28,9 @@ pub struct Sockets {
     pub nodes: Option<TcpListener>,
     /// See [`For::Metrics`].
     pub metrics: Option<TcpListener>,
-    /// For programs of this computer.
+    /// For programs of this computer, and which file each has.
     #[cfg(unix)]
-    pub local: Vec<UnixListener>,
+    pub local: Vec<(UnixListener, FileId)>,
 }
 
 impl Sockets {
@@ -82,14 +85,16 @@ impl Listening {
     #[cfg(unix)]
     pub(crate) fn local_at(&self, path: &Path) -> Option<UnixListener> {
         let mut left = lock(&self.left);
-        let is_there = |one: &UnixListener| one.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(path));
+        let is_there =
+            |(one, _): &(UnixListener, _)| one.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(path));
         let at = left.local.iter().position(is_there)?;
-        Some(left.local.swap_remove(at)).filter(|_| path.exists())
+        let (socket, file) = left.local.swap_remove(at);
+        FileId::of(path).is_ok_and(|now| now == file).then_some(socket)
     }
 
     /// Keeps local sockets for the next process.
     #[cfg(unix)]
-    pub(crate) fn leave_local(&self, sockets: Vec<UnixListener>) {
+    pub(crate) fn leave_local(&self, sockets: Vec<(UnixListener, FileId)>) {
         lock(&self.ours).local.extend(sockets);
     }
 
@@ -156,12 +161,17 @@ mod tests {
         let path = folder.path().join("socket");
         let left = || {
             let _ = std::fs::remove_file(&path);
-            Sockets { local: vec![UnixListener::bind(&path).unwrap()], ..Sockets::default() }
+            let socket = UnixListener::bind(&path).unwrap();
+            Sockets { local: vec![(socket, FileId::of(&path).unwrap())], ..Sockets::default() }
         };
         assert!(Listening::after(left()).local_at(&folder.path().join("another")).is_none());
         assert!(Listening::after(left()).local_at(&path).is_some());
         let next = Listening::after(left());
         std::fs::remove_file(&path).unwrap();
         assert!(next.local_at(&path).is_none());
+        let next = Listening::after(left());
+        std::fs::remove_file(&path).unwrap();
+        let _another = UnixListener::bind(&path).unwrap();
+        assert!(next.local_at(&path).is_none(), "somebody else's lies there");
     }
 }

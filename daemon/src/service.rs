@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use phantom_ipc::admin::{Severity, Status};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -101,9 +102,19 @@ where
     #[cfg(unix)]
     if served == Served::Restarts {
         tracing::info!("starts anew");
-        return Ok(After::Next(Box::new(leave(&setup, &*daemon, &control).await)));
+        let left = tokio::select! {
+            left = leave(&setup, &*daemon, &control) => Some(left),
+            name = signals.next() => {
+                tracing::info!("stopped by {name} while starting anew");
+                None
+            }
+        };
+        // Until the process becomes the next one, whoever ends it ends it.
+        let stopped = signals.next().now_or_never().is_some();
+        if let Some(left) = left.filter(|_| !stopped) {
+            return Ok(After::Next(Box::new(left)));
+        }
     }
-    debug_assert_eq!(served, Served::Stops);
     let ended = timeout(STOP_TIME, async {
         control.close().await;
         daemon.stop().await;

@@ -2,11 +2,11 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Server, Way, binary, eventually, stdout};
+use phantom_tests::{CLIENT, Network, SERVER, Server, Way, binary, eventually, signal, stdout};
 
 const KEEPS_ONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/victims/keeps_one.py");
 
@@ -148,7 +148,8 @@ fn nothing_ends_when_the_next_process_would_not_start() -> Result<()> {
 /// A daemon alone, with a configuration of its own.
 struct Alone {
     folder: tempfile::TempDir,
-    _daemon: Server,
+    daemon: Server,
+    log: BufReader<ChildStderr>,
 }
 
 impl Alone {
@@ -159,7 +160,9 @@ impl Alone {
         let mut daemon = Command::new(binary("phantomd"));
         daemon.arg("--data-dir").arg(folder.path().join("data")).arg("--accept-eula");
         daemon.arg("--socket").arg(folder.path().join("socket"));
-        let started = Self { folder, _daemon: Server::start(daemon)? };
+        let mut daemon = daemon.stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
+        let log = BufReader::new(daemon.stderr.take().context("no pipe")?);
+        let started = Self { folder, daemon: Server::from(daemon), log };
         eventually(|| started.phantom("status").map(drop))?;
         Ok(started)
     }
@@ -226,5 +229,24 @@ fn an_address_that_somebody_has_ends_nothing() -> Result<()> {
     alone.phantom("restart")?;
     let then = alone.phantom("status")?;
     ensure!(listens(&then) != listens(&before), "it has what it was given once that is free: {then}");
+    Ok(())
+}
+
+/// Whoever stops it in the middle has it stopped.
+#[test]
+fn a_daemon_that_starts_anew_can_be_stopped() -> Result<()> {
+    let mut alone = Alone::start("listen = '127.0.0.1:0'\n")?;
+    let mut restart = alone.command("restart").stderr(Stdio::null()).spawn()?;
+    let mut line = String::new();
+    while !line.contains("starts anew") {
+        line.clear();
+        ensure!(alone.log.read_line(&mut line)? > 0, "it ended before");
+    }
+    signal(i32::try_from(alone.daemon.id())?, libc::SIGTERM);
+    // Until nobody has the log any more.
+    let rest = std::io::read_to_string(&mut alone.log)?;
+    ensure!(rest.contains("stopped by SIGTERM"), "{rest}");
+    restart.kill()?;
+    restart.wait()?;
     Ok(())
 }

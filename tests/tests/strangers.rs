@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use phantom_tests::{Server, binary, eventually, stdout};
 
 /// Two users of this computer who are neither root nor anybody in particular.
@@ -15,7 +15,7 @@ const BOB: &str = "65533";
 /// A daemon of root's, alone, and programs that every user may start.
 struct Alone {
     folder: tempfile::TempDir,
-    _daemon: Server,
+    daemon: Server,
 }
 
 impl Alone {
@@ -37,7 +37,7 @@ impl Alone {
             ensure!(socket.exists(), "the daemon does not start");
             Ok(())
         })?;
-        Ok(Self { folder, _daemon: daemon })
+        Ok(Self { folder, daemon })
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -137,6 +137,78 @@ fn descriptors_that_are_slow_to_close_hold_up_nobody_else() -> Result<()> {
     restart.arg("60").arg(alone.path("phantom")).arg("--daemon").arg(alone.socket()).arg("restart");
     stdout(&restart.output()?)?;
     alone.answers()
+}
+
+/// Passes them where the daemon has no time for them: at the door, when the user has no place left, out of turn; to processes that receive,
+/// more than one at once; and behind requests that are under way when all is left to the next process, on conversations that cannot be.
+const CROWDS: &str = r"
+import os, resource, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+def waits(to, data, flags=0):
+    one = lingering()
+    try: to.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [one.fileno()]))], flags)
+    except OSError: pass
+    threading.Thread(target=one.close, daemon=True).start()
+    kept.append(to)
+def answer(line): return line.recv(int.from_bytes(line.recv(4, socket.MSG_WAITALL)), socket.MSG_WAITALL)
+def told(): line = daemon(); send(line, hello); return line
+def asks(what, which, *more): return frame(bytes([what, 1]), which, *more)
+mine = os.urandom(16)
+emulated = told()
+send(emulated, asks(0x13, mine, b'\1'))
+first, lines, _, _ = socket.recv_fds(emulated, 4, 1)
+emulated.recv(int.from_bytes(first))
+own = socket.socket(fileno=lines[0])
+send(own, asks(1, mine, struct.pack('>iii', 2, 1, 0)))
+kept += [emulated, own, socket.recv_fds(own, 65536, 3)]
+holds = [told() for _ in range(10)]
+for line in holds: send(line, asks(0x11, mine)); answer(line)
+for _ in range(20): passed(daemon(), b'P', count=4)
+for _ in range(600):
+    try: kept.append(told())
+    except OSError: break
+for _ in range(10):
+    for _ in range(40):
+        line = socket.socket(socket.AF_UNIX); line.setblocking(False)
+        try: line.connect(sys.argv[1])
+        except OSError: pass
+        kept.append(line)
+    line = socket.socket(socket.AF_UNIX); line.setblocking(False)
+    try: line.connect(sys.argv[1]); waits(line, b'x', socket.MSG_OOB); send(line, b'y' * 10)
+    except OSError: pass
+for line in holds: send(line, b''.join(asks(1, os.urandom(16), struct.pack('>iii', 2, 1, 0)) for _ in range(3)))
+for line in holds: waits(line, b'\0')
+print('passed', flush=True)
+signal.pause()
+";
+
+/// What waits for ever belongs to whoever sent it: neither a thread nor the process, nor another user, waits for it.
+#[test]
+fn nothing_that_is_passed_keeps_the_door_or_the_next_process_waiting() -> Result<()> {
+    let alone = Alone::start()?;
+    let (preparation, _) = LINGERING.split_once("for n in").context("no loop")?;
+    let mut hostile = as_user(ALICE, Path::new("/usr/bin/python3"));
+    hostile.arg("-c").arg(format!("{preparation}{CROWDS}")).arg(alone.socket()).arg(phantom_ipc::VERSION.to_string());
+    let hostile = Server::start_until(hostile, "passed")?;
+    let restart = || {
+        let mut restart = Command::new("timeout");
+        restart.arg("60").arg(alone.path("phantom")).arg("--daemon").arg(alone.socket()).arg("restart");
+        stdout(&restart.output()?)
+    };
+    for _ in 0..3 {
+        restart()?;
+    }
+    alone.answers()?;
+    ensure!(alone.run(BOB).args(["timeout", "60", "true"]).status()?.success());
+    drop(hostile);
+    // What it left ends, and somebody hears of it.
+    eventually(|| {
+        let daemon = alone.daemon.id().to_string();
+        let left = Command::new("ps").args(["-o", "args=", "--ppid", &daemon]).output()?;
+        let left = String::from_utf8_lossy(&left.stdout).into_owned();
+        ensure!(!left.contains("defunct") && !left.contains("__receive") && !left.contains("__bury"), "{left}");
+        Ok(())
+    })
 }
 
 /// Connects as fast as can be, for ever; the last of them stay for a moment, each with a descriptor if it says so.

@@ -47,8 +47,12 @@ struct Lives {
 
 impl Lives {
     /// Under `phantom-run` with these options.
-    fn start(mut phantom_run: Command, options: &[&str]) -> Result<Self> {
-        phantom_run.args(["--quiet", "--isolation", Way::Namespace.flag()]).args(options);
+    fn start(phantom_run: Command, options: &[&str]) -> Result<Self> {
+        Self::start_by(Way::Namespace, phantom_run, options)
+    }
+
+    fn start_by(way: Way, mut phantom_run: Command, options: &[&str]) -> Result<Self> {
+        phantom_run.args(["--quiet", "--isolation", way.flag()]).args(options);
         phantom_run.args(["--", "python3", "-uc", LIVES]);
         let mut launcher = phantom_run.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
         let asks = launcher.stdin.take().context("no pipe")?;
@@ -204,9 +208,10 @@ fn many_come_back_at_once_and_those_of_one_identity_into_the_namespace_that_they
 #[test]
 fn nothing_waits_for_a_gate_that_was_killed() -> Result<()> {
     let mut alone = Alone::start()?;
-    for kind in [Kind::Root, Kind::Own] {
-        stdout(&alone.tool(kind, "phantom").args(["address", "new", "shop"]).output()?)?;
-        let mut shop = Lives::start(alone.tool(kind, "phantom-run"), &["--identity", "shop"])?;
+    for (kind, way) in [Kind::Root, Kind::Own].into_iter().flat_map(|kind| Way::KERNEL.map(|way| (kind, way))) {
+        // It may be there from another way.
+        alone.tool(kind, "phantom").args(["address", "new", "shop"]).output()?;
+        let mut shop = Lives::start_by(way, alone.tool(kind, "phantom-run"), &["--identity", "shop"])?;
         let gate = |alone: &Alone| -> Result<i32> {
             let daemon = alone.daemon(kind).context("no daemon")?.to_string();
             let found = stdout(&Command::new("pgrep").args(["-P", &daemon, "-f", "__netns"]).output()?)?;
@@ -216,7 +221,7 @@ fn nothing_waits_for_a_gate_that_was_killed() -> Result<()> {
         shop.is_told("the daemon is gone")?;
         shop.is_told("a daemon is back")?;
         let said = shop.hears("shop", 80)?;
-        ensure!(said == "here", "{kind:?}, with another gate of the same daemon: {said}");
+        ensure!(said == "here", "{kind:?}, {way:?}, with another gate of the same daemon: {said}");
         // Nobody has that address, which takes a daemon without others long to find out.
         writeln!(shop.asks, "fd70::1 80")?;
         std::thread::sleep(std::time::Duration::from_secs(2));
@@ -229,9 +234,9 @@ fn nothing_waits_for_a_gate_that_was_killed() -> Result<()> {
         alone.start_daemon(kind)?;
         shop.is_told("a daemon is back")?;
         let said = line(&mut shop.says)?;
-        ensure!(said == "ECONNABORTED", "{kind:?}, what was under way: {said}");
+        ensure!(said == "ECONNABORTED", "{kind:?}, {way:?}, what was under way: {said}");
         let said = shop.hears("shop", 80)?;
-        ensure!(said == "here", "{kind:?}, after both were killed: {said}");
+        ensure!(said == "here", "{kind:?}, {way:?}, after both were killed: {said}");
         shop.ends()?;
     }
     Ok(())

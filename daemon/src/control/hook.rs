@@ -2,16 +2,18 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use phantom_ipc::errno;
 use phantom_ipc::hook::{Call, HEADER, IdentityRef, Loopback, Malformed, Note, PREAMBLE, Reply, Request, body_length};
 use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
 use tokio::sync::broadcast;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
-use super::here::{MAX_OF_RUN, ProgramSocket};
+use super::here::{Grave, MAX_OF_RUN, ProgramSocket};
 use super::kept::{KeptConversation, Said};
 use super::{
     ANSWER_TIME, Beside, Connection, Control, Descriptor, Hold, Kind, Lasting, Open, Owner, Refusal, Space, Which,
@@ -23,6 +25,12 @@ use crate::random::system_rng;
 
 /// Identities that one connection may hold: phantom-run holds one.
 const MAX_HOLDS: usize = 8;
+
+/// How long a conversation with a descriptor in hand is waited for when all are left to the next process.
+const IN_HAND_TIME: Duration = Duration::from_millis(500);
+
+/// Between two looks at it.
+const IN_HAND_PAUSE: Duration = Duration::from_millis(1);
 
 /// Said to another version of ours.
 const ANOTHER_RELEASE: &str =
@@ -87,9 +95,20 @@ async fn begin(
     mut session: Session,
 ) -> io::Result<Option<KeptConversation>> {
     let mut leaving_rx = control.leaving_tx.subscribe();
+    let in_hand = connection.in_hand();
+    let left = async {
+        if leaving_rx.wait_for(|leaving| *leaving).await.is_err() {
+            return std::future::pending().await;
+        }
+        // What has a descriptor in hand cannot be left, and has it for a moment.
+        let begun = Instant::now();
+        while in_hand.load(Ordering::Relaxed) && begun.elapsed() < IN_HAND_TIME {
+            sleep(IN_HAND_PAUSE).await;
+        }
+    };
     let ended = tokio::select! {
         biased;
-        Ok(_) = leaving_rx.wait_for(|leaving| *leaving) => None,
+        () = left => None,
         ended = talk(&mut connection, control, &mut session) => Some(ended),
     };
     let Some(ended) = ended else { return Ok(leave(connection, control, session, true)) };
@@ -114,6 +133,7 @@ fn leave(connection: Connection, control: &Control, mut session: Session, is_beg
     }
     let (peer, only, said) = (connection.peer(), connection.only().cloned(), std::mem::take(&mut session.said));
     let (socket, unread) = connection.leave()?;
+    let socket = Grave::for_any(peer.uid, socket);
     Some(KeptConversation { peer, only, concerns, is_begun, said, unread, socket })
 }
 
@@ -125,11 +145,13 @@ pub(super) fn leave_unbegun(connection: Connection, control: &Control) -> Option
 /// Goes on with a conversation of the process before; what lasts as long as it does is asked for first.
 pub(super) async fn go_on(kept: KeptConversation, control: &Control) -> io::Result<Continued> {
     let KeptConversation { peer, only, is_begun, said, unread, socket, .. } = kept;
+    let socket = socket.take().ok_or(io::ErrorKind::InvalidData)?;
     let (connection, mut session) = (Connection::go_on(socket, peer, only, unread)?, Session::default());
     for Said { body, beside } in said {
         let Ok(request) = Request::decode(&body) else { return Err(io::ErrorKind::InvalidData.into()) };
-        let (reply, _) =
-            control.serve_lasting(&request, body, beside.map(Beside::from), &connection, &mut session).await;
+        let (reply, _) = control
+            .serve_lasting(&request, body, beside.and_then(Grave::take).map(Beside::from), &connection, &mut session)
+            .await;
         if let Reply::Failed { message, .. } = reply {
             return Err(io::Error::other(message));
         }
@@ -167,7 +189,10 @@ async fn talk(connection: &mut Connection, control: &Control, session: &mut Sess
         let some = tokio::select! {
             some = connection.peek() => some?,
             // Whoever started the program takes it up again, as when a daemon was lost.
-            () = any_breaks(&session.holds) => None,
+            () = any_breaks(&session.holds) => {
+                session.program_sockets.iter().for_each(ProgramSocket::spare);
+                None
+            }
         };
         if some.is_none() {
             return Ok(());
@@ -271,6 +296,7 @@ impl Control {
                 Request::ProgramSocket { .. } => session.program_sockets.last().and_then(ProgramSocket::another),
                 _ => None,
             };
+            let beside = beside.map(|beside| Grave::for_any(program.peer().uid, beside));
             session.said.push(Said { body, beside });
         }
         answer

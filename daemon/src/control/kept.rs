@@ -5,6 +5,7 @@
 use phantom_ipc::hook::IdentityRef;
 use serde::{Deserialize, Serialize};
 
+use super::here::Grave;
 use super::{Descriptor, Owner, Which};
 use crate::identity::Whose;
 
@@ -44,12 +45,13 @@ pub(super) struct KeptConversation {
     pub(super) is_begun: bool,
     /// What came after them and was not answered.
     pub(super) unread: Vec<u8>,
-    pub(super) socket: Descriptor,
+    /// Of a stranger, perhaps: closed by nobody here, whatever becomes of it.
+    pub(super) socket: Grave,
 }
 
 pub(super) struct Said {
     pub(super) body: Vec<u8>,
-    pub(super) beside: Option<Descriptor>,
+    pub(super) beside: Option<Grave>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -97,11 +99,11 @@ impl KeptPrograms {
             });
         }
         for KeptConversation { peer, only, is_begun, said, unread, socket, .. } in self.conversations {
-            descriptors.push(socket);
+            descriptors.extend(socket.take());
             let mut bodies = Vec::new();
             for Said { body, beside } in said {
                 bodies.push((body, beside.is_some()));
-                descriptors.extend(beside);
+                descriptors.extend(beside.and_then(Grave::take));
             }
             written.conversations.push(WrittenConversation { peer, only, is_begun, said: bodies, unread });
         }
@@ -121,10 +123,11 @@ impl KeptPrograms {
             kept.spaces.push(KeptSpace { which, seed, name, owner, left: Left { state, descriptors } });
         }
         for WrittenConversation { peer, only, is_begun, said: bodies, unread } in written.conversations {
-            let socket = descriptors.next()?;
+            let mut next = || Some(Grave::for_any(peer.uid, descriptors.next()?));
+            let socket = next()?;
             let mut said = Vec::new();
             for (body, has_beside) in bodies {
-                let beside = if has_beside { Some(descriptors.next()?) } else { None };
+                let beside = if has_beside { Some(next()?) } else { None };
                 said.push(Said { body, beside });
             }
             kept.conversations.push(KeptConversation {

@@ -48,6 +48,8 @@ pub use phantom_ipc::hook::IdentityRef;
 pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHERS, Open, Spaces, Which};
 #[cfg(unix)]
 pub use unix::{BURY_ARGUMENT, MAX_DESCRIPTORS, RECEIVE_ARGUMENT, bury_the_last, end_last, take_in};
+#[cfg(unix)]
+pub(crate) use unix::{adopt, all_running, bury_unknown};
 
 use crate::datadir::DataError;
 use crate::far::Unanswered;

@@ -39,6 +39,21 @@ pub enum Beside {}
 /// See [`Descriptor`].
 pub enum Kind {}
 
+/// See [`Descriptor`].
+pub(super) enum Grave {}
+
+impl Grave {
+    /// See [`Descriptor`].
+    pub(super) fn for_any(_: u32, descriptor: Descriptor) -> Self {
+        match descriptor {}
+    }
+
+    /// See [`Descriptor`].
+    pub(super) fn take(self) -> Option<Descriptor> {
+        match self {}
+    }
+}
+
 impl From<Descriptor> for Beside {
     fn from(descriptor: Descriptor) -> Self {
         match descriptor {}

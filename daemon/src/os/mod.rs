@@ -17,6 +17,9 @@ pub(crate) use here::{
     rename_to_new, resets, router, suspend, sync_folder, take_port_again, uptime, writable,
 };
 
+#[cfg(unix)]
+pub(crate) use unix::FileId;
+
 /// A user, and their group: whose programs they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Owner {

@@ -57,6 +57,21 @@ fn router_of(table: &str) -> Option<Ipv4Addr> {
     Some(gateway).filter(|gateway| !gateway.is_unspecified())
 }
 
+/// Which file lies somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    /// The one that lies there, be it a link.
+    pub(crate) fn of(path: &Path) -> io::Result<Self> {
+        let about = fs::symlink_metadata(path)?;
+        Ok(Self { device: about.dev(), inode: about.ino() })
+    }
+}
+
 /// How many columns a terminal has; of what is none, nothing.
 pub(crate) fn columns(out: impl AsFd) -> Option<usize> {
     let size = tcgetwinsize(out).ok()?;

@@ -26,9 +26,10 @@ use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::process::Command;
 
-use super::graves::bury;
+use super::graves::{bury, renounce};
 use super::places::{Place, Places};
 use super::program_sockets::is_listening_socket;
+use super::running;
 use super::socket::receive_message;
 use crate::gate;
 use crate::os::Owner;
@@ -140,20 +141,28 @@ pub(super) async fn receive(uid: u32, socket: OwnedFd, most: usize) -> io::Resul
     let place = PLACES.take(uid, MOST_OF_USER).ok_or_else(busy)?;
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     rustix::io::ioctl_fionbio(&ours, true)?;
-    start(theirs, socket, most.min(MOST), place)?;
+    start(uid, theirs, socket, most.min(MOST), place)?;
     let process = UnixDatagram::from_std(ours.into())?;
     let (mut bytes, _) = next(&process, MOST + 1).await?;
     let has_one = bytes.pop() == Some(HAS_ONE);
     Ok((bytes, has_one.then_some(Beside(Some(Held::There(process))))))
 }
 
-fn start(ours: OwnedFd, socket: OwnedFd, most: usize, place: Place) -> io::Result<()> {
+/// A place of a user's, for a process that was started before.
+pub(super) fn take_place(uid: u32) -> Option<Place> {
+    PLACES.take(uid, usize::MAX)
+}
+
+fn start(uid: u32, ours: OwnedFd, socket: OwnedFd, most: usize, place: Place) -> io::Result<()> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(RECEIVE_ARGUMENT).arg(most.to_string()).env_clear();
     command.stdin(ours).stdout(socket).stderr(Stdio::null());
     let mut process = command.process_group(0).spawn()?;
+    let id = process.id();
+    running::begun(id, uid);
     tokio::spawn(async move {
         let _ = process.wait().await;
+        running::ended(id);
         drop(place);
     });
     Ok(())
@@ -165,6 +174,7 @@ fn start(ours: OwnedFd, socket: OwnedFd, most: usize, place: Place) -> io::Resul
 /// # Errors
 /// Nobody asks, or nothing came.
 pub fn take_in(most: usize) -> io::Result<()> {
+    renounce();
     let (daemon, stranger) = (io::stdin(), io::stdout());
     let (mut bytes, mut descriptor) = (vec![0; most.min(MOST)], None);
     let length = receive_message(stranger.as_fd(), &mut bytes, &mut descriptor)?;

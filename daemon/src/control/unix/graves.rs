@@ -20,10 +20,14 @@ use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, SocketFlags, SocketType,
-    socketpair,
+    socketpair, sockopt,
 };
+use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
-use super::beside::look;
+use super::beside::{self, look};
+use super::places::Place;
+use super::running::{self, Process};
+use crate::os::Owner;
 
 /// Argument that makes the daemon's executable close what it inherits.
 pub const BURY_ARGUMENT: &str = "__bury";
@@ -54,6 +58,12 @@ enum Order {
         uid: u32,
         socket: OwnedFd,
     },
+    /// One of the process before, with a place for receiving, since it may be one that received.
+    Adopt {
+        uid: u32,
+        process: u32,
+        place: Option<Place>,
+    },
     /// Nothing may wait any more.
     Last(SyncSender<()>),
 }
@@ -67,7 +77,7 @@ pub(super) fn bury(uid: u32, socket: OwnedFd) {
 }
 
 /// The last copy of a socket: buried when this is dropped, after all others.
-pub(super) struct Grave {
+pub(in crate::control) struct Grave {
     uid: u32,
     socket: Option<OwnedFd>,
 }
@@ -78,11 +88,36 @@ impl Grave {
         let copy = if holds_descriptors(&socket) { socket.as_fd().try_clone_to_owned().ok()? } else { return None };
         Some(Self { uid, socket: Some(copy) })
     }
+
+    /// For any socket of a user's that may have to be closed.
+    pub(in crate::control) fn for_any(uid: u32, socket: OwnedFd) -> Self {
+        Self { uid, socket: Some(socket) }
+    }
+
+    /// It is not to be closed.
+    pub(in crate::control) fn take(mut self) -> Option<OwnedFd> {
+        self.socket.take()
+    }
 }
 
 impl Drop for Grave {
     fn drop(&mut self) {
         self.socket.take().into_iter().for_each(|socket| bury(self.uid, socket));
+    }
+}
+
+/// The same of one of which it is not known whose it is.
+pub(crate) fn bury_unknown(sockets: impl IntoIterator<Item = OwnedFd>) {
+    sockets.into_iter().for_each(|socket| bury(Owner::own().uid, socket));
+}
+
+/// Takes over processes of the process before, each with its user: their ends are to be heard, and until then they count.
+pub(crate) fn adopt(processes: Vec<(u32, u32)>) {
+    for (process, uid) in processes {
+        running::begun(Some(process), uid);
+        if let Some(orders) = ORDERS.as_ref() {
+            let _ = orders.send(Order::Adopt { uid, process, place: beside::take_place(uid) });
+        }
     }
 }
 
@@ -96,6 +131,8 @@ pub fn bury_the_last() {
 
 /// Whether descriptors wait in a stranger's socket that is about to be closed. Nothing more comes after this.
 pub(super) fn holds_descriptors(socket: impl AsFd) -> bool {
+    // A byte out of turn is not seen otherwise, nor what is beside it.
+    let _ = sockopt::set_socket_oobinline(&socket, true);
     // So that this ends.
     let _ = rustix::net::shutdown(&socket, Shutdown::Read);
     let mut bytes = [0; 4096];
@@ -123,7 +160,10 @@ fn run(orders: &Receiver<Order>) {
         let mut last = Vec::new();
         for order in first.into_iter().chain(orders.try_iter()) {
             match order {
-                Order::Bury { uid, socket } => users.entry(uid).or_default().waiting.push(socket),
+                Order::Bury { uid, socket } => of(&mut users, uid).waiting.push(socket),
+                Order::Adopt { uid, process, place } => {
+                    of(&mut users, uid).processes.push(Process::Adopted(process, place));
+                }
                 Order::Last(done) => last.push(done),
             }
         }
@@ -135,10 +175,15 @@ fn run(orders: &Receiver<Order>) {
     }
 }
 
+fn of(users: &mut HashMap<u32, User>, uid: u32) -> &mut User {
+    users.entry(uid).or_insert_with(|| User { uid, ..User::default() })
+}
+
 /// What is to be closed of one user.
 #[derive(Default)]
 struct User {
-    processes: Vec<Child>,
+    uid: u32,
+    processes: Vec<Process>,
     /// One by one.
     waiting: Vec<OwnedFd>,
     /// For a process each.
@@ -148,7 +193,7 @@ struct User {
 impl User {
     /// Starts processes as far as there may be `most`; whether anything is left to be done.
     fn step(&mut self, most: usize) -> bool {
-        self.processes.retain_mut(|process| !matches!(process.try_wait(), Ok(Some(_))));
+        self.processes.retain_mut(|process| !process.has_ended());
         // Those that wait for long cost a descriptor for as many.
         while self.waiting.len() >= TOGETHER || (!self.waiting.is_empty() && self.processes.len() < most) {
             self.gather();
@@ -178,7 +223,8 @@ impl User {
                     let end = process.stdin.take();
                     drop(next);
                     drop(end);
-                    self.processes.push(process);
+                    running::begun(Some(process.id()), self.uid);
+                    self.processes.push(Process::Own(process));
                 }
                 Err(error) => {
                     tracing::warn!("no process to close a socket with: {error}");
@@ -210,8 +256,16 @@ fn close_elsewhere(socket: &OwnedFd) -> io::Result<Child> {
     command.process_group(0).spawn()
 }
 
+/// What is done for strangers needs no power over anything.
+pub(super) fn renounce() {
+    let none = CapabilitySet::empty();
+    let _ = set_no_new_privs(true);
+    let _ = set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none });
+}
+
 /// The process that is started for it: ends after the daemon has closed what both have.
 pub fn end_last() {
+    renounce();
     let _ = io::stdin().read(&mut [0]);
 }
 
@@ -274,7 +328,8 @@ mod tests {
         let (mut one, mut other) = (User::default(), User::default());
         // One that does not end.
         let stuck = Command::new("sleep").arg("600").spawn().unwrap();
-        one.processes.push(stuck);
+        let pid = rustix::process::Pid::from_child(&stuck);
+        one.processes.push(Process::Own(stuck));
         let (socket, end) = full();
         one.waiting.push(socket);
         assert!(one.step(1) && one.ready.is_empty() && one.waiting.len() == 1, "it has as many as it may have");
@@ -282,7 +337,7 @@ mod tests {
         other.waiting.push(socket);
         other.step(1);
         all_end(vec![other_end]);
-        one.processes.iter_mut().for_each(|stuck| stuck.kill().unwrap());
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
         while one.step(1) {
             std::thread::sleep(Duration::from_millis(1));
         }

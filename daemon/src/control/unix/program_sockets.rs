@@ -56,6 +56,7 @@ pub(in crate::control) struct ProgramSocket {
     _place: Place,
     _life: Life,
     ends: Arc<AtomicBool>,
+    spared: AtomicBool,
     /// Whether any of its programs has emulated sockets.
     emulates: Arc<AtomicBool>,
 }
@@ -80,6 +81,11 @@ impl ProgramSocket {
     /// Another descriptor of it, for a process that takes over.
     pub(in crate::control) fn another(&self) -> Option<OwnedFd> {
         self.listening.another().ok().map(OwnedFd::from)
+    }
+
+    /// It is not to be shut: its launcher lives, and offers it again.
+    pub(in crate::control) fn spare(&self) {
+        self.spared.store(true, Ordering::Relaxed);
     }
 
     /// Whether any of its programs has emulated sockets.
@@ -143,13 +149,20 @@ impl ProgramSockets {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|other| other.strong_count() > 0);
         open.push(Arc::downgrade(&listening));
-        Ok(ProgramSocket { listening, _place: place, _life: life, ends: Arc::clone(&self.ends), emulates })
+        Ok(ProgramSocket {
+            listening,
+            _place: place,
+            _life: life,
+            ends: Arc::clone(&self.ends),
+            spared: AtomicBool::default(),
+            emulates,
+        })
     }
 }
 
 impl Drop for ProgramSocket {
     fn drop(&mut self) {
-        if !self.ends.load(Ordering::Acquire) {
+        if !self.ends.load(Ordering::Acquire) && !self.spared.load(Ordering::Relaxed) {
             self.listening.shut();
         }
     }

@@ -30,7 +30,7 @@ use crate::datadir::make_private_dir;
 use crate::gate;
 use crate::identity::Whose;
 use crate::listening::Listening;
-use crate::os::Owner;
+use crate::os::{FileId, Owner};
 
 use crate::control::{IdentityRef, SocketError};
 
@@ -51,12 +51,17 @@ pub struct Listener {
     files: Vec<File>,
 }
 
-/// Of a socket; removed when dropped.
-struct File(PathBuf);
+/// Of a socket; removed when dropped, unless somebody else's lies there.
+struct File {
+    path: PathBuf,
+    id: FileId,
+}
 
 impl Drop for File {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
+        if FileId::of(&self.path).is_ok_and(|now| now == self.id) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
@@ -89,8 +94,7 @@ impl Listener {
         } else {
             bound.own = Some(bound.bind_own(&operators)?);
         }
-        let all = bound.bind_at(path)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+        let all = bound.bind_at(path, true)?;
         let others = |uid| !may_administer(uid, Owner::own().uid);
         bound.all = Some(Door::open(all, others).map_err(failed)?);
         Ok(bound)
@@ -98,26 +102,33 @@ impl Listener {
 
     /// For the daemon's own user and root.
     fn bind_own(&mut self, path: &Path) -> Result<Inner, SocketError> {
-        Inner::try_from(Named::from(self.bind_at(path)?)).map_err(|error| SocketError::Io(path.to_owned(), error))
+        Inner::try_from(Named::from(self.bind_at(path, false)?))
+            .map_err(|error| SocketError::Io(path.to_owned(), error))
     }
 
-    fn bind_at(&mut self, path: &Path) -> Result<UnixListener, SocketError> {
-        let made = || {
+    fn bind_at(&mut self, path: &Path, for_all: bool) -> Result<UnixListener, SocketError> {
+        let failed = |error| SocketError::Io(path.to_owned(), error);
+        let made = || -> Result<UnixListener, SocketError> {
             remove_stale(path)?;
-            let made = options(path).and_then(|options| options.create_sync_as::<Named>());
-            made.map(UnixListener::from).map_err(|error| SocketError::Io(path.to_owned(), error))
+            let made = options(path).and_then(|options| options.create_sync_as::<Named>()).map_err(failed)?;
+            if for_all {
+                fs::set_permissions(path, fs::Permissions::from_mode(0o666)).map_err(failed)?;
+            }
+            Ok(UnixListener::from(made))
         };
         let socket = self.listening.local_at(path).map_or_else(made, Ok)?;
-        self.files.push(File(path.to_owned()));
+        self.files.push(File { path: path.to_owned(), id: FileId::of(path).map_err(failed)? });
         Ok(socket)
     }
 
     /// Leaves the sockets to the next process: who connects meanwhile waits for it. Those who came and have not been heard.
     pub(in crate::control) fn leave(mut self) -> Vec<Connection> {
-        self.files.drain(..).for_each(std::mem::forget);
         let own = self.own.take().and_then(|own| own.as_fd().try_clone_to_owned().ok()).map(UnixListener::from);
         let (all, came) = self.all.take().and_then(|door| door.leave().ok()).unzip();
-        self.listening.leave_local(own.into_iter().chain(all).collect());
+        // In the order in which they were bound.
+        let ids: Vec<FileId> = self.files.iter().map(|file| file.id).collect();
+        self.listening.leave_local(own.into_iter().chain(all).zip(ids).collect());
+        self.files.drain(..).for_each(std::mem::forget);
         came.unwrap_or_default().into_iter().filter_map(|visitor| self.admitted(visitor)).collect()
     }
 
@@ -221,6 +232,8 @@ pub struct Connection {
     _place: Option<Place>,
     /// What was taken and is not answered, and whether something came beside it.
     held: Option<(Vec<u8>, bool)>,
+    /// Whether what was taken, or is being, has something beside it, which cannot be left.
+    in_hand: Arc<AtomicBool>,
     /// Another process goes on with it: nothing of it is closed.
     is_left: bool,
     /// Whether it, or another one of its run, has emulated sockets.
@@ -261,17 +274,24 @@ impl Connection {
     fn of(stream: Stream, peer: Owner, only: Option<IdentityRef>, place: Option<Place>) -> Self {
         // A byte out of turn would be skipped, and what is beside it closed, without having been seen.
         let _ = rustix::net::sockopt::set_socket_oobinline(stream.inner(), true);
-        let (buffer, received, grave, held, is_left, emulates) = Default::default();
-        Self { stream, peer, buffer, received, only, grave, _place: place, held, is_left, emulates }
+        let (buffer, received, grave, held, in_hand, is_left, emulates) = Default::default();
+        Self { stream, peer, buffer, received, only, grave, _place: place, held, in_hand, is_left, emulates }
     }
 
     /// What was taken counts as unread until [`Connection::release`].
     pub(in crate::control) fn hold(&mut self, taken: Vec<u8>, has_beside: bool) {
+        self.in_hand.store(has_beside || self.received.is_some(), Ordering::Relaxed);
         self.held = Some((taken, has_beside));
+    }
+
+    /// Whether what was taken, or is being, cannot be left.
+    pub(in crate::control) fn in_hand(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.in_hand)
     }
 
     /// What was taken is answered.
     pub(in crate::control) fn release(&mut self) {
+        self.in_hand.store(false, Ordering::Relaxed);
         self.held = None;
     }
 
@@ -419,6 +439,7 @@ impl Connection {
             return Err(io::Error::new(ErrorKind::InvalidData, "more than one descriptor"));
         }
         // In the middle of this nobody could go on.
+        self.in_hand.store(true, Ordering::Relaxed);
         let before = self.held.replace((Vec::new(), true));
         let came = beside::receive(self.peer.uid, socket.as_fd().try_clone_to_owned()?, bytes.len()).await;
         self.held = before;
