@@ -10,6 +10,8 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 #[cfg(unix)]
+use crate::control::bury_unknown;
+#[cfg(unix)]
 use crate::os::FileId;
 
 /// Who comes to a TCP socket.
@@ -89,13 +91,33 @@ impl Listening {
             |(one, _): &(UnixListener, _)| one.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(path));
         let at = left.local.iter().position(is_there)?;
         let (socket, file) = left.local.swap_remove(at);
-        FileId::of(path).is_ok_and(|now| now == file).then_some(socket)
+        if FileId::of(path).is_ok_and(|now| now == file) {
+            return Some(socket);
+        }
+        bury_unknown([socket.into()]);
+        None
     }
 
     /// Keeps local sockets for the next process.
     #[cfg(unix)]
     pub(crate) fn leave_local(&self, sockets: Vec<(UnixListener, FileId)>) {
         lock(&self.ours).local.extend(sockets);
+    }
+
+    /// Closes what the process before has left and nobody has asked for: the configuration is another one.
+    pub fn forget(&self) {
+        let left = std::mem::take(&mut *lock(&self.left));
+        #[cfg(unix)]
+        for (socket, file) in left.local {
+            let bound = socket.local_addr().ok();
+            if let Some(path) = bound.as_ref().and_then(|bound| bound.as_pathname())
+                && FileId::of(path).is_ok_and(|now| now == file)
+            {
+                let _ = std::fs::remove_file(path);
+            }
+            bury_unknown([socket.into()]);
+        }
+        drop((left.nodes, left.metrics));
     }
 
     /// What is left to the next process.
@@ -152,6 +174,27 @@ mod tests {
         let all = at(&first.at(For::Nodes, ([0; 4], 0).into()).unwrap());
         let one = SocketAddr::from(([127, 0, 0, 1], all.port()));
         assert_eq!(at(&next(&first).at(For::Nodes, one).unwrap()), one);
+    }
+
+    #[test]
+    fn what_nobody_asks_for_is_closed() {
+        let first = Listening::default();
+        let metrics = at(&first.at(For::Metrics, any()).unwrap());
+        let second = next(&first);
+        assert!(TcpListener::bind(metrics).is_err());
+        second.forget();
+        assert!(TcpListener::bind(metrics).is_ok());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_local_socket_that_nobody_asks_for_goes_with_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let socket = UnixListener::bind(&path).unwrap();
+        let left = Sockets { local: vec![(socket, FileId::of(&path).unwrap())], ..Sockets::default() };
+        Listening::after(left).forget();
+        assert!(!path.exists());
     }
 
     #[cfg(unix)]

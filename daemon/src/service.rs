@@ -85,6 +85,7 @@ where
             return Ok(After::Nothing);
         }
     };
+    setup.listening.forget();
     let control = Control::new(Arc::clone(&daemon), Arc::clone(&setup.identities), Arc::clone(&setup.names));
     #[cfg(unix)]
     if let Some(left) = left {

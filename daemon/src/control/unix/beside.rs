@@ -168,7 +168,7 @@ fn start(uid: u32, ours: OwnedFd, socket: OwnedFd, most: usize, place: Place) ->
     Ok(())
 }
 
-/// The process that [`receive`] starts: takes what waits in the socket at standard output, and answers at standard input. It ends when
+/// The process that `receive` starts: takes what waits in the socket at standard output, and answers at standard input. It ends when
 /// nobody asks any more, which closes the descriptor unless it was passed on.
 ///
 /// # Errors
