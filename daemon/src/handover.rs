@@ -23,6 +23,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::children;
 use crate::control::{self, KeptPrograms, Left as Sessions};
 use crate::listening::Sockets;
 use crate::os::FileId;
@@ -61,7 +62,7 @@ struct Written {
     listens: [bool; 2],
     /// The files of the local ones that come then.
     local: Vec<FileId>,
-    /// Processes that receive or close for users, each with its user.
+    /// Processes that are to end, each with its user.
     running: Vec<(u32, u32)>,
 }
 
@@ -98,7 +99,7 @@ fn pack(handover: Handover) -> io::Result<OwnedFd> {
         of_programs: of_programs.len(),
         listens: [nodes.is_some(), metrics.is_some()],
         local: local.iter().map(|(_, file)| *file).collect(),
-        running: control::all_running(),
+        running: children::all(),
     };
     let mut descriptors: Vec<OwnedFd> = nodes.into_iter().chain(metrics).map(OwnedFd::from).collect();
     descriptors.extend(local.into_iter().map(|(socket, _)| OwnedFd::from(socket)));

@@ -8,6 +8,8 @@ mod aliases;
 pub mod args;
 pub mod assembly;
 pub mod bundle;
+#[cfg(unix)]
+mod children;
 pub mod cli;
 pub mod client;
 pub mod clock;

@@ -49,7 +49,7 @@ pub use spaces::{GRACE, Hold, MAX_OPEN, MAX_OPEN_BY_ALL_OTHERS, MAX_OPEN_BY_OTHE
 #[cfg(unix)]
 pub use unix::{BURY_ARGUMENT, MAX_DESCRIPTORS, RECEIVE_ARGUMENT, bury_the_last, end_last, take_in};
 #[cfg(unix)]
-pub(crate) use unix::{adopt, all_running, bury_unknown};
+pub(crate) use unix::{adopt, bury_unknown};
 
 use crate::datadir::DataError;
 use crate::far::Unanswered;

@@ -50,6 +50,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::aliases::{self, Aliases, OWN_IPV4, SharedAliases};
+use crate::children;
 use crate::far::{CONNECT_PATIENCE, ConnectError, Found, Network, Unanswered};
 use crate::os::Owner;
 use crate::splice::splice;
@@ -126,6 +127,7 @@ pub struct Gate {
     /// Where connections of programs come in, and the helper's process: for the next process.
     listener: OwnedFd,
     process: OwnedFd,
+    process_id: Option<u32>,
     driver: JoinHandle<()>,
 }
 
@@ -198,6 +200,7 @@ impl Gate {
         flows: &[KeptFlow],
     ) -> Result<Self, GateError> {
         let (own_listener, process) = (wires.listener.try_clone()?, wires.life.process()?);
+        let process_id = wires.life.id();
         let listener = TcpListener::from_std(wires.listener.into())?;
         let settings = Config { address: config.address, listener: listener.local_addr()?.port() };
         let mut reflector = Reflector::new(settings, Arc::clone(&aliases));
@@ -221,7 +224,7 @@ impl Gate {
         };
         let driver = tokio::spawn(drive(Arc::clone(&shared), listener, events, loss));
         let (namespace, user_namespace) = (wires.namespace, wires.user_namespace);
-        Ok(Self { shared, namespace, user_namespace, listener: own_listener, process, driver })
+        Ok(Self { shared, namespace, user_namespace, listener: own_listener, process, process_id, driver })
     }
 
     /// Leaves the gate to the next process: nothing is aborted, and nothing goes through any more. `None`: it is broken.
@@ -236,6 +239,8 @@ impl Gate {
             descriptors.push(clone(user)?);
         }
         let aliases = self.shared.aliases.lock().unwrap_or_else(PoisonError::into_inner).all();
+        // The next process hears of its end by this gate.
+        children::ended(self.process_id);
         Some(KeptGate { descriptors, flows, aliases })
     }
 

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,6 +19,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions, pidfd_open
 use tokio::sync::{mpsc, oneshot};
 
 use super::{AGAIN_ARGUMENT, GateError, Owner};
+use crate::children;
 use crate::netlink::{Listener, MAX_LISTED};
 
 /// Requests that wait for the helper at one time; who comes later waits in line.
@@ -192,6 +193,8 @@ pub(super) struct Wires {
 /// The helper's process: a child of this one, perhaps begun by what it was before.
 pub(super) struct Life {
     process: OwnedFd,
+    /// Its number, as far as it is known.
+    id: Option<u32>,
     over: oneshot::Receiver<()>,
     /// Told when it does not answer.
     silence: oneshot::Receiver<()>,
@@ -201,13 +204,16 @@ impl Life {
     fn of(process: OwnedFd, silence: oneshot::Receiver<()>) -> io::Result<Self> {
         let (over_tx, over) = oneshot::channel();
         let child = process.try_clone()?;
+        let id = number_of(&process);
+        children::begun(id, Owner::own().uid);
         // Whoever waits for it may be gone before it: it is not to stay as a dead child.
         std::thread::Builder::new().name("gate-life".into()).stack_size(LIFE_STACK).spawn(move || {
             let ended = || waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED);
             let _ = rustix::io::retry_on_intr(ended);
+            children::ended(id);
             let _ = over_tx.send(());
         })?;
-        Ok(Self { process, over, silence })
+        Ok(Self { process, id, over, silence })
     }
 
     /// Waits until it has ended; one that does not answer is ended.
@@ -220,10 +226,21 @@ impl Life {
         let _ = (&mut self.over).await;
     }
 
+    /// Its number, as far as it is known.
+    pub(super) fn id(&self) -> Option<u32> {
+        self.id
+    }
+
     /// Another descriptor of it.
     pub(super) fn process(&self) -> io::Result<OwnedFd> {
         self.process.try_clone()
     }
+}
+
+/// The number of a process, as /proc has it.
+fn number_of(process: &OwnedFd) -> Option<u32> {
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", process.as_raw_fd())).ok()?;
+    about.lines().find_map(|line| line.strip_prefix("Pid:"))?.trim().parse().ok()
 }
 
 /// The helper, seen from the daemon. When it is dropped, the helper aborts the programs' connections and exits.

@@ -29,8 +29,8 @@ use tokio::process::Command;
 use super::graves::{bury, renounce};
 use super::places::{Place, Places};
 use super::program_sockets::is_listening_socket;
-use super::running;
 use super::socket::receive_message;
+use crate::children;
 use crate::gate;
 use crate::os::Owner;
 
@@ -159,10 +159,10 @@ fn start(uid: u32, ours: OwnedFd, socket: OwnedFd, most: usize, place: Place) ->
     command.stdin(ours).stdout(socket).stderr(Stdio::null());
     let mut process = command.process_group(0).spawn()?;
     let id = process.id();
-    running::begun(id, uid);
+    children::begun(id, uid);
     tokio::spawn(async move {
         let _ = process.wait().await;
-        running::ended(id);
+        children::ended(id);
         drop(place);
     });
     Ok(())

@@ -26,7 +26,7 @@ use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new
 
 use super::beside::{self, look};
 use super::places::Place;
-use super::running::{self, Process};
+use crate::children;
 use crate::os::Owner;
 
 /// Argument that makes the daemon's executable close what it inherits.
@@ -114,7 +114,7 @@ pub(crate) fn bury_unknown(sockets: impl IntoIterator<Item = OwnedFd>) {
 /// Takes over processes of the process before, each with its user: their ends are to be heard, and until then they count.
 pub(crate) fn adopt(processes: Vec<(u32, u32)>) {
     for (process, uid) in processes {
-        running::begun(Some(process), uid);
+        children::begun(Some(process), uid);
         if let Some(orders) = ORDERS.as_ref() {
             let _ = orders.send(Order::Adopt { uid, process, place: beside::take_place(uid) });
         }
@@ -179,6 +179,30 @@ fn of(users: &mut HashMap<u32, User>, uid: u32) -> &mut User {
     users.entry(uid).or_insert_with(|| User { uid, ..User::default() })
 }
 
+/// One that receives or closes.
+enum Process {
+    /// Started by this process.
+    Own(Child),
+    /// By the one before; the place is kept until its end.
+    Adopted(u32, #[expect(dead_code, reason = "it is kept")] Option<Place>),
+}
+
+impl Process {
+    /// Asked once.
+    fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Own(child) => {
+                let has_ended = matches!(child.try_wait(), Ok(Some(_)));
+                if has_ended {
+                    children::ended(Some(child.id()));
+                }
+                has_ended
+            }
+            Self::Adopted(id, _) => children::has_ended(*id),
+        }
+    }
+}
+
 /// What is to be closed of one user.
 #[derive(Default)]
 struct User {
@@ -223,7 +247,7 @@ impl User {
                     let end = process.stdin.take();
                     drop(next);
                     drop(end);
-                    running::begun(Some(process.id()), self.uid);
+                    children::begun(Some(process.id()), self.uid);
                     self.processes.push(Process::Own(process));
                 }
                 Err(error) => {

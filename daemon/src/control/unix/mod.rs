@@ -7,7 +7,6 @@ mod graves;
 mod outside;
 mod places;
 mod program_sockets;
-mod running;
 mod socket;
 
 pub use beside::{Beside, Kind, RECEIVE_ARGUMENT, take_in};
@@ -15,7 +14,6 @@ pub(super) use graves::Grave;
 pub use graves::{BURY_ARGUMENT, bury_the_last, end_last};
 pub(crate) use graves::{adopt, bury_unknown};
 pub(super) use program_sockets::{MAX_OF_RUN, ProgramSocket, ProgramSockets};
-pub(crate) use running::all_running;
 pub use socket::{Connection, Listener, MAX_DESCRIPTORS};
 
 /// What goes beside bytes.
