@@ -27,6 +27,13 @@ pub enum Heard {
     Noise,
 }
 
+impl Heard {
+    /// Whether the end has looked, and said what it found.
+    fn is_said(&self) -> bool {
+        matches!(self, Self::Record(_) | Self::Nothing | Self::Unsure)
+    }
+}
+
 /// What comes of a look-up.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Verdict {
@@ -50,17 +57,18 @@ pub struct Inquiry {
 }
 
 impl Inquiry {
-    /// `newer_than`: the serial of a record that has led nowhere. `again`: whether a second end may be asked.
+    /// `newer_than`: the serial of a record that has led nowhere. `again`: whether a second end may be asked although the first has said
+    /// something.
     pub fn new(newer_than: Option<u64>, again: bool) -> Self {
         Self { newer_than, again, heard: Vec::new() }
     }
 
     /// Over which path the next question goes. `None`: enough was heard.
-    // protocol: U30
+    // protocol: U30, U32
     pub fn next(&self) -> Option<Work> {
         match &self.heard[..] {
             [] => Some(Work::Ask),
-            [_] if self.again && !self.is_answered() => Some(Work::AskAgain),
+            [(_, first)] if (self.again || !first.is_said()) && !self.is_answered() => Some(Work::AskAgain),
             _ => None,
         }
     }
@@ -161,6 +169,19 @@ mod tests {
         let mut once = Inquiry::new(None, false);
         assert!(once.heard(FIRST, Heard::Nothing).is_none() && once.next().is_none() && !once.is_in_vain());
         assert_eq!(once.verdict(), Verdict::Nothing);
+    }
+
+    /// A tunnel that broke was the end of it, and the program waited for two minutes.
+    // protocol: U32
+    #[test]
+    fn who_says_nothing_is_no_reason_to_ask_nobody_else() {
+        for nothing in [Heard::Silence, Heard::Noise, Heard::Refused] {
+            let mut once = Inquiry::new(None, false);
+            once.heard(FIRST, nothing.clone());
+            assert_eq!(once.next(), Some(Work::AskAgain), "{nothing:?}");
+            once.heard(SECOND, Heard::Nothing);
+            assert_eq!((once.next(), once.verdict()), (None, Verdict::Unsure));
+        }
     }
 
     // protocol: U31
