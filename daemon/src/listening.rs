@@ -10,8 +10,6 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 #[cfg(unix)]
-use crate::control::bury_unknown;
-#[cfg(unix)]
 use crate::os::FileId;
 
 /// Who comes to a TCP socket.
@@ -90,12 +88,8 @@ impl Listening {
         let is_there =
             |(one, _): &(UnixListener, _)| one.local_addr().is_ok_and(|bound| bound.as_pathname() == Some(path));
         let at = left.local.iter().position(is_there)?;
-        let (socket, file) = left.local.swap_remove(at);
-        if FileId::of(path).is_ok_and(|now| now == file) {
-            return Some(socket);
-        }
-        bury_unknown([socket.into()]);
-        None
+        let is_its = FileId::of(path).is_ok_and(|now| now == left.local[at].1);
+        is_its.then(|| left.local.swap_remove(at).0)
     }
 
     /// Keeps local sockets for the next process.
@@ -104,20 +98,20 @@ impl Listening {
         lock(&self.ours).local.extend(sockets);
     }
 
-    /// Closes what the process before has left and nobody has asked for: the configuration is another one.
-    pub fn forget(&self) {
+    /// Closes what the process before has left and nobody has asked for: the configuration is another one. Local sockets, to which anybody
+    /// may have come, are the caller's to close; their files are gone.
+    pub fn forget(&self) -> Sockets {
         let left = std::mem::take(&mut *lock(&self.left));
         #[cfg(unix)]
-        for (socket, file) in left.local {
+        for (socket, file) in &left.local {
             let bound = socket.local_addr().ok();
             if let Some(path) = bound.as_ref().and_then(|bound| bound.as_pathname())
-                && FileId::of(path).is_ok_and(|now| now == file)
+                && FileId::of(path).is_ok_and(|now| now == *file)
             {
                 let _ = std::fs::remove_file(path);
             }
-            bury_unknown([socket.into()]);
         }
-        drop((left.nodes, left.metrics));
+        Sockets { nodes: None, metrics: None, ..left }
     }
 
     /// What is left to the next process.
@@ -182,7 +176,7 @@ mod tests {
         let metrics = at(&first.at(For::Metrics, any()).unwrap());
         let second = next(&first);
         assert!(TcpListener::bind(metrics).is_err());
-        second.forget();
+        drop(second.forget());
         assert!(TcpListener::bind(metrics).is_ok());
     }
 
@@ -193,7 +187,7 @@ mod tests {
         let path = folder.path().join("socket");
         let socket = UnixListener::bind(&path).unwrap();
         let left = Sockets { local: vec![(socket, FileId::of(&path).unwrap())], ..Sockets::default() };
-        Listening::after(left).forget();
+        drop(Listening::after(left).forget());
         assert!(!path.exists());
     }
 

@@ -85,7 +85,11 @@ where
             return Ok(After::Nothing);
         }
     };
-    setup.listening.forget();
+    let forgotten = setup.listening.forget();
+    #[cfg(unix)]
+    control::bury_unknown(forgotten.local.into_iter().map(|(socket, _)| socket.into()));
+    #[cfg(windows)]
+    drop(forgotten);
     let control = Control::new(Arc::clone(&daemon), Arc::clone(&setup.identities), Arc::clone(&setup.names));
     #[cfg(unix)]
     if let Some(left) = left {

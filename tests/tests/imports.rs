@@ -25,13 +25,14 @@ const PROTOCOL: Building = (
 const DAEMON: Building = (
     "daemon/src",
     &[
-        &["advice", "aliases", "far", "lines", "netlink", "os", "successor"],
+        &["advice", "aliases", "children", "far", "lines", "netlink", "os", "successor"],
+        &["listening"],
         &["local", "say", "splice"],
         &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
-        &["commands", "health", "link", "identity", "eula", "opened", "path_keys", "resolver"],
+        &["commands", "link", "identity", "eula", "opened", "path_keys", "resolver"],
         &["config", "netdb", "control"],
-        &["args", "bundle", "handover", "relay", "emulation", "loopback", "metrics"],
-        &["startup", "driver"],
+        &["args", "bundle", "handover", "relay", "router", "emulation", "loopback", "metrics"],
+        &["startup", "driver", "health"],
         &["connections", "service", "testnet"],
         &["assembly", "cli"],
     ],

@@ -22,7 +22,7 @@ use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::session::{self, Found, Session};
 use phantom_proto::wire::NodeContact;
 use phantom_proto::wire::cells::{Open, Word};
-use phantom_proto::wire::frame::Handle as EntryHandle;
+use phantom_proto::wire::frame::{Handle as EntryHandle, Reason};
 use phantom_proto::wire::session::AttemptId;
 use rand::RngExt;
 use tokio::sync::{mpsc, watch};
@@ -423,6 +423,12 @@ impl Network {
                     continue;
                 }
             };
+            // What was left to the next process is here no more, and whoever came for it would be told that it is lost.
+            // protocol: S51
+            if matches!(*self.course_tx.borrow(), Course::HandsOver(_)) {
+                tokio::spawn(tunnel.abort(Reason::GoingAway));
+                continue;
+            }
             let Some(identity) = self.identity(address) else { continue };
             if let Some(asked) = session::asked(&identity.key.verifying_key(), &first) {
                 let bytes = asked.rest.to_vec();
