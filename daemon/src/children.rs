@@ -33,9 +33,10 @@ pub(crate) fn all() -> Vec<(u32, u32)> {
 
 /// Whether one that the process before has started has ended; asked until it has.
 pub(crate) fn has_ended(process: u32) -> bool {
-    let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
+    // None would be whichever.
+    let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return true };
     // Any other error: it is no child any more.
-    let has_ended = !matches!(waitpid(pid, WaitOptions::NOHANG), Ok(None) | Err(Errno::INTR));
+    let has_ended = !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None) | Err(Errno::INTR));
     if has_ended {
         ended(Some(process));
     }

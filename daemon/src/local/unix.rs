@@ -3,8 +3,8 @@
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::FileTypeExt;
+use std::path::Path;
 
 use rustix::fs::{Mode, fchmod};
 use rustix::io::Errno;
@@ -12,6 +12,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, 
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::netlink::Netlink;
+use crate::os::OwnFile;
 
 /// Connections that may wait for accept().
 const BACKLOG: i32 = 64;
@@ -21,13 +22,13 @@ const BACKLOG: i32 = 64;
 pub struct Socket {
     listener: UnixListener,
     /// Cleared with it.
-    _place: Place,
+    _file: OwnFile,
 }
 
 impl Socket {
     /// A socket file that a run before left is replaced, anything else is not.
     pub(super) fn bind(path: &Path) -> io::Result<Self> {
-        Ok(Self { listener: bind_unix(path)?, _place: Place::of(path)? })
+        Ok(Self { listener: bind_unix(path)?, _file: OwnFile::at(path)? })
     }
 
     /// The next one who comes, and as whom.
@@ -41,31 +42,6 @@ impl Socket {
 /// The user whose connection of the loopback device that is; none when it is nobody's in this network (any more).
 pub(super) fn owner(theirs: SocketAddr, ours: SocketAddr) -> io::Result<Option<u32>> {
     Netlink::sock_diag()?.owner(theirs, ours)
-}
-
-/// Where its file was made, and which one that is.
-#[derive(Debug)]
-struct Place {
-    path: PathBuf,
-    device: u64,
-    inode: u64,
-}
-
-impl Place {
-    fn of(path: &Path) -> io::Result<Self> {
-        let about = fs::symlink_metadata(path)?;
-        Ok(Self { path: path.to_owned(), device: about.dev(), inode: about.ino() })
-    }
-}
-
-impl Drop for Place {
-    /// Removes the file, unless it is gone, and maybe another's lies in its place.
-    fn drop(&mut self) {
-        let is_it = |about: fs::Metadata| (about.dev(), about.ino()) == (self.device, self.inode);
-        if fs::symlink_metadata(&self.path).is_ok_and(is_it) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }
 
 fn bind_unix(path: &Path) -> io::Result<UnixListener> {

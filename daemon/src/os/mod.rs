@@ -18,7 +18,7 @@ pub(crate) use here::{
 };
 
 #[cfg(unix)]
-pub(crate) use unix::FileId;
+pub(crate) use unix::{FileId, OwnFile};
 
 /// A user, and their group: whose programs they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

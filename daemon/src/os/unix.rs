@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
@@ -69,6 +69,33 @@ impl FileId {
     pub(crate) fn of(path: &Path) -> io::Result<Self> {
         let about = fs::symlink_metadata(path)?;
         Ok(Self { device: about.dev(), inode: about.ino() })
+    }
+}
+
+/// A file of this process's own, removed when dropped, unless it is gone, and maybe another's lies in its place.
+#[derive(Debug)]
+pub(crate) struct OwnFile {
+    path: PathBuf,
+    id: FileId,
+}
+
+impl OwnFile {
+    /// The one that lies there.
+    pub(crate) fn at(path: &Path) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), id: FileId::of(path)? })
+    }
+
+    /// Which one it is.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        if FileId::of(&self.path).is_ok_and(|now| now == self.id) {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 

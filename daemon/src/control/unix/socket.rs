@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -30,7 +30,7 @@ use crate::datadir::make_private_dir;
 use crate::gate;
 use crate::identity::Whose;
 use crate::listening::Listening;
-use crate::os::{FileId, Owner};
+use crate::os::{FileId, OwnFile, Owner};
 
 use crate::control::{IdentityRef, SocketError};
 
@@ -48,21 +48,7 @@ pub struct Listener {
     all: Option<Door>,
     outside: Outside,
     listening: Arc<Listening>,
-    files: Vec<File>,
-}
-
-/// Of a socket; removed when dropped, unless somebody else's lies there.
-struct File {
-    path: PathBuf,
-    id: FileId,
-}
-
-impl Drop for File {
-    fn drop(&mut self) {
-        if FileId::of(&self.path).is_ok_and(|now| now == self.id) {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
+    files: Vec<OwnFile>,
 }
 
 impl Listener {
@@ -117,7 +103,7 @@ impl Listener {
             Ok(UnixListener::from(made))
         };
         let socket = self.listening.local_at(path).map_or_else(made, Ok)?;
-        self.files.push(File { path: path.to_owned(), id: FileId::of(path).map_err(failed)? });
+        self.files.push(OwnFile::at(path).map_err(failed)?);
         Ok(socket)
     }
 
@@ -126,7 +112,7 @@ impl Listener {
         let own = self.own.take().and_then(|own| own.as_fd().try_clone_to_owned().ok()).map(UnixListener::from);
         let (all, came) = self.all.take().and_then(|door| door.leave().ok()).unzip();
         // In the order in which they were bound.
-        let ids: Vec<FileId> = self.files.iter().map(|file| file.id).collect();
+        let ids: Vec<FileId> = self.files.iter().map(OwnFile::id).collect();
         self.listening.leave_local(own.into_iter().chain(all).zip(ids).collect());
         self.files.drain(..).for_each(std::mem::forget);
         came.unwrap_or_default().into_iter().filter_map(|visitor| self.admitted(visitor)).collect()
