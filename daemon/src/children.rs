@@ -1,11 +1,11 @@
 //! Processes that this one has started and that have not ended: for the next one (`phantom restart`), whose children they are then, and who
-//! is to hear of their ends.
+//! is to hear of their ends. To one that a service manager starts they are strangers, of whom it can only ask whether they are there.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::process::{Pid, WaitOptions, test_kill_process, waitpid};
 
 /// By number, whose they are.
 static RUNNING: Mutex<BTreeMap<u32, u32>> = Mutex::new(BTreeMap::new());
@@ -35,8 +35,11 @@ pub(crate) fn all() -> Vec<(u32, u32)> {
 pub(crate) fn has_ended(process: u32) -> bool {
     // None would be whichever.
     let Some(pid) = i32::try_from(process).ok().and_then(Pid::from_raw) else { return true };
-    // Any other error: it is no child any more.
-    let has_ended = !matches!(waitpid(Some(pid), WaitOptions::NOHANG), Ok(None) | Err(Errno::INTR));
+    let has_ended = match waitpid(Some(pid), WaitOptions::NOHANG) {
+        Ok(None) | Err(Errno::INTR) => false,
+        Ok(Some(_)) => true,
+        Err(_) => test_kill_process(pid) == Err(Errno::SRCH),
+    };
     if has_ended {
         ended(Some(process));
     }

@@ -156,6 +156,23 @@ pub fn make_private_dir(path: &Path) -> Result<(), DataError> {
     }
 }
 
+/// Whether a daemon could start with a folder, as far as that can be seen while another one has it: one that is there, and this user's.
+///
+/// False: it is not.
+///
+/// # Errors
+/// When others may write into it, or there is no room.
+pub fn check(path: &Path) -> Result<bool, DataError> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_dir() && os::is_own(&meta) => {
+            make_private_dir(path)?;
+            check_space(path)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
 fn unsafe_path(path: &Path, what: &'static str, hint: &'static str) -> DataError {
     DataError::Unsafe { path: path.to_owned(), what, hint }
 }

@@ -26,7 +26,7 @@ pub enum EulaError {
     /// Nobody there to ask.
     #[error(
         "the agreement has not been accepted yet, and there is no terminal to ask on\n  \
-         read it in EULA.txt, then accept it once: `phantom setup` (for the computer's service `sudo phantom setup`), or without a terminal \
+         read it in EULA.txt, then accept it once: `phantom setup` (for the computer's service `sudo phantom setup`, for a daemon of your own beside it `phantom setup --own`), or without a terminal \
          `phantom setup --accept-eula`; for a --data-dir of its own `phantomd --accept-eula`"
     )]
     NobodyToAsk,

@@ -4,7 +4,7 @@
 //!   this process ── state, descriptors ──> a socket's queue ── exec: standard input ──> the next, with the same number
 //! ```
 //! The state lies in memory alone, and descriptors under way in a socket's queue stay open: nothing is written to a disk (I4), nothing else
-//! is inherited. Whoever starts the process sees none of it.
+//! is inherited. Whoever starts the process sees none of it. Where a service manager starts the next process, that keeps the socket meanwhile.
 
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, Write};
@@ -27,11 +27,13 @@ use crate::children;
 use crate::control::{self, KeptPrograms, Left as Sessions};
 use crate::listening::Sockets;
 use crate::os::FileId;
+use crate::service::Asked;
+use crate::service_manager;
 use crate::successor::{self, VARIABLE};
 
 /// Changes with anything that is handed over, or that is said to the gates' helpers, so that another release's is not misread: its
 /// programs begin anew then.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// Descriptors beside one message: the most that Linux takes (SCM_MAX_FD).
 const AT_ONCE: usize = 253;
@@ -66,24 +68,52 @@ struct Written {
     running: Vec<(u32, u32)>,
 }
 
-/// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed.
-pub fn become_next(handover: Handover) -> io::Error {
+/// Becomes the next process. Returns only what went wrong: the programs' connections end then, as when a daemon is killed. `None`: it was asked to
+/// end meanwhile.
+pub fn become_next(handover: Handover, asked: &Asked) -> Option<io::Error> {
     let packed = pack(handover).and_then(|socket| Ok((socket.try_clone()?, socket)));
     control::bury_the_last();
     let (socket, queue) = match packed {
         Ok(both) => both,
-        Err(error) => return error,
+        Err(error) => return Some(error),
     };
+    if asked.0.to_end() {
+        control::bury_unknown([queue, socket]);
+        control::bury_the_last();
+        return None;
+    }
     let error = successor::command().env(VARIABLE, "1").stdin(Stdio::from(socket)).exec();
     control::bury_unknown([queue]);
     control::bury_the_last();
-    error
+    Some(error)
+}
+
+/// Leaves it to the process that the service manager starts next.
+///
+/// # Errors
+/// What went wrong: the programs' connections end then.
+pub fn leave_to_next(handover: Handover) -> io::Result<()> {
+    let packed = pack(handover);
+    let kept = packed.and_then(|socket| {
+        let kept = service_manager::keep(&socket);
+        control::bury_unknown([socket]);
+        kept
+    });
+    control::bury_the_last();
+    kept
 }
 
 /// What the process before has left, if it has.
 pub fn take() -> Option<Handover> {
-    std::env::var_os(VARIABLE)?;
-    let taken = unpack(io::stdin().as_fd());
+    let taken = match std::env::var_os(VARIABLE) {
+        Some(_) => unpack(io::stdin().as_fd()),
+        None => {
+            let kept = service_manager::kept();
+            kept.last()?;
+            // One that was taken already is empty.
+            kept.iter().rev().find_map(|socket| unpack(socket.as_fd()))
+        }
+    };
     if taken.is_none() {
         tracing::warn!("what the process before has left is not whole, or of another release: its programs begin anew");
     }
@@ -113,7 +143,7 @@ fn pack(handover: Handover) -> io::Result<OwnedFd> {
 
 /// A socket in whose queue they are.
 fn queue_of(descriptors: &[OwnedFd]) -> io::Result<OwnedFd> {
-    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None)?;
     for batch in descriptors.chunks(AT_ONCE) {
         match send(&ours, batch) {
             Err(error) if is_too_deep(&error) => batch.iter().try_for_each(|one| send_alone(&ours, one))?,
@@ -238,8 +268,7 @@ mod tests {
 
     #[test]
     fn what_is_not_whole_is_not_taken() {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
         drop(ours);
         assert!(unpack(theirs.as_fd()).is_none());
         let state = |form| {
@@ -255,7 +284,7 @@ mod tests {
         };
         for form in [FORM, FORM + 1] {
             let (ours, theirs) =
-                socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+                socketpair(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None).unwrap();
             send(&ours, &[state(form), memory(&[]).unwrap()]).unwrap();
             drop(ours);
             assert!(unpack(theirs.as_fd()).is_none());

@@ -44,6 +44,8 @@ pub mod netdb;
 mod netlink;
 mod opened;
 mod os;
+#[cfg(unix)]
+mod passed;
 mod path_keys;
 mod percent;
 pub mod random;
@@ -51,6 +53,8 @@ pub mod relay;
 pub mod resolver;
 mod router;
 pub mod service;
+#[cfg(unix)]
+mod service_manager;
 pub mod splice;
 pub mod startup;
 pub mod store;

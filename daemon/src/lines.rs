@@ -8,8 +8,6 @@
 //! Whoever serves must never wait for a program: who does not take its answers, or says anything else, loses the line. It
 //! then asks the daemon for each socket, as who never had one.
 
-mod sys;
-
 use std::collections::HashMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
@@ -25,7 +23,7 @@ use rustix::net::{
 };
 use tokio::runtime::Handle;
 
-pub(crate) use sys::take_no_descriptors;
+use crate::passed::take_no_descriptors;
 
 /// Processes of one identity that have a line at one time; each is a descriptor here.
 const MAX_LINES: usize = 256;

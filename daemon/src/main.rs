@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use phantom_daemon::args::{Cli, Command, Options};
 use phantom_daemon::assembly;
 use phantom_daemon::config::{Config, Folders};
@@ -83,6 +84,7 @@ fn init(options: &Options) -> anyhow::Result<Initialized> {
 /// Nothing is made or bound: a daemon may run with the same.
 fn check(options: &Options) -> anyhow::Result<()> {
     let config = Config::load(&options.overrides(), &Folders::here()).map_err(StartError::from)?;
+    startup::check(&config)?;
     let mut out = Vec::new();
     writeln!(out, "data           {}", config.data_dir.display())?;
     writeln!(out, "socket         {}", config.socket.display())?;
@@ -160,9 +162,14 @@ fn run(options: &Options) -> anyhow::Result<()> {
     match after? {
         After::Nothing => Ok(()),
         #[cfg(unix)]
-        After::Next(handover) => {
-            let error = phantom_daemon::handover::become_next(*handover);
-            Err(anyhow::Error::new(error).context("the daemon ends, for the next one could not be started"))
-        }
+        After::Next(handover, asked) => match phantom_daemon::handover::become_next(*handover, &asked) {
+            None => Ok(()),
+            Some(error) => {
+                Err(anyhow::Error::new(error).context("the daemon ends, for the next one could not be started"))
+            }
+        },
+        #[cfg(unix)]
+        After::OfManager(handover) => phantom_daemon::handover::leave_to_next(*handover)
+            .context("the service manager did not keep what programs have open"),
     }
 }

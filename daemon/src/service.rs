@@ -49,13 +49,20 @@ pub use crate::handover::Left;
 #[derive(Debug)]
 pub enum Left {}
 
+/// Whether it was asked to end since it left all.
+#[cfg(unix)]
+pub struct Asked(pub(crate) os::Asked);
+
 /// What comes after the daemon.
 pub enum After {
     /// Nothing.
     Nothing,
     /// The next process, in its place.
     #[cfg(unix)]
-    Next(Box<crate::handover::Handover>),
+    Next(Box<crate::handover::Handover>, Asked),
+    /// The one that the service manager starts.
+    #[cfg(unix)]
+    OfManager(Box<crate::handover::Handover>),
 }
 
 /// Runs a prepared node until a signal or a request to stop, going on with what the process before has left. `start` makes the node itself.
@@ -68,6 +75,8 @@ where
     Started: Future<Output = anyhow::Result<Arc<dyn Daemon>>>,
 {
     os::raise_descriptor_limit();
+    #[cfg(unix)]
+    os::outlive_file_limit();
     // Before anything else runs: a signal during start must end it too.
     let mut signals = Signals::new()?;
     let listener = Listener::bind(&setup.config.socket, &setup.listening)?;
@@ -80,7 +89,8 @@ where
     );
     let daemon = tokio::select! {
         started = start(Arc::clone(&setup)) => started?,
-        name = signals.next() => {
+        // What was left is gone over to somebody before the daemon ends, who may be the next process again.
+        name = signals.next(), if left.is_none() => {
             tracing::info!("stopped by {name} while starting");
             return Ok(After::Nothing);
         }
@@ -93,20 +103,32 @@ where
     let control = Control::new(Arc::clone(&daemon), Arc::clone(&setup.identities), Arc::clone(&setup.names));
     #[cfg(unix)]
     if let Some(left) = left {
+        daemon.expect_sessions();
         control.go_on(left.programs).await;
         daemon.go_on_with_sessions(left.sessions).await;
     }
-    let served = tokio::select! {
-        served = control::serve(listener, Arc::clone(&control)) => served,
-        name = signals.next() => {
-            tracing::info!("stopped by {name}");
-            Served::Stops
+    let mut is_managed = false;
+    let served = {
+        let (serve, tell) = (control::serve(listener, Arc::clone(&control)), tell(&*daemon, &setup));
+        tokio::pin!(serve, tell);
+        loop {
+            tokio::select! {
+                served = &mut serve => break served,
+                name = signals.next() => {
+                    if is_managed || !starts_anew(name).await {
+                        tracing::info!("stopped by {name}");
+                        break Served::Stops;
+                    }
+                    is_managed = true;
+                    control.restart();
+                }
+                never = &mut tell => match never {},
+            }
         }
-        never = tell(&*daemon, &setup) => match never {},
     };
     #[cfg(unix)]
     if served == Served::Restarts {
-        tracing::info!("starts anew");
+        tracing::info!("starts anew{}", if is_managed { " by the service manager" } else { "" });
         let left = tokio::select! {
             left = leave(&setup, &*daemon, &control) => Some(left),
             name = signals.next() => {
@@ -115,9 +137,11 @@ where
             }
         };
         // Until the process becomes the next one, whoever ends it ends it.
+        let asked = os::Asked::since_now()?;
         let stopped = signals.next().now_or_never().is_some();
         if let Some(left) = left.filter(|_| !stopped) {
-            return Ok(After::Next(Box::new(left)));
+            let left = Box::new(left);
+            return Ok(if is_managed { After::OfManager(left) } else { After::Next(left, Asked(asked)) });
         }
     }
     let ended = timeout(STOP_TIME, async {
@@ -128,6 +152,18 @@ where
         tracing::warn!("some connections did not close in time and were cut");
     }
     Ok(After::Nothing)
+}
+
+/// Whether whoever sent that signal has the daemon ended only to start it anew.
+#[cfg(unix)]
+async fn starts_anew(signal: &str) -> bool {
+    signal == "SIGTERM" && crate::service_manager::starts_anew().await
+}
+
+/// See the other.
+#[cfg(windows)]
+async fn starts_anew(_: &str) -> bool {
+    false
 }
 
 /// Ends the node, and what its programs have not.

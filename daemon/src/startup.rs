@@ -13,7 +13,7 @@ use crate::advice::{is_full, to_write};
 use crate::args::Options;
 use crate::commands::date;
 use crate::config::{self, Config, ConfigError, Folders};
-use crate::datadir::{ANOTHER, DataDir, DataError, write_private};
+use crate::datadir::{self, ANOTHER, DataDir, DataError, write_private};
 use crate::eula::{self, Consent, EulaError};
 use crate::identity::{Identities, IdentityError, NodeIdentity};
 use crate::listening::{For, Listening, Sockets};
@@ -216,6 +216,19 @@ pub fn consent<'a>(options: &Options, input: &'a mut dyn io::BufRead, output: &'
     } else {
         Consent::Nobody
     }
+}
+
+/// Whether a daemon could start so, as far as that can be seen while another one runs with the same.
+///
+/// # Errors
+/// Whatever is wrong with what is there, and this user's.
+pub fn check(config: &Config) -> Result<(), StartError> {
+    check_clock(SystemTime::now())?;
+    let dir = &config.data_dir;
+    if datadir::check(dir)? && NodeIdentity::load(dir)?.is_some() && !eula::accepted(dir) {
+        return Err(EulaError::NobodyToAsk.into());
+    }
+    Ok(())
 }
 
 fn check_clock(now: SystemTime) -> Result<(), StartError> {

@@ -25,8 +25,8 @@ const PROTOCOL: Building = (
 const DAEMON: Building = (
     "daemon/src",
     &[
-        &["advice", "aliases", "children", "far", "lines", "netlink", "os", "successor"],
-        &["listening"],
+        &["advice", "aliases", "children", "far", "netlink", "os", "passed", "service_manager", "successor"],
+        &["lines", "listening"],
         &["local", "say", "splice"],
         &["clock", "random", "datadir", "store", "logging", "names", "percent", "gate", "client"],
         &["commands", "link", "identity", "eula", "opened", "path_keys", "resolver"],

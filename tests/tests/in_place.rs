@@ -6,9 +6,11 @@ use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context, Result, ensure};
-use phantom_tests::{CLIENT, Network, SERVER, Server, Way, binary, eventually, signal, stdout};
+use phantom_tests::{CLIENT, Network, SERVER, Server, Way, binary, eventually, phantom_run, signal, stdout};
 
 const KEEPS_ONE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/victims/keeps_one.py");
+
+const MANAGER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/victims/manager.py");
 
 /// Those whose sockets are the kernel's.
 const WAYS: [Way; 3] = [Way::Namespace, Way::Inject, Way::Preload];
@@ -22,7 +24,10 @@ struct Visitor {
 
 impl Visitor {
     fn start(network: &Network, way: Way, name: &str) -> Result<Self> {
-        let mut command = network.program(CLIENT, way, None, &["python3", "-u", KEEPS_ONE, name]);
+        Self::by(network.program(CLIENT, way, None, &["python3", "-u", KEEPS_ONE, name]))
+    }
+
+    fn by(mut command: Command) -> Result<Self> {
         let mut launcher = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let asks = launcher.stdin.take().context("no pipe")?;
         let says = BufReader::new(launcher.stdout.take().context("no pipe")?);
@@ -91,6 +96,47 @@ fn connections_go_on_when_either_daemon_is_started_anew() -> Result<()> {
     ensure!(kept.count() >= WAYS.len(), "connections that have moved with each start: {lines}");
     all(&mut visitors, "end", || Ok(()))?;
     visitors.into_iter().try_for_each(|(_, visitor)| visitor.ends())
+}
+
+/// `systemctl restart` is as good, and `systemctl stop` leaves nothing.
+// protocol: S51
+#[test]
+fn connections_go_on_when_a_service_manager_starts_the_daemon_anew() -> Result<()> {
+    let network = Network::shared()?;
+    let (_server, name) = network.serve(Way::Namespace, "managed", &["python3", "-u", KEEPS_ONE], "Serving")?;
+    let folder = tempfile::tempdir()?;
+    let at = folder.path().to_str().context("no UTF-8")?;
+    let mut managed = network.join_under(&["python3", MANAGER, at], "managed", "")?;
+    let mut visitors = Vec::new();
+    for way in WAYS {
+        let mut command = phantom_run(&managed.socket, way);
+        command.args(["--quiet", "python3", "-u", KEEPS_ONE, &name]);
+        visitors.push((way, Visitor::by(command).with_context(|| format!("{way:?}"))?));
+    }
+    all(&mut visitors, "1", || Ok(()))?;
+    let manager = i32::try_from(managed.daemon.id())?;
+    let moved = |least: u64| -> Result<()> {
+        let lines = managed.phantom(&["connection", "list"])?;
+        let moved = lines.as_array().context("a list")?.iter().filter(|line| line["moves"].as_u64() >= Some(least));
+        ensure!(moved.count() >= WAYS.len(), "{lines}");
+        Ok(())
+    };
+    for time in 1..=2 {
+        all(&mut visitors, "4", || {
+            signal(manager, libc::SIGUSR1);
+            Ok(())
+        })
+        .with_context(|| format!("during start {time}"))?;
+        all(&mut visitors, "1", || Ok(())).with_context(|| format!("after start {time}"))?;
+        all(&mut visitors, "new", || Ok(())).with_context(|| format!("anew after start {time}"))?;
+        eventually(|| moved(time))?;
+    }
+    all(&mut visitors, "end", || Ok(()))?;
+    visitors.into_iter().try_for_each(|(_, visitor)| visitor.ends())?;
+    signal(manager, libc::SIGTERM);
+    let status = managed.daemon.wait()?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 /// A program that reads slowly has not lost what had come when the other end was over.

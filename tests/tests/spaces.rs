@@ -453,8 +453,9 @@ fn many_short_programs_leave_nothing_behind_and_build_no_paths() -> Result<()> {
     let bound: Vec<usize> = before.iter().zip(SLACK).map(|(now, slack)| now + slack).collect();
     let after = settled(daemon, bound.try_into().ok().context("four")?)?;
     println!("descriptors, threads, helpers, KiB: {before:?}, then {after:?}");
-    // Nothing was built for them: spare paths are as many as ever.
-    ensure!(paths()? <= paths_before.max(2), "{} paths, {paths_before} before", paths()?);
+    // Nothing was built for them. Spares come at the ticks of clocks that no program moves (K4), and one may have come by now.
+    let (paths, few) = (paths()?, paths_before.max(2) + RUNS as u64 / 10);
+    ensure!(paths <= few, "{paths} paths, {paths_before} before");
     Ok(())
 }
 

@@ -143,7 +143,7 @@ pub(super) fn ready_tunnels(snapshot: &Snapshot) -> usize {
     snapshot.paths.iter().map(|(_, ready)| ready).sum()
 }
 
-fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: usize) -> String {
+pub(super) fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: usize) -> String {
     if known.connected == 0 && (exit_paths == 0 || tunnels == 0) {
         if known.alone.is_some_and(|alone| alone.called == 0) {
             return "another node: this one knows none; `phantom setup --peer PEER` (the daemon stopped) or `phantom peer import FILE` \
@@ -160,11 +160,9 @@ fn waiting_for(known: &Known, exit_paths: usize, step: Option<String>, tunnels: 
             "another node: none of the known ones answers{tries} (give one that does: `phantom peer import FILE`)"
         );
     }
-    if exit_paths == 0 || tunnels == 0 {
-        // The node names a step whenever there is something to wait for; the counts are of a moment later.
-        let step =
-            step.unwrap_or_else(|| "a tunnel that has just been used up; the next one follows at once".to_owned());
-        return format!("{step} ({} other nodes are known)", known.nodes.len());
+    // Without a step there is nothing to wait for: where the stock is used up, paths were just at work, and one is built for who comes.
+    match step.filter(|_| exit_paths == 0 || tunnels == 0) {
+        Some(step) => format!("{step} ({} other nodes are known)", known.nodes.len()),
+        None => String::new(),
     }
-    String::new()
 }

@@ -6,6 +6,7 @@ use std::os::fd::OwnedFd;
 use phantom_ipc::errno;
 use phantom_ipc::publish::Ports;
 use phantom_proto::ident::ApAddress;
+use phantom_proto::node::Serials;
 use phantom_proto::session::Carried;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -23,6 +24,7 @@ struct SpaceState {
     is_used: bool,
     /// Published until the space is closed: at which address.
     staying: Vec<([u8; 16], Ports)>,
+    serials: [u8; 16],
     flows: Vec<KeptFlow>,
     aliases: (u32, Vec<[u8; 16]>),
 }
@@ -31,6 +33,8 @@ struct SpaceState {
 pub(super) struct SpaceLeft {
     pub(super) is_used: bool,
     pub(super) staying: Vec<(ApAddress, Ports)>,
+    /// Of its records: the next process must go on after them (R2, H1).
+    pub(super) serials: Serials,
     /// None: no program has wanted one.
     pub(super) gate: Option<KeptGate>,
 }
@@ -38,8 +42,11 @@ pub(super) struct SpaceLeft {
 impl SpaceLeft {
     pub(super) fn write(self) -> Option<Left> {
         let staying = self.staying.iter().map(|(at, ports)| (at.octets(), *ports)).collect();
-        let (mut state, mut descriptors) =
-            (SpaceState { is_used: self.is_used, staying, flows: Vec::new(), aliases: Default::default() }, Vec::new());
+        let serials = self.serials.to_bytes();
+        let (mut state, mut descriptors) = (
+            SpaceState { is_used: self.is_used, staying, serials, flows: Vec::new(), aliases: Default::default() },
+            Vec::new(),
+        );
         if let Some(gate) = self.gate {
             state.flows = gate.flows;
             let (first, addresses) = gate.aliases;
@@ -58,7 +65,8 @@ impl SpaceLeft {
             flows: state.flows,
             aliases: (first, addresses.into_iter().filter_map(ApAddress::from_bytes).collect()),
         });
-        Ok(Self { is_used: state.is_used, staying: staying.collect(), gate })
+        let serials = Serials::from_bytes(state.serials);
+        Ok(Self { is_used: state.is_used, staying: staying.collect(), serials, gate })
     }
 }
 

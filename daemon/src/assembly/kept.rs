@@ -1,11 +1,14 @@
 //! What of named identities is in the store beside their keys: the serials of their AP records, since after a restart a record must
 //! count as newer than the last one, the nodes of their layers, since drawing them anew is what an attacker waits for, and the day on
-//! which they were last used, since those of the last days are expected to be used again.
+//! which they were last used, since those of the last days are expected to be used again. The serials of others are in memory: they may end
+//! and begin to listen, and go over to the next process.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use phantom_proto::ident::ApAddress;
 use phantom_proto::node::{EXPECTED, EXPECTED_FOR, Serials};
+use phantom_proto::record::STEPS_HELD;
 
 use crate::clock::unix_seconds;
 use crate::driver::Kept;
@@ -16,6 +19,8 @@ use crate::store::{Store, StoreError, Table};
 pub(super) struct Stored {
     store: Arc<Store>,
     identities: Arc<Identities>,
+    /// Of identities that die with their runs.
+    fresh: Mutex<BTreeMap<ApAddress, Serials>>,
 }
 
 fn key(what: &[u8], identity: ApAddress) -> Vec<u8> {
@@ -24,7 +29,7 @@ fn key(what: &[u8], identity: ApAddress) -> Vec<u8> {
 
 impl Stored {
     pub(super) fn new(store: Arc<Store>, identities: Arc<Identities>) -> Self {
-        Self { store, identities }
+        Self { store, identities, fresh: Mutex::default() }
     }
 
     fn load(&self, what: &[u8], identity: ApAddress) -> Option<Vec<u8>> {
@@ -43,6 +48,15 @@ impl Stored {
     fn last_used(&self, identity: ApAddress) -> Option<u64> {
         let kept: [u8; 8] = self.load(USED, identity)?.try_into().ok()?;
         Some(u64::from_be_bytes(kept))
+    }
+
+    /// Nothing counts of a record whose step is long over.
+    fn remember(&self, identity: ApAddress, serials: Serials) {
+        let mut fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner);
+        let step = |serials: &Serials| serials.0.into_iter().max().unwrap_or_default() >> 16;
+        let now = step(&serials);
+        fresh.retain(|_, other| step(other).saturating_add(STEPS_HELD) > now);
+        fresh.insert(identity, serials);
     }
 
     fn used_at(&self, now: u64, identity: ApAddress) {
@@ -89,6 +103,10 @@ impl Kept for Stored {
     }
 
     fn serials(&self, identity: ApAddress) -> Serials {
+        let fresh = self.fresh.lock().unwrap_or_else(PoisonError::into_inner).get(&identity).copied();
+        if let Some(serials) = fresh {
+            return serials;
+        }
         let kept: Option<[u8; 16]> = self.load(SERIALS, identity).and_then(|bytes| bytes.try_into().ok());
         kept.map(Serials::from_bytes).unwrap_or_default()
     }
@@ -96,7 +114,11 @@ impl Kept for Stored {
     fn save_serials(&self, identity: ApAddress, serials: Serials) {
         // A service may run for weeks.
         self.used(identity);
-        self.save(SERIALS, identity, &serials.to_bytes());
+        if self.lasts(identity) {
+            self.save(SERIALS, identity, &serials.to_bytes());
+        } else {
+            self.remember(identity, serials);
+        }
     }
 
     fn sets(&self, identity: ApAddress) -> Option<Vec<u8>> {
@@ -135,6 +157,10 @@ mod tests {
             before.save_serials(identity, serials);
             before.save_sets(identity, vec![7]);
         }
+        assert_eq!(before.serials(fresh), serials, "it may begin to listen again");
+        let other = ApAddress::of(&SigningKey::from_seed(&[2; 32]).verifying_key());
+        before.save_serials(other, Serials([3 << 16, 99 << 16]));
+        assert_eq!(before.serials(fresh), Serials::default(), "long over");
         let after = Stored::new(store.clone(), identities);
         assert_eq!((after.serials(named), after.serials(fresh)), (serials, Serials::default()));
         assert_eq!((after.sets(named), after.sets(fresh)), (Some(vec![7]), None));

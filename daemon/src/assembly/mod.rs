@@ -479,6 +479,11 @@ impl Daemon for Running {
     }
 
     #[cfg(unix)]
+    fn expect_sessions(&self) {
+        self.network.expect();
+    }
+
+    #[cfg(unix)]
     async fn go_on_with_sessions(&self, left: Left) {
         self.go_on_with(left);
     }

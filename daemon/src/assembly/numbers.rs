@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use phantom_proto::node::{Times, Work};
 
 use super::Running;
-use super::answers::ready_tunnels;
+use super::answers::{ready_tunnels, waiting_for};
 use crate::driver::Snapshot;
 use crate::metrics::{Numbers, Source};
 use crate::router::Forwarding;
@@ -15,16 +15,16 @@ impl Source for Running {
         let known = self.database.known().borrow().clone();
         let snapshot = self.handle.snapshot().await.unwrap_or_default();
         let (warnings, _) = self.watch(&self.facts(&known, &snapshot).await);
-        let ready_tunnels = ready_tunnels(&snapshot) as u64;
+        let ready_tunnels = ready_tunnels(&snapshot);
         let open = self.network.connections();
         let open = |incoming| open.iter().filter(|(_, one)| one.open && one.incoming == incoming).count() as u64;
         let (connections_begun, bytes) = self.network.totals();
         let roots = warnings.into_iter().filter(|warning| warning.caused_by.is_none());
         let numbers = Numbers {
             uptime_seconds: self.started.elapsed().as_secs(),
-            ready: snapshot.exit_paths > 0 && ready_tunnels > 0,
+            ready: waiting_for(&known, snapshot.exit_paths, snapshot.waiting_for.clone(), ready_tunnels).is_empty(),
             paths: paths(&snapshot),
-            ready_tunnels,
+            ready_tunnels: ready_tunnels as u64,
             connections: [open(false), open(true)],
             connections_begun,
             bytes,

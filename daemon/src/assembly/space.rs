@@ -267,7 +267,10 @@ pub(super) async fn go_on(
     owner: Owner,
     left: Left,
 ) -> Result<Arc<dyn Space>, Refusal> {
-    let SpaceLeft { is_used, staying, gate } = SpaceLeft::read(left)?;
+    let SpaceLeft { is_used, staying, serials, gate } = SpaceLeft::read(left)?;
+    if identity.name.is_none() {
+        arrivals.network().handle().follow_serials(identity.address(), serials).await;
+    }
     let space = make(setup, arrivals, identity.clone(), owner).await;
     if let Some(gate) = gate {
         space.sockets.go_on(gate)?;
@@ -423,7 +426,10 @@ impl Space for NodeSpace {
     }
 
     fn notes(&self) -> broadcast::Receiver<Note> {
-        self.notes.subscribe()
+        let notes = self.notes.subscribe();
+        // After a start anew nobody listens when the space is made again.
+        self.visits.look_for_those_who_listen();
+        notes
     }
 
     async fn in_use(&self) -> bool {
@@ -451,7 +457,8 @@ impl Space for NodeSpace {
             watch.abort();
         }
         let is_used = *self.usage.stage.lock().await == Stage::Begun;
-        SpaceLeft { is_used, staying: self.published.staying(), gate }.write()
+        let serials = self.usage.network().handle().serials(self.usage.address()).await;
+        SpaceLeft { is_used, staying: self.published.staying(), serials, gate }.write()
     }
 
     async fn close(&self) {

@@ -138,6 +138,8 @@ pub(super) struct Visits {
     /// On average.
     pause: Duration,
     running: Mutex<BTreeMap<ApAddress, JoinHandle<()>>>,
+    /// Identities, and their names, of which nobody has wanted to know yet.
+    held: Mutex<BTreeMap<ApAddress, String>>,
 }
 
 impl Visits {
@@ -150,33 +152,50 @@ impl Visits {
         hurry: bool,
     ) -> Self {
         let pause = if hurry { Duration::ZERO } else { PAUSE };
-        Self { arrivals, inside, published, notes, pause, running: Mutex::default() }
+        Self { arrivals, inside, published, notes, pause, running: Mutex::default(), held: Mutex::default() }
     }
 
     fn running(&self) -> MutexGuard<'_, BTreeMap<ApAddress, JoinHandle<()>>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins, if anybody wants to know.
+    fn held(&self) -> MutexGuard<'_, BTreeMap<ApAddress, String>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins as soon as anybody wants to know.
     pub(super) fn begin(&self, at: &ApIdentity) {
+        self.held().insert(at.address(), at.phantom_name().to_string());
+        self.look_for_those_who_listen();
+    }
+
+    /// Begins what nobody wanted to know before.
+    pub(super) fn look_for_those_who_listen(&self) {
+        if self.notes.receiver_count() > 0 {
+            std::mem::take(&mut *self.held()).into_iter().for_each(|(at, name)| self.start(at, name));
+        }
+    }
+
+    fn start(&self, at: ApAddress, name: String) {
         let mut running = self.running();
-        if self.notes.receiver_count() == 0 || running.get(&at.address()).is_some_and(|task| !task.is_finished()) {
+        if running.get(&at).is_some_and(|task| !task.is_finished()) {
             return;
         }
         let visit = Visit {
-            at: at.address(),
-            name: at.phantom_name().to_string(),
+            at,
+            name,
             arrivals: self.arrivals.clone(),
             inside: self.inside.clone(),
             published: self.published.clone(),
             notes: self.notes.clone(),
         };
         let pause = at_random(self.pause);
-        running.insert(at.address(), tokio::spawn(async move { look(&visit, pause).await }));
+        running.insert(at, tokio::spawn(async move { look(&visit, pause).await }));
     }
 
     /// Ends those to an identity, or all.
     pub(super) fn end(&self, at: Option<ApAddress>) {
+        self.held().retain(|address, _| at.is_some_and(|at| at != *address));
         self.running().retain(|address, task| {
             let stays = at.is_some_and(|at| at != *address);
             if !stays {

@@ -36,7 +36,7 @@ Examples:
   phantom command list                        what have maintainers banned here?
   phantom testnet up --nodes 12 --dir net     a private network on this computer
 
-Exit status: 0 done; 1 it did not work, and standard error says why; 2 wrong command line.
+Exit status: 0 done; 1 it did not work, and standard error says why; 2 wrong command line; setup: 3 where the agreement was not accepted.
 
 Of doctor: 0 all is well; 1 something should be looked at; 2 programs cannot be served.";
 

@@ -111,11 +111,12 @@ Without --publish others reach nothing of a service, whatever it listens on.";
 pub(super) const RESTART: &str = "\
 Examples:
   phantom restart                             after an upgrade, or a change of
-                                              config.toml
+                                              phantomd.toml
   sudo systemctl reload phantomd              where it is a service
 
 Programs stay, and so do their phantom namespaces, listeners and connections:
-these go on over new routing paths some seconds later. Emulated sockets end.";
+these go on over new routing paths some seconds later. Emulated sockets end,
+and so does what was forwarded without --keep.";
 
 pub(super) const STOP: &str = "\
 Examples:

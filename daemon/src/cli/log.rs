@@ -32,7 +32,14 @@ async fn keep_printing(socket: &Path, as_json: bool) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     let mut after = 0;
     loop {
-        let lines: Vec<LogLine> = wait::answer(&mut client, &Request::Log { after }).await?;
+        let lines: Vec<LogLine> = match wait::answer(&mut client, &Request::Log { after }).await {
+            Ok(lines) => lines,
+            Err(ended) => {
+                // One that is started anew counts anew.
+                (client, after) = (wait::next_daemon(socket, ended).await?, 0);
+                continue;
+            }
+        };
         for line in &lines {
             after = line.number;
             tell(as_json, line, |line| show::log(std::slice::from_ref(line)))?;

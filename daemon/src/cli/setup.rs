@@ -40,7 +40,7 @@ pub(super) fn run(options: &Setup, runtime: &Runtime) -> Result<u8> {
     if let Whose::Others = whose {
         print(&format!(
             "this computer's daemon at {SYSTEM_SOCKET} serves you: phantom-run PROGRAM needs nothing more\n\
-             for a daemon of your own, with lasting names: phantom setup --own\n"
+             names of yours that last: phantom identity new NAME; for a daemon of your own: phantom setup --own\n"
         ))?;
         return Ok(0);
     }

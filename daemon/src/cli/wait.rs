@@ -10,7 +10,7 @@ use std::time::Duration;
 use indicatif::{ProgressBar, ProgressStyle};
 use phantom_ipc::admin::Request;
 use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::client::{Client, ClientError};
 
@@ -22,6 +22,28 @@ const LONG_WAIT: Duration = Duration::from_secs(5);
 
 /// How often the seconds are drawn again.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
+
+/// How long a daemon may take that is started anew; between two looks for it.
+const BACK_WITHIN: Duration = Duration::from_secs(30);
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+
+/// The next daemon, after a conversation that ended so.
+///
+/// # Errors
+/// The same, when it was for another reason, or no daemon comes.
+pub(super) async fn next_daemon(socket: &Path, ended: ClientError) -> Result<Client, ClientError> {
+    let ClientError::Silent(_) = ended else { return Err(ended) };
+    let found = async {
+        loop {
+            if let Ok(client) = Client::connect(socket).await {
+                return client;
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    };
+    let found = timeout(BACK_WITHIN, found);
+    shown("the daemon has ended; waiting for the next one", found).await.map_err(|_| ended)
+}
 
 /// Asks the daemon.
 pub(super) async fn answer<T: DeserializeOwned>(client: &mut Client, request: &Request) -> Result<T, ClientError> {

@@ -106,6 +106,11 @@ impl Network {
         std::mem::take(&mut *lock(&estate))
     }
 
+    /// Those of the process before are to come: [`Self::go_on`].
+    pub fn expect(&self) {
+        self.expects.store(true, Ordering::Relaxed);
+    }
+
     /// Goes on with the connections that the process before has left, as far as their identities are in use; how many those are.
     pub fn go_on(self: &Arc<Self>, all: impl IntoIterator<Item = Kept>) -> usize {
         let (mut begins, mut count) = (BTreeMap::new(), 0);
@@ -117,6 +122,7 @@ impl Network {
             self.go_on_with(kept, &identity, begin);
             count += 1;
         }
+        self.expects.store(false, Ordering::Relaxed);
         count
     }
 

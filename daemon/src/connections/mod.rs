@@ -10,7 +10,7 @@ mod unproven;
 mod visits;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -154,6 +154,8 @@ pub struct Network {
     budget: Arc<Budget>,
     /// Whether the daemon stops or hands over; each session looks at it, as long as it lives.
     course_tx: watch::Sender<Course>,
+    /// Whether sessions of the process before are still to come.
+    expects: AtomicBool,
 }
 
 /// What an attempt is about.
@@ -211,8 +213,8 @@ pub struct Identity {
 impl Network {
     /// Over the driver; answers what arrives on `incoming_rx`.
     pub fn start(handle: Handle, incoming_rx: mpsc::Receiver<ForIdentity>) -> Arc<Self> {
-        let (identities, connections, budget, course_tx) = Default::default();
-        let network = Arc::new(Self { handle, identities, connections, budget, course_tx });
+        let (identities, connections, budget, course_tx, expects) = Default::default();
+        let network = Arc::new(Self { handle, identities, connections, budget, course_tx, expects });
         tokio::spawn(network.clone().answer(incoming_rx));
         network
     }
@@ -423,9 +425,9 @@ impl Network {
                     continue;
                 }
             };
-            // What was left to the next process is here no more, and whoever came for it would be told that it is lost.
+            // What was left to the next process is here no more, or not yet, and whoever came for it would be told that it is lost.
             // protocol: S51
-            if matches!(*self.course_tx.borrow(), Course::HandsOver(_)) {
+            if matches!(*self.course_tx.borrow(), Course::HandsOver(_)) || self.expects.load(Ordering::Relaxed) {
                 tokio::spawn(tunnel.abort(Reason::GoingAway));
                 continue;
             }

@@ -42,6 +42,12 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
 /// How long a newer record may take.
 const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
 
+/// Where no entry leads on: how often a newer record is looked for between tries, and how long. A server that was started anew has one within
+/// seconds, and pauses between tries grow.
+// protocol: S52
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+const LOOKS_FOR: Duration = Duration::from_secs(120);
+
 /// How long one wait for a tunnel is; then whether the identity is still there is looked at.
 const TUNNEL_LIMIT: Duration = Duration::from_secs(60);
 
@@ -58,6 +64,8 @@ pub(super) struct Redial {
     /// One that is not to blame for the loss of what led over it.
     sound: Option<EntryHandle>,
     tries: u32,
+    /// Since when no entry of the newest record has led on, where each was tried and no newer one was there.
+    vain: Option<Instant>,
     /// Since when the other end has been heard of on the present tunnel, if it has.
     answered: Option<Instant>,
     /// No try leaves earlier.
@@ -83,7 +91,7 @@ impl Redial {
         let (tried, begin) = (vec![entry], Instant::now());
         // The session's secret came by it.
         let answered = Some(begin);
-        Self { handle, records, again, from, record, tried, sound: None, tries: 0, answered, begin }
+        Self { handle, records, again, from, record, tried, sound: None, tries: 0, vain: None, answered, begin }
     }
 
     /// The same, whose first try waits until then.
@@ -106,6 +114,7 @@ impl Redial {
     pub(super) fn answered(&mut self) {
         let present = self.tried.pop();
         (self.answered, self.tried) = (Some(Instant::now()), present.into_iter().collect());
+        self.vain = None;
     }
 
     /// The tunnel is lost; when it has carried for a while, that is nothing that goes on. Without a word of the exit node it broke before
@@ -145,15 +154,36 @@ impl Redial {
 
     async fn wait(&mut self) {
         let due = self.begin.max(Instant::now() + self.pause());
-        tokio::select! {
-            biased;
-            () = sleep_until(due) => {}
-            // As if it had just been lost: what failed until now failed without a network.
-            () = self.again.notified() => {
-                self.tries = 1;
-                sleep(self.pause()).await;
+        loop {
+            tokio::select! {
+                biased;
+                () = sleep_until(due) => return,
+                // As if it had just been lost: what failed until now failed without a network.
+                () = self.again.notified() => {
+                    self.tries = 1;
+                    return sleep(self.pause()).await;
+                }
+                () = sleep_until(self.next_look()) => {}
+            }
+            if self.has_newer().await {
+                return;
             }
         }
+    }
+
+    fn next_look(&self) -> Instant {
+        let every = LOOK_EVERY.mul_f64(crate::random().random_range(1.0..1.5));
+        let looks = self.vain.is_some_and(|since| since.elapsed() < LOOKS_FOR);
+        Instant::now() + if looks { every } else { PAUSES[1] * 2 }
+    }
+
+    /// Whether there is a newer record than the one of which no entry leads on.
+    async fn has_newer(&mut self) -> bool {
+        let Some(records) = self.records.upgrade() else { return true };
+        let deadline = Instant::now() + RENEWAL_LIMIT;
+        let newer = records.renew(&self.handle, self.from, &self.record, deadline).await;
+        self.learn(newer);
+        self.vain.is_none()
     }
 
     fn pause(&self) -> Duration {
@@ -188,12 +218,13 @@ impl Redial {
         // An old connection's record may have ended long ago.
         let known = records.find(&self.handle, self.from, to, deadline).await;
         self.learn(known);
-        if let Some(entry) = self.untried() {
+        if let Some(entry) = self.untried().filter(|_| self.vain.is_none()) {
             return Some(Some(entry));
         }
         let newer = records.renew(&self.handle, self.from, &self.record, deadline).await;
         self.learn(newer);
         Some(self.untried().or_else(|| {
+            self.vain.get_or_insert_with(Instant::now);
             // Once more, the one that failed last behind the others.
             let last = self.tried.pop();
             self.tried.clear();
@@ -205,7 +236,7 @@ impl Redial {
 
     fn learn<E>(&mut self, record: Result<ApRecord, E>) {
         if let Some(newer) = record.ok().filter(|record| record.serial > self.record.serial) {
-            self.record = newer;
+            (self.record, self.vain) = (newer, None);
         }
     }
 

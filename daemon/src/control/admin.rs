@@ -12,7 +12,7 @@ use phantom_ipc::admin::{
 use phantom_ipc::errno;
 use phantom_proto::ident::ApAddress;
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use zeroize::Zeroizing;
 
 use super::people::refused;
@@ -24,6 +24,9 @@ use crate::random::system_rng;
 /// How long the programs of one identity may take to say where they are reached: who asks for the status is not to wait
 /// for a namespace that hangs.
 const LOOK_TIME: Duration = Duration::from_secs(2);
+
+/// How long who has asked may take to read the answer when the process becomes another one.
+const LAST_TIME: Duration = Duration::from_millis(300);
 
 /// What is offered as long as a connection lasts.
 type Offered = (u16, ApAddress);
@@ -92,7 +95,16 @@ async fn talk(connection: &mut Connection, control: &Control, offered: &mut Vec<
             answer = timeout(ANSWER_TIME, answer) => answer.unwrap_or_else(|_| line_of::<()>(Err(late()))),
         }?;
         let restart = restart && answer == line_of(Ok(()))?;
-        in_time(connection.send(answer.as_bytes())).await?;
+        // Who does not read is not to keep a process that becomes the next one.
+        let sent = in_time(connection.send(answer.as_bytes()));
+        let late = async {
+            let _ = leaving_rx.wait_for(|leaving| *leaving).await;
+            sleep(LAST_TIME).await;
+        };
+        tokio::select! {
+            sent = sent => sent?,
+            () = late => return Ok(()),
+        }
         if stop {
             control.stop.notify_one();
             return Ok(());

@@ -142,27 +142,17 @@ pub(super) fn leave_unbegun(connection: Connection, control: &Control) -> Option
     leave(connection, control, Session::default(), false)
 }
 
-/// Goes on with a conversation of the process before; what lasts as long as it does is asked for first.
-pub(super) async fn go_on(kept: KeptConversation, control: &Control) -> io::Result<Continued> {
+/// A conversation of the process before.
+pub(super) fn go_on(kept: KeptConversation) -> io::Result<Continued> {
     let KeptConversation { peer, only, is_begun, said, unread, socket, .. } = kept;
     let socket = socket.take().ok_or(io::ErrorKind::InvalidData)?;
-    let (connection, mut session) = (Connection::go_on(socket, peer, only, unread)?, Session::default());
-    for Said { body, beside } in said {
-        let Ok(request) = Request::decode(&body) else { return Err(io::ErrorKind::InvalidData.into()) };
-        let (reply, _) = control
-            .serve_lasting(&request, body, beside.and_then(Grave::take).map(Beside::from), &connection, &mut session)
-            .await;
-        if let Reply::Failed { message, .. } = reply {
-            return Err(io::Error::other(message));
-        }
-    }
-    Ok(Continued { connection, session, is_begun })
+    Ok(Continued { connection: Connection::go_on(socket, peer, only, unread)?, said, is_begun })
 }
 
-/// A conversation that has all that it had.
+/// One that is still to have what it had.
 pub(super) struct Continued {
     connection: Connection,
-    session: Session,
+    said: Vec<Said>,
     is_begun: bool,
 }
 
@@ -172,13 +162,39 @@ impl Continued {
         Some(self.connection.peer().uid).filter(|_| !self.connection.may_administer())
     }
 
-    /// Until it ends, or is left again.
+    /// Asks for what lasts as long as it does, each in its own time: whoever has asked for much keeps nobody waiting. Then until it ends,
+    /// or is left again.
     pub(super) async fn converse(self, control: Arc<Control>) -> Option<KeptConversation> {
-        if !self.is_begun {
-            return super::converse(self.connection, control).await;
+        let Self { connection, said, is_begun } = self;
+        if !is_begun {
+            return super::converse(connection, control).await;
         }
-        begin(self.connection, &control, self.session).await.ok().flatten()
+        match timeout(ANSWER_TIME, ask_again(said, &connection, &control)).await {
+            Ok(Ok(session)) => begin(connection, &control, session).await.ok().flatten(),
+            // Its program takes it up anew, as when a daemon was lost.
+            Ok(Err(error)) => {
+                tracing::debug!("a program of the process before was left: {error}");
+                None
+            }
+            Err(_) => {
+                tracing::debug!("a program of the process before was left: it has asked for too much");
+                None
+            }
+        }
     }
+}
+
+async fn ask_again(said: Vec<Said>, connection: &Connection, control: &Control) -> io::Result<Session> {
+    let mut session = Session::default();
+    for Said { body, beside } in said {
+        let request = Request::decode(&body).map_err(|_| io::Error::from(io::ErrorKind::InvalidData))?;
+        let beside = beside.and_then(Grave::take).map(Beside::from);
+        let (reply, _) = control.serve_lasting(&request, body, beside, connection, &mut session).await;
+        if let Reply::Failed { message, .. } = reply {
+            return Err(io::Error::other(message));
+        }
+    }
+    Ok(session)
 }
 
 async fn talk(connection: &mut Connection, control: &Control, session: &mut Session) -> io::Result<()> {
@@ -545,6 +561,9 @@ impl Control {
             message: error.to_string(),
             hint: match error {
                 IdentityError::Full(_) => "`phantom identity remove` makes room; or publish without a name",
+                IdentityError::Store(_) => {
+                    "free some space on the disk of its folder, and try again: `phantom doctor` says how much there is"
+                }
                 _ => "choose another name, or give none for an address that does not last",
             }
             .to_owned(),

@@ -168,7 +168,9 @@ pub trait Daemon: Send + Sync + 'static {
     async fn leave_sessions(&self) -> Left {
         Left { state: Vec::new(), descriptors: Vec::new() }
     }
-    /// Goes on with those of the process before, whose spaces are open again.
+    /// Those of the process before are to come: nobody who asks for one is told that it is lost.
+    fn expect_sessions(&self) {}
+    /// Goes on with them; their spaces are open again.
     async fn go_on_with_sessions(&self, _left: Left) {}
     /// The process ends: says good-bye. All spaces were closed before.
     async fn stop(&self);
@@ -363,7 +365,7 @@ impl Control {
             self.spaces.go_on(space).await;
         }
         for conversation in kept.conversations {
-            match hook::go_on(conversation, self).await {
+            match hook::go_on(conversation) {
                 Ok(continued) => lock(&self.continued).push(continued),
                 // Its program takes it up anew, as when a daemon was lost.
                 Err(error) => tracing::debug!("a program of the process before was left: {error}"),

@@ -270,10 +270,12 @@ impl Spaces {
     /// Leaves all that can outlive the process. Nobody may be served any more.
     pub(super) async fn leave(&self) -> Vec<KeptSpace> {
         let entries: Vec<_> = self.lock().iter().map(|(which, entry)| (which.clone(), entry.clone())).collect();
+        // All at once: a helper may be busy with what its programs want.
+        let leaving = entries.iter().map(|(_, entry)| async { entry.space.get()?.leave().await });
+        let all = futures::future::join_all(leaving).await;
         let mut kept = Vec::new();
-        for (which, entry) in entries {
-            let Some(space) = entry.space.get() else { continue };
-            let Some(left) = space.leave().await else { continue };
+        for ((which, entry), left) in entries.into_iter().zip(all) {
+            let Some(left) = left else { continue };
             self.lock().remove(&which);
             let identity = &entry.identity;
             let name = identity.name.as_ref().map(|name| (identity.whose, name.to_string()));

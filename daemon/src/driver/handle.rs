@@ -7,7 +7,7 @@ use std::time::Duration;
 use phantom_proto::command::Bans;
 use phantom_proto::crypto::{SigningKey, derive};
 use phantom_proto::ident::{ApAddress, NodeId};
-use phantom_proto::node::{Input, Of, PathNo, Vitals, Work};
+use phantom_proto::node::{Input, Of, PathNo, Serials, Vitals, Work};
 use phantom_proto::path::{Candidate, PathKeys};
 use phantom_proto::record::{NodeRecord, Signed};
 use tokio::sync::{mpsc, oneshot};
@@ -79,10 +79,22 @@ impl Handle {
 
     /// Asks for entry paths of this identity, to be published.
     pub async fn want_entry(&self, key: Arc<SigningKey>) {
-        let (kept, identity) = (self.kept.clone(), ApAddress::of(&key.verifying_key()));
+        let identity = ApAddress::of(&key.verifying_key());
         self.settle(&key, identity).await;
-        let serials = beside(move || kept.serials(identity)).await.unwrap_or_default();
+        let serials = self.serials(identity).await;
         self.input(Input::WantEntry(key, serials)).await;
+    }
+
+    /// The serials of an identity's AP records.
+    pub async fn serials(&self, identity: ApAddress) -> Serials {
+        let kept = self.kept.clone();
+        beside(move || kept.serials(identity)).await.unwrap_or_default()
+    }
+
+    /// Those of a process before, of an identity that does not begin to listen before this returns.
+    pub async fn follow_serials(&self, identity: ApAddress, serials: Serials) {
+        let kept = self.kept.clone();
+        let _ = beside(move || kept.save_serials(identity, serials)).await;
     }
 
     /// Keeps spares for an identity that outlives the daemon and was last used at this time, in seconds since 1970.

@@ -22,9 +22,10 @@ use tokio::net::UnixStream;
 
 use super::Entry;
 use super::sys::unreceived;
+use crate::control;
 use crate::far::Stream;
-use crate::lines::take_no_descriptors;
 use crate::netlink::Netlink;
+use crate::passed::{look, take_no_descriptors, takes_descriptors};
 
 /// What a program may send ahead: enough that a piece that is mostly read does not keep it from looking writable. The
 /// kernel doubles it.
@@ -56,7 +57,7 @@ pub(super) fn make(name: SocketName) -> io::Result<(OwnedFd, OwnedFd)> {
         rustix::net::shutdown(&ours, Shutdown::Read)?;
     }
     rustix::io::ioctl_fionbio(&ours, true)?;
-    // Who reads past a descriptor closes it, which may take as long as the program likes. Kernels before Linux 6.16 cannot.
+    // Kernels before Linux 6.16 cannot: see [`End::readable`].
     let _ = take_no_descriptors(&ours);
     Ok((theirs, ours))
 }
@@ -104,6 +105,8 @@ pub(super) struct End {
     entry: Option<Entry>,
     heard: bool,
     said: bool,
+    /// Whether the program can pass descriptors.
+    is_passed: bool,
     /// What a record costs in [`unreceived`]'s count.
     record: usize,
 }
@@ -113,8 +116,9 @@ impl Stream for End {}
 impl End {
     /// Needs a runtime.
     pub(super) fn new(ours: OwnedFd, entry: Entry) -> io::Result<Self> {
+        let is_passed = takes_descriptors(&ours);
         let stream = Some(UnixStream::from_std(ours.into())?);
-        Ok(Self { stream, entry: Some(entry), heard: false, said: false, record: 0 })
+        Ok(Self { stream, entry: Some(entry), heard: false, said: false, is_passed, record: 0 })
     }
 
     /// Another descriptor of it, to look at.
@@ -184,7 +188,7 @@ impl End {
                 return self.ended(ends);
             }
         }
-        let length = (count - 1).min(room.len());
+        let length = self.readable((count - 1).min(room.len()))?;
         let mut old = [0];
         let (most, _) = room.split_at_mut(length - 1);
         let mut pieces = [IoSliceMut::new(&mut old), IoSliceMut::new(most)];
@@ -194,6 +198,19 @@ impl End {
         }
         rustix::net::recv(stream, &mut room[got.bytes - 1..got.bytes], RecvFlags::PEEK)?;
         Ok(got.bytes)
+    }
+
+    /// How many of the next bytes, at most `length`, can be read without a descriptor that the program passed. Who reads past one closes it,
+    /// which may take as long as the program likes; TCP passes none.
+    fn readable(&self, length: usize) -> io::Result<usize> {
+        if !self.is_passed || length == 0 {
+            return Ok(length);
+        }
+        match look(self.stream()?, &mut vec![0; length])? {
+            (_, true) => Err(io::ErrorKind::InvalidData.into()),
+            (0, false) => Err(io::ErrorKind::WouldBlock.into()),
+            (length, false) => Ok(length),
+        }
     }
 
     fn ended(&self, ends: PollFlags) -> io::Result<usize> {
@@ -224,6 +241,14 @@ fn empty(stream: &UnixStream) {
     let _ = rustix::net::shutdown(stream, Shutdown::Read);
     let mut waste = [0; FILLING.len()];
     while matches!(rustix::net::recv(stream, &mut waste, RecvFlags::DONTWAIT), Ok((1.., _))) {}
+}
+
+/// Another copy of it, if descriptors wait in it unread. Nothing more comes after this.
+fn with_descriptors(stream: &UnixStream) -> Option<OwnedFd> {
+    let _ = rustix::net::shutdown(stream, Shutdown::Read);
+    let unread = usize::try_from(rustix::io::ioctl_fionread(stream).ok()?).ok()?;
+    let (_, holds_some) = look(stream, &mut vec![0; unread + 1]).ok()?;
+    if holds_some { stream.as_fd().try_clone_to_owned().ok() } else { None }
 }
 
 /// What has ended: HUP, RDHUP, ERR.
@@ -300,12 +325,16 @@ impl AsyncWrite for End {
 impl Drop for End {
     fn drop(&mut self) {
         let (Some(stream), Some(entry)) = (self.stream.take(), self.entry.take()) else { return };
+        let grave = if self.is_passed { with_descriptors(&stream) } else { None };
         // Who has had the end of the stream gets EPIPE from a reset, not ECONNRESET; who has left gets nothing.
-        if self.said || ends(&stream).contains(PollFlags::HUP) {
+        if grave.is_none() && (self.said || ends(&stream).contains(PollFlags::HUP)) {
             empty(&stream);
         }
         // First the table, then the program hears of it.
         drop(entry);
+        drop(stream);
+        // Last: whoever closes it may have to wait.
+        control::bury_unknown(grave);
     }
 }
 
@@ -332,7 +361,7 @@ pub(super) fn release(end: &End, connected: bool) -> io::Result<()> {
     let mut left = usize::try_from(filling).unwrap_or(usize::MAX);
     let mut waste = [0; FILLING.len()];
     while left > 0 {
-        let most = left.min(waste.len());
+        let most = end.readable(left.min(waste.len()))?;
         match rustix::net::recv(stream, &mut waste[..most], RecvFlags::empty())?.0 {
             0 => break,
             got => left -= got,

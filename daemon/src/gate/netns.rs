@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use phantom_proto::ident::ApAddress;
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, SocketFlags, SocketType, recvmsg, sendmsg, sockopt,
@@ -208,8 +209,9 @@ impl Life {
         children::begun(id, Owner::own().uid);
         // Whoever waits for it may be gone before it: it is not to stay as a dead child.
         std::thread::Builder::new().name("gate-life".into()).stack_size(LIFE_STACK).spawn(move || {
-            let ended = || waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED);
-            let _ = rustix::io::retry_on_intr(ended);
+            // Where a service manager has started this process it is no child of it, and is not waited for.
+            let _ = rustix::io::retry_on_intr(|| poll(&mut [PollFd::new(&child, PollFlags::IN)], None));
+            let _ = waitid(WaitId::PidFd(child.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
             children::ended(id);
             let _ = over_tx.send(());
         })?;

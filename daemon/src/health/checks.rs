@@ -210,8 +210,8 @@ fn layers(facts: &Facts) -> Check {
 fn paths(facts: &Facts) -> Check {
     let text =
         format!("paths that stand for what goes out: {}; ready tunnels: {}", facts.exit_paths, facts.ready_tunnels);
-    let state = match (facts.exit_paths, facts.ready_tunnels) {
-        (0, _) => CheckState::Bad,
+    let state = match (facts.is_without_path(), facts.ready_tunnels) {
+        (true, _) => CheckState::Bad,
         // The last one was just used, and the next is on its way; if none comes there is a warning.
         (_, 0) => CheckState::Unknown,
         _ => CheckState::Good,

@@ -65,6 +65,13 @@ pub struct Facts {
     pub commands: CommandFacts,
 }
 
+impl Facts {
+    /// Where the stock is used up and nothing is waited for, one is built for who comes next.
+    fn is_without_path(&self) -> bool {
+        self.exit_paths == 0 && self.waits_for.is_some()
+    }
+}
+
 /// How it is with maintainers' commands.
 #[derive(Debug, Clone, Default)]
 pub struct CommandFacts {
@@ -168,7 +175,7 @@ fn clock_in_words(ahead: i64) -> String {
 
 fn paths(facts: &Facts) -> Vec<Condition> {
     let vitals = &facts.vitals;
-    let no_path = facts.exit_paths == 0;
+    let no_path = facts.is_without_path();
     let problem = vitals.problem.as_ref().filter(|_| no_path);
     let own = [
         problem.map(|problem| (&NO_PLAN, format!("no path can be planned: {problem}"))),

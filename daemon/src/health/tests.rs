@@ -45,6 +45,10 @@ fn roots(facts: &Facts) -> Vec<String> {
     told(facts, 3600).into_iter().filter(|(_, cause)| cause.is_none()).map(|(code, _)| code).collect()
 }
 
+fn a_build() -> Option<String> {
+    Some("a build".into())
+}
+
 #[test]
 fn a_node_that_lacks_nothing_has_no_warning_and_every_check_is_good() {
     assert!(told(&well(), 86_400).is_empty());
@@ -56,7 +60,15 @@ fn a_node_that_lacks_nothing_has_no_warning_and_every_check_is_good() {
 #[test]
 fn what_follows_from_a_cause_is_not_told_beside_it() {
     let vitals = Vitals { failures: 7, unseen: 1, problem: Some("too few".into()), ..Vitals::default() };
-    let cut_off = Facts { connected: 0, exit_paths: 0, ready_tunnels: 0, vitals, published: Some(false), ..well() };
+    let cut_off = Facts {
+        connected: 0,
+        exit_paths: 0,
+        waits_for: a_build(),
+        ready_tunnels: 0,
+        vitals,
+        published: Some(false),
+        ..well()
+    };
     assert_eq!(roots(&cut_off), ["no-peers"]);
     let all = told(&cut_off, 3600);
     assert!(all.len() > 5 && all[1..].iter().all(|(_, cause)| cause.as_deref() == Some("no-peers")), "{all:?}");
@@ -103,7 +115,7 @@ fn what_passes_by_itself_is_not_told() {
 /// A cause that is not told yet silences its effects all the same: else they would be told first.
 #[test]
 fn an_effect_is_never_told_before_its_cause() {
-    let alone = Facts { connected: 0, exit_paths: 0, ready_tunnels: 0, ..well() };
+    let alone = Facts { connected: 0, exit_paths: 0, waits_for: a_build(), ready_tunnels: 0, ..well() };
     for seconds in 0..200 {
         let told = told(&alone, seconds);
         assert!(told.iter().all(|(code, cause)| code == "no-peers" || cause.is_some()), "{seconds}: {told:?}");
@@ -169,7 +181,9 @@ fn how_bad_it_is_depends_on_connections_and_severity() {
     let info = Vitals { choice: vec![Note::LayersOff, Note::Provisional], ..well().vitals };
     assert_eq!(state(&Facts { vitals: info, ..well() }), CheckState::Good, "a small network is no fault");
     assert_eq!(state(&Facts { published: Some(false), ..well() }), CheckState::Warning);
-    assert_eq!(state(&Facts { exit_paths: 0, ..well() }), CheckState::Bad);
+    assert_eq!(state(&Facts { exit_paths: 0, waits_for: a_build(), ..well() }), CheckState::Bad);
+    // All were just at work, and who comes next waits for seconds.
+    assert_eq!(state(&Facts { exit_paths: 0, ..well() }), CheckState::Good);
     // The only ready tunnel was just used: that is how it goes, unless it stays so.
     let used_up = Facts { ready_tunnels: 0, ..well() };
     assert_eq!(worst(&checks_of(&used_up), &[]), CheckState::Unknown);
@@ -189,7 +203,8 @@ proptest! {
     ) {
         let choice = if fails { vec![Note::NoThreeWork] } else { Vec::new() };
         let vitals = Vitals { failures, unseen, choice, ..well().vitals };
-        let facts = Facts { connected, exit_paths, ready_tunnels, reachable, published, vitals, ..well() };
+        let waits_for = a_build().filter(|_| exit_paths == 0);
+        let facts = Facts { connected, exit_paths, waits_for, ready_tunnels, reachable, published, vitals, ..well() };
         let told = told(&facts, 3600);
         for (_, cause) in &told {
             let is_told = |cause: &String| told.iter().any(|(code, _)| code == cause);

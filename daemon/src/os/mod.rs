@@ -13,12 +13,12 @@ use windows as here;
 
 pub(crate) use here::{
     Continued, HAS_NAMESPACES, Signals, ask_after_silence, columns, computer, file_is_ours, folder_is_ours, free_space,
-    give_to_owner_of, give_up_after, interrupted, make_folder, new_private, open_private, raise_descriptor_limit,
-    rename_to_new, resets, router, suspend, sync_folder, take_port_again, uptime, writable,
+    give_to_owner_of, give_up_after, interrupted, is_own, make_folder, new_private, open_private,
+    raise_descriptor_limit, rename_to_new, resets, router, suspend, sync_folder, take_port_again, uptime, writable,
 };
 
 #[cfg(unix)]
-pub(crate) use unix::{FileId, OwnFile};
+pub(crate) use unix::{Asked, FileId, OwnFile, outlive_file_limit};
 
 /// A user, and their group: whose programs they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -6,12 +6,16 @@ use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
 use rustix::net::sockopt;
 use rustix::process::{Resource, Rlimit, getrlimit, kill_current_process_group, setrlimit};
 use rustix::termios::tcgetwinsize;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGXFSZ};
+use signal_hook::flag;
 use tokio::io::Interest;
 use tokio::net::tcp::ReadHalf;
 use tokio::net::{TcpSocket, TcpStream};
@@ -122,9 +126,14 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Whether a file or folder is this user's.
+pub(crate) fn is_own(about: &Metadata) -> bool {
+    about.uid() == own_user().uid
+}
+
 /// Whether a folder is this user's, and nobody else may write into it.
 pub(crate) fn folder_is_ours(about: &Metadata) -> Result<(), Shared> {
-    if about.uid() != own_user().uid {
+    if !is_own(about) {
         return Err(Shared { what: "belongs to another user", hint: "give a folder of your own" });
     }
     if about.mode() & 0o022 != 0 {
@@ -166,7 +175,9 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 /// Bytes that are free on the disk of a folder.
 pub(crate) fn free_space(folder: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(folder)?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
+    // What is reserved is root's.
+    let blocks = if own_user().uid == 0 { disk.f_bfree } else { disk.f_bavail };
+    Ok(blocks.saturating_mul(disk.f_frsize))
 }
 
 /// Whether files can be made in a folder; nothing is.
@@ -233,6 +244,32 @@ impl Signals {
             _ = self.hup.recv() => "SIGHUP",
         }
     }
+}
+
+/// Whether one has come since, also to a process that has no runtime any more.
+pub(crate) struct Asked(Arc<AtomicBool>);
+
+impl Asked {
+    /// From now on.
+    pub(crate) fn since_now() -> io::Result<Self> {
+        let asked = Arc::default();
+        for signal in [SIGTERM, SIGINT, SIGHUP] {
+            flag::register(signal, Arc::clone(&asked))?;
+        }
+        Ok(Self(asked))
+    }
+
+    /// Whether it is to end.
+    pub(crate) fn to_end(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// A limit of file sizes (`ulimit -f`) is an error of whoever writes, and not the end of the process. It counts for files in memory as well.
+pub(crate) fn outlive_file_limit() {
+    let limit = getrlimit(Resource::Fsize);
+    let _ = setrlimit(Resource::Fsize, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let _ = flag::register(SIGXFSZ, Arc::default());
 }
 
 /// Resolves when a command is to end, also when it was told so between this call and the wait: with what shells say of whom that signal

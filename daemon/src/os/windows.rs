@@ -52,6 +52,11 @@ pub(crate) fn make_folder(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).create(path)
 }
 
+/// Windows is not asked: see [`folder_is_ours`].
+pub(crate) fn is_own(_: &Metadata) -> bool {
+    true
+}
+
 /// Who may do what is not in what Windows tells of a folder here: what lies in the profile is the user's.
 pub(crate) fn folder_is_ours(_: &Metadata) -> Result<(), Shared> {
     Ok(())

@@ -62,7 +62,7 @@ pub(super) async fn run(socket: &Path, as_json: bool, wanted: Serve) -> anyhow::
     }
 }
 
-/// Offers the site, until the daemon ends.
+/// Offers the site, as long as there is a daemon.
 async fn offer(socket: &Path, as_json: bool, wanted: Serve, site: Arc<Site>) -> anyhow::Result<()> {
     let mut client = Client::connect(socket).await?;
     let room = Room::make("serve")?;
@@ -71,11 +71,21 @@ async fn offer(socket: &Path, as_json: bool, wanted: Serve, site: Arc<Site>) -> 
     let admitted = room.let_in(Uid::from_raw(client.daemon().uid), &[&at]);
     let offer = Request::Offer { port: wanted.port, socket: at, identity: wanted.identity };
     // Whom the daemon refuses it tells why; that such a user cannot give the room away says nothing.
-    let offered: Forward = wait::answer(&mut client, &offer).await?;
+    let mut offered: Forward = wait::answer(&mut client, &offer).await?;
     admitted?;
-    tokio::select! {
-        never = serve(listener, site) => match never {},
-        ended = tell(&mut client, &offered, as_json) => ended,
+    let serving = serve(listener, site);
+    tokio::pin!(serving);
+    loop {
+        let ended = tokio::select! {
+            never = &mut serving => match never {},
+            ended = tell(&mut client, &offered, as_json) => ended,
+        };
+        let ended = ended.or_else(|error| error.downcast::<ClientError>())?;
+        client = wait::next_daemon(socket, ended).await?;
+        let address = offered.address;
+        offered = wait::answer(&mut client, &offer).await?;
+        let at = if offered.address == address { "the same address" } else { "another address" };
+        eprintln!("the daemon was started anew: the folder is offered again, at {at}");
     }
 }
 
@@ -106,7 +116,7 @@ async fn one(visitor: Visitor, site: Arc<Site>) {
 }
 
 /// Says where it is, then when others find it; ends when the daemon does.
-async fn tell(client: &mut Client, offered: &Forward, as_json: bool) -> anyhow::Result<()> {
+async fn tell(client: &mut Client, offered: &Forward, as_json: bool) -> anyhow::Result<ClientError> {
     let port = if offered.port == 80 { String::new() } else { format!(":{}", offered.port) };
     let address = format!("http://{}{port}/", offered.phantom_name);
     if as_json {
@@ -125,7 +135,7 @@ async fn tell(client: &mut Client, offered: &Forward, as_json: bool) -> anyhow::
             Err(_) => eprintln!("others do not find it yet: `phantom doctor` says what is wrong; Ctrl-C ends it"),
         }
     }
-    Err(client.ended().await.into())
+    Ok(client.ended().await)
 }
 
 async fn found(client: &mut Client, offered: &Forward) -> anyhow::Result<()> {

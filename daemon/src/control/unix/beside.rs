@@ -11,15 +11,15 @@
 //! ```
 //! What is closed with a socket: see [`super::graves`].
 
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
+use std::io::{self, ErrorKind, IoSlice};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::Stdio;
 use std::sync::LazyLock;
 
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
-    SocketFlags, SocketType, socketpair, sockopt,
+    AddressFamily, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType,
+    socketpair, sockopt,
 };
 use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
@@ -124,14 +124,6 @@ async fn next(process: &UnixDatagram, most: usize) -> io::Result<(Vec<u8>, Optio
     let length = process.async_io(Interest::READABLE, || receive_message(process, &mut bytes, &mut descriptor)).await?;
     bytes.truncate(length);
     if length == 0 { Err(ErrorKind::UnexpectedEof.into()) } else { Ok((bytes, descriptor)) }
-}
-
-/// What a stranger's socket holds, left there: how many bytes, and whether a descriptor is beside them.
-pub(super) fn look(socket: impl AsFd, bytes: &mut [u8]) -> io::Result<(usize, bool)> {
-    let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-    let mut none = RecvAncillaryBuffer::default();
-    let seen = rustix::net::recvmsg(socket, &mut [IoSliceMut::new(bytes)], &mut none, flags)?;
-    Ok((seen.bytes, seen.flags.contains(ReturnFlags::CTRUNC)))
 }
 
 /// Reads at most `most` bytes and the descriptor beside them, which waits in a socket of that user's. There is none if it is beside what

@@ -24,10 +24,11 @@ use rustix::net::{
 };
 use rustix::thread::{CapabilitySet, CapabilitySets, set_capabilities, set_no_new_privs};
 
-use super::beside::{self, look};
+use super::beside;
 use super::places::Place;
 use crate::children;
 use crate::os::Owner;
+use crate::passed::look;
 
 /// Argument that makes the daemon's executable close what it inherits.
 pub const BURY_ARGUMENT: &str = "__bury";

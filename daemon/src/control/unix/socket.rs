@@ -31,6 +31,7 @@ use crate::gate;
 use crate::identity::Whose;
 use crate::listening::Listening;
 use crate::os::{FileId, OwnFile, Owner};
+use crate::passed::look;
 
 use crate::control::{IdentityRef, SocketError};
 
@@ -414,7 +415,7 @@ impl Connection {
     /// See [`beside`].
     async fn fill_from_stranger(&mut self, mut bytes: Vec<u8>) -> io::Result<usize> {
         let socket = self.stream.inner();
-        let (count, has_more) = socket.async_io(Interest::READABLE, || beside::look(socket, &mut bytes)).await?;
+        let (count, has_more) = socket.async_io(Interest::READABLE, || look(socket, &mut bytes)).await?;
         if !has_more {
             // No more than was seen: a descriptor may have come since.
             let (_, count) = rustix::net::recv(socket, &mut bytes[..count], RecvFlags::DONTWAIT)?;
