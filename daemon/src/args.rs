@@ -15,7 +15,7 @@ Examples:
   phantomd init                          make identity and configuration (once)
   phantomd                               run with them
   phantomd --peer phantom-peer:AAAA…     run, and join through that node
-  phantomd --check-config                is phantomd.toml right?
+  phantomd --check-config                would it start with phantomd.toml?
   phantomd --data-dir ~/second --listen 0.0.0.0:9443
                                          a second node on this computer
 

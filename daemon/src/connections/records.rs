@@ -174,6 +174,12 @@ impl Records {
         Ok(newest)
     }
 
+    /// As if it had been found.
+    #[cfg(test)]
+    pub(super) async fn know(&self, record: ApRecord) {
+        self.slot(record.address()).lock().await.record = Some(record);
+    }
+
     fn slot(&self, address: ApAddress) -> Slot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
         if slots.len() >= REMEMBERED && !slots.contains_key(&address) {
