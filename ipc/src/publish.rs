@@ -1,5 +1,6 @@
 //! What others are to reach of a program, as `--publish` and [`crate::ENV_PUBLISH`] say it: `80`, `80,443:shop`, `all`.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -80,7 +81,13 @@ impl FromStr for Publish {
 }
 
 fn all_of(text: &str) -> Result<Vec<Ports>, NotPublish> {
-    if text == "all" { Ok(vec![Ports::All]) } else { text.split(',').map(port).collect() }
+    if text == "all" {
+        return Ok(vec![Ports::All]);
+    }
+    let mut ports = text.split(',').map(port).collect::<Result<Vec<_>, _>>()?;
+    let mut seen = BTreeSet::new();
+    ports.retain(|port| seen.insert(*port));
+    Ok(ports)
 }
 
 fn port(text: &str) -> Result<Ports, NotPublish> {

@@ -176,13 +176,10 @@ pub(super) fn served(address: &str, one: &Forward) -> String {
         Some(name) => format!("until Ctrl-C; the address is that of {name} and stays"),
         None => "until Ctrl-C, and the address with it".to_owned(),
     };
-    let mut rows = vec![
-        ("address", address.to_owned()),
-        ("how long", lasts),
-        ("mind", "whoever knows the address may read it".to_owned()),
-    ];
+    let mut rows = vec![("how long", lasts), ("mind", "whoever knows the address may read it".to_owned())];
     rows.extend(new_identity(one).map(|new| ("identity", new)));
-    pairs(&rows)
+    // By itself it fits a terminal of 80 columns, unbroken.
+    format!("{address}\n{}", pairs(&rows))
 }
 
 /// Where the console is, for whom, and for how long.

@@ -177,7 +177,8 @@ impl Records {
     /// As if it had been found.
     #[cfg(test)]
     pub(super) async fn know(&self, record: ApRecord) {
-        self.slot(record.address()).lock().await.record = Some(record);
+        let slot = self.slot(record.address());
+        slot.lock().await.record = Some(record);
     }
 
     fn slot(&self, address: ApAddress) -> Slot {

@@ -61,7 +61,7 @@ impl Control {
         let identity = self.identities.find(whose, name).ok_or_else(no_such_name)?;
         if self.spaces.is_open(whose, name) || self.daemon.uses(identity.address()).await {
             let hint = "end the programs that run as it or publish at it, and take back what `phantom forward` offers there; \
-                        it is free a minute later";
+                        it is free when they have ended, or a minute later";
             return Err(failure("this identity is in use", hint));
         }
         Ok(identity)

@@ -106,9 +106,9 @@ impl Note {
     /// For the level of a log.
     pub fn weight(&self) -> Weight {
         match self {
-            Self::NoPlan(_) | Self::LayersLost | Self::PathDown(How::Mute) => Weight::Trouble,
+            Self::LayersLost | Self::PathDown(How::Mute) => Weight::Trouble,
             // What is true for a while is told by who watches, once it has been true for long enough.
-            Self::Choice(_) => Weight::Quiet,
+            Self::Choice(_) | Self::NoPlan(_) => Weight::Quiet,
             Self::Guards
             | Self::Denied
             | Self::BuildFailed(_)

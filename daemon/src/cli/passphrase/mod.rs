@@ -78,7 +78,8 @@ async fn ask(what_for: Use) -> anyhow::Result<Passphrase> {
         anyhow!("there is no terminal to ask for the passphrase: {error}\n  give it with --passphrase-file FILE")
     })?;
     let terminal = Arc::new(terminal);
-    let first = unseen(&terminal, "passphrase: ").await?;
+    let question = if what_for == Use::Seal { "at least 8 characters\npassphrase: " } else { "passphrase: " };
+    let first = unseen(&terminal, question).await?;
     // Not after it was typed a second time.
     what_for.check(&first)?;
     if what_for == Use::Seal && *unseen(&terminal, "the same again: ").await? != *first {

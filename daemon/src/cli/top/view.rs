@@ -118,6 +118,9 @@ fn text(text: impl Into<String>) -> Cell {
 
 const CONNECTIONS: [&str; 11] =
     ["id", "way", "identity", "peer", "port", "state", "age", "sent/s", "received/s", "in all", "moved"];
+/// Those that are over come behind all others.
+const STATE: usize = 5;
+const CLOSED: &str = "closed";
 const PATHS: [&str; 6] = ["id", "kind", "identity", "age", "tunnels", "hops, from here outwards"];
 const PUBLISHED: [&str; 5] = ["identity", "ports", "leads to", "from outside", "name"];
 
@@ -223,7 +226,8 @@ impl View {
             let order = row[look.column].0.cmp(&other[look.column].0);
             // What is equal stays where it is while numbers change around it.
             let order = if look.descending { order.reverse() } else { order };
-            order.then_with(|| row[0].0.cmp(&other[0].0))
+            let is_over = |row: &Vec<Cell>| pane == Pane::Connections && row[STATE].1 == CLOSED;
+            is_over(row).cmp(&is_over(other)).then(order).then_with(|| row[0].0.cmp(&other[0].0))
         };
         rows.sort_by(by);
         let mark = |(column, name): (usize, &&str)| match (column == look.column, look.descending) {
@@ -244,7 +248,7 @@ impl View {
         let state = match one.state {
             ConnectionState::Opening => "opening",
             ConnectionState::Open => "open",
-            ConnectionState::Closed => "closed",
+            ConnectionState::Closed => CLOSED,
         };
         let in_all = one.sent_bytes.saturating_add(one.received_bytes);
         vec![
