@@ -7,6 +7,7 @@
 //!      └─ program, with the session's token in its environment
 //! ```
 
+mod attend;
 mod options;
 mod session;
 mod sys;
@@ -22,7 +23,7 @@ use phantom_ipc::hook::format_session;
 use phantom_ipc::{ENV_IDENTITY, ENV_PUBLISH, ENV_SESSION, ENV_SOCKET};
 
 use options::Options;
-use session::Session;
+use session::{Line, Session, Wanted};
 
 /// Exit statuses that shells use for the same, and of phantom-run itself.
 const FAILED: i32 = 125;
@@ -52,29 +53,38 @@ fn say(words: fmt::Arguments<'_>) {
 }
 
 fn launch(options: &Options) -> Result<i32> {
+    let explain = |step: fmt::Arguments<'_>| {
+        if options.explain {
+            say(step);
+        }
+    };
     let library = library()?;
     sys::load(&library).with_context(|| format!("{} cannot be loaded", library.display()))?;
+    explain(format_args!("{} is here: from now on no program is started without it", library.display()));
     sys::contain().context("no job to keep the program in")?;
+    explain(format_args!("a job holds the program, and all that it starts: they end with phantom-run"));
     let socket = options.socket.clone().unwrap_or_else(phantom_ipc::default_socket);
-    let mut session = Session::open(&socket, options.identity()?)?;
-    let notes = if options.quiet { None } else { Some(session.follow(&socket)?) };
-    let published = session.publish(&options.publish()?)?;
+    let line = Line::open(&socket)?;
+    explain(format_args!("a daemon answers at {}", socket.display()));
+    // The program may be in another folder.
+    let socket = socket.canonicalize().unwrap_or(socket);
+    let (identity, publish) = (options.identity()?, options.publish()?);
+    let follows = !options.quiet || options.publish_or_fail;
+    let wanted = Wanted { socket, token: sys::token()?, identity, publish, follows };
+    let session = Session::begin(line, &wanted)?;
     if !options.quiet {
-        say(format_args!("{}; phantom.dll is in the program", session.who));
-        published.iter().for_each(|sentence| say(format_args!("{sentence}")));
-    }
-    if let Some(notes) = notes {
-        // Ends with the process.
-        thread::spawn(move || notes.tell(|text| say(format_args!("{text}"))));
+        let kind = wanted.identity.as_ref().map_or("fresh for this run".to_owned(), |name| format!("identity {name}"));
+        say(format_args!("runs as {}, {kind}; phantom.dll is in the program", session.name));
+        session.published.iter().for_each(|sentence| say(format_args!("{sentence}")));
     }
     sys::leave_console_events_to_program()?;
-    run(options, &socket.canonicalize().unwrap_or(socket), &session)
+    run(options, wanted, session)
 }
 
-fn run(options: &Options, socket: &std::path::Path, session: &Session) -> Result<i32> {
+fn run(options: &Options, wanted: Wanted, session: Session) -> Result<i32> {
     let (program, arguments) = options.command.split_first().context("no program")?;
     let mut command = Command::new(program);
-    command.args(arguments).env(ENV_SESSION, format_session(&session.token)).env(ENV_SOCKET, socket);
+    command.args(arguments).env(ENV_SESSION, format_session(&wanted.token)).env(ENV_SOCKET, &wanted.socket);
     command.env_remove(ENV_IDENTITY).env_remove(ENV_PUBLISH);
     let shown = program.display();
     let mut child = match command.spawn() {
@@ -85,6 +95,14 @@ fn run(options: &Options, socket: &std::path::Path, session: &Session) -> Result
             return Ok(status);
         }
     };
+    if options.explain {
+        say(format_args!("{shown} runs as process {}", child.id()));
+    }
+    let attended = options.clone();
+    // Ends with this process.
+    thread::spawn(move || {
+        attend::attend(session, &wanted, &attended);
+    });
     let status = child.wait().with_context(|| format!("waiting for {shown}"))?;
     Ok(status.code().unwrap_or(FAILED))
 }

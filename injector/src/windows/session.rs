@@ -3,24 +3,42 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Ipv6Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use phantom_ipc::absent::Absence;
-use phantom_ipc::hook::{HEADER, IdentityRef, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
+use phantom_ipc::hook::{HEADER, IdentityRef, MAX_FRAME, Note, PREAMBLE, Reply, Request, split_frame};
 use phantom_ipc::pipe::Pipe;
 use phantom_ipc::publish::Publish;
 
-use super::sys;
+/// What a run is to have of a daemon, whichever it is.
+pub(super) struct Wanted {
+    /// The file that leads to the daemon.
+    pub(super) socket: PathBuf,
+    /// What the program's processes say they are.
+    pub(super) token: [u8; 16],
+    /// As whom; none for a fresh identity that nobody can link to another run.
+    pub(super) identity: Option<String>,
+    pub(super) publish: Vec<Publish>,
+    /// Whether somebody wants to hear notes.
+    pub(super) follows: bool,
+}
+
+impl Wanted {
+    fn identity(&self) -> IdentityRef {
+        self.identity.clone().map_or(IdentityRef::Session(self.token), IdentityRef::Named)
+    }
+}
 
 /// A conversation with the daemon.
-struct Line {
+pub(super) struct Line {
     pipe: File,
     received: Vec<u8>,
 }
 
 impl Line {
-    fn open(socket: &Path) -> Result<Self> {
+    /// Begins one.
+    pub(super) fn open(socket: &Path) -> Result<Self> {
         let open = || {
             let mut pipe = Pipe::open(socket)?;
             pipe.write_all(&PREAMBLE)?;
@@ -62,11 +80,19 @@ impl Line {
 pub(super) struct Notes(Line);
 
 impl Notes {
+    fn follow(wanted: &Wanted) -> Result<Self> {
+        let mut line = Line::open(&wanted.socket)?;
+        match line.ask(&Request::Follow { identity: wanted.identity() })? {
+            Reply::Done => Ok(Self(line)),
+            _ => senseless(),
+        }
+    }
+
     /// Passes on what comes, until there is no more.
-    pub(super) fn tell(mut self, say: impl Fn(&str)) {
+    pub(super) fn tell(mut self, heard: impl Fn(&Note)) {
         while let Ok(reply) = self.0.next() {
             if let Reply::Note(note) = reply {
-                say(&note.text);
+                heard(&note);
             }
         }
     }
@@ -75,11 +101,12 @@ impl Notes {
 /// An identity that is open for a program.
 pub(super) struct Session {
     line: Line,
-    identity: IdentityRef,
-    /// What the program's processes say they are.
-    pub(super) token: [u8; 16],
-    /// Who the program is, for people.
-    pub(super) who: String,
+    /// Its name and address.
+    pub(super) name: String,
+    /// What others reach of it: sentences for people.
+    pub(super) published: Vec<String>,
+    /// What is to be heard of it, if anything.
+    pub(super) notes: Option<Notes>,
 }
 
 fn senseless<T>() -> Result<T> {
@@ -87,46 +114,40 @@ fn senseless<T>() -> Result<T> {
 }
 
 impl Session {
-    /// Opens the identity of that name, or a fresh one that nobody can link to another run.
-    pub(super) fn open(socket: &Path, name: Option<String>) -> Result<Self> {
-        let token = sys::token()?;
-        let kind = name.as_ref().map_or_else(|| "fresh for this run".to_owned(), |name| format!("identity {name}"));
-        let identity = name.map_or(IdentityRef::Session(token), IdentityRef::Named);
-        let mut line = Line::open(socket)?;
+    /// Has a daemon do all that is wanted.
+    pub(super) fn begin(mut line: Line, wanted: &Wanted) -> Result<Self> {
+        let identity = wanted.identity();
         let Reply::Info { address, name, .. } = line.ask(&Request::Hold { identity: identity.clone() })? else {
             return senseless();
         };
         if let IdentityRef::Named(_) = identity {
-            let Reply::Info { .. } = line.ask(&Request::Lend { identity: identity.clone(), token })? else {
+            let Reply::Info { .. } = line.ask(&Request::Lend { identity, token: wanted.token })? else {
                 return senseless();
             };
         }
-        let who = format!("runs as {name} ({}), {kind}", Ipv6Addr::from(address));
-        Ok(Self { line, identity, token, who })
+        // First, so that nothing of what is published is missed.
+        let notes = if wanted.follows { Some(Notes::follow(wanted)?) } else { None };
+        let published = publish(&mut line, wanted)?;
+        Ok(Self { line, name: format!("{name} ({})", Ipv6Addr::from(address)), published, notes })
     }
 
-    /// Begins to hear notes.
-    pub(super) fn follow(&self, socket: &Path) -> Result<Notes> {
-        let mut line = Line::open(socket)?;
-        match line.ask(&Request::Follow { identity: self.identity.clone() })? {
-            Reply::Done => Ok(Notes(line)),
-            _ => senseless(),
-        }
+    /// Waits until it is over: the daemon says nothing unasked here.
+    pub(super) fn over(mut self) {
+        while self.line.next().is_ok() {}
     }
+}
 
-    /// Publishes as long as the session. Returns sentences about it, for people.
-    pub(super) fn publish(&mut self, wanted: &[Publish]) -> Result<Vec<String>> {
-        let mut said = Vec::new();
-        for Publish { ports, at } in wanted {
-            for ports in ports {
-                let request =
-                    Request::Publish { identity: self.identity.clone(), ports: *ports, at: at.clone(), stays: false };
-                let reply = self.line.ask(&request).with_context(|| format!("publishing {ports}"))?;
-                let Reply::Published { address, name, .. } = reply else { return senseless() };
-                let whose = at.as_ref().map(|at| format!(", identity {at}")).unwrap_or_default();
-                said.push(format!("publishes {ports} at {name} ({}){whose}", Ipv6Addr::from(address)));
-            }
+/// Publishes as long as the conversation. Returns sentences about it, for people.
+fn publish(line: &mut Line, wanted: &Wanted) -> Result<Vec<String>> {
+    let mut said = Vec::new();
+    for Publish { ports, at } in &wanted.publish {
+        for ports in ports {
+            let request = Request::Publish { identity: wanted.identity(), ports: *ports, at: at.clone(), stays: false };
+            let reply = line.ask(&request).with_context(|| format!("publishing {ports}"))?;
+            let Reply::Published { address, name, .. } = reply else { return senseless() };
+            let whose = at.as_ref().map(|at| format!(", identity {at}")).unwrap_or_default();
+            said.push(format!("publishes {ports} at {name} ({}){whose}", Ipv6Addr::from(address)));
         }
-        Ok(said)
     }
+    Ok(said)
 }
