@@ -9,10 +9,22 @@ use phantom_ipc::errno;
 use phantom_ipc::hook::{HEADER, IdentityRef, Loopback, MAX_FRAME, PREAMBLE, Reply, Request, split_frame};
 use phantom_ipc::pipe::Pipe;
 
-use super::own;
+use super::{own, real};
 
 /// A conversation that goes on: what was given in it lasts as long.
-pub(super) struct Line(#[expect(dead_code, reason = "held, not used")] File);
+pub(super) struct Line(File);
+
+impl Line {
+    /// Whether the daemon holds it, too.
+    pub(super) fn lasts(&self) -> bool {
+        real::is_joined(&self.0)
+    }
+}
+
+/// Whether a daemon answers now. It is asked nothing.
+pub(super) fn is_there() -> bool {
+    Pipe::open(own::socket()).is_ok()
+}
 
 /// Opens a connection; the answer comes when the far end has answered, and is the door.
 pub(super) fn connect(to: SocketAddr, from: SocketAddr) -> Result<SocketAddr, i32> {

@@ -4,7 +4,7 @@
 //!  phantom-run, or a program that has the library ── starts suspended, loads the library into it (`inject`) ──> program
 //!  program ── connect, bind, listen, accept, names, children ──> `winsock`, `extensions`, `names_of_c`, `system`: three lines each
 //!                                                                  │
-//!                          `sockets`, `deferred`, `resolver` decide; `daemon` asks; `real` does what Windows does
+//!                          `sockets`, `deferred`, `offers`, `resolver` decide; `daemon` asks; `real` does what Windows does
 //! ```
 //!
 //! A program's socket stays the kernel's, between it and a door of the daemon on the loopback device, so that waiting, sending and
@@ -22,6 +22,7 @@ mod extensions;
 mod inject;
 mod names_of_c;
 mod numbers;
+mod offers;
 mod own;
 mod patch;
 mod quiet;

@@ -1,8 +1,10 @@
-//! What Windows itself does with sockets.
+//! What Windows itself does with sockets, and with the pipe.
 
 use std::ffi::c_void;
+use std::fs::File;
 use std::mem::size_of;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::windows::io::AsRawHandle;
 use std::ptr::{from_mut, from_ref, null_mut};
 
 use windows_sys::Win32::Networking::WinSock::{
@@ -11,6 +13,7 @@ use windows_sys::Win32::Networking::WinSock::{
     WSAEOPNOTSUPP, WSAGetLastError, WSAID_CONNECTEX, WSAPROTOCOL_INFOW, getsockopt, shutdown,
 };
 use windows_sys::Win32::System::IO::OVERLAPPED;
+use windows_sys::Win32::System::Pipes::PeekNamedPipe;
 use windows_sys::Win32::System::Threading::ResetEvent;
 
 use super::address::{read, stored};
@@ -198,4 +201,10 @@ pub(super) fn refusing(is_v6: bool) -> Result<SocketAddr, i32> {
     }
     // Never closed: the port is to be nobody else's.
     bind(socket, SocketAddr::new(loopback(is_v6), 0)).and_then(|()| local(socket))
+}
+
+/// Whether somebody has the other end of a pipe.
+pub(super) fn is_joined(pipe: &File) -> bool {
+    // SAFETY: the handle is open, and nothing is asked for but success.
+    unsafe { PeekNamedPipe(pipe.as_raw_handle(), null_mut(), 0, null_mut(), null_mut(), null_mut()) != 0 }
 }

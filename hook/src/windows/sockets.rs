@@ -9,7 +9,7 @@ use windows_sys::Win32::Networking::WinSock::{
 use super::numbers::of_winsock;
 use super::real::{Issue, Overlapped};
 use super::table::{Attempt, table};
-use super::{daemon, deferred, real};
+use super::{daemon, deferred, offers, real};
 use crate::outcome::{Outcome, Why};
 
 /// Where something leads that names an address.
@@ -147,6 +147,8 @@ pub(super) fn listen(socket: SOCKET, backlog: i32) -> Outcome<()> {
         let mut table = table();
         let entry = table.of(socket);
         (entry.claim, entry.listening) = (Some(seen), Some(line));
+        drop(table);
+        offers::begin();
         Ok(())
     };
     begun().map_or_else(Outcome::Fail, Outcome::Done)

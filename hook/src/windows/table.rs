@@ -24,6 +24,13 @@ pub(super) struct Entry {
     pub(super) attempt: Option<Attempt>,
 }
 
+impl Entry {
+    /// As what it is to be offered again, where the daemon that it was offered to is gone.
+    pub(super) fn lost(&self) -> Option<SocketAddr> {
+        self.listening.as_ref().filter(|line| !line.lasts()).and(self.claim)
+    }
+}
+
 /// One of them, by a number of its own: handles are used again.
 #[derive(Clone, Copy)]
 pub(super) struct Attempt {
@@ -53,6 +60,12 @@ impl Table {
     /// Forgets a socket that is closed, or one whose handle is another's now.
     pub(super) fn forget(&mut self, socket: SOCKET) -> Option<Entry> {
         self.entries.remove(&socket)
+    }
+
+    /// Listeners that no daemon has any more, and as what they are to be seen.
+    pub(super) fn lost(&self) -> Vec<(SOCKET, SocketAddr)> {
+        let lost = |(socket, entry): (&SOCKET, &Entry)| Some((*socket, entry.lost()?));
+        self.entries.iter().filter_map(lost).collect()
     }
 
     /// A number that no attempt had.
