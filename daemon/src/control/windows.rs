@@ -12,6 +12,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use interprocess::local_socket::tokio::{Listener as Inner, Stream};
 use interprocess::local_socket::traits::tokio::Listener as _;
@@ -36,8 +37,11 @@ pub enum Descriptor {}
 /// See [`Descriptor`].
 pub enum Beside {}
 
-/// See [`Descriptor`].
-pub enum Kind {}
+/// What is expected to come, where anything does.
+pub enum Kind {
+    /// A local socket that listens.
+    Listening,
+}
 
 /// See [`Descriptor`].
 pub(super) enum Grave {}
@@ -138,6 +142,10 @@ pub struct Connection {
 /// Nothing outlives a daemon here.
 impl Connection {
     pub(super) fn hold(&mut self, _: Vec<u8>, _: bool) {}
+
+    pub(super) fn in_hand(&self) -> Arc<AtomicBool> {
+        Arc::default()
+    }
 
     pub(super) fn release(&mut self) {}
 
@@ -263,14 +271,13 @@ impl ProgramSocket {
         match *self {}
     }
 
+    pub(super) fn spare(&self) {
+        match *self {}
+    }
+
     pub(super) fn is_emulating(&self) -> bool {
         match *self {}
     }
-}
-
-/// See [`Descriptor`].
-pub(super) fn is_listening_socket(descriptor: &Descriptor) -> bool {
-    match *descriptor {}
 }
 
 impl ProgramSockets {
@@ -280,6 +287,8 @@ impl ProgramSockets {
     }
 
     pub(super) fn ending(&self) {}
+
+    pub(super) async fn end(&self) {}
 
     pub(super) fn open(&self, listening: Descriptor, _: &IdentityRef, _: &Connection) -> io::Result<ProgramSocket> {
         match listening {}
