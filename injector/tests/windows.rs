@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread::spawn;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long anything may take: a computer that is busy is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// As phantom-run ends.
 const FAILED: i32 = 125;
 const NOT_FOUND: i32 = 127;
+
+/// As phantomd ends where another one has its folder.
+const IN_USE: i32 = 4;
 
 fn said(variable: &str) -> PathBuf {
     std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} is not set: scripts/windows test")).into()
@@ -34,6 +37,13 @@ fn socket(node: &str) -> PathBuf {
 fn phantom_run(daemon: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_phantom-run"));
     command.arg("--daemon").arg(daemon).stdin(Stdio::null());
+    command
+}
+
+/// A program that lies beside phantom-run.
+fn beside(name: &str) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_phantom-run")).with_file_name(name));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
@@ -84,7 +94,11 @@ impl Drop for Running {
 
 /// A server at a node, and its name.
 fn server(node: &str, way: &str) -> (Running, String) {
-    let server = Running::start(phantom_run(&socket(node)).args(["--publish", "7"]).arg(victim()).args([way, "7"]));
+    published(node, "7", way)
+}
+
+fn published(node: &str, publish: &str, way: &str) -> (Running, String) {
+    let server = Running::start(phantom_run(&socket(node)).args(["--publish", publish]).arg(victim()).args([way, "7"]));
     let published = server.line("publishes port 7");
     let name = published.split(' ').find(|word| word.ends_with(".phantom")).unwrap().to_owned();
     server.line("serving");
@@ -213,6 +227,34 @@ fn what_is_missing_is_said_and_nothing_starts() {
     assert_eq!(alone.status.code(), Some(FAILED));
     assert!(alone.stdout.is_empty(), "it was started");
     assert!(text(&alone.stderr).contains("no daemon answers"), "{}", text(&alone.stderr));
+}
+
+#[test]
+fn when_the_daemon_is_lost_a_program_ends_or_goes_on_with_the_next() {
+    let (lasts, name) = published("node-02", "7:lasts", "serve");
+    let mut ends = phantom_run(&socket("node-02"));
+    let mut ends = Running::start(ends.args(["--on-daemon-loss", "exit"]).arg(victim()).arg("sleep"));
+    ends.line("sleeping");
+    let mut stop = beside("phantom.exe");
+    assert!(stop.arg("--daemon").arg(socket("node-02")).arg("stop").status().unwrap().success());
+    lasts.line("the daemon is gone");
+    assert_eq!(ends.child.wait().unwrap().code(), Some(FAILED));
+    // For the tests that come, too: whoever made the network ends it.
+    let network = said("PHANTOM_TEST_NETWORK");
+    let mut next = beside("phantomd.exe");
+    next.arg("--hurry").arg("--data-dir").arg(network.join("node-02"));
+    next.arg("--command-keys").arg(network.join("commands.keys"));
+    // Again, as long as the one before has not let go of the folder.
+    spawn(move || while next.status().is_ok_and(|status| status.code() == Some(IN_USE)) {});
+    lasts.line("a daemon is back");
+    let begun = Instant::now();
+    loop {
+        let client = carried("node-01", &["echo", &name, "7"]);
+        if client.status.success() {
+            break;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}{}", text(&client.stdout), text(&client.stderr));
+    }
 }
 
 #[test]
