@@ -280,13 +280,18 @@ impl ProgramSocket {
     }
 }
 
+/// See [`ProgramSockets`].
+pub(super) struct Ending;
+
 impl ProgramSockets {
     pub(super) fn new() -> (Self, mpsc::Receiver<Connection>) {
         let (came, arriving) = mpsc::channel(1);
         (Self { _came: came }, arriving)
     }
 
-    pub(super) fn ending(&self) {}
+    pub(super) fn ending(&self) -> Ending {
+        Ending
+    }
 
     pub(super) async fn end(&self) {}
 

@@ -2,13 +2,13 @@
 
 use std::io::{self, ErrorKind};
 use std::net::Ipv4Addr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use phantom_ipc::errno;
 use phantom_ipc::hook::{Call, Loopback as LoopbackCall, Reply};
 use phantom_proto::ident::ApAddress;
 
-use crate::aliases::SharedAliases;
+use crate::aliases::{Aliases, SharedAliases};
 use crate::control::{Beside, Descriptor, Lasting, Refusal};
 use crate::far::{Network, Stream};
 use crate::loopback::Loopback;
@@ -29,7 +29,8 @@ impl Listener {
 
 impl Sockets {
     pub(in crate::assembly) fn new(address: ApAddress, _: Owner, network: Arc<dyn Network>) -> Self {
-        Self(Arc::new(Loopback::new(address, network, SharedAliases::default())))
+        let aliases: SharedAliases = Arc::new(Mutex::new(Aliases::anywhere()));
+        Self(Arc::new(Loopback::new(address, network, aliases)))
     }
 
     pub(in crate::assembly) async fn listens(&self, port: u16) -> Option<bool> {
