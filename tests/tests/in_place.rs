@@ -83,6 +83,13 @@ fn connections_go_on_when_either_daemon_is_started_anew() -> Result<()> {
         visitors.push((way, Visitor::start(&network, way, &name).with_context(|| format!("{way:?}"))?));
     }
     all(&mut visitors, "1", || Ok(()))?;
+    // At an address that the run's own identity is not: it is in use once the program's launcher has what it had.
+    let name = network.address(SERVER, "elsewhere")?;
+    let mut elsewhere = phantom_run(&network.nodes[SERVER].socket, Way::Namespace);
+    elsewhere.args(["--quiet", "--publish", "7000:elsewhere", "python3", "-u", KEEPS_ONE]);
+    let _elsewhere = Server::start_until(elsewhere, "Serving")?;
+    network.published(&name)?;
+    visitors.push((Way::Namespace, Visitor::start(&network, Way::Namespace, &name).context("elsewhere")?));
     let pid = network.pid(CLIENT)?;
     for nodes in [&[CLIENT][..], &[SERVER], &[CLIENT, SERVER]] {
         let under_way = || restart(&network, nodes).with_context(|| format!("{nodes:?}"));

@@ -10,8 +10,9 @@ use phantom_ipc::errno;
 use phantom_ipc::hook::{Call, HEADER, IdentityRef, Loopback, Malformed, Note, PREAMBLE, Reply, Request, body_length};
 use phantom_ipc::publish::{MAX_PORTS, Ports};
 use phantom_proto::ident::ApAddress;
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio::time::{Instant, sleep, timeout};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::here::{Grave, MAX_OF_RUN, ProgramSocket};
 use super::kept::{KeptConversation, Said};
@@ -142,45 +143,48 @@ pub(super) fn leave_unbegun(connection: Connection, control: &Control) -> Option
     leave(connection, control, Session::default(), false)
 }
 
-/// A conversation of the process before.
-pub(super) fn go_on(kept: KeptConversation) -> io::Result<Continued> {
+/// Goes on with a conversation of the process before. It asks again for what lasts as long as it does, in a task of its own, since whoever has
+/// asked for much is to keep nobody waiting; `done` is dropped when it has that.
+pub(super) fn go_on(kept: KeptConversation, control: &Arc<Control>, done: mpsc::Sender<()>) -> io::Result<Continued> {
     let KeptConversation { peer, only, is_begun, said, unread, socket, .. } = kept;
     let socket = socket.take().ok_or(io::ErrorKind::InvalidData)?;
-    Ok(Continued { connection: Connection::go_on(socket, peer, only, unread)?, said, is_begun })
+    let connection = Connection::go_on(socket, peer, only, unread)?;
+    let user_of_share = Some(connection.peer().uid).filter(|_| !connection.may_administer());
+    let control = Arc::clone(control);
+    let asks = async move {
+        let _done = done;
+        let why = match timeout(ANSWER_TIME, ask_again(said, &connection, &control)).await {
+            Ok(Ok(session)) => return Some((connection, session)),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "it has asked for too much".to_owned(),
+        };
+        // It takes that up anew, as when a daemon was lost.
+        tracing::debug!("a program of the process before was left: {why}");
+        None
+    };
+    Ok(Continued { asks: AbortOnDropHandle::new(tokio::spawn(asks)), user_of_share, is_begun })
 }
 
-/// One that is still to have what it had.
+/// One that has all that it had, or soon.
 pub(super) struct Continued {
-    connection: Connection,
-    said: Vec<Said>,
+    asks: AbortOnDropHandle<Option<(Connection, Session)>>,
+    user_of_share: Option<u32>,
     is_begun: bool,
 }
 
 impl Continued {
     /// Whose share it counts to, if its user has one.
     pub(super) fn user_of_share(&self) -> Option<u32> {
-        Some(self.connection.peer().uid).filter(|_| !self.connection.may_administer())
+        self.user_of_share
     }
 
-    /// Asks for what lasts as long as it does, each in its own time: whoever has asked for much keeps nobody waiting. Then until it ends,
-    /// or is left again.
+    /// Until it ends, or is left again.
     pub(super) async fn converse(self, control: Arc<Control>) -> Option<KeptConversation> {
-        let Self { connection, said, is_begun } = self;
-        if !is_begun {
+        let (connection, session) = self.asks.await.ok()??;
+        if !self.is_begun {
             return super::converse(connection, control).await;
         }
-        match timeout(ANSWER_TIME, ask_again(said, &connection, &control)).await {
-            Ok(Ok(session)) => begin(connection, &control, session).await.ok().flatten(),
-            // Its program takes it up anew, as when a daemon was lost.
-            Ok(Err(error)) => {
-                tracing::debug!("a program of the process before was left: {error}");
-                None
-            }
-            Err(_) => {
-                tracing::debug!("a program of the process before was left: it has asked for too much");
-                None
-            }
-        }
+        begin(connection, &control, session).await.ok().flatten()
     }
 }
 

@@ -73,6 +73,9 @@ pub const REQUEST_TIME: Duration = Duration::from_secs(10);
 /// How long the node may think about an answer. Look-ups go over paths; opening an identity makes devices.
 pub const ANSWER_TIME: Duration = Duration::from_secs(60);
 
+/// How long conversations of the process before may take until they have what they had, before others are served.
+const GO_ON_TIME: Duration = Duration::from_secs(5);
+
 /// How long conversations may take to be left: each is told at once, and has nothing to wait for but its turn.
 const LEAVING_TIME: Duration = Duration::from_secs(5);
 
@@ -360,17 +363,21 @@ impl Control {
     }
 
     /// Goes on with what the process before has left, before anybody is served.
-    pub async fn go_on(&self, kept: KeptPrograms) {
+    pub async fn go_on(self: &Arc<Self>, kept: KeptPrograms) {
         for space in kept.spaces {
             self.spaces.go_on(space).await;
         }
+        let (done_tx, mut done_rx) = mpsc::channel(1);
         for conversation in kept.conversations {
-            match hook::go_on(conversation) {
+            match hook::go_on(conversation, self, done_tx.clone()) {
                 Ok(continued) => lock(&self.continued).push(continued),
                 // Its program takes it up anew, as when a daemon was lost.
                 Err(error) => tracing::debug!("a program of the process before was left: {error}"),
             }
         }
+        drop(done_tx);
+        // Sessions go on at identities that somebody has again; who has asked for so much that it takes longer loses those, and nobody else.
+        let _ = timeout(GO_ON_TIME, done_rx.recv()).await;
     }
 
     /// Has [`serve`] end, for the process to be started anew.
