@@ -26,8 +26,7 @@ use zeroize::Zeroizing;
 use crate::children;
 use crate::control::{self, KeptPrograms, Left as Sessions};
 use crate::listening::Sockets;
-use crate::os::FileId;
-use crate::service::Asked;
+use crate::os::{self, FileId};
 use crate::service_manager;
 use crate::successor::{self, VARIABLE};
 
@@ -37,6 +36,9 @@ const FORM: u32 = 3;
 
 /// Descriptors beside one message: the most that Linux takes (SCM_MAX_FD).
 const AT_ONCE: usize = 253;
+
+/// Whether a process was asked to end since it left all.
+pub struct Asked(pub(crate) os::Asked);
 
 /// What one process leaves to the next.
 pub struct Handover {

@@ -49,17 +49,13 @@ pub use crate::handover::Left;
 #[derive(Debug)]
 pub enum Left {}
 
-/// Whether it was asked to end since it left all.
-#[cfg(unix)]
-pub struct Asked(pub(crate) os::Asked);
-
 /// What comes after the daemon.
 pub enum After {
     /// Nothing.
     Nothing,
     /// The next process, in its place.
     #[cfg(unix)]
-    Next(Box<crate::handover::Handover>, Asked),
+    Next(Box<crate::handover::Handover>, crate::handover::Asked),
     /// The one that the service manager starts.
     #[cfg(unix)]
     OfManager(Box<crate::handover::Handover>),
@@ -141,7 +137,11 @@ where
         let stopped = signals.next().now_or_never().is_some();
         if let Some(left) = left.filter(|_| !stopped) {
             let left = Box::new(left);
-            return Ok(if is_managed { After::OfManager(left) } else { After::Next(left, Asked(asked)) });
+            return Ok(if is_managed {
+                After::OfManager(left)
+            } else {
+                After::Next(left, crate::handover::Asked(asked))
+            });
         }
     }
     let ended = timeout(STOP_TIME, async {

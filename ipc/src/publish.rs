@@ -116,7 +116,8 @@ mod tests {
         assert_eq!("1,65535:shop".parse(), says(&[Ports::One(1), Ports::One(65_535)], Some("shop")));
         assert_eq!("all".parse(), says(&[Ports::All], None));
         assert_eq!("all:shop".parse(), says(&[Ports::All], Some("shop")));
-        let many = vec!["1"; MAX_PORTS + 1].join(",");
+        let many = (1..=MAX_PORTS + 1).map(|port| port.to_string()).collect::<Vec<_>>().join(",");
+        assert_eq!("80,443,80".parse(), says(&[Ports::One(80), Ports::One(443)], None));
         for text in [
             "80:A b",
             "80:a/b",

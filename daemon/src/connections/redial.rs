@@ -382,7 +382,9 @@ mod tests {
             records.know(ApRecord { serial: 2, ..record.clone() }).await;
             waiting.await.unwrap()
         };
-        assert!(begun.elapsed() < LOOKS_FOR / 2 + LOOK_EVERY * 2 && redial.vain.is_none());
+        // A look-up of this driver's, which is alone, takes all the time that it has.
+        assert!(begun.elapsed() < LOOKS_FOR / 2 + RENEWAL_LIMIT + LOOK_EVERY * 2, "{:?}", begun.elapsed());
+        assert!(redial.vain.is_none());
         // Nobody asks for hours.
         redial.vain = Some(Instant::now());
         tokio::time::advance(LOOKS_FOR).await;
