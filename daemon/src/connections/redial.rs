@@ -9,11 +9,12 @@ use phantom_proto::record::{ApRecord, RoutingEntry};
 use phantom_proto::wire::frame::Handle as EntryHandle;
 use rand::RngExt;
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 
 use super::pump::Over;
 use super::records::{Records, usable};
 use crate::driver::{Handle, OwnPath};
+use crate::far::ConnectError;
 use crate::relay::cells::Tunnel;
 
 /// Tries that follow each other at once: as many as there are entries, and one for an entry node that was busy.
@@ -183,8 +184,8 @@ impl Redial {
     async fn has_newer(&mut self) -> bool {
         let Some(records) = self.records.upgrade() else { return true };
         let deadline = Instant::now() + RENEWAL_LIMIT;
-        let newer = records.renew(&self.handle, self.from, &self.record, deadline).await;
-        self.learn(newer);
+        let newer = timeout_at(deadline, records.renew(&self.handle, self.from, &self.record, deadline)).await;
+        self.learn(newer.unwrap_or(Err(ConnectError::TimedOut)));
         self.vain.is_none()
     }
 

@@ -450,7 +450,5 @@ async fn descriptors_that_a_program_passes_are_closed_by_no_thread_of_the_daemon
         drop(end);
         let end = spawn_blocking(move || closed.read(&mut [0]).unwrap());
         assert_eq!(timeout(PATIENCE, end).await.unwrap().unwrap(), 0, "a process closes it");
-        let reset = Blocking::from(theirs).read(&mut [0]);
-        assert!(reset.is_err() || reset.is_ok_and(|count| count == 0));
     }
 }
