@@ -1,6 +1,8 @@
 //! `phantom restart`: the daemon becomes the next process, and programs do not notice.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -192,6 +194,24 @@ fn nothing_ends_when_the_next_process_would_not_start() -> Result<()> {
     std::fs::write(&config, before)?;
     let said = String::from_utf8_lossy(&refused.stderr);
     ensure!(!refused.status.success() && said.contains("nonsense") && said.contains("goes on as it is"), "{said}");
+    // Nor for what is no matter of the configuration.
+    let data = &network.nodes[SERVER].data_dir;
+    for (path, mode, why) in [
+        (data.clone(), 0o770, "can be written by other users"),
+        (data.join("node.key"), 0o644, "can be read by others"),
+    ] {
+        let before = std::fs::metadata(&path)?.permissions();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode))?;
+        let refused = phantom().arg("restart").output()?;
+        std::fs::set_permissions(&path, before)?;
+        let said = String::from_utf8_lossy(&refused.stderr);
+        ensure!(
+            !refused.status.success()
+                && said.contains("goes on as it is")
+                && said.contains(path.to_str().context("path")?),
+            "{why}: {said}"
+        );
+    }
     stdout(&phantom().arg("status").output()?)?;
     let said = stdout(&phantom().arg("restart").output()?)?;
     ensure!(said.starts_with("started anew: version "), "{said}");

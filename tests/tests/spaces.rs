@@ -454,7 +454,7 @@ fn many_short_programs_leave_nothing_behind_and_build_no_paths() -> Result<()> {
     let after = settled(daemon, bound.try_into().ok().context("four")?)?;
     println!("descriptors, threads, helpers, KiB: {before:?}, then {after:?}");
     // Nothing was built for them. Spares come at the ticks of clocks that no program moves (K4), and one may have come by now.
-    let (paths, few) = (paths()?, paths_before.max(2) + RUNS as u64 / 10);
+    let (paths, few) = (paths()?, paths_before.max(2) + RUNS as u64 / 50);
     ensure!(paths <= few, "{paths} paths, {paths_before} before");
     Ok(())
 }

@@ -35,10 +35,11 @@ pub(super) async fn next_daemon(socket: &Path, ended: ClientError) -> Result<Cli
     let ClientError::Silent(_) = ended else { return Err(ended) };
     let found = async {
         loop {
+            // Also before the first: a daemon that has no room ends each conversation so.
+            sleep(LOOK_EVERY).await;
             if let Ok(client) = Client::connect(socket).await {
                 return client;
             }
-            sleep(LOOK_EVERY).await;
         }
     };
     let found = timeout(BACK_WITHIN, found);

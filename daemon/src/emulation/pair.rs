@@ -201,8 +201,7 @@ impl End {
     }
 
     /// How many of the next bytes, at most `length`, can be read without a descriptor that the program passed. Who reads past one closes it,
-    /// which may take as long as the program likes; TCP passes none. A look sees
-    /// those further behind, too.
+    /// which may take as long as the program likes; TCP passes none. A look sees those further behind, too.
     fn readable(&self, length: usize) -> io::Result<usize> {
         if !self.is_passed || length == 0 {
             return Ok(length);
